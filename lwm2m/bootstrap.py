@@ -1,0 +1,417 @@
+"""One bootstrap as a state machine: the device's answers in, the next step out (LwM2M Core 1.2 6.1).
+
+`start` gives the first step; the caller obeys it and hands the outcome to `answer`, `no_answer`, `reset`,
+`supply` or `interrupt`, which give the next one, until it is Done or Failed. Everything that decides what comes
+next stands in `BootstrapSession._whole_course` and what it calls, in the order in which it happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TypeAlias, TypeVar
+
+from lwm2m.coap.message import (
+    BAD_REQUEST,
+    DELETE,
+    GET,
+    NOT_ACCEPTABLE,
+    NOT_FOUND,
+    POST,
+    PUT,
+    UNSUPPORTED_CONTENT_FORMAT,
+    code_text,
+)
+from lwm2m.content_format import WRITE_FORMATS, ContentFormat, encode_instance, negotiate
+from lwm2m.errors import DecodeError, EncodeError
+from lwm2m.link_format import Inventory, parse_discover
+from lwm2m.objects import ObjectInstance
+from lwm2m.paths import Path
+from lwm2m.plan import Credential, Learned, Plan, PskCredential
+from lwm2m.steps import (
+    AskCredential,
+    Done,
+    Failed,
+    FailureCause,
+    Operation,
+    OperationKind,
+    Send,
+    Step,
+    StepRecord,
+)
+from lwm2m.writes import (
+    SECURITY_OBJECT,
+    SERVER_OBJECT,
+    BootstrapAccountInTheWay,
+    Placement,
+    place,
+    security_instance,
+    server_instance,
+)
+
+__all__ = [
+    "AskCredential",
+    "BootstrapRequest",
+    "BootstrapSession",
+    "Credential",
+    "Done",
+    "Failed",
+    "FailureCause",
+    "Learned",
+    "Plan",
+    "PskCredential",
+    "Send",
+    "Step",
+    "parse_bootstrap_request",
+]
+
+MAX_DIAGNOSTIC = 200
+"""Characters kept of the text a device adds to an error (RFC 7252 5.5.2)."""
+
+_FINISH = Operation(OperationKind.FINISH, POST, ("bs",))
+_FORMAT_NAMES = {format: name for name, format in WRITE_FORMATS.items()}
+# Codes that may mean "not in this encoding": 4.15 by the standard, 4.00 from the clients that know no other.
+_ENCODING_REFUSED = frozenset({BAD_REQUEST, UNSUPPORTED_CONTENT_FORMAT})
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    code: int
+    content_format: int | None
+    payload: bytes
+
+    @property
+    def accepted(self) -> bool:
+        return self.code >> 5 == 2
+
+    @property
+    def diagnostic(self) -> str:
+        if self.accepted or self.content_format not in (None, ContentFormat.TEXT):
+            return ""
+        text = self.payload[: 4 * MAX_DIAGNOSTIC].decode(errors="replace")
+        return "".join(c if c.isprintable() else " " for c in text)[:MAX_DIAGNOSTIC].strip()
+
+
+class _Silence(Enum):
+    NO_ANSWER = FailureCause.NO_ANSWER
+    RESET = FailureCause.RESET
+
+
+class _End(Exception):
+    def __init__(
+        self, cause: FailureCause, path: str | None, code: int | None = None, detail: str = ""
+    ) -> None:
+        super().__init__(cause.value)
+        self.failed = Failed(cause, path, code, detail)
+
+
+_T = TypeVar("_T")
+_Input: TypeAlias = _Answer | _Silence | Credential | PskCredential | None
+_Course: TypeAlias = Generator[Send | AskCredential, _Input, _T]
+_Entry: TypeAlias = tuple[int, int]
+"""An object id and an index into the plan's list for it."""
+
+
+class BootstrapSession:
+    """One client-initiated bootstrap with one device (LwM2M Core 1.2 6.1.3).
+
+    `credentials` may lack any that `plan.needs_credential` names: those are asked for before the device is
+    touched. `learned` changes as the device shows what it takes, and is to be kept however the session ends.
+    `log` has one record for each operation sent.
+    """
+
+    __slots__ = (
+        "_asking",
+        "_began",
+        "_course",
+        "_credentials",
+        "_est_refused",
+        "_format",
+        "_in_flight",
+        "_leaf_only",
+        "_moved",
+        "_placement",
+        "_plan",
+        "_silent",
+        "_speaks_1_2",
+        "learned",
+        "log",
+    )
+
+    def __init__(
+        self,
+        request: BootstrapRequest,
+        plan: Plan,
+        learned: Learned,
+        *,
+        credentials: Mapping[int, Credential | PskCredential],
+    ) -> None:
+        self.learned = learned
+        self.log: list[StepRecord] = []
+        self._plan = plan
+        self._credentials = dict(credentials)
+        self._format = _first_format(plan, learned, request)
+        self._leaf_only = learned.leaf_only
+        self._est_refused = set(range(len(plan.securities))) if learned.est_refused else set()
+        self._speaks_1_2 = request.asked_for_pack or request.pct == ContentFormat.LWM2M_CBOR
+        self._silent = False
+        self._placement = Placement((), ())
+        self._course = self._whole_course()
+        self._in_flight: Send | None = None
+        self._asking: int | None = None
+        self._began: float | None = None
+        self._moved: float | None = None
+
+    # -- called from outside --------------------------------------------------------------------------------
+
+    def start(self, now: float | None = None) -> Step:
+        """The first step; `now` is in seconds of a steady clock, here and below, and for the log alone."""
+        self._began = self._moved = now
+        return self._advance(None)
+
+    def answer(self, code: int, content_format: int | None, payload: bytes, now: float | None = None) -> Step:
+        """The step after the device's response to the operation sent."""
+        answer = _Answer(code, content_format, payload)
+        self._landed(code, answer.diagnostic, now)
+        return self._advance(answer)
+
+    def no_answer(self, now: float | None = None) -> Step:
+        """The step after the device said nothing to the operation and its repeats."""
+        self._landed(None, "no answer", now)
+        return self._advance(_Silence.NO_ANSWER)
+
+    def reset(self, now: float | None = None) -> Step:
+        """The step after the device answered with a Reset (RFC 7252 4.2)."""
+        self._landed(None, "reset", now)
+        return self._advance(_Silence.RESET)
+
+    def supply(self, index: int, credential: Credential | PskCredential, now: float | None = None) -> Step:
+        """The step after AskCredential; raises ValueError for an index that was not asked for."""
+        if index != self._asking:
+            raise ValueError(f"credential {index} was not asked for")
+        self._asking = None
+        self._moved = now
+        self._credentials[index] = credential
+        return self._advance(credential)
+
+    def interrupt(self, cause: FailureCause, reason: str = "", now: float | None = None) -> Failed:
+        """End the session for a cause outside it; the verdict names the operation under way."""
+        path = None
+        if self._in_flight is not None:
+            path = self._in_flight.operation.path
+            self._landed(None, reason or cause.value, now)
+        self._asking = None
+        self._course.close()
+        return Failed(cause, path, None, reason)
+
+    def lost(self, reason: str, now: float | None = None) -> Failed:
+        """End the session because its association is gone."""
+        return self.interrupt(FailureCause.ASSOCIATION_LOST, reason, now)
+
+    def _advance(self, given: _Input) -> Step:
+        try:
+            step = self._course.send(given)
+        except StopIteration:
+            return Done()
+        except _End as end:
+            return end.failed
+        if isinstance(step, Send):
+            self._in_flight = step
+        else:
+            self._asking = step.index
+        return step
+
+    def _landed(self, code: int | None, said: str, now: float | None) -> None:
+        send, self._in_flight = self._in_flight, None
+        if send is None:
+            raise ValueError("no operation is under way")
+        operation = send.operation
+        began, moved, self._moved = self._began, self._moved, now
+        timed = began is not None and moved is not None
+        self.log.append(
+            StepRecord(
+                operation=operation.kind,
+                path=operation.path,
+                code=code,
+                bytes=len(operation.payload),
+                format=None
+                if operation.content_format is None
+                else _FORMAT_NAMES[ContentFormat(operation.content_format)],
+                note="; ".join(filter(None, (send.note, said))),
+                at=moved - began if began is not None and moved is not None else None,
+                seconds=now - moved if timed and now is not None and moved is not None else None,
+            )
+        )
+
+    # -- the course of a session ----------------------------------------------------------------------------
+
+    def _whole_course(self) -> _Course[None]:
+        for index in self._plan.needs_credential(self.learned):
+            if index not in self._credentials:
+                yield AskCredential(index)
+        inventory = yield from self._discover()
+        try:
+            self._placement = place(self._plan, inventory, silent=self._silent)
+        except BootstrapAccountInTheWay as error:
+            raise _End(FailureCause.CONFIGURATION_INVALID, str(error.path), None, str(error)) from None
+        for path in self._plan.delete:
+            yield from self._delete(path)
+        for entry in self._entries():
+            yield from self._write(entry)
+        yield from self._finish()
+
+    def _exchange(self, send: Send) -> _Course[_Answer | _Silence]:
+        outcome = yield send
+        assert isinstance(outcome, _Answer | _Silence)
+        if self._silent and isinstance(outcome, _Answer) and not self.learned.discover_silent:
+            # only now: before, the silence could have been that of a device that is gone
+            self.learned = replace(self.learned, discover_silent=True)
+        return outcome
+
+    def _operate(self, operation: Operation, note: str = "") -> _Course[_Answer]:
+        outcome = yield from self._exchange(Send(operation, note))
+        if isinstance(outcome, _Silence):
+            raise _End(outcome.value, operation.path)
+        return outcome
+
+    def _discover(self) -> _Course[Inventory | None]:
+        required = self._plan.discover == "required"
+        if self._plan.discover == "never":
+            return None
+        if self.learned.discover_silent and not required:
+            self._silent = True
+            return None
+        operation = Operation(OperationKind.DISCOVER, GET, (), accept=ContentFormat.LINK)
+        outcome = yield from self._exchange(Send(operation, may_be_silent=not required))
+        code, problem = None, "it cannot be done without (discover = required)"
+        if isinstance(outcome, _Answer):
+            code, problem = outcome.code, outcome.diagnostic
+            if outcome.accepted and outcome.content_format in (None, ContentFormat.LINK):
+                try:
+                    inventory = parse_discover(outcome.payload)
+                except DecodeError as error:
+                    problem = str(error)
+                else:
+                    self.learned = replace(self.learned, discover_silent=False)
+                    self._speaks_1_2 |= _is_1_2(inventory.version)
+                    return inventory
+        if required:
+            raise _End(FailureCause.DISCOVER_REQUIRED, operation.path, code, problem)
+        self._silent = outcome is _Silence.NO_ANSWER
+        return None
+
+    def _delete(self, path: Path) -> _Course[None]:
+        answer = yield from self._operate(Operation(OperationKind.DELETE, DELETE, path.segments))
+        # nothing there is what a delete is for
+        if answer.accepted or answer.code == NOT_FOUND or self._plan.on_error.delete == "continue":
+            return
+        raise _End(FailureCause.DELETE_REFUSED, str(path), answer.code, answer.diagnostic)
+
+    def _entries(self) -> Iterator[_Entry]:
+        yield from ((SECURITY_OBJECT, index) for index in range(len(self._plan.securities)))
+        yield from ((SERVER_OBJECT, index) for index in range(len(self._plan.servers)))
+
+    def _write(self, entry: _Entry) -> _Course[None]:
+        """Write one instance, in any encoding the policy allows."""
+        policy = self._plan.on_error.write
+        first_format = self._format
+        refusal = yield from self._write_or_bend(entry)
+        if refusal.accepted:
+            return
+        if refusal.code in _ENCODING_REFUSED:
+            if policy == "other-format":
+                for format in self._other_formats():
+                    self._format = format
+                    answer = yield from self._write_or_bend(entry)
+                    if answer.accepted:
+                        self.learned = replace(self.learned, format=_FORMAT_NAMES[format])
+                        return
+                self._format = first_format
+            if self.learned.format == _FORMAT_NAMES[first_format]:
+                # learned of another firmware: start afresh next time, or the device would be locked out
+                self.learned = replace(self.learned, format=None)
+        if policy == "continue":
+            return
+        unsupported = refusal.code == UNSUPPORTED_CONTENT_FORMAT
+        cause = FailureCause.FORMAT_REFUSED if unsupported else FailureCause.WRITE_REFUSED
+        raise _End(cause, str(self._path(entry)), refusal.code, refusal.diagnostic)
+
+    def _write_or_bend(self, entry: _Entry) -> _Course[_Answer]:
+        """Write one instance in the present format; a refused mode 4 or PEM chain gives way once each."""
+        answer = yield from self._put(entry)
+        object, index = entry
+        if object != SECURITY_OBJECT:
+            return answer
+        fell_back = answer.code == BAD_REQUEST and self._may_fall_back(index)
+        if fell_back:
+            yield from self._fall_back(index)
+            answer = yield from self._put(entry, "mode 4 was refused")
+        if answer.code in _ENCODING_REFUSED and self._pem_may_give_way(index):
+            self._leaf_only = True
+            answer = yield from self._put(entry, "the PEM chain was refused")
+            if answer.accepted:
+                self.learned = replace(self.learned, leaf_only=True)
+            self._leaf_only = answer.accepted
+        if fell_back and answer.accepted:
+            self.learned = replace(self.learned, est_refused=True)
+        return answer
+
+    def _finish(self) -> _Course[None]:
+        answer = yield from self._operate(_FINISH)
+        if answer.code == NOT_ACCEPTABLE:
+            bent = yield from self._repair()
+            answer = yield from self._operate(_FINISH, "after the repair")
+            if answer.accepted:
+                self.learned = bent
+            elif answer.code == NOT_ACCEPTABLE:
+                raise _End(FailureCause.FINISH_INCONSISTENT, _FINISH.path, answer.code, answer.diagnostic)
+        if not answer.accepted:
+            raise _End(FailureCause.FINISH_REFUSED, _FINISH.path, answer.code, answer.diagnostic)
+
+    def _repair(self) -> _Course[Learned]:
+        """Write everything once more, changing the first thing that may be the reason of a 4.06.
+
+        Returns what is learned if the Finish is accepted now (LwM2M Core 1.2 6.1.7.6).
+        """
+        first_format, bent = self._format, self.learned
+        securities = range(len(self._plan.securities))
+        if fallible := [index for index in securities if self._may_fall_back(index)]:
+            for index in fallible:
+                yield from self._fall_back(index)
+            bent = replace(bent, est_refused=True)
+        elif any(self._pem_may_give_way(index) for index in securities):
+            self._leaf_only = True
+            bent = replace(bent, leaf_only=True)
+        elif self._plan.content_format == "auto":
+            self._format = next(self._other_formats())
+        for entry in self._entries():
+            answer = yield from self._put(entry, "repair")
+            if not answer.accepted and self._format != first_format:
+                self._format = first_format
+                answer = yield from self._put(entry, "repair")
+            if not answer.accepted and self._plan.on_error.write != "continue":
+                detail = f"the repair of {self._path(entry)} was refused with {code_text(answer.code)}"
+                raise _End(FailureCause.FINISH_INCONSISTENT, _FINISH.path, NOT_ACCEPTABLE, detail)
+        return bent if self._format == first_format else replace(bent, format=_FORMAT_NAMES[self._format])
+
+    # -- one write --------------------------------------------------------------------------------------------
+
+    def _put(self, entry: Entry, why: str = "") -> _Course[_Answer]:
+        path = self._writes.path(entry)
+        try:
+            payload, what = self._writes.payload(entry)
+        except EncodeError as error:
+            raise _End(FailureCause.CONFIGURATION_INVALID, str(path), None, str(error)) from error
+        format = self._writes.format
+        operation = Operation(OperationKind.WRITE, PUT, path.segments, content_format=format, payload=payload)
+        return (yield from self._operate(operation, "; ".join(filter(None, (why, what)))))
+
+    def _fall_back(self, index: int) -> _Course[None]:
+        if index not in self._writes.credentials:
+            yield AskCredential(index)
+        self._writes.est_refused.add(index)
+
+
+def _is_1_2(version: str | None) -> bool:
+    return version is not None and tuple(map(int, version.split("."))) >= (1, 2)

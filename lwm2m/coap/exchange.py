@@ -1,0 +1,162 @@
+"""The exchanges of one association, both directions, behind one door (RFC 7252 4, 5; RFC 7959).
+
+Time comes in as `now` (monotonic seconds), randomness as arguments. After every call the caller sends
+`datagrams_to_send()`, takes the events and arms one timer for `next_timer()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import inf
+
+from lwm2m.coap.events import (
+    Event,
+    ExchangeFailed,
+    ExchangeFailure,
+    RequestReceived,
+    ResponseDelivered,
+    ResponseLost,
+    ResponseReceived,
+)
+from lwm2m.coap.incoming import IncomingRequests
+from lwm2m.coap.message import CON, EMPTY, MAX_TOKEN, NON, RST, Malformed, Message, Option, decode
+from lwm2m.coap.message_layer import MessageLayer
+from lwm2m.coap.options import URI_PATH, URI_QUERY
+from lwm2m.coap.outgoing import OutgoingRequests
+from lwm2m.coap.parameters import Parameters
+
+__all__ = [
+    "Event",
+    "ExchangeFailed",
+    "ExchangeFailure",
+    "Exchanges",
+    "Parameters",
+    "RequestReceived",
+    "ResponseDelivered",
+    "ResponseLost",
+    "ResponseReceived",
+]
+
+
+class Exchanges:
+    """All exchanges of one DTLS association, ours and the peer's; RFC 7252 9.1.1 scopes matching to it.
+
+    `first_mid` is 0..65535 and `token_seed` 1..8 bytes, both random per association (RFC 7252 4.4, 5.3.1);
+    `jitter` returns 0..1 for the first timeout of a message (RFC 7252 4.2). The endpoint sees whole
+    messages only.
+    """
+
+    __slots__ = ("_incoming", "_layer", "_outgoing")
+
+    def __init__(
+        self, *, parameters: Parameters, first_mid: int, token_seed: bytes, jitter: Callable[[], float]
+    ) -> None:
+        if not 1 <= len(token_seed) <= MAX_TOKEN:
+            raise ValueError("a token seed has 1 to 8 bytes")
+        self._layer = MessageLayer(parameters, first_mid, jitter)
+        self._incoming = IncomingRequests(self._layer)
+        self._outgoing = OutgoingRequests(self._layer, token_seed)
+
+    def receive(self, datagram: bytes, now: float) -> list[Event]:
+        """Take one datagram of the peer; whatever its bytes, nothing is raised."""
+        self._layer.now = now
+        try:
+            message = decode(datagram)
+        except Malformed as malformed:
+            # RFC 7252 4.2: a malformed confirmable message is rejected; anything else is ignored.
+            if malformed.type == CON and malformed.mid is not None:
+                self._layer.send_empty(RST, malformed.mid)
+            return self.take_events()
+        code = message.code
+        if code >= 0x40:
+            self._outgoing.receive(message)
+        elif code != EMPTY:
+            self._incoming.receive(message)
+        else:
+            self._receive_empty(message)
+        return self.take_events()
+
+    def request(
+        self,
+        code: int,
+        path: Sequence[str],
+        now: float,
+        *,
+        options: Sequence[Option] = (),
+        payload: bytes = b"",
+        query: Sequence[str] = (),
+        max_retransmit: int | None = None,
+        repeats: int | None = None,
+    ) -> int:
+        """Send a confirmable request, in Block1 blocks when it is larger than one; returns its exchange id.
+
+        It ends in ResponseReceived or ExchangeFailed. One request is under way at a time, from its first
+        block to its whole answer; further ones wait in order. `max_retransmit` and `repeats` replace the
+        parameters of that name for a request that may well find silence.
+        """
+        self._layer.now = now
+        target: list[Option] = [(URI_PATH, segment.encode()) for segment in path]
+        if query:
+            target += [(URI_QUERY, argument.encode()) for argument in query]
+        target += options
+        return self._outgoing.send(code, target, payload, max_retransmit, repeats)
+
+    def respond(
+        self,
+        request_id: int,
+        code: int,
+        now: float,
+        *,
+        options: Sequence[Option] = (),
+        payload: bytes = b"",
+    ) -> None:
+        """Answer a request once; one already answered stays as it is. The fate of the answer comes as an
+        event.
+
+        In the acknowledgement when none has left yet, else as a message of its own (RFC 7252 5.2); in
+        Block2 blocks when it is larger than one of ours or of the size the peer asked for (RFC 7959 2.4).
+        """
+        self._layer.now = now
+        self._incoming.respond(request_id, code, options, payload)
+
+    def cancel(self, exchange_id: int) -> None:
+        """Stop one of our requests: no more of its messages are sent and no event tells its end.
+
+        After calling this method arm the timer anew: a request that waited behind it is due at once.
+        """
+        self._outgoing.cancel(exchange_id)
+
+    def handle_timer(self, now: float) -> list[Event]:
+        """Do what is due at `now`: acknowledge, send again, give up, forget."""
+        self._layer.now = now
+        self._incoming.handle_timer()
+        self._outgoing.handle_timer()
+        return self.take_events()
+
+    def next_timer(self) -> float | None:
+        """When `handle_timer` is due; None when nothing is under way, at once while events wait to be
+        taken.
+        """
+        if self._layer.events:
+            return self._layer.now
+        due = min(self._incoming.next_timer(), self._outgoing.next_timer())
+        return None if due == inf else due
+
+    def take_events(self) -> list[Event]:
+        """What happened since the last call. `receive` and `handle_timer` return it; call it after
+        `respond`.
+        """
+        events, self._layer.events = self._layer.events, []
+        return events
+
+    def datagrams_to_send(self) -> list[bytes]:
+        """What is to be sent now, in order; each datagram is handed out once."""
+        outbox, self._layer.outbox = self._layer.outbox, []
+        return outbox
+
+    def _receive_empty(self, message: Message) -> None:
+        type, mid = message.type, message.mid
+        if type == CON:
+            self._layer.send_empty(RST, mid)  # RFC 7252 4.3: a ping.
+        elif type != NON and not self._incoming.receive_empty(type, mid):
+            self._outgoing.receive_empty(type, mid)

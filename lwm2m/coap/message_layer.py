@@ -1,0 +1,88 @@
+"""What both directions of one association share: message ids, duplicates, timeouts, what waits to be sent
+(RFC 7252 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from lwm2m.coap.events import Event
+from lwm2m.coap.message import ACK, CON, EMPTY, NON, Option, encode_fields
+from lwm2m.coap.parameters import Parameters
+
+NOTHING = b""
+"""What a duplicate gets when it gets nothing: the answer to a NON is not repeated (RFC 7252 4.5)."""
+
+
+class MessageLayer:
+    """Numbers and remembers the messages of one association; `now` is the time of the call being handled."""
+
+    __slots__ = ("_jitter", "_mid", "_remembered", "events", "now", "open_mids", "outbox", "parameters")
+
+    def __init__(self, parameters: Parameters, first_mid: int, jitter: Callable[[], float]) -> None:
+        self.parameters = parameters
+        self.now = 0.0
+        self.outbox: list[bytes] = []
+        self.events: list[Event] = []
+        # Of the peer's requests not answered yet: forgetting one of them would have it done twice.
+        self.open_mids: set[int] = set()
+        self._mid = first_mid
+        self._jitter = jitter
+        # Peer's message id → when it may mean another message, and the bytes that answer a duplicate; None
+        # while the message is not answered. Bytes, not messages: a tenth of the memory, and nothing to
+        # encode again.
+        self._remembered: dict[int, tuple[float, bytes | None]] = {}
+
+    def next_mid(self) -> int:
+        """The message id of a new message of ours, RFC 7252 4.4."""
+        self._mid = (self._mid + 1) & 0xFFFF
+        return self._mid
+
+    def first_timeout(self) -> float:
+        """Seconds until a new message is sent again for the first time, RFC 7252 4.2."""
+        parameters = self.parameters
+        return parameters.ack_timeout * (1 + (parameters.ack_random_factor - 1) * self._jitter())
+
+    def send_empty(self, type: int, mid: int) -> bytes:
+        """Send an empty ACK or RST, RFC 7252 4.2; returns its bytes."""
+        datagram = encode_fields(type, EMPTY, mid, b"", (), b"")
+        self.outbox.append(datagram)
+        return datagram
+
+    def reply(self, type: int, mid: int, token: bytes, code: int, options: Sequence[Option], payload: bytes) -> None:
+        """Answer the peer's message `mid` in its acknowledgement, or with NON when it was NON, and remember
+        that.
+        """
+        if type == CON:
+            datagram = again = encode_fields(ACK, code, mid, token, options, payload)
+        else:
+            datagram = encode_fields(NON, code, self.next_mid(), token, options, payload)
+            again = NOTHING
+        self.outbox.append(datagram)
+        self.remember(mid, again)
+
+    def remember(self, mid: int, again: bytes | None) -> None:
+        """From now on duplicates of the peer's message `mid` get `again`; None: no answer has left yet."""
+        self._remembered[mid] = (self.now + self.parameters.exchange_lifetime, again)
+
+    def is_duplicate(self, mid: int) -> bool:
+        """Whether the peer's message `mid` came before; it is answered then as its first copy was (RFC 7252
+        4.5).
+        """
+        remembered = self._remembered.get(mid)
+        if remembered is None:
+            return False
+        expires, again = remembered
+        if expires <= self.now:
+            del self._remembered[mid]
+            return False
+        if again:
+            self.outbox.append(again)
+        return True
+
+    def make_room(self) -> None:
+        """Forget the oldest message that is answered when another one would be too many."""
+        remembered = self._remembered
+        if len(remembered) >= self.parameters.max_remembered:
+            oldest = next((mid for mid in remembered if mid not in self.open_mids), None)
+            if oldest is not None:
+                del remembered[oldest]

@@ -1,0 +1,42 @@
+"""Times and limits of one association's exchanges (RFC 7252 4.8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from lwm2m.coap.blockwise import LARGEST_BLOCK, SMALLEST_BLOCK
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """Times in seconds, sizes in bytes; ValueError when `block_size` is no power of two from 16 to 1024."""
+
+    # RFC 7252 4.8: transmission parameters.
+    ack_timeout: float = 2.0
+    ack_random_factor: float = 1.5
+    max_retransmit: int = 4
+    # RFC 7252 4.8.2, EXCHANGE_LIFETIME: how long a message id means the same message.
+    exchange_lifetime: float = 247.0
+    # A request not answered by then gets an empty acknowledgement; the shortest ACK_TIMEOUT of a peer is 2 s.
+    empty_ack_after: float = 0.5
+    # A request that timed out is sent again so often with a new message id: one client ignores
+    # retransmissions.
+    repeats: int = 2
+    # MAX_TRANSMIT_WAIT of RFC 7252 4.8.2: the peer's own retransmissions of its separate answer, all of them.
+    separate_response_timeout: float = 93.0
+    # RFC 7959 2.2: block size of what we send.
+    block_size: int = LARGEST_BLOCK
+    # What one peer may make us keep: a body in the making, bodies at a time, answers remembered for
+    # duplicates.
+    max_payload: int = 65536
+    max_assemblies: int = 4
+    max_remembered: int = 16
+
+    def __post_init__(self) -> None:
+        size = self.block_size
+        if not SMALLEST_BLOCK <= size <= LARGEST_BLOCK or size & (size - 1):
+            raise ValueError(f"block size {size} is no power of two from {SMALLEST_BLOCK} to {LARGEST_BLOCK}")
+
+    def with_block_size(self, block_size: int) -> Parameters:
+        """The same for an association that takes blocks of `block_size` bytes only."""
+        return replace(self, block_size=block_size)

@@ -1,0 +1,141 @@
+"""What one bootstrap writes and how, and what earlier sessions learned of the device (LwM2M Core 1.2 6.1).
+
+Names are those of the profile file. A plan holds no secrets: credentials are given to the session beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+from lwm2m.objects import ResourceValue
+from lwm2m.paths import Path
+
+Mode: TypeAlias = Literal["server-key", "est", "est-then-server-key", "psk", "nosec"]
+DiscoverPolicy: TypeAlias = Literal["auto", "never", "required"]
+ChainPolicy: TypeAlias = Literal["auto", "leaf", "pem-chain"]
+FormatPolicy: TypeAlias = Literal["auto", "tlv", "senml-cbor", "senml-json", "lwm2m-cbor"]
+OnDeleteError: TypeAlias = Literal["stop", "continue"]
+OnWriteError: TypeAlias = Literal["stop", "continue", "other-format"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """A certificate with the key made for it: `chain` in DER, leaf first, without the root."""
+
+    chain: tuple[bytes, ...]
+    private_key_pkcs8: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PskCredential:
+    """A pre-shared key for the LwM2M server; a device takes identities up to 128 bytes and keys up to 64."""
+
+    identity: bytes
+    key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecurityPlan:
+    """One Security instance (LwM2M Core 1.2 E.1); `id` None means: never the bootstrap account's instance.
+
+    `subject` is the template of the certificate's subject, `server_certificate` one certificate in DER,
+    `certificate_usage` and `matching_type` the numbers of resources 15 and 13, written only when given.
+    """
+
+    uri: str
+    short_server_id: int
+    mode: Mode
+    id: int | None = None
+    service: str = "LWM2M"
+    subject: str = "CN={endpoint}"
+    server_certificate: bytes | None = None
+    certificate_usage: int | None = None
+    matching_type: int | None = None
+    sni: str | None = None
+    ciphersuites: tuple[int, ...] = ()
+    chain: ChainPolicy = "auto"
+
+    @property
+    def uses_certificates(self) -> bool:
+        """Whether device and LwM2M server prove themselves with certificates (modes 2 and 4)."""
+        return self.mode not in ("psk", "nosec")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerPlan:
+    """One Server instance (LwM2M Core 1.2 E.2); `lifetime` in seconds, `optional`: further resources."""
+
+    short_server_id: int
+    id: int | None = None
+    lifetime: int = 86400
+    binding: str = "U"
+    notification_storing: bool = True
+    optional: Mapping[int, ResourceValue] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnError:
+    """What a refused operation means for the session."""
+
+    delete: OnDeleteError = "continue"
+    write: OnWriteError = "stop"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything a session does to a device: discover, delete, write the instances in order, finish."""
+
+    content_format: FormatPolicy = "auto"
+    discover: DiscoverPolicy = "auto"
+    delete: tuple[Path, ...] = (Path(0), Path(1))
+    securities: tuple[SecurityPlan, ...] = ()
+    servers: tuple[ServerPlan, ...] = ()
+    on_error: OnError = OnError()
+
+    def needs_credential(self, learned: Learned) -> tuple[int, ...]:
+        """Indexes of `securities` that cannot be written without a credential from the start."""
+        return tuple(
+            index
+            for index, security in enumerate(self.securities)
+            if security.mode in ("server-key", "psk")
+            or (security.mode == "est-then-server-key" and learned.est_refused)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What a device's earlier sessions showed, so that the next one does not try it again.
+
+    `discover_silent`: it says nothing to a Discover; `leaf_only`: it refused a PEM chain and took the leaf;
+    `est_refused`: it refused mode 4 and took mode 2; `format`: the name of the write format it took instead.
+    """
+
+    discover_silent: bool = False
+    leaf_only: bool = False
+    est_refused: bool = False
+    format: str | None = None
+
+    def as_json(self) -> str:
+        """A JSON object with what differs from knowing nothing."""
+        return json.dumps({f.name: value for f in fields(self) if (value := getattr(self, f.name))})
+
+    @classmethod
+    def from_json(cls, text: str) -> Learned:
+        """Read `as_json`; what is not understood is not known, so that no row can lock a device out."""
+        try:
+            known = json.loads(text)
+        except (ValueError, RecursionError):
+            return cls()
+        if not isinstance(known, dict):
+            return cls()
+        format = known.get("format")
+        return cls(
+            discover_silent=known.get("discover_silent") is True,
+            leaf_only=known.get("leaf_only") is True,
+            est_refused=known.get("est_refused") is True,
+            format=format if isinstance(format, str) else None,
+        )

@@ -1,0 +1,133 @@
+"""The verdicts of a bootstrap session, what they ask for, and what is kept of them (LwM2M Core 1.2 6.1.7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeAlias
+
+from lwm2m.coap.message import code_text
+
+
+class FailureCause(Enum):
+    """Why a bootstrap ended without success; the values are stored, counted and shown."""
+
+    NOT_AUTHORIZED = "not_authorized"
+    NO_PROFILE = "no_profile"
+    BAD_REQUEST = "bad_request"
+    CONFIGURATION_INVALID = "configuration_invalid"
+    ISSUER_UNAVAILABLE = "issuer_unavailable"
+    ISSUER_REFUSED = "issuer_refused"
+    ISSUER_BAD_CERTIFICATE = "issuer_bad_certificate"
+    STORE_UNAVAILABLE = "store_unavailable"
+    DELETE_REFUSED = "delete_refused"
+    WRITE_REFUSED = "write_refused"
+    FORMAT_REFUSED = "format_refused"
+    DISCOVER_REQUIRED = "discover_required"
+    FINISH_REFUSED = "finish_refused"
+    FINISH_INCONSISTENT = "finish_inconsistent"
+    NO_ANSWER = "no_answer"
+    RESET = "reset"
+    ASSOCIATION_LOST = "association_lost"
+    SUPERSEDED = "superseded"
+    DEADLINE = "deadline"
+    KEY_LOST = "key_lost"
+    INTERNAL = "internal"
+
+
+class OperationKind(Enum):
+    """The operations of the bootstrap interface this server starts (LwM2M Core 1.2 6.1.7)."""
+
+    DISCOVER = "discover"
+    DELETE = "delete"
+    WRITE = "write"
+    FINISH = "finish"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One confirmable request to the device; `code` is the CoAP method, formats are their numbers."""
+
+    kind: OperationKind
+    code: int
+    segments: tuple[str, ...]
+    content_format: int | None = None
+    accept: int | None = None
+    # kept out of repr: the payload of a Security instance holds the device's secret key
+    payload: bytes = field(default=b"", repr=False)
+
+    @property
+    def path(self) -> str:
+        """The path as text."""
+        return "/" + "/".join(self.segments)
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send `operation`, then call `answer`, `no_answer`, `reset` or `interrupt`.
+
+    `may_be_silent`: some clients never answer it and the session goes on without, so fewer repeats will do.
+    """
+
+    operation: Operation
+    note: str = ""
+    may_be_silent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AskCredential:
+    """Get the credential of `plan.securities[index]`, then call `supply`."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The device accepted the Finish."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The session ended without success, at `path` with response `code` where there was one.
+
+    `detail` is for the operator; printable and bounded where it comes from the device.
+    """
+
+    cause: FailureCause
+    path: str | None
+    code: int | None
+    detail: str = ""
+
+
+Step: TypeAlias = Send | AskCredential | Done | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One operation as the record keeps it; `at` seconds after the start it took `seconds`, if told the time."""
+
+    operation: OperationKind
+    path: str
+    code: int | None
+    bytes: int
+    format: str | None
+    note: str
+    at: float | None
+    seconds: float | None
+
+    def as_row(self) -> dict[str, str | int]:
+        """The compact form stored with the session: what is empty is left out, times are milliseconds."""
+        row: dict[str, str | int] = {"op": self.operation.value, "path": self.path}
+        if self.code is not None:
+            row["code"] = code_text(self.code)
+        if self.bytes:
+            row["bytes"] = self.bytes
+        if self.format is not None:
+            row["format"] = self.format
+        if self.note:
+            row["note"] = self.note
+        if self.at is not None:
+            row["at"] = round(self.at * 1000)
+        if self.seconds is not None:
+            row["ms"] = round(self.seconds * 1000)
+        return row

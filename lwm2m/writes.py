@@ -1,0 +1,201 @@
+"""Plans and credentials as object instances and payloads, in the encoding a session has come to (LwM2M Core 1.2 E)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+from lwm2m.bootstrap_request import BootstrapRequest
+from lwm2m.content_format import WRITE_FORMATS, ContentFormat, encode_instance, negotiate
+from lwm2m.errors import EncodeError
+from lwm2m.objects import ObjectInstance, ResourceValue
+from lwm2m.paths import Path
+from lwm2m.placement import SECURITY_OBJECT, SERVER_OBJECT, Placement
+from lwm2m.plan import Credential, Learned, Plan, PskCredential, SecurityPlan, ServerPlan
+
+Entry: TypeAlias = tuple[int, int]
+"""An object id and an index into the plan's list of its instances."""
+
+FORMAT_NAMES: Mapping[int, str] = {format: name for name, format in WRITE_FORMATS.items()}
+"""The names of profiles by content format number."""
+
+# Security Mode, resource 2 (LwM2M Core 1.2 E.1).
+MODE_PSK = 0
+MODE_CERTIFICATE = 2
+MODE_NOSEC = 3
+MODE_EST = 4
+
+# Resource 4 under resource 13 (LwM2M Core 1.2 E.1, RFC 6698 2.1.3).
+_MATCHING_HASHES = {1: hashlib.sha256, 2: hashlib.sha384, 3: hashlib.sha512}
+
+
+class Writes:
+    """The instances of one session and the encoding it has come to; `bootstrap.py` alone decides its changes.
+
+    `leaf_only`: chains go out as the leaf in DER unless the plan fixes PEM; `est_refused`: indexes of
+    `plan.securities` written with mode 2 though mode 4 was tried.
+    """
+
+    __slots__ = (
+        "_plan",
+        "credentials",
+        "est_refused",
+        "format",
+        "leaf_only",
+        "placement",
+        "speaks_1_2",
+    )
+
+    def __init__(
+        self,
+        plan: Plan,
+        learned: Learned,
+        request: BootstrapRequest,
+        credentials: Mapping[int, Credential | PskCredential],
+    ) -> None:
+        self._plan = plan
+        self.credentials = dict(credentials)
+        self.format = _first_format(plan, learned, request)
+        self.leaf_only = learned.leaf_only
+        self.est_refused = set(range(len(plan.securities))) if learned.est_refused else set()
+        self.speaks_1_2 = request.asked_for_pack or request.pct == ContentFormat.LWM2M_CBOR
+        self.placement = Placement((), ())
+
+    def entries(self) -> Iterator[Entry]:
+        """All instances in the order they are written: Security before the Server that points at it."""
+        yield from ((SECURITY_OBJECT, index) for index in range(len(self._plan.securities)))
+        yield from ((SERVER_OBJECT, index) for index in range(len(self._plan.servers)))
+
+    def path(self, entry: Entry) -> Path:
+        """Where an entry is written."""
+        object, index = entry
+        ids = self.placement.securities if object == SECURITY_OBJECT else self.placement.servers
+        return Path(object, ids[index])
+
+    def payload(self, entry: Entry) -> tuple[bytes, str]:
+        """The payload of a write in the present encoding, and what to note of it.
+
+        Raises EncodeError when plan and credential do not make an instance.
+        """
+        object, index = entry
+        if object == SERVER_OBJECT:
+            server = server_instance(self._plan.servers[index], self.placement.servers[index])
+            return encode_instance(server, self.format), ""
+        credential = self.credentials.get(index)
+        est, pem = self._is_est(index), self._is_pem(index)
+        note = ""
+        if est:
+            note = "mode 4, the device makes its key"
+        elif isinstance(credential, Credential):
+            if pem:
+                note = f"chain of {len(credential.chain)} as PEM"
+            elif len(credential.chain) > 1:
+                note = "leaf alone, the LwM2M server must hold its issuer"
+        security, id = self._plan.securities[index], self.placement.securities[index]
+        instance = security_instance(security, id, credential, est=est, pem=pem)
+        return encode_instance(instance, self.format), note
+
+    def other_formats(self) -> Iterator[ContentFormat]:
+        """The formats a write could also have, the most common first."""
+        present = self.format
+        return (format for format in WRITE_FORMATS.values() if format is not present)
+
+    def may_fall_back(self, index: int) -> bool:
+        """Whether mode 4 is written where mode 2 would do."""
+        return self._plan.securities[index].mode == "est-then-server-key" and self._is_est(index)
+
+    def pem_may_give_way(self, index: int) -> bool:
+        """Whether a chain is written as PEM because the device seems to take it, not because it must be."""
+        if self._plan.securities[index].chain != "auto" or not self.speaks_1_2 or self.leaf_only:
+            return False
+        credential = self.credentials.get(index)
+        return not self._is_est(index) and isinstance(credential, Credential) and len(credential.chain) > 1
+
+    def _is_est(self, index: int) -> bool:
+        mode = self._plan.securities[index].mode
+        return mode == "est" or (mode == "est-then-server-key" and index not in self.est_refused)
+
+    def _is_pem(self, index: int) -> bool:
+        return self._plan.securities[index].chain == "pem-chain" or self.pem_may_give_way(index)
+
+
+def _first_format(plan: Plan, learned: Learned, request: BootstrapRequest) -> ContentFormat:
+    open_to_others = plan.content_format == "auto" or plan.on_error.write == "other-format"
+    if learned.format is not None and learned.format in WRITE_FORMATS and open_to_others:
+        return WRITE_FORMATS[learned.format]
+    if plan.content_format != "auto":
+        return WRITE_FORMATS[plan.content_format]
+    # a pct nobody writes was answered with 4.15 and has no session
+    return negotiate(request.pct) or ContentFormat.TLV
+
+
+def security_instance(
+    security: SecurityPlan, id: int, credential: Credential | PskCredential | None, *, est: bool, pem: bool
+) -> ObjectInstance:
+    """The Security instance of an LwM2M server (LwM2M Core 1.2 E.1, how keys are written: 5.2.8).
+
+    `est` writes mode 4, without resources 3 and 5; `pem` writes the whole chain as PEM into resource 3
+    instead of the leaf as DER. Raises EncodeError when the credential is not the kind the mode needs.
+    """
+    resources: dict[int, ResourceValue] = {0: security.uri, 1: False, 10: security.short_server_id}
+    if security.mode == "nosec":
+        resources |= {2: MODE_NOSEC, 3: b"", 4: b"", 5: b""}
+    elif security.mode == "psk":
+        if not isinstance(credential, PskCredential):
+            raise EncodeError("mode psk needs a pre-shared key")
+        resources |= {2: MODE_PSK, 3: credential.identity, 4: b"", 5: credential.key}
+    else:
+        if security.server_certificate is None:
+            raise EncodeError(f"mode {security.mode} needs the certificate of the LwM2M server or its CA")
+        resources[4] = _matched(security.server_certificate, security.matching_type)
+        if est:
+            # Clients refuse mode 4 with 4.00 when 3 or 5 hold something.
+            resources[2] = MODE_EST
+        elif isinstance(credential, Credential):
+            resources[2] = MODE_CERTIFICATE
+            resources[3] = pem_bundle(credential.chain) if pem else credential.chain[0]
+            resources[5] = credential.private_key_pkcs8
+        else:
+            raise EncodeError(f"mode {security.mode} needs a certificate and its key")
+        if security.matching_type is not None:
+            resources[13] = security.matching_type
+        if security.sni is not None:
+            resources[14] = security.sni
+        if security.certificate_usage is not None:
+            resources[15] = security.certificate_usage
+    if security.ciphersuites:
+        resources[16] = dict(enumerate(security.ciphersuites))
+    return ObjectInstance(SECURITY_OBJECT, id, resources)
+
+
+def server_instance(server: ServerPlan, id: int) -> ObjectInstance:
+    """The Server instance of an LwM2M server (LwM2M Core 1.2 E.2)."""
+    resources: dict[int, ResourceValue] = {
+        0: server.short_server_id,
+        1: server.lifetime,
+        6: server.notification_storing,
+        7: server.binding,
+        **server.optional,
+    }
+    return ObjectInstance(SERVER_OBJECT, id, resources)
+
+
+def pem_bundle(chain: Sequence[bytes]) -> bytes:
+    """A chain in DER as one text of PEM blocks in the same order (RFC 7468 5.1)."""
+    blocks: list[bytes] = []
+    for certificate in chain:
+        text = base64.b64encode(certificate)
+        lines = [text[start : start + 64] for start in range(0, len(text), 64)]
+        blocks += [b"-----BEGIN CERTIFICATE-----", *lines, b"-----END CERTIFICATE-----"]
+    return b"\n".join([*blocks, b""])
+
+
+def _matched(certificate: bytes, matching_type: int | None) -> bytes:
+    if matching_type in (None, 0):
+        return certificate
+    hash = _MATCHING_HASHES.get(matching_type) if matching_type is not None else None
+    if hash is None:
+        raise EncodeError(f"matching type {matching_type} is not in 0..3")
+    return hash(certificate).digest()
