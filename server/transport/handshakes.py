@@ -1,0 +1,238 @@
+"""The handshakes of one socket: behind a cookie, bounded in number and time, keys fetched beforehand."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Protocol
+
+from server.transport import records
+from server.transport.counters import Counters
+from server.transport.engine import (
+    Engine,
+    PreSharedKey,
+    PskLookup,
+    Refusal,
+    RefusalReason,
+    Session,
+    SessionState,
+    StoreUnavailable,
+    TransportLimits,
+    printable,
+)
+from server.transport.sockets import Flow, address_text
+
+
+class Handshake:
+    """One handshake under way; plain slots."""
+
+    __slots__ = (
+        "due",
+        "flow",
+        "looking_up",
+        "offered",
+        "parked",
+        "random",
+        "reader",
+        "session",
+        "started_at",
+    )
+
+    def __init__(self, flow: Flow, session: Session, random: bytes, now: float) -> None:
+        self.flow = flow
+        self.session = session
+        # The random of its ClientHello.
+        self.random = random
+        self.reader = records.KeyExchangeReader()
+        self.started_at = now
+        # When the session's timer is due.
+        self.due = now
+        # Whether a key, or that there is none, was given to the session: once, as it names one identity.
+        self.offered = False
+        # The task that fetches the pre-shared key, and what arrived since, in order.
+        self.looking_up: asyncio.Task[None] | None = None
+        self.parked: list[bytes] = []
+
+
+class Driver(Protocol):
+    """The socket under the handshakes."""
+
+    engine: Engine
+    counters: Counters
+
+    def send(self, datagrams: list[bytes], flow: Flow) -> None:
+        """Send to the peer of `flow`."""
+
+    def route(self, datagram: bytes, flow: Flow) -> None:
+        """Take a datagram that was parked as if it came now."""
+
+    def handshake_completed(self, handshake: Handshake, plaintexts: list[bytes], now: float) -> None:
+        """The handshake is complete and no longer listed; its session is the driver's from here on."""
+
+    def refused(self, refusal: Refusal) -> None:
+        """Tell who was not admitted."""
+
+    def report(self, message: str, error: Exception) -> None:
+        """Tell of a fault of ours."""
+
+
+class Handshakes:
+    """All handshakes of one socket."""
+
+    __slots__ = ("_by_flow", "_by_source", "_driver", "_limits", "_loop", "_psk_lookup")
+
+    def __init__(
+        self,
+        driver: Driver,
+        *,
+        psk_lookup: PskLookup,
+        limits: TransportLimits,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._driver = driver
+        self._psk_lookup = psk_lookup
+        self._limits = limits
+        self._loop = loop
+        self._by_flow: dict[Flow, Handshake] = {}
+        self._by_source: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_flow)
+
+    def __iter__(self) -> Iterator[Handshake]:
+        """A copy: looking at one may end it."""
+        return iter(list(self._by_flow.values()))
+
+    def get(self, flow: Flow) -> Handshake | None:
+        """The handshake of `flow`."""
+        return self._by_flow.get(flow)
+
+    def begin(self, client_hello: bytes, random: bytes, flow: Flow, now: float, *, established: int) -> bool:
+        """Begin one for a ClientHello with a checked cookie; False, and no state, when a limit forbids it.
+
+        Handshakes under way win over new ones (design 9); `established` counts the associations of the
+        socket.
+        """
+        counters, limits = self._driver.counters, self._limits
+        source = flow[0][0]
+        if len(self._by_flow) >= limits.max_handshakes:
+            counters.dropped_handshakes_full += 1
+        elif len(self._by_flow) + established >= limits.max_associations:
+            counters.dropped_associations_full += 1
+        elif self._by_source.get(source, 0) >= limits.per_source:
+            counters.dropped_source_full += 1
+        else:
+            counters.started += 1
+            handshake = Handshake(flow, self._driver.engine.accept(client_hello), random, now)
+            self._by_flow[flow] = handshake
+            self._by_source[source] = self._by_source.get(source, 0) + 1
+            self._follow(handshake, [], now)
+            return True
+        return False
+
+    def receive(self, handshake: Handshake, datagram: bytes, now: float) -> None:
+        """Give the handshake a datagram, or park it behind the look-up of the key it needs."""
+        if handshake.looking_up is not None:
+            if len(handshake.parked) < self._limits.parked:
+                handshake.parked.append(datagram)
+            else:
+                self._driver.counters.dropped_parked_full += 1
+            return
+        identity = handshake.reader.feed(datagram)
+        if identity is not None and not handshake.offered:
+            if b"\0" in identity:
+                # OpenSSL reads it only up to there (dtls.md 9): none of ours, and not worth a look-up.
+                self._offer(handshake, identity, None)
+            else:
+                self._driver.counters.look_ups += 1
+                handshake.parked = [datagram]
+                handshake.looking_up = self._loop.create_task(self._look_up(handshake, identity))
+                return
+        self._follow(handshake, handshake.session.receive(datagram), now)
+
+    def handle_timer(self, handshake: Handshake, now: float) -> None:
+        """End the handshake at its deadline, or repeat its flight when that is due."""
+        if now - handshake.started_at >= self._limits.handshake_deadline:
+            # dtls.md 12: a wrong key makes no error, each side drops the other's Finished.
+            wrong_key = handshake.session.credential == "psk" and handshake.reader.saw_protected
+            self._fail(handshake, RefusalReason.WRONG_KEY if wrong_key else RefusalReason.DEADLINE)
+        elif handshake.due <= now and handshake.looking_up is None:
+            handshake.session.handle_timer()
+            self._follow(handshake, [], now)
+
+    def discard(self, handshake: Handshake) -> None:
+        """Forget it without a word to anyone."""
+        self._unlist(handshake)
+        if handshake.looking_up is not None:
+            handshake.looking_up.cancel()
+        handshake.session.release()
+
+    async def _look_up(self, handshake: Handshake, identity: bytes) -> None:
+        """Fetch the key and go on with what was parked; a store that is away means silence (design 10)."""
+        key: PreSharedKey | None = None
+        away = False
+        try:
+            key = await self._psk_lookup(identity)
+        except StoreUnavailable:
+            away = True
+        except Exception as error:
+            # Whatever went wrong, it must not look like an identity nobody knows (dtls.md 8).
+            away = True
+            self._driver.report("a pre-shared key could not be looked up", error)
+        handshake.looking_up = None
+        if self._by_flow.get(handshake.flow) is not handshake:
+            return
+        parked, handshake.parked = handshake.parked, []
+        if away:
+            # The handshake stays: the client repeats its flight, and the next look-up may succeed.
+            self._refuse(handshake, RefusalReason.STORE_UNAVAILABLE, identity)
+            return
+        self._offer(handshake, identity, key)
+        for datagram in parked:
+            self._driver.route(datagram, handshake.flow)
+
+    def _offer(self, handshake: Handshake, identity: bytes, key: PreSharedKey | None) -> None:
+        handshake.offered = True
+        handshake.session.offer_psk(identity, key)
+
+    def _follow(self, handshake: Handshake, plaintexts: list[bytes], now: float) -> None:
+        """Send what the session wrote and go where it went."""
+        session = handshake.session
+        outgoing = session.datagrams_to_send()
+        if outgoing:
+            self._driver.send(outgoing, handshake.flow)
+        match session.state:
+            case SessionState.ESTABLISHED:
+                self._unlist(handshake)
+                self._driver.counters.completed += 1
+                self._driver.handshake_completed(handshake, plaintexts, now)
+            case SessionState.CLOSED:
+                self._fail(handshake, session.refusal or RefusalReason.HANDSHAKE_FAILED)
+            case SessionState.HANDSHAKING:
+                wait = session.next_timer()
+                handshake.due = now + (self._limits.handshake_deadline if wait is None else wait)
+
+    def _fail(self, handshake: Handshake, reason: RefusalReason) -> None:
+        self._driver.counters.failed += 1
+        self._refuse(handshake, reason)
+        self.discard(handshake)
+
+    def _refuse(self, handshake: Handshake, reason: RefusalReason, identity: bytes | None = None) -> None:
+        session = handshake.session
+        self._driver.counters.refused[reason] += 1
+        self._driver.refused(
+            Refusal(
+                address=address_text(handshake.flow[0]),
+                reason=reason,
+                credential=session.credential if identity is None else "psk",
+                identity=session.identity if identity is None else printable(identity),
+                detail=session.detail,
+            )
+        )
+
+    def _unlist(self, handshake: Handshake) -> None:
+        del self._by_flow[handshake.flow]
+        source = handshake.flow[0][0]
+        left = self._by_source[source] - 1
+        if left:
+            self._by_source[source] = left
+        else:
+            del self._by_source[source]

@@ -1,0 +1,204 @@
+"""What can be read of DTLS 1.2 without a key: records, ClientHello, the PSK identity (RFC 6347 4).
+
+Nothing here decides who a peer is; it routes datagrams and says early which pre-shared key will be needed.
+"""
+
+from dataclasses import dataclass
+from struct import Struct
+
+CHANGE_CIPHER_SPEC = 20
+ALERT = 21
+HANDSHAKE = 22
+APPLICATION_DATA = 23
+
+CLIENT_HELLO = 1
+CLIENT_KEY_EXCHANGE = 16
+
+RECORD_HEADER = 13
+HANDSHAKE_HEADER = 12
+# RFC 6347 4.1: a record's plaintext is at most 2^14 bytes; the largest ciphertext expansion is 2048.
+MAX_RECORD = 16384 + 2048
+# A ClientKeyExchange holds an identity of at most 65535 bytes, but no identity of ours is longer (RFC 7925
+# 4.1: implementations support 128), and a point of at most 133 bytes (P-521, RFC 8422 5.4).
+MAX_KEY_EXCHANGE = 1024
+
+_UINT16 = Struct("!H")
+_VERIFY_REQUEST_LENGTHS = bytes.fromhex("002f 03 000023 0000 000000 000023 feff 20")
+
+
+class NotAClientHello(ValueError):
+    """The datagram is no ClientHello this server answers; `fragmented` when it is a part of one."""
+
+    def __init__(self, reason: str, *, fragmented: bool = False) -> None:
+        super().__init__(reason)
+        self.fragmented = fragmented
+
+
+@dataclass(frozen=True, slots=True)
+class ClientHello:
+    """What the cookie exchange needs of a ClientHello: `random` tells a repeated one from a new one."""
+
+    random: bytes
+    cookie: bytes
+
+
+def is_client_hello(datagram: bytes) -> bool:
+    """Whether the first record is of epoch 0 and begins with a ClientHello or a part of one."""
+    return (
+        len(datagram) > RECORD_HEADER
+        and datagram[0] == HANDSHAKE
+        and datagram[3] == 0
+        and datagram[4] == 0
+        and datagram[13] == CLIENT_HELLO
+    )
+
+
+def epoch(datagram: bytes) -> int:
+    """The epoch of the first record (RFC 6347 4.1), -1 when the datagram is too short for one."""
+    return datagram[3] << 8 | datagram[4] if len(datagram) >= RECORD_HEADER else -1
+
+
+def parse_client_hello(datagram: bytes) -> ClientHello:
+    """Read a whole ClientHello in the first record (RFC 6347 4.2.1, 4.2.2); raises NotAClientHello.
+
+    A fragmented one is refused: to put it together would mean state for an address that is not proven yet.
+    """
+    if not is_client_hello(datagram) or datagram[1] != 0xFE:
+        raise NotAClientHello("not an epoch-0 ClientHello record")
+    end = RECORD_HEADER + (datagram[11] << 8 | datagram[12])
+    if end > len(datagram) or end < RECORD_HEADER + HANDSHAKE_HEADER:
+        raise NotAClientHello("a record that ends elsewhere than it says")
+    length = int.from_bytes(datagram[14:17], "big")
+    if datagram[19:22] != b"\0\0\0" or datagram[22:25] != datagram[14:17]:
+        raise NotAClientHello("a fragment", fragmented=True)
+    if RECORD_HEADER + HANDSHAKE_HEADER + length != end:
+        raise NotAClientHello("a ClientHello that ends elsewhere than its record")
+    # Body: version 2, random 32, session id 1 + n, cookie 1 + n, then what the engine reads.
+    at = 59
+    if at >= end:
+        raise NotAClientHello("ends before its session id")
+    if datagram[at] > 32:
+        raise NotAClientHello("a session id longer than 32 bytes")
+    at += 1 + datagram[at]
+    if at >= end:
+        raise NotAClientHello("ends before its cookie")
+    cookie = datagram[at + 1 : at + 1 + datagram[at]]
+    if at + 1 + datagram[at] > end:
+        raise NotAClientHello("ends inside its cookie")
+    return ClientHello(datagram[27:59], cookie)
+
+
+def hello_verify_request(client_hello: bytes, cookie: bytes) -> bytes:
+    """The answer to a parsed ClientHello without a valid cookie; `cookie` has 32 bytes (RFC 6347 4.2.1).
+
+    It repeats the record sequence number, so no state is kept, and names DTLS 1.0 as the RFC asks.
+    """
+    return b"\x16\xfe\xff\0\0" + client_hello[5:11] + _VERIFY_REQUEST_LENGTHS + cookie
+
+
+def datagrams(records: bytes, mtu: int) -> list[bytes]:
+    """Cut an engine's output at record boundaries and pack greedily up to `mtu` bytes (dtls.md 14)."""
+    if len(records) <= mtu:
+        return [records] if records else []
+    packed: list[bytes] = []
+    start = at = 0
+    total = len(records)
+    while at < total:
+        end = at + RECORD_HEADER + _UINT16.unpack_from(records, at + 11)[0]
+        if end - start > mtu and at > start:
+            packed.append(records[start:at])
+            start = at
+        at = end
+    packed.append(records[start:total])
+    return packed
+
+
+class KeyExchangeReader:
+    """Puts a ClientKeyExchange together from datagrams in any order, to learn the PSK identity early.
+
+    It only prefetches: the engine compares what it reads itself with what was fetched, so a peer that makes
+    the two differ refuses itself (design 10).
+    """
+
+    __slots__ = ("_body", "_covered", "_sequence", "saw_protected")
+
+    def __init__(self) -> None:
+        self._body = bytearray()
+        self._covered: list[tuple[int, int]] = []
+        self._sequence = -1
+        # A record under the new keys was seen: the peer believes the handshake is at its end.
+        self.saw_protected = False
+
+    def feed(self, datagram: bytes) -> bytes | None:
+        """Take one datagram of the handshake; the PSK identity when this datagram completes it, else None."""
+        found: bytes | None = None
+        at, total = 0, len(datagram)
+        while total - at >= RECORD_HEADER:
+            start = at + RECORD_HEADER
+            end = start + (datagram[at + 11] << 8 | datagram[at + 12])
+            if end > total:
+                break
+            if datagram[at + 3] or datagram[at + 4]:
+                self.saw_protected = True
+            elif datagram[at] == HANDSHAKE:
+                identity = self._handshake(datagram, start, end)
+                found = identity if identity is not None else found
+            at = end
+        return found
+
+    def _handshake(self, datagram: bytes, at: int, end: int) -> bytes | None:
+        """Walk the messages of one record."""
+        found: bytes | None = None
+        while end - at >= HANDSHAKE_HEADER:
+            body = at + HANDSHAKE_HEADER
+            length = int.from_bytes(datagram[at + 9 : at + 12], "big")
+            if body + length > end:
+                break
+            if datagram[at] == CLIENT_KEY_EXCHANGE:
+                identity = self._fragment(
+                    sequence=datagram[at + 4] << 8 | datagram[at + 5],
+                    total=int.from_bytes(datagram[at + 1 : at + 4], "big"),
+                    offset=int.from_bytes(datagram[at + 6 : at + 9], "big"),
+                    part=datagram[body : body + length],
+                )
+                found = identity if identity is not None else found
+            at = body + length
+        return found
+
+    def _fragment(self, *, sequence: int, total: int, offset: int, part: bytes) -> bytes | None:
+        if total > MAX_KEY_EXCHANGE or offset + len(part) > total:
+            return None
+        if offset == 0 and len(part) == total:
+            return psk_identity(part)
+        if sequence != self._sequence or total != len(self._body):
+            self._sequence = sequence
+            self._body = bytearray(total)
+            self._covered = []
+        self._body[offset : offset + len(part)] = part
+        self._covered = _merged([*self._covered, (offset, offset + len(part))])
+        return psk_identity(bytes(self._body)) if self._covered == [(0, total)] else None
+
+
+def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def psk_identity(key_exchange: bytes) -> bytes | None:
+    """The identity in the body of a PSK or ECDHE_PSK ClientKeyExchange (RFC 4279 2, RFC 5489 2), else None.
+
+    An ECDHE_ECDSA body is a length byte and a point (RFC 8422 5.7): its first two bytes, read as the length
+    of an identity, lead far past its end, so the kinds cannot be mistaken for each other.
+    """
+    size = len(key_exchange)
+    if size < 2:
+        return None
+    end = 2 + (key_exchange[0] << 8 | key_exchange[1])
+    if end == size or (end < size and end + 1 + key_exchange[end] == size):
+        return key_exchange[2:end]
+    return None
