@@ -1,17 +1,18 @@
 """One bootstrap as a state machine: the device's answers in, the next step out (LwM2M Core 1.2 6.1).
 
 `start` gives the first step; the caller obeys it and hands the outcome to `answer`, `no_answer`, `reset`,
-`supply` or `interrupt`, which give the next one, until it is Done or Failed. Everything that decides what comes
-next stands in `BootstrapSession._whole_course` and what it calls, in the order in which it happens.
+`supply` or `interrupt`, which give the next one, until it is Done or Failed. Everything that decides what
+comes next stands in `BootstrapSession._whole_course` and what it calls, in the order in which it happens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TypeAlias, TypeVar
 
+from lwm2m.bootstrap_request import BootstrapRequest, parse_bootstrap_request
 from lwm2m.coap.message import (
     BAD_REQUEST,
     DELETE,
@@ -23,11 +24,11 @@ from lwm2m.coap.message import (
     UNSUPPORTED_CONTENT_FORMAT,
     code_text,
 )
-from lwm2m.content_format import WRITE_FORMATS, ContentFormat, encode_instance, negotiate
+from lwm2m.content_format import ContentFormat
 from lwm2m.errors import DecodeError, EncodeError
 from lwm2m.link_format import Inventory, parse_discover
-from lwm2m.objects import ObjectInstance
 from lwm2m.paths import Path
+from lwm2m.placement import SECURITY_OBJECT, BootstrapAccountInTheWay, place
 from lwm2m.plan import Credential, Learned, Plan, PskCredential
 from lwm2m.steps import (
     AskCredential,
@@ -40,15 +41,7 @@ from lwm2m.steps import (
     Step,
     StepRecord,
 )
-from lwm2m.writes import (
-    SECURITY_OBJECT,
-    SERVER_OBJECT,
-    BootstrapAccountInTheWay,
-    Placement,
-    place,
-    security_instance,
-    server_instance,
-)
+from lwm2m.writes import FORMAT_NAMES, Entry, Writes
 
 __all__ = [
     "AskCredential",
@@ -70,7 +63,6 @@ MAX_DIAGNOSTIC = 200
 """Characters kept of the text a device adds to an error (RFC 7252 5.5.2)."""
 
 _FINISH = Operation(OperationKind.FINISH, POST, ("bs",))
-_FORMAT_NAMES = {format: name for name, format in WRITE_FORMATS.items()}
 # Codes that may mean "not in this encoding": 4.15 by the standard, 4.00 from the clients that know no other.
 _ENCODING_REFUSED = frozenset({BAD_REQUEST, UNSUPPORTED_CONTENT_FORMAT})
 
@@ -99,9 +91,7 @@ class _Silence(Enum):
 
 
 class _End(Exception):
-    def __init__(
-        self, cause: FailureCause, path: str | None, code: int | None = None, detail: str = ""
-    ) -> None:
+    def __init__(self, cause: FailureCause, path: str | None, code: int | None = None, detail: str = "") -> None:
         super().__init__(cause.value)
         self.failed = Failed(cause, path, code, detail)
 
@@ -109,8 +99,6 @@ class _End(Exception):
 _T = TypeVar("_T")
 _Input: TypeAlias = _Answer | _Silence | Credential | PskCredential | None
 _Course: TypeAlias = Generator[Send | AskCredential, _Input, _T]
-_Entry: TypeAlias = tuple[int, int]
-"""An object id and an index into the plan's list for it."""
 
 
 class BootstrapSession:
@@ -125,16 +113,11 @@ class BootstrapSession:
         "_asking",
         "_began",
         "_course",
-        "_credentials",
-        "_est_refused",
-        "_format",
         "_in_flight",
-        "_leaf_only",
         "_moved",
-        "_placement",
         "_plan",
         "_silent",
-        "_speaks_1_2",
+        "_writes",
         "learned",
         "log",
     )
@@ -150,13 +133,8 @@ class BootstrapSession:
         self.learned = learned
         self.log: list[StepRecord] = []
         self._plan = plan
-        self._credentials = dict(credentials)
-        self._format = _first_format(plan, learned, request)
-        self._leaf_only = learned.leaf_only
-        self._est_refused = set(range(len(plan.securities))) if learned.est_refused else set()
-        self._speaks_1_2 = request.asked_for_pack or request.pct == ContentFormat.LWM2M_CBOR
+        self._writes = Writes(plan, learned, request, credentials)
         self._silent = False
-        self._placement = Placement((), ())
         self._course = self._whole_course()
         self._in_flight: Send | None = None
         self._asking: int | None = None
@@ -192,7 +170,7 @@ class BootstrapSession:
             raise ValueError(f"credential {index} was not asked for")
         self._asking = None
         self._moved = now
-        self._credentials[index] = credential
+        self._writes.credentials[index] = credential
         return self._advance(credential)
 
     def interrupt(self, cause: FailureCause, reason: str = "", now: float | None = None) -> Failed:
@@ -227,20 +205,18 @@ class BootstrapSession:
         if send is None:
             raise ValueError("no operation is under way")
         operation = send.operation
-        began, moved, self._moved = self._began, self._moved, now
-        timed = began is not None and moved is not None
+        sent, self._moved = self._moved, now
+        format = operation.content_format
         self.log.append(
             StepRecord(
                 operation=operation.kind,
                 path=operation.path,
                 code=code,
                 bytes=len(operation.payload),
-                format=None
-                if operation.content_format is None
-                else _FORMAT_NAMES[ContentFormat(operation.content_format)],
+                format=None if format is None else FORMAT_NAMES[format],
                 note="; ".join(filter(None, (send.note, said))),
-                at=moved - began if began is not None and moved is not None else None,
-                seconds=now - moved if timed and now is not None and moved is not None else None,
+                at=_between(self._began, sent),
+                seconds=_between(sent, now),
             )
         )
 
@@ -248,16 +224,16 @@ class BootstrapSession:
 
     def _whole_course(self) -> _Course[None]:
         for index in self._plan.needs_credential(self.learned):
-            if index not in self._credentials:
+            if index not in self._writes.credentials:
                 yield AskCredential(index)
         inventory = yield from self._discover()
         try:
-            self._placement = place(self._plan, inventory, silent=self._silent)
+            self._writes.placement = place(self._plan, inventory, silent=self._silent)
         except BootstrapAccountInTheWay as error:
             raise _End(FailureCause.CONFIGURATION_INVALID, str(error.path), None, str(error)) from None
         for path in self._plan.delete:
             yield from self._delete(path)
-        for entry in self._entries():
+        for entry in self._writes.entries():
             yield from self._write(entry)
         yield from self._finish()
 
@@ -294,7 +270,7 @@ class BootstrapSession:
                     problem = str(error)
                 else:
                     self.learned = replace(self.learned, discover_silent=False)
-                    self._speaks_1_2 |= _is_1_2(inventory.version)
+                    self._writes.speaks_1_2 |= _is_1_2(inventory.version)
                     return inventory
         if required:
             raise _End(FailureCause.DISCOVER_REQUIRED, operation.path, code, problem)
@@ -308,51 +284,47 @@ class BootstrapSession:
             return
         raise _End(FailureCause.DELETE_REFUSED, str(path), answer.code, answer.diagnostic)
 
-    def _entries(self) -> Iterator[_Entry]:
-        yield from ((SECURITY_OBJECT, index) for index in range(len(self._plan.securities)))
-        yield from ((SERVER_OBJECT, index) for index in range(len(self._plan.servers)))
-
-    def _write(self, entry: _Entry) -> _Course[None]:
+    def _write(self, entry: Entry) -> _Course[None]:
         """Write one instance, in any encoding the policy allows."""
         policy = self._plan.on_error.write
-        first_format = self._format
+        first_format = self._writes.format
         refusal = yield from self._write_or_bend(entry)
         if refusal.accepted:
             return
         if refusal.code in _ENCODING_REFUSED:
             if policy == "other-format":
-                for format in self._other_formats():
-                    self._format = format
+                for format in self._writes.other_formats():
+                    self._writes.format = format
                     answer = yield from self._write_or_bend(entry)
                     if answer.accepted:
-                        self.learned = replace(self.learned, format=_FORMAT_NAMES[format])
+                        self.learned = replace(self.learned, format=FORMAT_NAMES[format])
                         return
-                self._format = first_format
-            if self.learned.format == _FORMAT_NAMES[first_format]:
+                self._writes.format = first_format
+            if self.learned.format == FORMAT_NAMES[first_format]:
                 # learned of another firmware: start afresh next time, or the device would be locked out
                 self.learned = replace(self.learned, format=None)
         if policy == "continue":
             return
         unsupported = refusal.code == UNSUPPORTED_CONTENT_FORMAT
         cause = FailureCause.FORMAT_REFUSED if unsupported else FailureCause.WRITE_REFUSED
-        raise _End(cause, str(self._path(entry)), refusal.code, refusal.diagnostic)
+        raise _End(cause, str(self._writes.path(entry)), refusal.code, refusal.diagnostic)
 
-    def _write_or_bend(self, entry: _Entry) -> _Course[_Answer]:
+    def _write_or_bend(self, entry: Entry) -> _Course[_Answer]:
         """Write one instance in the present format; a refused mode 4 or PEM chain gives way once each."""
         answer = yield from self._put(entry)
         object, index = entry
         if object != SECURITY_OBJECT:
             return answer
-        fell_back = answer.code == BAD_REQUEST and self._may_fall_back(index)
+        fell_back = answer.code == BAD_REQUEST and self._writes.may_fall_back(index)
         if fell_back:
             yield from self._fall_back(index)
             answer = yield from self._put(entry, "mode 4 was refused")
-        if answer.code in _ENCODING_REFUSED and self._pem_may_give_way(index):
-            self._leaf_only = True
+        if answer.code in _ENCODING_REFUSED and self._writes.pem_may_give_way(index):
+            self._writes.leaf_only = True
             answer = yield from self._put(entry, "the PEM chain was refused")
             if answer.accepted:
                 self.learned = replace(self.learned, leaf_only=True)
-            self._leaf_only = answer.accepted
+            self._writes.leaf_only = answer.accepted
         if fell_back and answer.accepted:
             self.learned = replace(self.learned, est_refused=True)
         return answer
@@ -374,28 +346,29 @@ class BootstrapSession:
 
         Returns what is learned if the Finish is accepted now (LwM2M Core 1.2 6.1.7.6).
         """
-        first_format, bent = self._format, self.learned
+        first_format, bent = self._writes.format, self.learned
         securities = range(len(self._plan.securities))
-        if fallible := [index for index in securities if self._may_fall_back(index)]:
+        if fallible := [index for index in securities if self._writes.may_fall_back(index)]:
             for index in fallible:
                 yield from self._fall_back(index)
             bent = replace(bent, est_refused=True)
-        elif any(self._pem_may_give_way(index) for index in securities):
-            self._leaf_only = True
+        elif any(self._writes.pem_may_give_way(index) for index in securities):
+            self._writes.leaf_only = True
             bent = replace(bent, leaf_only=True)
         elif self._plan.content_format == "auto":
-            self._format = next(self._other_formats())
-        for entry in self._entries():
+            self._writes.format = next(self._writes.other_formats())
+        for entry in self._writes.entries():
             answer = yield from self._put(entry, "repair")
-            if not answer.accepted and self._format != first_format:
-                self._format = first_format
+            if not answer.accepted and self._writes.format is not first_format:
+                self._writes.format = first_format
                 answer = yield from self._put(entry, "repair")
             if not answer.accepted and self._plan.on_error.write != "continue":
-                detail = f"the repair of {self._path(entry)} was refused with {code_text(answer.code)}"
+                detail = f"the repair of {self._writes.path(entry)} was refused with {code_text(answer.code)}"
                 raise _End(FailureCause.FINISH_INCONSISTENT, _FINISH.path, NOT_ACCEPTABLE, detail)
-        return bent if self._format == first_format else replace(bent, format=_FORMAT_NAMES[self._format])
+        taken = self._writes.format
+        return bent if taken is first_format else replace(bent, format=FORMAT_NAMES[taken])
 
-    # -- one write --------------------------------------------------------------------------------------------
+    # -- one write ------------------------------------------------------------------------------------------
 
     def _put(self, entry: Entry, why: str = "") -> _Course[_Answer]:
         path = self._writes.path(entry)
@@ -411,6 +384,10 @@ class BootstrapSession:
         if index not in self._writes.credentials:
             yield AskCredential(index)
         self._writes.est_refused.add(index)
+
+
+def _between(earlier: float | None, later: float | None) -> float | None:
+    return None if earlier is None or later is None else later - earlier
 
 
 def _is_1_2(version: str | None) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from lwm2m.objects import ResourceValue
@@ -74,7 +73,7 @@ class ServerPlan:
     lifetime: int = 86400
     binding: str = "U"
     notification_storing: bool = True
-    optional: Mapping[int, ResourceValue] = MappingProxyType({})
+    optional: Mapping[int, ResourceValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,9 @@ _WIDE_ID = 0x20
 
 _MAX_LENGTH = (1 << 24) - 1
 
+MAX_RECORDS = 4096
+"""Records of one level: more resources than a device's whole tree holds."""
+
 
 def encode(instance: ObjectInstance) -> bytes:
     """The records of one object instance for a write to /o/i (LwM2M Core 1.2 7.5.5), ordered by id.
@@ -112,8 +115,11 @@ def _resources(
 
 def _records(payload: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Yield (kind, identifier, value) of the records laid end to end."""
-    position, end = 0, len(payload)
+    position, end, count = 0, len(payload), 0
     while position < end:
+        count += 1
+        if count > MAX_RECORDS:
+            raise DecodeError(f"a TLV payload has at most {MAX_RECORDS} records side by side here")
         type = payload[position]
         id_width = 2 if type & _WIDE_ID else 1
         length_width = type >> 3 & 0x03

@@ -153,7 +153,7 @@ def security_instance(
         if est:
             # Clients refuse mode 4 with 4.00 when 3 or 5 hold something.
             resources[2] = MODE_EST
-        elif isinstance(credential, Credential):
+        elif isinstance(credential, Credential) and credential.chain:
             resources[2] = MODE_CERTIFICATE
             resources[3] = pem_bundle(credential.chain) if pem else credential.chain[0]
             resources[5] = credential.private_key_pkcs8

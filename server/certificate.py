@@ -1,5 +1,8 @@
 """A certificate as path building reads it: what forbids it where, who may have issued it (RFC 5280 4)."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from enum import Enum
 from hashlib import sha256
@@ -9,6 +12,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 MIN_RSA_BITS = 2048
@@ -55,6 +59,17 @@ class Fault(Exception):
         self.detail = detail
 
 
+@contextmanager
+def _leniently() -> Iterator[None]:
+    """Read what factories really made (serial numbers below one, NULL parameters) without a warning for each device.
+
+    What the library refuses is refused; what it only warns of takes nothing from the proof of possession or the path.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        yield
+
+
 class Certificate:
     """A parsed certificate with everything a path asks of it, read once; plain slots, it is per handshake."""
 
@@ -83,17 +98,18 @@ class Certificate:
         self.der = der
         self._spki: bytes | None = None
         try:
-            parsed = x509.load_der_x509_certificate(der)
-            self.subject = parsed.subject.public_bytes()
-            self.issuer = parsed.issuer.public_bytes()
-            self.not_before = parsed.not_valid_before_utc
-            self.not_after = parsed.not_valid_after_utc
-            self.tbs = parsed.tbs_certificate_bytes
-            self.signature = parsed.signature
-            key = parsed.public_key()
-            extensions = parsed.extensions
-            self.signature_hash = parsed.signature_hash_algorithm
-            self.signature_padding = parsed.signature_algorithm_parameters
+            with _leniently():
+                parsed = x509.load_der_x509_certificate(der)
+                self.subject = parsed.subject.public_bytes()
+                self.issuer = parsed.issuer.public_bytes()
+                self.not_before = parsed.not_valid_before_utc
+                self.not_after = parsed.not_valid_after_utc
+                self.tbs = parsed.tbs_certificate_bytes
+                self.signature = parsed.signature
+                key = parsed.public_key()
+                extensions = parsed.extensions
+                self.signature_hash = parsed.signature_hash_algorithm
+                self.signature_padding = parsed.signature_algorithm_parameters
         except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
             raise Fault(RefusalReason.MALFORMED, f"not a certificate we can read: {error}") from error
         self.key: _PublicKey | None = (
@@ -217,8 +233,9 @@ def _public_key_info(key: PublicKeyTypes) -> bytes:
 def name_and_key(der: bytes) -> tuple[bytes, bytes]:
     """Subject and SubjectPublicKeyInfo of a certificate, both DER; raises ValueError."""
     try:
-        certificate = x509.load_der_x509_certificate(der)
-        return certificate.subject.public_bytes(), _public_key_info(certificate.public_key())
+        with _leniently():
+            certificate = x509.load_der_x509_certificate(der)
+            return certificate.subject.public_bytes(), _public_key_info(certificate.public_key())
     except UnsupportedAlgorithm as error:
         raise ValueError(f"a key of a kind not accepted: {error}") from error
 
@@ -226,7 +243,8 @@ def name_and_key(der: bytes) -> tuple[bytes, bytes]:
 def describe(der: bytes) -> str:
     """The subject of a certificate as RFC 4514 text, or its SHA-256 when it has none or cannot be read."""
     try:
-        subject = x509.load_der_x509_certificate(der).subject.rfc4514_string()
+        with _leniently():
+            subject = x509.load_der_x509_certificate(der).subject.rfc4514_string()
     except ValueError:
         subject = ""
     if not subject:

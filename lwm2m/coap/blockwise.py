@@ -81,13 +81,13 @@ class Upload:
         """
         sent = self.block
         if code == CONTINUE or (sent.more and code >> 5 == 2):
-            # A success before the last block says "processed on its own, go on", but only with Block1 (2.3).
-            if not sent.more or (block is None and code != CONTINUE):
-                raise BadBlock("answer does not fit the block sent")
             if block is not None and block.number != sent.number:
                 if block.offset < sent.offset:
                     raise StaleBlock("an earlier block is answered")
                 raise BadBlock("another block is answered")
+            # A success before the last block says "processed on its own, go on", but only with Block1 (2.3).
+            if not sent.more or (block is None and code != CONTINUE):
+                raise BadBlock("answer does not fit the block sent")
             self.offset += self.size
             if block is not None:
                 self.size = min(self.size, block.size)

@@ -20,7 +20,7 @@ from lwm2m.coap.message import (
     Option,
     encode_fields,
 )
-from lwm2m.coap.message_layer import MessageLayer
+from lwm2m.coap.message_layer import NOTHING, MessageLayer
 from lwm2m.coap.options import (
     BLOCK1,
     SIZE1,
@@ -107,7 +107,7 @@ class IncomingRequests:
             if whole is None:
                 return
             payload = whole
-        layer.remember(message.mid, None)
+        layer.remember(message.mid, NOTHING)
         layer.open_mids.add(message.mid)
         self._last_id = request_id = self._last_id + 1
         self._open[request_id] = Incoming(

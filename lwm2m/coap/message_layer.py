@@ -10,7 +10,7 @@ from lwm2m.coap.message import ACK, CON, EMPTY, NON, Option, encode_fields
 from lwm2m.coap.parameters import Parameters
 
 NOTHING = b""
-"""What a duplicate gets when it gets nothing: the answer to a NON is not repeated (RFC 7252 4.5)."""
+"""What a duplicate gets when nothing is to be sent: before the first answer, and to NON (RFC 7252 4.5)."""
 
 
 class MessageLayer:
@@ -27,10 +27,9 @@ class MessageLayer:
         self.open_mids: set[int] = set()
         self._mid = first_mid
         self._jitter = jitter
-        # Peer's message id → when it may mean another message, and the bytes that answer a duplicate; None
-        # while the message is not answered. Bytes, not messages: a tenth of the memory, and nothing to
-        # encode again.
-        self._remembered: dict[int, tuple[float, bytes | None]] = {}
+        # Peer's message id → when it may mean another message, and the bytes that answer a duplicate. Bytes,
+        # not messages: a tenth of the memory, and nothing to encode again.
+        self._remembered: dict[int, tuple[float, bytes]] = {}
 
     def next_mid(self) -> int:
         """The message id of a new message of ours, RFC 7252 4.4."""
@@ -60,8 +59,8 @@ class MessageLayer:
         self.outbox.append(datagram)
         self.remember(mid, again)
 
-    def remember(self, mid: int, again: bytes | None) -> None:
-        """From now on duplicates of the peer's message `mid` get `again`; None: no answer has left yet."""
+    def remember(self, mid: int, again: bytes) -> None:
+        """From now on duplicates of the peer's message `mid` get `again`."""
         self._remembered[mid] = (self.now + self.parameters.exchange_lifetime, again)
 
     def is_duplicate(self, mid: int) -> bool:

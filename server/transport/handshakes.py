@@ -27,6 +27,7 @@ class Handshake:
     __slots__ = (
         "due",
         "flow",
+        "identity",
         "looking_up",
         "offered",
         "parked",
@@ -47,7 +48,8 @@ class Handshake:
         self.due = now
         # Whether a key, or that there is none, was given to the session: once, as it names one identity.
         self.offered = False
-        # The task that fetches the pre-shared key, and what arrived since, in order.
+        # The identity whose key is fetched, the task that does it, and what arrived since, in order.
+        self.identity: bytes | None = None
         self.looking_up: asyncio.Task[None] | None = None
         self.parked: list[bytes] = []
 
@@ -143,6 +145,7 @@ class Handshakes:
                 self._offer(handshake, identity, None)
             else:
                 self._driver.counters.look_ups += 1
+                handshake.identity = identity
                 handshake.parked = [datagram]
                 handshake.looking_up = self._loop.create_task(self._look_up(handshake, identity))
                 return
@@ -151,12 +154,19 @@ class Handshakes:
     def handle_timer(self, handshake: Handshake, now: float) -> None:
         """End the handshake at its deadline, or repeat its flight when that is due."""
         if now - handshake.started_at >= self._limits.handshake_deadline:
-            # dtls.md 12: a wrong key makes no error, each side drops the other's Finished.
-            wrong_key = handshake.session.credential == "psk" and handshake.reader.saw_protected
-            self._fail(handshake, RefusalReason.WRONG_KEY if wrong_key else RefusalReason.DEADLINE)
+            self._fail(handshake, self._why_late(handshake))
         elif handshake.due <= now and handshake.looking_up is None:
             handshake.session.handle_timer()
             self._follow(handshake, [], now)
+
+    @staticmethod
+    def _why_late(handshake: Handshake) -> RefusalReason:
+        if handshake.looking_up is not None:
+            return RefusalReason.STORE_UNAVAILABLE
+        # dtls.md 12: a wrong key makes no error, each side drops the other's Finished.
+        if handshake.session.credential == "psk" and handshake.reader.saw_protected:
+            return RefusalReason.WRONG_KEY
+        return RefusalReason.DEADLINE
 
     def discard(self, handshake: Handshake) -> None:
         """Forget it without a word to anyone."""
@@ -183,7 +193,7 @@ class Handshakes:
         parked, handshake.parked = handshake.parked, []
         if away:
             # The handshake stays: the client repeats its flight, and the next look-up may succeed.
-            self._refuse(handshake, RefusalReason.STORE_UNAVAILABLE, identity)
+            self._refuse(handshake, RefusalReason.STORE_UNAVAILABLE)
             return
         self._offer(handshake, identity, key)
         for datagram in parked:
@@ -215,15 +225,17 @@ class Handshakes:
         self._refuse(handshake, reason)
         self.discard(handshake)
 
-    def _refuse(self, handshake: Handshake, reason: RefusalReason, identity: bytes | None = None) -> None:
+    def _refuse(self, handshake: Handshake, reason: RefusalReason) -> None:
         session = handshake.session
+        # While its key is not there yet the session knows nothing of the identity.
+        awaited = None if handshake.offered else handshake.identity
         self._driver.counters.refused[reason] += 1
         self._driver.refused(
             Refusal(
                 address=address_text(handshake.flow[0]),
                 reason=reason,
-                credential=session.credential if identity is None else "psk",
-                identity=session.identity if identity is None else printable(identity),
+                credential=session.credential if awaited is None else "psk",
+                identity=session.identity if awaited is None else printable(awaited),
                 detail=session.detail,
             )
         )

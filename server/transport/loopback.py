@@ -54,9 +54,7 @@ class Throwaway:
     def trusted(self) -> TrustIndex:
         """An index whose only anchor it is."""
         der = self.certificate.public_bytes(serialization.Encoding.DER)
-        return TrustIndex(
-            [Anchor(id=UUID(int=1), account_id=UUID(int=1), service="bootstrap", certificate=der)]
-        )
+        return TrustIndex([Anchor(id=UUID(int=1), account_id=UUID(int=1), service="bootstrap", certificate=der)])
 
 
 def client_context(suites: bytes) -> SSL.Context:

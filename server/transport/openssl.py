@@ -24,7 +24,7 @@ from server.transport.engine import (
     SessionState,
     printable,
 )
-from server.transport.openssl_codes import ALERTS, OVERRULED, REASONS, VERIFY_ERRORS
+from server.transport.openssl_codes import ALERTS, ERR_LIB_SSL, OVERRULED, REASONS, VERIFY_ERRORS
 from server.trust import Refused, Trusted, TrustIndex, describe
 
 _lib: Any = _openssl.lib
@@ -157,9 +157,7 @@ class OpenSslEngine:
             key = session.psk_for(_ffi.string(identity))
             if not 0 < len(key) <= room:
                 if session.refusal is None:
-                    session.refuse(
-                        RefusalReason.HANDSHAKE_FAILED, f"a key of {len(key)} bytes cannot be used"
-                    )
+                    session.refuse(RefusalReason.HANDSHAKE_FAILED, f"a key of {len(key)} bytes cannot be used")
                 return 0
             _ffi.memmove(out, key, len(key))
             return len(key)
@@ -234,6 +232,8 @@ class OpenSslSession:
         """Free the SSL object and both BIOs; safe to call again."""
         ssl, self._ssl = getattr(self, "_ssl", None), None
         if ssl is not None:
+            # It owns both BIOs; a call that comes too late must meet None, not freed memory.
+            self._in = self._out = None
             _lib.SSL_free(ssl)
 
     def offer_psk(self, identity: bytes, key: PreSharedKey | None) -> None:
@@ -412,12 +412,16 @@ class OpenSslSession:
         _lib.ERR_clear_error()
 
     def _reason(self) -> tuple[RefusalReason, str]:
-        """The oldest entry of OpenSSL's error queue in our words."""
-        code = _lib.ERR_peek_error()
-        reason = _lib.ERR_GET_REASON(code)
+        """What OpenSSL's error queue says, in our words; empties it, as all sessions share it (dtls.md 23)."""
+        codes: list[int] = []
+        while code := _lib.ERR_get_error():
+            codes.append(code)
+        # A provider's own complaint may come first; what the DTLS layer made of it says more.
+        told = next((code for code in codes if code >> 23 & 0xFF == ERR_LIB_SSL), codes[0] if codes else 0)
+        reason = _lib.ERR_GET_REASON(told)
         if reason in ALERTS:
             return RefusalReason.PEER_ALERT, f"the device ended it with alert {reason - 1000}"
-        text = _lib.ERR_reason_error_string(code) if code else _ffi.NULL
+        text = _lib.ERR_reason_error_string(told) if told else _ffi.NULL
         words = _ffi.string(text).decode("ascii", "replace") if text != _ffi.NULL else "no reason given"
         return REASONS.get(reason, RefusalReason.HANDSHAKE_FAILED), words
 
@@ -427,7 +431,8 @@ SSL_ERROR_ZERO_RETURN = int(_lib.SSL_ERROR_ZERO_RETURN)
 
 
 def self_test() -> None:
-    """Prove on the installed wheel what this server stands on (dtls.md 4): X.509 and PSK with CCM_8, in memory.
+    """Prove on the installed wheel what this server stands on (dtls.md 4): X.509 and PSK with CCM_8, in
+    memory.
 
     A few milliseconds at start; raises EngineUnfit.
     """
@@ -455,9 +460,7 @@ def self_test() -> None:
         if used != "PSK-AES128-CCM8":
             raise EngineUnfit(f"PSK-AES128-CCM8 was asked for and {used} used")
     except (AttributeError, SSL.Error, ValueError) as error:
-        raise EngineUnfit(
-            f"the installed cryptography and pyOpenSSL do not fit this server: {error}"
-        ) from error
+        raise EngineUnfit(f"the installed cryptography and pyOpenSSL do not fit this server: {error}") from error
 
 
 def _client_psk(identity: bytes, key: bytes) -> Any:
@@ -468,6 +471,4 @@ def _client_psk(identity: bytes, key: bytes) -> Any:
         _ffi.memmove(key_out, key, len(key))
         return len(key)
 
-    return _ffi.callback(
-        "unsigned int(SSL *, char *, char *, unsigned int, unsigned char *, unsigned int)", named
-    )
+    return _ffi.callback("unsigned int(SSL *, char *, char *, unsigned int, unsigned char *, unsigned int)", named)

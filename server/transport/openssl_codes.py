@@ -2,8 +2,8 @@
 
 from server.transport.engine import RefusalReason
 
-# What OpenSSL says of a path whose anchor it cannot see, and of validity, which `trust.py` judges against its own
-# clock. Anything else it finds wrong with the certificates sent is a second opinion that counts.
+# What OpenSSL says of a path whose anchor it cannot see, and of validity, which `trust.py` judges against
+# its own clock. Anything else it finds wrong with the certificates sent is a second opinion that counts.
 OVERRULED = frozenset({2, 9, 10, 18, 19, 20, 21})
 # The error that makes OpenSSL choose the fitting alert (RFC 5246 7.2.2).
 VERIFY_ERRORS = {
@@ -18,6 +18,8 @@ VERIFY_ERRORS = {
     RefusalReason.PATH_TOO_LONG: 22,
     RefusalReason.MALFORMED: 28,
 }
+# err.h: whose error a code of the queue is, in bits 23 to 30.
+ERR_LIB_SSL = 20
 # sslerr.h reason codes that tell an operator more than "failed"; 1000 + n is alert n from the peer.
 REASONS = {
     193: RefusalReason.NO_COMMON_SUITE,

@@ -82,6 +82,8 @@ class UdpEndpoint:
 
     def start(self) -> None:
         """Take datagrams from now on."""
+        # One made from a file descriptor is blocking to Python, whatever the descriptor says.
+        self._sock.setblocking(False)
         self._loop.add_reader(self._sock.fileno(), self._readable)
         self._later(self._idle_period, self._end_idle)
 

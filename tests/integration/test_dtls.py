@@ -26,9 +26,7 @@ requires_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="n
 requires_libcoap = pytest.mark.skipif(
     shutil.which("coap-client-openssl") is None, reason="needs coap-client-openssl (libcoap3-bin)"
 )
-requires_gnutls = pytest.mark.skipif(
-    shutil.which("gnutls-cli") is None, reason="needs gnutls-cli (gnutls-bin)"
-)
+requires_gnutls = pytest.mark.skipif(shutil.which("gnutls-cli") is None, reason="needs gnutls-cli (gnutls-bin)")
 
 
 class Factory:
@@ -333,9 +331,7 @@ async def test_libcoap_gets_its_answer(factory: Factory, credential: str) -> Non
     )
     async with (
         running(factory, keys=[psk()], upper=CoapEcho) as server,
-        program(
-            "coap-client-openssl", "-B", "20", "-m", "get", *proof, f"coaps://127.0.0.1:{server.port}/x"
-        ) as client,
+        program("coap-client-openssl", "-B", "20", "-m", "get", *proof, f"coaps://127.0.0.1:{server.port}/x") as client,
     ):
         assert b"welcome" in await client.until(b"welcome")
         assert server.uppers[0].association.peer.kind == credential
@@ -437,16 +433,12 @@ def psk_client(_factory: Factory, **options: Any) -> Client:
 
 
 @pytest.mark.parametrize("make_client", [x509_client, psk_client])
-async def test_any_one_lost_datagram_is_made_good(
-    factory: Factory, make_client: Callable[[Factory], Client]
-) -> None:
+async def test_any_one_lost_datagram_is_made_good(factory: Factory, make_client: Callable[[Factory], Client]) -> None:
     """Each datagram of a handshake in turn, both ways; the server's last flight among them (dtls.md 18)."""
     async with running(factory, keys=[psk()]) as server:
 
         async def lose(direction: str, number: int) -> bytes:
-            device = Device(
-                make_client(factory), server.port, loses=lambda d, n: (d, n) == (direction, number)
-            )
+            device = Device(make_client(factory), server.port, loses=lambda d, n: (d, n) == (direction, number))
             with device.sock:
                 await device.handshake()
                 return await device.echo(b"%d" % number)

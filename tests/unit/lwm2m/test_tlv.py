@@ -137,6 +137,13 @@ def test_the_unused_length_bits_beside_a_length_field_do_not_count() -> None:
     assert tlv.decode(bytes.fromhex("cf0301aa"), Path(0, 0)) == (ObjectInstance(0, 0, {3: b"\xaa"}),)
 
 
+def test_more_records_than_a_device_has_resources_are_refused() -> None:
+    records = [b"\xe0" + id.to_bytes(2, "big") for id in range(tlv.MAX_RECORDS + 1)]
+    assert len(tlv.decode(b"".join(records[:-1]), Path(9, 0))[0].resources) == tlv.MAX_RECORDS
+    with pytest.raises(DecodeError):
+        tlv.decode(b"".join(records), Path(9, 0))
+
+
 def test_a_single_instance_object_may_leave_its_instance_out() -> None:
     assert tlv.decode(bytes.fromhex("c10964"), Path(3)) == (ObjectInstance(3, 0, {9: 100}),)
 

@@ -92,9 +92,7 @@ def make(
         builder = builder.add_extension(x509.BasicConstraints(ca, path_length), critical=True)
     if key_ids:
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
-        builder = builder.add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False
-        )
+        builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False)
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical)
     return Made(builder.sign(signer, digest or hashes.SHA256()), key)
@@ -209,6 +207,9 @@ class FakeSocket:
 
     def fileno(self) -> int:
         return 99 if self.open else -1
+
+    def setblocking(self, blocking: bool) -> None:
+        assert not blocking
 
     def getsockname(self) -> tuple[str, int]:
         return ("192.0.2.200", 5684)

@@ -111,9 +111,7 @@ async def test_a_fragmented_client_hello_is_dropped_and_counted(pki: Pki) -> Non
     assert server.endpoint.counters.dropped_fragmented_hello == 1
 
 
-@pytest.mark.parametrize(
-    "datagram", [b"", b"\x16", b"\x17\xfe\xfd" + b"\0" * 40, b"\x16\xfe\xfd" + b"\0" * 40]
-)
+@pytest.mark.parametrize("datagram", [b"", b"\x16", b"\x17\xfe\xfd" + b"\0" * 40, b"\x16\xfe\xfd" + b"\0" * 40])
 async def test_what_no_flow_knows_meets_silence(pki: Pki, datagram: bytes) -> None:
     server = Server(pki.index, pki.server)
     assert server.deliver([datagram]) == []
@@ -260,6 +258,8 @@ async def test_a_handshake_that_ends_during_its_look_up_is_left_alone(pki: Pki) 
     await asyncio.sleep(0)
     server.loop.advance(31)
     assert server.endpoint.handshaking == 0
+    (refusal,) = server.refusals
+    assert (refusal.reason, refusal.identity) == (RefusalReason.STORE_UNAVAILABLE, "urn:dev:1")
     gate.open.set()
     await settle()
     assert server.sent() == []

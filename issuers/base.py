@@ -1,0 +1,156 @@
+"""The contract of every certificate authority adapter: a checked CSR in, a certificate out.
+
+An adapter speaks to one CA and does one thing per call. It never retries, keeps no record, and raises only
+`IssuerError`; what happens next is decided by its caller, which checks everything that comes back (`returned.py`).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import ClassVar, Literal
+from uuid import UUID
+
+from cryptography import x509
+
+from issuers.errors import NotSupported
+
+Purpose = Literal["device", "renew", "verify"]
+
+
+class Recovery(Enum):
+    """How an adapter finds out what became of a request whose answer was lost."""
+
+    LOOKUP = "lookup"
+    """The CA can be asked what it issued."""
+    TOKEN = "token"  # noqa: S105 the name of a way, no secret
+    """The same request again gives the same certificate."""
+    NONE = "none"
+    """It cannot: a new attempt may leave an orphan at the CA."""
+
+
+class Capability(Enum):
+    """What an adapter can do beyond `issue`, `check` and `aclose`."""
+
+    COLLECT = "collect"
+    """`issue` may return `Pending`; `collect` asks again."""
+    CHAIN = "chain"
+    """`ca_certificates` answers."""
+    REVOKE = "revoke"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IssueRequest:
+    """One wish for a certificate, recorded before it is handed to an adapter.
+
+    `csr` has passed `csr.check_csr` or was made by us. `serial` (159 random bits) and `not_before` (UTC, the time of
+    the intent) are for CAs that let us choose. `validity` of None leaves it to the issuer's own setting.
+    """
+
+    issuance_id: UUID
+    csr: x509.CertificateSigningRequest
+    serial: int
+    not_before: datetime
+    validity: timedelta | None
+    endpoint: str
+    account_id: UUID
+    purpose: Purpose
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """What the CA gave: `chain` begins with `leaf` and has no root; `reference` is the CA's own name for it."""
+
+    leaf: x509.Certificate
+    chain: tuple[x509.Certificate, ...]
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The CA has the request and needs time: `collect(reference)` after `retry_after` seconds."""
+
+    reference: str
+    retry_after: float
+
+
+class StepOutcome(Enum):
+    """How one step of a check went."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckStep:
+    """One step of a check, in words."""
+
+    name: str
+    outcome: StepOutcome
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """The steps of a check in the order they ran; `issued` is the test certificate, if one was asked for and made."""
+
+    steps: tuple[CheckStep, ...]
+    issued: Issued | Pending | None = None
+
+    @property
+    def successful(self) -> bool:
+        """Whether no step failed; warnings do not count."""
+        return all(step.outcome is not StepOutcome.FAIL for step in self.steps)
+
+    @property
+    def message(self) -> str:
+        """The first failing step in words, empty when there is none."""
+        return next((step.message for step in self.steps if step.outcome is StepOutcome.FAIL), "")
+
+
+class Issuer(ABC):
+    """One configured certificate authority."""
+
+    type: ClassVar[str]
+    capabilities: ClassVar[frozenset[Capability]]
+    recovery: ClassVar[Recovery]
+
+    @abstractmethod
+    async def issue(self, request: IssueRequest) -> Issued | Pending:
+        """Have the CSR signed; raises IssuerError."""
+
+    async def collect(self, reference: str) -> Issued | Pending:
+        """Ask for a certificate that was `Pending`; raises IssuerError."""
+        raise NotSupported(f"{self.type} issues at once: there is nothing to collect")
+
+    async def recover(self, request: IssueRequest) -> Issued | Pending | None:
+        """What became of a request whose answer was lost, None when the CA never issued it; raises IssuerError."""
+        raise NotSupported(f"{self.type} cannot tell what became of a request")
+
+    @abstractmethod
+    async def check(self, issue_test: IssueRequest | None, now: datetime) -> CheckReport:
+        """Whether the CA can do its work at `now` (UTC), step by step; with `issue_test` it signs that one.
+
+        Faults of the CA are steps that failed, never exceptions. The caller checks the test certificate.
+        """
+
+    async def ca_certificates(self) -> tuple[x509.Certificate, ...]:
+        """The CA's own certificates, issuing CA first, root last when it is known; raises IssuerError."""
+        raise NotSupported(f"{self.type} does not show its certificates: upload them as trusted certificates")
+
+    async def revoke(self, serial: int, reason: x509.ReasonFlags, at: datetime) -> None:
+        """Withdraw a certificate as of `at` (UTC); raises IssuerError."""
+        raise NotSupported(f"{self.type} cannot revoke certificates")
+
+    async def aclose(self) -> None:  # noqa: B027 an adapter without connections has nothing to do
+        """Let connections go."""
+
+
+IssuerFactory = Callable[[str, Mapping[str, object], Mapping[str, object]], Issuer]
+"""Opens an issuer from its name, attributes (shown to operators) and credentials (never shown).
+
+Keys arrive as loaded objects, never as paths. Raises Misconfigured with the name of the setting at fault.
+"""

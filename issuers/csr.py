@@ -1,0 +1,107 @@
+"""Certificate signing requests: is this one fit for a CA, and how ours are made (PKCS#10, RFC 2986)."""
+
+from collections import Counter
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from issuers.certificate import STRONG_HASHES, UNREADABLE
+from issuers.errors import Rejected
+from issuers.subject import ATTRIBUTES, short_name, value_problem
+
+LARGEST = 4096
+"""Bytes of a CSR (`issuers.md` E); a P-256 one has about 250."""
+
+
+def make_csr(private_key: ec.EllipticCurvePrivateKey, subject: x509.Name) -> x509.CertificateSigningRequest:
+    """A CSR for a key of ours, signed with SHA-256, without extensions."""
+    return x509.CertificateSigningRequestBuilder().subject_name(subject).sign(private_key, hashes.SHA256())
+
+
+def check_csr(
+    csr: bytes | x509.CertificateSigningRequest,
+    *,
+    endpoint: str | None = None,
+    organizational_unit: str | None = None,
+    locality: str | None = None,
+) -> x509.CertificateSigningRequest:
+    """A device's CSR, fit to be signed (`issuers.md` E, "CSR checks").
+
+    `csr` as one PEM block or DER. `endpoint` is the authenticated endpoint name, which CN must be; `locality` and
+    `organizational_unit` are what L and OU must be where the CSR has them and they are not empty (the Izuma client
+    sends empty ones in some builds). Raises Rejected.
+    """
+    if isinstance(csr, bytes):
+        csr = _parse(csr)
+    try:
+        _check_key(csr)
+        _check_subject(csr.subject, endpoint, organizational_unit, locality)
+        _check_extensions(csr.extensions)
+    except UNREADABLE as error:
+        raise Rejected(f"the CSR cannot be read: {error}") from error
+    return csr
+
+
+def _parse(data: bytes) -> x509.CertificateSigningRequest:
+    if len(data) > LARGEST:
+        raise Rejected(f"the CSR has {len(data)} bytes; at most {LARGEST} are taken")
+    try:
+        if b"-----BEGIN" not in data:
+            return x509.load_der_x509_csr(data)
+        if data.count(b"-----BEGIN") != 1:
+            raise Rejected("there is more than one PEM block where one CSR belongs")
+        return x509.load_pem_x509_csr(data)
+    except UNREADABLE as error:
+        raise Rejected(f"this is not a CSR: {error}") from error
+
+
+def _check_key(csr: x509.CertificateSigningRequest) -> None:
+    key = csr.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise Rejected("the CSR's key is not an EC key on secp256r1 (P-256), the curve every LwM2M device has")
+    digest = csr.signature_hash_algorithm
+    if digest is None or digest.name not in STRONG_HASHES:
+        raise Rejected("the CSR is signed with a hash weaker than SHA-256")
+    if not csr.is_signature_valid:
+        raise Rejected("the CSR's signature is not by its own key: its sender may not hold the private key")
+
+
+def _check_subject(
+    subject: x509.Name, endpoint: str | None, organizational_unit: str | None, locality: str | None
+) -> None:
+    allowed = set(ATTRIBUTES.values())
+    for attribute in subject:
+        if attribute.oid not in allowed or isinstance(attribute.value, bytes):
+            raise Rejected(
+                f"the CSR's subject has {short_name(attribute.oid)}, which is none of {', '.join(ATTRIBUTES)}"
+            )
+        problem = value_problem(attribute.oid, attribute.value)
+        if problem:
+            raise Rejected(f"{short_name(attribute.oid)} of the CSR's subject {problem}")
+    counts = Counter(attribute.oid for attribute in subject)
+    if counts[NameOID.COMMON_NAME] != 1:
+        raise Rejected(f"the CSR's subject has {counts[NameOID.COMMON_NAME]} CN; the endpoint name belongs there")
+    for oid, expected in (
+        (NameOID.COMMON_NAME, endpoint),
+        (NameOID.ORGANIZATIONAL_UNIT_NAME, organizational_unit),
+        (NameOID.LOCALITY_NAME, locality),
+    ):
+        for attribute in subject.get_attributes_for_oid(oid):
+            if expected is not None and attribute.value != expected and (attribute.value or oid == NameOID.COMMON_NAME):
+                raise Rejected(
+                    f"the CSR's subject has {short_name(oid)}={attribute.value!r} where this device's is {expected!r}"
+                )
+
+
+def _check_extensions(extensions: x509.Extensions) -> None:
+    """Requested extensions are ignored, except the wish to be a CA, which is refused."""
+    for extension in extensions:
+        match extension.value:
+            case x509.BasicConstraints(ca=True):
+                raise Rejected("the CSR asks to be a certificate authority")
+            case x509.KeyUsage() as usage if usage.key_cert_sign or usage.crl_sign:
+                raise Rejected("the CSR asks for the right to sign certificates or CRLs")
+            case _:
+                pass

@@ -1,0 +1,65 @@
+"""Trusted certificates as an operator gives them: PEM in, checked, one row for each certificate of the file."""
+
+from uuid import UUID
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from server.errors import BadRequest
+from server.store import trust
+from server.store.audit import Actor
+from server.store.database import Database
+from server.store.trust import Service, TrustedCertificate
+
+
+async def add_pem(
+    database: Database,
+    actor: Actor,
+    account_id: UUID,
+    pem: bytes,
+    *,
+    service: Service,
+    name: str = "",
+    enrollment_mode: bool = False,
+) -> list[TrustedCertificate]:
+    """Trust every CA certificate of `pem`; raises BadRequest or Conflict, and then none is added.
+
+    A file may hold a chain; each certificate of it becomes an anchor of its own.
+    """
+    certificates = parse(pem)
+    async with database.transaction() as connection:
+        return [
+            await trust.add_within(
+                connection,
+                database,
+                actor,
+                account_id,
+                service=service,
+                certificate=certificate.public_bytes(serialization.Encoding.DER),
+                name=name if len(certificates) == 1 or not name else f"{name} {number}",
+                enrollment_mode=enrollment_mode,
+            )
+            for number, certificate in enumerate(certificates, 1)
+        ]
+
+
+def parse(pem: bytes) -> list[x509.Certificate]:
+    """The certificates of a PEM file; BadRequest when there is none or a private key lies with them."""
+    if b"PRIVATE KEY" in pem:
+        raise BadRequest("the file holds a private key; give the certificates alone and keep that key where it is")
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError as error:
+        raise BadRequest(f"the file holds no certificate in PEM ({error})") from error
+
+
+async def find(database: Database, account_id: UUID, word: str) -> TrustedCertificate:
+    """The one trusted certificate whose id, fingerprint or name begins with `word`; BadRequest when not exactly one."""
+    rows = [
+        row
+        for row in await trust.listed(database, account_id)
+        if row.id.hex.startswith(word) or row.fingerprint.hex().startswith(word) or row.name == word
+    ]
+    if len(rows) != 1:
+        raise BadRequest(f"{word} names {len(rows) or 'no'} trusted certificates; `firstlight trust list` shows them")
+    return rows[0]

@@ -1,0 +1,178 @@
+"""`firstlight ca`: the embedded CA, its ceremony, and what it issued."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from server.admin import ceremony
+from server.admin.files import write_private
+from server.cli import options
+from server.errors import BadRequest
+from server.record import Record
+from server.store import certificates, embedded_ca
+
+app = typer.Typer(help="The embedded CA: its certificates, its root key, what it issued.", no_args_is_help=True)
+
+
+@app.command("init")
+def init(
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
+    export_root_key: Annotated[
+        Path | None, typer.Option(help="Write the device root's key here, encrypted, and remove it from the record.")
+    ] = None,
+    passphrase_file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="File with the passphrase for that key.")
+    ] = None,
+) -> None:
+    """The ceremony: device root, issuing CA, separate server root and server certificate; `serve` does it if needed."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
+            if export_root_key is not None:
+                await _export(record, export_root_key, passphrase_file, remove=True)
+            shown = await ceremony.show(record.database, record.sealer, record.account_id)
+        for row in shown:
+            print(f"{row['certificate']}: {row['subject']}, until {row['until']}, SHA-256 {row['fingerprint']}")
+
+    options.run(work)
+
+
+@app.command("show")
+def show(
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """The certificates of the embedded CA and of the server, and where the root key is."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url) as record:
+            rows = await ceremony.show(record.database, record.sealer, record.account_id)
+        options.show(
+            rows, ("certificate", "subject", "until", "fingerprint", "key"), as_json=as_json, empty="There is no CA."
+        )
+
+    options.run(work)
+
+
+@app.command("export")
+def export(
+    which: Annotated[
+        Literal["device-root", "issuing", "server-root"], typer.Argument(help="The certificate to write.")
+    ],
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; standard output when not given.")] = None,
+) -> None:
+    """A certificate as PEM: the device root is what your LwM2M server must trust, the server root what devices must."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url) as record:
+            pem = await ceremony.export(record.database, record.sealer, record.account_id, which)
+        if out is None:
+            print(pem.decode(), end="")
+        else:
+            out.write_bytes(pem)
+
+    options.run(work)
+
+
+@app.command("export-root-key")
+def export_root_key_command(
+    out: Annotated[Path, typer.Option(help="File to write, encrypted PKCS#8 in PEM.")],
+    passphrase_file: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="File with the passphrase.")],
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Then forget it here: the root is off-line.")] = False,
+) -> None:
+    """The device root's key, encrypted under a passphrase."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
+            await _export(record, out, passphrase_file, remove=remove)
+        print(
+            f"The root key is in {out}, encrypted{', and no longer here' if remove else ''}. Keep the passphrase apart."
+        )
+
+    options.run(work)
+
+
+async def _export(record: Record, out: Path, passphrase_file: Path | None, *, remove: bool) -> None:
+    if passphrase_file is None:
+        raise BadRequest("a root key leaves only encrypted; give --passphrase-file")
+    if out.exists():
+        raise BadRequest(f"{out} exists; a key never overwrites a file")
+    passphrase = passphrase_file.read_bytes().strip()
+    pem = await ceremony.encrypted_root_key(record.database, record.sealer, record.account_id, passphrase)
+    write_private(out, pem.decode())
+    if remove:
+        await embedded_ca.remove_root_key(record.database, options.actor(), record.account_id)
+
+
+@app.command("issued")
+def issued(
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+    endpoint: Annotated[str | None, typer.Option(help="Only of this endpoint.")] = None,
+    serial: Annotated[str | None, typer.Option(help="Only this serial number, hexadecimal.")] = None,
+    state: Annotated[str | None, typer.Option(help="issued, delivered or abandoned.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000000)] = 10000,
+    as_json: options.AsJson = False,
+) -> None:
+    """Certificates on record, newest first, whichever CA signed them."""
+
+    async def work() -> None:
+        try:
+            number = int(serial, 16) if serial is not None else None
+        except ValueError:
+            raise BadRequest(f"a serial number is hexadecimal, {serial} is not") from None
+        async with options.opened(config, data_dir, database_url) as record:
+            rows = await certificates.search(
+                record.database, record.account_id, endpoint=endpoint, serial=number, state=state, limit=limit
+            )
+        options.show(
+            [
+                {
+                    "serial": format(row.serial, "x"),
+                    "endpoint": row.endpoint,
+                    "service": row.service,
+                    "state": row.state,
+                    "until": f"{row.not_after:%Y-%m-%d}",
+                    "revoked": row.revoked_at,
+                }
+                for row in rows
+            ],
+            ("serial", "endpoint", "service", "state", "until", "revoked"),
+            as_json=as_json,
+            empty="No certificate was issued yet.",
+        )
+
+    options.run(work)
+
+
+@app.command("crl")
+def crl(
+    out: Annotated[Path, typer.Option(help="File to write, DER.")],
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
+) -> None:
+    """The embedded CA's revocation list as of now."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
+            der, count = await ceremony.crl(record.database, record.sealer, record.account_id)
+        out.write_bytes(der)
+        print(f"{count} revoked certificates are listed in {out}.")
+
+    options.run(work)

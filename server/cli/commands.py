@@ -1,0 +1,27 @@
+"""`firstlight`: every command; each opens the record, calls `server/admin/` with an actor and prints."""
+
+import sys
+
+import typer
+
+from server.cli import ca, database, device, profile, psk, run, trust
+
+app = typer.Typer(
+    name="firstlight",
+    help="LwM2M bootstrap server that gets every device its certificate from the CA you chose.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(ca.app, name="ca")
+app.add_typer(database.app, name="db")
+app.add_typer(device.app, name="device")
+app.add_typer(profile.app, name="profile")
+app.add_typer(psk.app, name="psk")
+app.add_typer(trust.app, name="trust")
+run.register(app)
+
+
+def main() -> None:
+    """The console script."""
+    app(args=sys.argv[1:], prog_name="firstlight")

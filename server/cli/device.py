@@ -1,0 +1,201 @@
+"""`firstlight device`: who came, how it went, who was not admitted."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+
+from server.cli import options
+from server.errors import NotFound
+from server.store import certificates, devices, issuances, refusals, sessions
+from server.store.sessions import SessionRow
+
+app = typer.Typer(help="Devices: how their bootstraps went, and who was not admitted.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_devices(
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+    state: Annotated[str | None, typer.Option(help="bootstrapped or failed.")] = None,
+    after: Annotated[str, typer.Option(help="Begin behind this name.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=10000)] = 100,
+    as_json: options.AsJson = False,
+) -> None:
+    """Devices in the order of their names."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url) as record:
+            rows = await devices.listed(record.database, record.account_id, state=state, after=after, limit=limit)
+        options.show(
+            [
+                {
+                    "endpoint": row.endpoint,
+                    "state": row.state,
+                    "profile": row.profile,
+                    "first_seen": row.first_seen,
+                    "last_seen": row.last_seen,
+                }
+                for row in rows
+            ],
+            ("endpoint", "state", "profile", "first_seen", "last_seen"),
+            as_json=as_json,
+            empty="No device was here yet. Let one in with `firstlight trust add` or `psk add`, then `simulate`.",
+        )
+
+    options.run(work)
+
+
+@app.command("show")
+def show_device(
+    endpoint: Annotated[str, typer.Argument(help="Endpoint Client Name.")],
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+    sessions_shown: Annotated[int, typer.Option("--sessions", min=1, max=100, help="How many bootstraps.")] = 3,
+    as_json: options.AsJson = False,
+) -> None:
+    """A device's last bootstraps, step by step, and its certificates."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url) as record:
+            database, account_id = record.database, record.account_id
+            device = await devices.find(database, account_id, endpoint)
+            past = await sessions.of_endpoint(database, account_id, endpoint, limit=sessions_shown)
+            wishes = await issuances.of_endpoint(database, account_id, endpoint)
+            issued = await certificates.search(database, account_id, endpoint=endpoint, limit=10)
+        if device is None:
+            raise NotFound(
+                f"{endpoint} was never here; `firstlight device seen` lists who knocked and was not admitted"
+            )
+        if as_json:
+            options.show(
+                [
+                    {
+                        "endpoint": endpoint,
+                        "state": device.state,
+                        "profile": device.profile,
+                        "learned": device.learned,
+                        "sessions": [_session(session) for session in past],
+                        "issuances": [
+                            {
+                                "id": wish.id.hex,
+                                "state": wish.state,
+                                "service": wish.service,
+                                "opened_at": wish.opened_at,
+                            }
+                            for wish in wishes
+                        ],
+                        "certificates": [
+                            {"serial": format(row.serial, "x"), "state": row.state, "not_after": row.not_after}
+                            for row in issued
+                        ],
+                    }
+                ],
+                (),
+                as_json=True,
+                empty="",
+            )
+            return
+        options.console.print(f"[bold]{endpoint}[/bold]  {device.state}, profile {device.profile}", highlight=False)
+        for row in issued:
+            revoked = f", revoked {row.revoked_at:%Y-%m-%d %H:%M} UTC" if row.revoked_at else ""
+            options.console.print(
+                f"  certificate {row.serial:x}, {row.state}, until {row.not_after:%Y-%m-%d}{revoked}", highlight=False
+            )
+        for session in past:
+            _print_session(session)
+
+    options.run(work)
+
+
+def _session(session: SessionRow) -> Mapping[str, object]:
+    return {
+        "id": session.id.hex,
+        "started_at": session.started_at,
+        "ended_at": session.ended_at,
+        "profile": session.profile,
+        "credential": session.credential,
+        "address": session.address,
+        "outcome": session.outcome,
+        "cause": session.cause,
+        "sentence": session.sentence,
+        "steps": session.steps,
+    }
+
+
+def _print_session(session: SessionRow) -> None:
+    took = (
+        f"{(session.ended_at - session.started_at).total_seconds() * 1000:.0f} ms" if session.ended_at else "not ended"
+    )
+    options.console.print(
+        f"\n[bold]{session.started_at:%Y-%m-%d %H:%M:%S} UTC[/bold]  {session.outcome}, {session.credential} from "
+        f"{session.address}, {took}",
+        highlight=False,
+    )
+    if session.sentence:
+        options.console.print(f"  {session.sentence}", highlight=False, soft_wrap=True)
+    options.show(
+        [
+            {
+                "at ms": step.get("at"),
+                "step": step["op"],
+                "path": step["path"],
+                "answer": step.get("code", "none"),
+                "bytes": step.get("bytes"),
+                "format": step.get("format"),
+                "took ms": step.get("ms"),
+                "note": step.get("note"),
+            }
+            for step in session.steps
+        ],
+        ("at ms", "step", "path", "answer", "bytes", "format", "took ms", "note"),
+        as_json=False,
+        empty="  Nothing was sent to the device.",
+    )
+
+
+@app.command("seen")
+def seen(
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+    limit: Annotated[int, typer.Option(min=1, max=2000)] = 100,
+    as_json: options.AsJson = False,
+) -> None:
+    """Who knocked and was not admitted, newest first, by source and reason."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url) as record:
+            rows = await refusals.listed(record.database, limit=limit)
+        columns = ("source", "reason", "credential", "identity", "count", "first_seen", "last_seen")
+        options.show(
+            [{column: getattr(row, column) for column in columns} for row in rows],
+            columns,
+            as_json=as_json,
+            empty="Nobody was turned away.",
+        )
+
+    options.run(work)
+
+
+@app.command("forget")
+def forget(
+    endpoint: Annotated[str, typer.Argument(help="Endpoint Client Name.")],
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+    everything: Annotated[
+        bool, typer.Option("--remove", help="Remove the device and free its public keys; certificates stay on record.")
+    ] = False,
+) -> None:
+    """Forget what was learned of a device, for instance after new firmware."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url) as record:
+            change = devices.remove if everything else devices.forget
+            await change(record.database, options.actor(), record.account_id, endpoint)
+        print(f"{endpoint} is {'removed' if everything else 'forgotten'}.")
+
+    options.run(work)

@@ -1,0 +1,114 @@
+"""What every command shares: which record it opens, who acts, how it prints, how an error looks."""
+
+import asyncio
+import contextlib
+import getpass
+import json
+import os
+import sys
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from issuers.errors import IssuerError
+from server import config as configuration
+from server import logs, record
+from server.config import Config
+from server.errors import ConfigurationError, ServiceError
+from server.record import Record
+from server.store.audit import Actor
+from server.store.errors import StoreUnavailable
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.", show_default=False)]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="Data folder of the server (its embedded PostgreSQL).", show_default=False),
+]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option("--database-url", help="PostgreSQL of your own, instead of the embedded one.", show_default=False),
+]
+MasterKeyFile = Annotated[
+    Path | None,
+    typer.Option("--master-key-file", help="File with the key that seals secrets at rest.", show_default=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one value a line.")]
+
+T = TypeVar("T")
+
+console = Console()
+
+
+def load(
+    config: Path | None, flags: Mapping[tuple[str, str], object], environment: Mapping[str, str] | None = None
+) -> Config:
+    """The configuration of this command."""
+    return configuration.load(file=config, environment=os.environ if environment is None else environment, flags=flags)
+
+
+def actor() -> Actor:
+    """The person at this terminal."""
+    return Actor(kind="cli", name=getpass.getuser(), request_id=uuid.uuid4().hex)
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    config: Path | None,
+    data_dir: Path | None,
+    database_url: str | None,
+    master_key_file: Path | None = None,
+) -> AsyncIterator[Record]:
+    """The record a command works on: the running server's, or the embedded PostgreSQL started for this command."""
+    loaded = load(
+        config,
+        {
+            ("server", "data_dir"): data_dir,
+            ("database", "url"): database_url,
+            ("secrets", "master_key_file"): master_key_file,
+        },
+    )
+    async with record.postgres(loaded, shared=True) as url, record.opened(loaded, url, create=True) as found:
+        yield found
+
+
+def run(work: Callable[[], Coroutine[object, object, T]]) -> T:
+    """Run `work`; an expected failure becomes one line on standard error and exit 1."""
+    logs.configure("console", "warning")
+    try:
+        return asyncio.run(work())
+    except (ConfigurationError, ServiceError, StoreUnavailable, IssuerError) as error:
+        fail(str(error))
+
+
+def fail(message: str) -> NoReturn:
+    """Say in one line what is wrong and leave with 1."""
+    print(f"firstlight: {message}", file=sys.stderr)
+    raise typer.Exit(1)
+
+
+def show(rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, as_json: bool, empty: str) -> None:
+    """Print rows as a table, or as JSON lines; `empty` says what to do when there are none."""
+    if as_json:
+        for row in rows:
+            print(json.dumps(row, default=str))
+        return
+    if not rows:
+        console.print(empty, highlight=False)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row.get(column)) for column in columns))
+    console.print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "–"
+    return str(value)

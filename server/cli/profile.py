@@ -1,0 +1,107 @@
+"""`firstlight profile`: what is written to which device."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from server.admin import profiles as admin
+from server.cli import options
+from server.errors import NotFound
+from server.store import profiles
+
+app = typer.Typer(help="Profiles: what is written to which device.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="Name of the profile.")]
+
+
+@app.command("set")
+def set_profile(
+    name: Name,
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="TOML file (docs/profiles.md).")],
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+) -> None:
+    """Store a profile and the files it names; at work in a running server within two seconds."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url) as record:
+            profile = await admin.store(record.database, options.actor(), record.account_id, name, file)
+        print(f"Profile {name} is set, for endpoints {profile.endpoint}.")
+
+    options.run(work)
+
+
+@app.command("check")
+def check(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="TOML file.")],
+) -> None:
+    """Say what is wrong with a profile, without storing it."""
+
+    async def work() -> None:
+        _, _, profile = admin.read(file.stem, file)
+        admin.refuse_unserved(profile)
+        print(
+            f"{file} is good: {len(profile.plan.securities)} security and {len(profile.plan.servers)} server entries."
+        )
+
+    options.run(work)
+
+
+@app.command("list")
+def list_profiles(
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """The profiles by name."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url) as record:
+            rows = await profiles.listed(record.database, record.account_id)
+        options.show(
+            [{"name": row.name, "files": ", ".join(sorted(row.files)), "changed": row.updated_at} for row in rows],
+            ("name", "files", "changed"),
+            as_json=as_json,
+            empty="There is no profile; set one: `firstlight profile set default FILE.toml`.",
+        )
+
+    options.run(work)
+
+
+@app.command("show")
+def show(
+    name: Name,
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+) -> None:
+    """The text of a profile as it was given."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url) as record:
+            row = await profiles.find(record.database, record.account_id, name)
+        if row is None:
+            raise NotFound(f"there is no profile {name}; `firstlight profile list` shows them")
+        print(row.toml, end="")
+
+    options.run(work)
+
+
+@app.command("remove")
+def remove(
+    name: Name,
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+) -> None:
+    """Remove a profile; its devices get the next one that matches, or are refused."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url) as record:
+            await profiles.remove(record.database, options.actor(), record.account_id, name)
+        print(f"Profile {name} is removed.")
+
+    options.run(work)

@@ -1,0 +1,102 @@
+"""`firstlight psk`: pre-shared keys, of devices that come and of the LwM2M servers they go to."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from server.admin import psk as admin
+from server.cli import options
+from server.errors import BadRequest
+from server.store import psk
+from server.transport.engine import printable
+
+app = typer.Typer(help="Pre-shared keys; what is stored can be replaced, never read.", no_args_is_help=True)
+
+ServiceOption = Annotated[
+    Literal["bootstrap", "lwm2m"],
+    typer.Option(help="bootstrap: the key a device comes with; lwm2m: the one a profile of mode psk writes to it."),
+]
+
+
+@app.command("add")
+def add(
+    identity: Annotated[str | None, typer.Argument(help="PSK identity.")] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="File with the key in hexadecimal.")
+    ] = None,
+    endpoint: Annotated[str | None, typer.Option(help="Endpoint Client Name that alone may use it.")] = None,
+    many: Annotated[
+        Path | None,
+        typer.Option("--from", exists=True, dir_okay=False, help="Many at once: lines identity:key:endpoint."),
+    ] = None,
+    service: ServiceOption = "bootstrap",
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
+) -> None:
+    """Add one key, or all of a file or none; at work in a running server within two seconds."""
+
+    async def work() -> None:
+        if many is not None:
+            keys = admin.parse_lines(many.read_text(encoding="utf-8"))
+        elif identity is None or key_file is None or endpoint is None:
+            raise BadRequest("give IDENTITY --key-file F --endpoint NAME, or --from FILE")
+        else:
+            keys = [admin.new_key(identity, key_file.read_text(encoding="utf-8"), endpoint)]
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
+            await psk.add(record.database, record.sealer, options.actor(), record.account_id, keys, service=service)
+        what = f"{len(keys)} keys" if len(keys) != 1 else f"The key {printable(keys[0].identity)}"
+        print(f"{what} added for {service}.")
+
+    options.run(work)
+
+
+@app.command("list")
+def list_keys(
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+    limit: Annotated[int, typer.Option(min=1, max=100000)] = 1000,
+    as_json: options.AsJson = False,
+) -> None:
+    """Identities and whose they are; never the keys."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url) as record:
+            rows = await psk.listed(record.database, record.account_id, limit=limit)
+        options.show(
+            [
+                {
+                    "identity": printable(row.identity),
+                    "endpoint": row.endpoint,
+                    "service": row.service,
+                    "added": row.created_at,
+                }
+                for row in rows
+            ],
+            ("identity", "endpoint", "service", "added"),
+            as_json=as_json,
+            empty="There is no key yet; add one: `firstlight psk add IDENTITY --key-file F --endpoint NAME`.",
+        )
+
+    options.run(work)
+
+
+@app.command("remove")
+def remove(
+    identity: Annotated[str, typer.Argument(help="PSK identity.")],
+    service: ServiceOption = "bootstrap",
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+) -> None:
+    """Remove a key; the device is unknown from then on."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url) as record:
+            await psk.remove(record.database, options.actor(), record.account_id, identity.encode(), service=service)
+        print(f"The key {identity} is removed.")
+
+    options.run(work)

@@ -1,0 +1,120 @@
+"""`serve`, `demo`, `simulate` and `check-config`."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from server import demo as demonstration
+from server import record, serve
+from server.cli import options
+from server.errors import ConfigurationError
+from server.store.errors import StoreUnavailable
+
+SIMULATE_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file to `app`."""
+    app.command("serve")(serve_command)
+    app.command("check-config")(check_config)
+    app.command("demo")(demo)
+    app.command("simulate", context_settings=SIMULATE_SETTINGS)(simulate)
+
+
+def serve_command(
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
+    coaps: Annotated[
+        list[str] | None,
+        typer.Option(help="HOST:PORT of DTLS over UDP; may be given more than once; port 0 picks one."),
+    ] = None,
+    http: Annotated[str | None, typer.Option(help="HOST:PORT of health, readiness and metrics.")] = None,
+    ready_file: Annotated[Path | None, typer.Option(help="JSON that appears when all is up.")] = None,
+    workers: Annotated[int | None, typer.Option(help="CoAP worker processes.")] = None,
+    single_process: Annotated[bool | None, typer.Option("--single-process", help="No children, for rigs.")] = None,
+    lwm2m_uri: Annotated[str | None, typer.Option(help="URI that the default profile writes.")] = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="Name or address the server's certificate carries; may be repeated."),
+    ] = None,
+    log_format: Annotated[str | None, typer.Option(help="console or json.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+) -> None:
+    """Serve devices until SIGTERM."""
+    try:
+        loaded = options.load(
+            config,
+            {
+                ("server", "data_dir"): data_dir,
+                ("database", "url"): database_url,
+                ("secrets", "master_key_file"): master_key_file,
+                ("server", "coaps"): coaps or None,
+                ("server", "http"): http,
+                ("server", "ready_file"): ready_file,
+                ("server", "workers"): workers,
+                ("server", "single_process"): single_process,
+                ("server", "lwm2m_uri"): lwm2m_uri,
+                ("server", "names"): name or None,
+                ("log", "format"): log_format,
+                ("log", "level"): log_level,
+            },
+        )
+        serve.main(loaded)
+    except (ConfigurationError, StoreUnavailable) as error:
+        options.fail(str(error))
+
+
+def check_config(
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
+) -> None:
+    """Read the configuration as `serve` would, open nothing, and say what is wrong or what will be used."""
+    try:
+        loaded = options.load(
+            config,
+            {
+                ("server", "data_dir"): data_dir,
+                ("database", "url"): database_url,
+                ("secrets", "master_key_file"): master_key_file,
+            },
+        )
+        serve.check(loaded)
+        where = (
+            "a PostgreSQL of yours"
+            if record.database_url(loaded)
+            else f"the embedded PostgreSQL in {loaded.server.data_dir}"
+        )
+    except ConfigurationError as error:
+        options.fail(str(error))
+    print(f"The configuration is good: {', '.join(loaded.server.coaps)}, {loaded.server.workers} workers, {where}.")
+
+
+def demo(
+    devices: Annotated[int, typer.Option(min=1, max=5000, help="Simulated devices; half X.509, half PSK.")] = 50,
+    out: Annotated[Path, typer.Option(help="Folder for what each device holds at the end.")] = Path("out"),
+    anchor: Annotated[
+        Path | None,
+        typer.Option(help="Check the chains against this PEM instead of the server's device root."),
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Start a server of its own, let simulated devices bootstrap over real DTLS, check what they hold, stop it all."""
+    raise typer.Exit(demonstration.main(devices=devices, out=out, anchor=anchor, as_json=as_json))
+
+
+def simulate(context: typer.Context) -> None:
+    """Play devices; all options go to the simulator (`firstlight simulate --help`)."""
+    command = [sys.executable, "-P", "-m", "simulators", "simulate", *context.args]
+    child = subprocess.Popen(command, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _frame: child.send_signal(received))
+    raise typer.Exit(child.wait())

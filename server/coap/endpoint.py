@@ -1,0 +1,297 @@
+"""Drives the sans-IO CoAP exchanges of every association of one worker: one clock, one router (RFC 7252 4, RFC 9147).
+
+Bytes come up from `transport/udp.py`, requests go to the resource that has their path, requests of ours are awaited.
+"""
+
+import asyncio
+import heapq
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from lwm2m.coap import message as coap
+from lwm2m.coap.exchange import (
+    Event,
+    ExchangeFailed,
+    Exchanges,
+    Parameters,
+    RequestReceived,
+    ResponseDelivered,
+    ResponseLost,
+    ResponseReceived,
+)
+from server import logs
+from server.coap.responses import is_internal, response_for
+from server.metrics import Metrics
+from server.transport.udp import Association
+
+log = logs.get("coap")
+
+# Seconds between two looks at the timers: a retransmission may be this late, an idle worker wakes this often.
+TICK = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The association ended before an answer came; `reason` is the transport's."""
+
+    reason: str
+
+
+Outcome = ResponseReceived | ExchangeFailed | Gone
+Resource = Callable[["CoapAssociation", RequestReceived], Awaitable[None]]
+Routes = Mapping[tuple[str, ...], Mapping[int, Resource]]
+
+
+class CoapAssociation:
+    """One device's CoAP conversation: what `transport` calls an Upper, what a session talks through."""
+
+    __slots__ = (
+        "_answers",
+        "_delivered",
+        "_endpoint",
+        "_exchanges",
+        "_lost",
+        "association",
+        "due",
+        "gone",
+        "said_1_2",
+    )
+
+    def __init__(self, endpoint: "CoapEndpoint", association: Association, exchanges: Exchanges) -> None:
+        self._endpoint = endpoint
+        self._exchanges = exchanges
+        self._answers: dict[int, asyncio.Future[Outcome]] = {}
+        self._delivered: dict[int, asyncio.Future[bool]] = {}
+        self._lost: list[Callable[[str], None]] = []
+        self.association = association
+        self.gone: str | None = None
+        # The device asked for a Bootstrap-Pack: it speaks LwM2M 1.2.
+        self.said_1_2 = False
+        # When the endpoint looks at this association's timers next; infinite = nothing due.
+        self.due = float("inf")
+
+    # -- from the transport ----------------------------------------
+
+    def datagram_received(self, plaintext: bytes) -> None:
+        """Take one decrypted datagram."""
+        self._take(self._exchanges.receive(plaintext, self._endpoint.clock()))
+
+    def association_lost(self, reason: str) -> None:
+        """The association is gone: whoever waits learns it at once."""
+        self.gone = reason
+        self.due = float("inf")
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_result(Gone(reason))
+        self._answers.clear()
+        for delivered in self._delivered.values():
+            if not delivered.done():
+                delivered.set_result(False)
+        self._delivered.clear()
+        for callback in self._lost:
+            callback(reason)
+        self._lost.clear()
+
+    # -- for the resources ----------------------------------------
+
+    async def request(
+        self,
+        code: int,
+        path: tuple[str, ...],
+        *,
+        options: Sequence[tuple[int, bytes]] = (),
+        payload: bytes = b"",
+        may_be_silent: bool = False,
+    ) -> Outcome:
+        """Send a request to the device and wait for its whole answer; cancelling ends the exchange.
+
+        `may_be_silent`: one message and two repeats will do.
+        """
+        if self.gone is not None:
+            return Gone(self.gone)
+        exchange = self._exchanges.request(
+            code,
+            path,
+            self._endpoint.clock(),
+            options=options,
+            payload=payload,
+            max_retransmit=0 if may_be_silent else None,
+        )
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._answers[exchange] = answer
+        self._flush()
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self._answers.pop(exchange, None)
+            self._exchanges.cancel(exchange)
+            self._flush()
+            raise
+
+    def respond(
+        self, request_id: int, code: int, *, options: Sequence[tuple[int, bytes]] = (), payload: bytes = b""
+    ) -> asyncio.Future[bool]:
+        """Answer a request; the future tells whether the device has the answer, as far as CoAP can tell."""
+        delivered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        if self.gone is not None:
+            delivered.set_result(False)
+            return delivered
+        self._delivered[request_id] = delivered
+        self._exchanges.respond(request_id, code, self._endpoint.clock(), options=options, payload=payload)
+        self._take(self._exchanges.take_events())
+        return delivered
+
+    def on_lost(self, callback: Callable[[str], None]) -> None:
+        """Call `callback` with the reason when the association ends."""
+        if self.gone is not None:
+            callback(self.gone)
+        else:
+            self._lost.append(callback)
+
+    def close(self) -> None:
+        """Say goodbye to the device (close_notify) and forget it."""
+        if self.gone is None:
+            self.association.close()
+
+    # -- for the endpoint ----------------------------------------
+
+    def handle_timer(self) -> None:
+        """Let what is due happen."""
+        self._take(self._exchanges.handle_timer(self._endpoint.clock()))
+
+    def next_timer(self) -> float | None:
+        """When something will be due."""
+        return self._exchanges.next_timer()
+
+    def _take(self, events: Sequence[Event]) -> None:
+        for event in events:
+            match event:
+                case RequestReceived():
+                    self._endpoint.dispatch(self, event)
+                case ResponseReceived() | ExchangeFailed():
+                    answer = self._answers.pop(event.exchange_id, None)
+                    if answer is not None and not answer.done():
+                        answer.set_result(event)
+                case ResponseDelivered() | ResponseLost():
+                    delivered = self._delivered.pop(event.request_id, None)
+                    if delivered is not None and not delivered.done():
+                        delivered.set_result(isinstance(event, ResponseDelivered))
+        self._flush()
+
+    def _flush(self) -> None:
+        send = self.association.send
+        for datagram in self._exchanges.datagrams_to_send():
+            if self.gone is not None:
+                return
+            send(datagram)
+        self._endpoint.schedule(self)
+
+
+class CoapEndpoint:
+    """All associations of one worker: their timers in one heap, their requests through one table of routes."""
+
+    def __init__(
+        self,
+        *,
+        routes: Routes,
+        parameters: Parameters,
+        clock: Callable[[], float],
+        random_bytes: Callable[[int], bytes],
+        jitter: Callable[[], float],
+        metrics: Metrics,
+    ) -> None:
+        self._routes = routes
+        self._parameters = parameters
+        self.clock = clock
+        self._random_bytes = random_bytes
+        self._jitter = jitter
+        self._metrics = metrics
+        self._heap: list[tuple[float, int, CoapAssociation]] = []
+        self._pushed = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def established(self, association: Association) -> CoapAssociation:
+        """A handshake completed: give the transport the conversation that takes its datagrams."""
+        # RFC 7252 4.4, 5.3.1: message ids and tokens start at random places, per association.
+        seed = self._random_bytes(10)
+        block = min(self._parameters.block_size, _block_size_for(association.cleartext_mtu))
+        exchanges = Exchanges(
+            parameters=self._parameters
+            if block == self._parameters.block_size
+            else self._parameters.with_block_size(block),
+            first_mid=int.from_bytes(seed[:2], "big"),
+            token_seed=seed[2:],
+            jitter=self._jitter,
+        )
+        return CoapAssociation(self, association, exchanges)
+
+    def schedule(self, conversation: CoapAssociation) -> None:
+        """Remember when `conversation` wants its timers looked at; a later look makes the earlier entry stale."""
+        due = conversation.next_timer()
+        if due is not None and due < conversation.due and conversation.gone is None:
+            conversation.due = due
+            self._pushed += 1
+            heapq.heappush(self._heap, (due, self._pushed, conversation))
+
+    def tick(self) -> None:
+        """Handle every timer that is due."""
+        now = self.clock()
+        heap = self._heap
+        while heap and heap[0][0] <= now:
+            due, _, conversation = heapq.heappop(heap)
+            if due != conversation.due:
+                continue
+            conversation.due = float("inf")
+            conversation.handle_timer()
+
+    async def run(self) -> None:
+        """Tick until cancelled."""
+        while True:
+            await asyncio.sleep(TICK)
+            try:
+                self.tick()
+            except Exception:
+                self._metrics.internal_errors.inc()
+                log.exception("timer_failed")
+
+    def dispatch(self, conversation: CoapAssociation, request: RequestReceived) -> None:
+        """Hand `request` to its resource in a task of its own, or answer 4.04 or 4.05 at once."""
+        methods = self._routes.get(request.path)
+        resource = methods.get(request.code) if methods is not None else None
+        if resource is None:
+            conversation.respond(request.request_id, coap.NOT_FOUND if methods is None else coap.METHOD_NOT_ALLOWED)
+            return
+        task = asyncio.get_running_loop().create_task(self._serve(resource, conversation, request))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, resource: Resource, conversation: CoapAssociation, request: RequestReceived) -> None:
+        try:
+            await resource(conversation, request)
+        except Exception as error:
+            if is_internal(error):
+                self._metrics.internal_errors.inc()
+                log.exception("request_failed", path="/" + "/".join(request.path))
+            code, options = response_for(error)
+            conversation.respond(request.request_id, code, options=options)
+
+    async def drained(self) -> None:
+        """Wait until every request under way has ended."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+    @property
+    def busy(self) -> int:
+        """Requests under way."""
+        return len(self._tasks)
+
+
+def _block_size_for(cleartext_mtu: int) -> int:
+    """The largest CoAP block that fits one datagram of `cleartext_mtu` bytes beside 64 bytes of header and options.
+
+    OpenSSL does not fragment application data (dtls.md trap 16), so a block must fit.
+    """
+    size = 1024
+    while size > 16 and size + 64 > cleartext_mtu:
+        size //= 2
+    return size

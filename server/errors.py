@@ -1,0 +1,59 @@
+"""What can go wrong inside the service, as few closed kinds; each says what its caller should do.
+
+ServiceError
+├── NotAuthenticated          no credential that proves who speaks
+├── NotAuthorized             known, but not allowed this
+├── BadRequest                the request itself is wrong: do not repeat it unchanged
+│   └── UnsupportedFormat     a Content-Format or `pct` nobody here writes
+├── NotFound                  no such resource
+├── Conflict                  another session or device has it
+└── TemporarilyUnavailable    come back after `retry_after` seconds
+
+ConfigurationError            a setting is wrong; the message names it, the rule and the remedy
+
+`coap/responses.py` turns them into CoAP codes, `api/problems.py` into HTTP; nothing else knows either.
+"""
+
+
+class ServiceError(Exception):
+    """Base of the service's errors; `message` is for operators and never sent to a device."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class NotAuthenticated(ServiceError):
+    """Nothing proves who speaks."""
+
+
+class NotAuthorized(ServiceError):
+    """The speaker is known but may not do this."""
+
+
+class BadRequest(ServiceError):
+    """The request is wrong and stays wrong when repeated."""
+
+
+class UnsupportedFormat(BadRequest):
+    """The wanted Content-Format is not one this server writes (LwM2M Core 1.2 6.1.7.3: 4.15)."""
+
+
+class NotFound(ServiceError):
+    """There is no such resource."""
+
+
+class Conflict(ServiceError):
+    """Someone else has what was asked for."""
+
+
+class TemporarilyUnavailable(ServiceError):
+    """Nothing is wrong with the request; `retry_after` is in seconds."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ConfigurationError(Exception):
+    """A setting is wrong; the text names the setting, the rule it breaks and what to write instead."""

@@ -1,0 +1,195 @@
+"""What a worker knows by heart: anchors, profiles, issuers and its own certificate, swapped whole on every revision.
+
+The record is the truth; `load` reads it again whenever the revision moved (design 7, "Changes").
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from cryptography import x509
+
+from issuers import open_issuer
+from issuers.base import Issued, Issuer
+from issuers.embedded import EmbeddedIssuer, EmbeddedOptions
+from issuers.errors import Misconfigured
+from issuers.returned import Checked, Expectation, check_returned
+from server import logs
+from server.config import Config
+from server.profile import Profile, ProfileError, parse_profile
+from server.store import embedded_ca, issuers, profiles, psk, trust
+from server.store.database import Database
+from server.store.errors import SealBroken, StoreUnavailable
+from server.store.secrets import Sealer
+from server.transport import engine
+from server.transport.engine import PreSharedKey
+from server.trust import TrustIndex
+
+log = logs.get("knowledge")
+
+OWN_CA = "embedded CA"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ActiveIssuer:
+    """The CA that signs for a service now, with what its answers are checked against."""
+
+    id: UUID | None
+    name: str
+    issuer: Issuer
+    anchors: tuple[x509.Certificate, ...]
+    minimum_validity: timedelta
+
+    def check(self, issued: Issued, csr: x509.CertificateSigningRequest, endpoint: str, now: datetime) -> Checked:
+        """The checked chain, or BadCertificate (issuers.md D4)."""
+        return check_returned(
+            issued,
+            Expectation(
+                csr=csr,
+                endpoint=endpoint,
+                now=now,
+                minimum_validity=self.minimum_validity,
+                anchors=self.anchors,
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    trust: TrustIndex
+    profiles: Mapping[UUID, tuple[Profile, ...]]
+    lwm2m_anchors: Mapping[UUID, tuple[x509.Certificate, ...]]
+    configurations: Mapping[tuple[UUID, str], UUID | None]
+    rows: Mapping[UUID, issuers.IssuerRow]
+    embedded: Mapping[UUID, ActiveIssuer]
+    opened: dict[UUID, ActiveIssuer] = field(default_factory=dict)
+
+
+class Knowledge:
+    """The newest state of everything an operator may change."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        sealer: Sealer,
+        config: Config,
+        journal: Callable[[str], None],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._database = database
+        self._sealer = sealer
+        self._config = config
+        self._journal = journal
+        self._now = now
+        self._loaded: _Loaded | None = None
+
+    async def load(self) -> None:
+        """Read the record again; a running handshake or issuance keeps what it started with."""
+        anchors = await trust.anchors(self._database)
+        lwm2m: dict[UUID, list[x509.Certificate]] = {}
+        for anchor in anchors:
+            if anchor.service == "lwm2m" and anchor.active:
+                lwm2m.setdefault(anchor.account_id, []).append(x509.load_der_x509_certificate(anchor.certificate))
+        lwm2m_anchors = {account: tuple(found) for account, found in lwm2m.items()}
+        parsed: dict[UUID, list[Profile]] = {}
+        for row in await profiles.all_profiles(self._database):
+            try:
+                parsed.setdefault(row.account_id, []).append(parse_profile(row.toml, row.files, name=row.name))
+            except ProfileError as error:
+                # Stored by another version, or by hand: its devices get the next profile that matches.
+                log.error("profile_left_out", profile=row.name, reason=str(error))
+        embedded = {
+            material.account_id: self._embedded(material, lwm2m_anchors.get(material.account_id, ()))
+            for material in await embedded_ca.issuing_material(self._database, self._sealer)
+        }
+        before = self._loaded
+        self._loaded = _Loaded(
+            trust=TrustIndex(anchors),
+            profiles={account: tuple(found) for account, found in parsed.items()},
+            lwm2m_anchors=lwm2m_anchors,
+            configurations=await issuers.configurations(self._database),
+            rows={row.id: row for row in await issuers.all_issuers(self._database)},
+            embedded=embedded,
+        )
+        if before is not None:
+            log.info("knowledge_renewed", anchors=len(anchors), profiles=sum(map(len, parsed.values())))
+            for active in before.opened.values():
+                await active.issuer.aclose()
+
+    async def aclose(self) -> None:
+        """Close every opened issuer."""
+        for active in self._now_known().opened.values():
+            await active.issuer.aclose()
+
+    @property
+    def trust(self) -> TrustIndex:
+        """The anchors of all accounts."""
+        return self._now_known().trust
+
+    def profiles_of(self, account_id: UUID) -> Sequence[Profile]:
+        """The profiles of an account."""
+        return self._now_known().profiles.get(account_id, ())
+
+    async def psk_lookup(self, identity: bytes) -> PreSharedKey | None:
+        """The bootstrap key of `identity`; raises the transport's StoreUnavailable, which becomes silence."""
+        try:
+            return await psk.find(self._database, self._sealer, identity)
+        except (StoreUnavailable, SealBroken) as error:
+            # A key that cannot be opened must not look like one that is unknown (design 10).
+            raise engine.StoreUnavailable(str(error)) from error
+
+    async def issuer_for(self, account_id: UUID, service: str) -> ActiveIssuer:
+        """The CA that is active for `service`, resolved through the configuration table; Misconfigured if none."""
+        known = self._now_known()
+        if (account_id, service) not in known.configurations:
+            raise Misconfigured(f"no CA is configured for the service {service}; make one with a service configuration")
+        return await self.issuer_by_id(account_id, known.configurations[account_id, service])
+
+    async def issuer_by_id(self, account_id: UUID, issuer_id: UUID | None) -> ActiveIssuer:
+        """The CA with this id, None = the embedded CA of the account."""
+        known = self._now_known()
+        if issuer_id is None:
+            embedded = known.embedded.get(account_id)
+            if embedded is None:
+                raise Misconfigured("this account has no embedded CA; make one with `firstlight ca init`")
+            return embedded
+        opened = known.opened.get(issuer_id)
+        if opened is None:
+            row = known.rows[issuer_id]
+            issuer = open_issuer(row.type, row.name, row.attributes, row.credentials(self._sealer))
+            opened = ActiveIssuer(
+                id=issuer_id,
+                name=row.name,
+                issuer=issuer,
+                anchors=known.lwm2m_anchors.get(account_id, ()),
+                minimum_validity=self._minimum_validity,
+            )
+            known.opened[issuer_id] = opened
+        return opened
+
+    @property
+    def _minimum_validity(self) -> timedelta:
+        return timedelta(days=self._config.issuance.minimum_validity_days)
+
+    def _embedded(self, material: embedded_ca.IssuingMaterial, anchors: tuple[x509.Certificate, ...]) -> ActiveIssuer:
+        issuer = EmbeddedIssuer(
+            key=material.issuing_key,
+            chain=material.chain,
+            root=material.root,
+            options=EmbeddedOptions(validity=timedelta(days=self._config.embedded_ca.validity_days)),
+            journal=lambda entry: self._journal(entry.as_json()),
+        )
+        return ActiveIssuer(
+            id=None,
+            name=OWN_CA,
+            issuer=issuer,
+            anchors=anchors,
+            minimum_validity=self._minimum_validity,
+        )
+
+    def _now_known(self) -> _Loaded:
+        if self._loaded is None:
+            raise AssertionError("load() comes first")
+        return self._loaded

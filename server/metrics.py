@@ -1,0 +1,203 @@
+"""What a process counts: plain numbers bumped on the hot path, merged by the parent and shown by Prometheus.
+
+A worker keeps one `Metrics` and sends its snapshot to the parent each second; `Merged` adds the snapshots up (a dead
+worker's last one stays in the sum) and is a collector for prometheus-client. Every series is present from the start.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+from lwm2m.bootstrap import FailureCause
+from server.transport.engine import RefusalReason
+
+# Upper bounds in seconds; from a piggybacked bootstrap on loopback to the longest session.
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+
+
+class Metric(Protocol):
+    """One catalogue row."""
+
+    name: str
+    help: str
+
+
+class Counted:
+    """A counter with at most one label, whose values are known beforehand."""
+
+    __slots__ = ("help", "label", "name", "values")
+
+    def __init__(self, name: str, help: str, label: str = "", values: Iterable[str] = ("",)) -> None:
+        self.name = name
+        self.help = help
+        self.label = label
+        self.values = dict.fromkeys(values, 0)
+
+    def inc(self, value: str = "", by: int = 1) -> None:
+        """Count `by` more of `value`."""
+        self.values[value] += by
+
+
+class Measured:
+    """A histogram over `BUCKETS`."""
+
+    __slots__ = ("counts", "help", "name", "total")
+
+    def __init__(self, name: str, help: str) -> None:
+        self.name = name
+        self.help = help
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one duration."""
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.total += seconds
+
+
+class Metrics:
+    """The numbers of one process; attribute names are the catalogue (docs/metrics.md)."""
+
+    def __init__(self) -> None:
+        self.datagrams = Counted(
+            "firstlight_datagrams_total",
+            "Datagrams by direction.",
+            "direction",
+            ("received", "sent", "dropped"),
+        )
+        self.cookies = Counted("firstlight_dtls_cookies_total", "HelloVerifyRequests sent.")
+        self.handshakes = Counted(
+            "firstlight_dtls_handshakes_total",
+            "DTLS handshakes by outcome.",
+            "outcome",
+            ("started", "completed", "failed"),
+        )
+        self.refusals = Counted(
+            "firstlight_refusals_total",
+            "Peers seen and not admitted, by reason.",
+            "reason",
+            tuple(reason.value for reason in RefusalReason),
+        )
+        self.bootstraps = Counted(
+            "firstlight_bootstraps_total",
+            "Bootstrap sessions by outcome.",
+            "outcome",
+            ("started", "succeeded", "failed"),
+        )
+        self.failures = Counted(
+            "firstlight_bootstrap_failures_total",
+            "Failed bootstrap sessions by cause.",
+            "cause",
+            tuple(cause.value for cause in FailureCause),
+        )
+        self.issuances = Counted(
+            "firstlight_issuances_total",
+            "Issuances by the state they reached.",
+            "state",
+            (
+                "requested",
+                "submitted",
+                "pending",
+                "issued",
+                "delivered",
+                "failed",
+                "refused",
+                "bad",
+                "unknown",
+                "abandoned",
+            ),
+        )
+        self.shed = Counted("firstlight_shed_total", "Bootstrap-Requests answered 5.03 because of load.")
+        self.internal_errors = Counted("firstlight_internal_errors_total", "Faults of ours, logged in full.")
+        self.bootstrap_seconds = Measured("firstlight_bootstrap_seconds", "Bootstrap-Request to Finish, in seconds.")
+        self.issue_seconds = Measured("firstlight_issue_seconds", "Issuance intent to checked certificate, in seconds.")
+        self.commit_seconds = Measured("firstlight_commit_seconds", "One group commit, in seconds.")
+        self.sessions = Gauge("firstlight_sessions", "Bootstrap sessions under way.")
+        self.associations = Gauge("firstlight_associations", "DTLS associations established.")
+        self.handshaking = Gauge("firstlight_handshaking", "DTLS handshakes under way.")
+
+    def _all(self) -> Iterator[tuple[str, "Counted | Measured | Gauge"]]:
+        yield from vars(self).items()
+
+    def snapshot(self) -> dict[str, object]:
+        """Every number, as JSON values for the parent."""
+        taken: dict[str, object] = {}
+        for attribute, metric in self._all():
+            match metric:
+                case Counted():
+                    taken[attribute] = dict(metric.values)
+                case Measured():
+                    taken[attribute] = [*metric.counts, metric.total]
+                case Gauge():
+                    taken[attribute] = metric.value
+        return taken
+
+
+class Gauge:
+    """A number that goes up and down."""
+
+    __slots__ = ("help", "name", "value")
+
+    def __init__(self, name: str, help: str) -> None:
+        self.name = name
+        self.help = help
+        self.value = 0
+
+
+class Merged:
+    """A prometheus-client collector over the newest snapshot of every worker that ever was."""
+
+    def __init__(self) -> None:
+        self._snapshots: dict[int, Mapping[str, object]] = {}
+        self._gone: set[int] = set()
+
+    def take(self, process: int, snapshot: Mapping[str, object]) -> None:
+        """Keep the newest `snapshot` of process number `process` (unique over restarts)."""
+        self._snapshots[process] = snapshot
+
+    def forget_gauges(self, process: int) -> None:
+        """The process ended: its counters stay in the sums, its gauges are zero."""
+        self._gone.add(process)
+
+    def collect(self) -> Iterator[CounterMetricFamily | HistogramMetricFamily | GaugeMetricFamily]:
+        """The families prometheus-client asks for."""
+        for attribute, metric in Metrics()._all():
+            parts = [
+                snapshot[attribute]
+                for process, snapshot in self._snapshots.items()
+                if attribute in snapshot and not (isinstance(metric, Gauge) and process in self._gone)
+            ]
+            match metric:
+                case Counted():
+                    counter = CounterMetricFamily(
+                        metric.name.removesuffix("_total"),
+                        metric.help,
+                        labels=[metric.label] if metric.label else [],
+                    )
+                    for value in metric.values:
+                        total = sum(part.get(value, 0) for part in parts if isinstance(part, dict))
+                        counter.add_metric([value] if metric.label else [], total)
+                    yield counter
+                case Measured():
+                    sums = [0.0] * (len(BUCKETS) + 2)
+                    for part in parts:
+                        if isinstance(part, list):
+                            sums = [a + b for a, b in zip(sums, part, strict=True)]
+                    yield _histogram(metric, sums)
+                case Gauge():
+                    yield GaugeMetricFamily(
+                        metric.name, metric.help, value=sum(part for part in parts if isinstance(part, int))
+                    )
+
+
+def _histogram(metric: Measured, sums: list[float]) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(metric.name, metric.help)
+    running = 0.0
+    buckets: list[tuple[str, float]] = []
+    for bound, count in zip((*(str(b) for b in BUCKETS), "+Inf"), sums[:-1], strict=True):
+        running += count
+        buckets.append((bound, running))
+    family.add_metric([], buckets, sum_value=sums[-1])
+    return family

@@ -1,0 +1,140 @@
+"""Who is the peer, whose is it, and which profile does it get (LwM2M Core 1.2 6.1.7.1; design 7).
+
+Pure functions over what the handshake proved and what the device asks; nothing is looked up here.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from lwm2m.bootstrap_request import BootstrapRequest
+from server.errors import BadRequest, NotAuthenticated, NotAuthorized
+from server.profile import Profile
+from server.transport.engine import PeerIdentity
+from server.trust import Anchor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """A device that may bootstrap: its account, the endpoint name it proved, and what it gets."""
+
+    account_id: UUID
+    endpoint: str
+    request: BootstrapRequest
+    profile: Profile
+
+
+def admit(
+    *,
+    peer: PeerIdentity,
+    request: BootstrapRequest,
+    profiles_of: Callable[[UUID], Sequence[Profile]],
+    asked_for_pack: bool,
+    claimed_by: UUID | None = None,
+) -> Admitted:
+    """Decide on a Bootstrap-Request; `claimed_by` is the account whose enrolment list holds the device.
+
+    Raises NotAuthenticated and NotAuthorized as `account_of_peer`, BadRequest as `endpoint_of`, and NotAuthorized
+    when no profile is for the device.
+    """
+    account_id = account_of_peer(peer, request, claimed_by=claimed_by)
+    endpoint = endpoint_of(peer, request.endpoint)
+    anchors = frozenset(
+        word
+        for anchor in _bootstrap_anchors(peer)
+        if anchor.account_id == account_id
+        for word in (anchor.fingerprint.hex(), anchor.id.hex)
+    )
+    profile = choose_profile(profiles_of(account_id), endpoint, anchors)
+    if profile is None:
+        raise NotAuthorized(f"no profile is for {endpoint}; store one whose [match] takes it")
+    if asked_for_pack:
+        request = replace(request, asked_for_pack=True)
+    return Admitted(account_id=account_id, endpoint=endpoint, request=request, profile=profile)
+
+
+def account_of_peer(peer: PeerIdentity, request: BootstrapRequest | None, *, claimed_by: UUID | None = None) -> UUID:
+    """The account of a peer that may use the bootstrap resources (design 7, "Who is the peer's account?").
+
+    A pre-shared key has one account. A certificate has that of its anchor; if several accounts hold the anchor, the
+    one the device names as `aid`, else the one that claimed it. `request` is None outside a Bootstrap-Request:
+    then anchor or key alone must tell.
+
+    Raises NotAuthenticated when nothing proves an account, NotAuthorized when the peer may not bootstrap or
+    its account stays open.
+    """
+    if peer.psk is not None:
+        return peer.psk.account_id
+    if peer.trusted is None:
+        raise NotAuthenticated("the peer proved neither a certificate nor a pre-shared key")
+    accounts = {anchor.account_id for anchor in _bootstrap_anchors(peer)}
+    if not accounts:
+        raise NotAuthorized("the certificate leads to no trusted certificate of service bootstrap")
+    if len(accounts) == 1:
+        return next(iter(accounts))
+    if request is None:
+        raise NotAuthenticated(f"{len(accounts)} accounts hold the trusted certificate and nothing else tells which")
+    aid = request.parameter("aid")
+    if aid is not None:
+        named = _account_id(aid)
+        if named not in accounts:
+            raise NotAuthorized("aid names no account that holds the trusted certificate")
+        return named
+    if claimed_by in accounts:
+        return claimed_by
+    raise NotAuthorized(
+        f"{len(accounts)} accounts hold the trusted certificate, the device names none as aid and none claimed it"
+    )
+
+
+def endpoint_of(peer: PeerIdentity, ep: str | None) -> str:
+    """The endpoint name bound to the authenticated identity; `ep` may be missing but not differ.
+
+    With a pre-shared key it is the key's endpoint, with a certificate the one common name of its subject
+    (LwM2M Transport 1.2 5.2.9.3). Raises BadRequest.
+    """
+    if peer.psk is not None:
+        proved, by = peer.psk.endpoint, "pre-shared key"
+    else:
+        proved, by = _common_name(peer), "certificate"
+    if ep is not None and ep != proved:
+        raise BadRequest(f"ep={ep} is not the endpoint name of the {by}, {proved}")
+    return proved
+
+
+def choose_profile(profiles: Sequence[Profile], endpoint: str, anchors: frozenset[str]) -> Profile | None:
+    """The most specific profile for a device, or None; `anchors` are fingerprints and ids in hex.
+
+    A pattern without wildcards wins over a trusted certificate, that over a pattern alone, a pattern with more
+    letters over one with fewer; of equals the first by name.
+    """
+    fitting = [profile for profile in profiles if profile.matches(endpoint, anchors)]
+    if not fitting:
+        return None
+    best = max(profile.specificity for profile in fitting)
+    return min((profile for profile in fitting if profile.specificity == best), key=lambda profile: profile.name)
+
+
+def _bootstrap_anchors(peer: PeerIdentity) -> list[Anchor]:
+    # an lwm2m anchor may be a shared commercial CA, which says nothing about whose device it is
+    return [] if peer.trusted is None else [a for a in peer.trusted.anchors if a.service == "bootstrap"]
+
+
+def _account_id(aid: str) -> UUID | None:
+    try:
+        return UUID(aid)
+    except ValueError:
+        return None
+
+
+def _common_name(peer: PeerIdentity) -> str:
+    try:
+        names = x509.load_der_x509_certificate(peer.chain[0]).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    except (IndexError, ValueError):
+        names = []
+    if len(names) != 1 or not isinstance(names[0].value, str) or not names[0].value:
+        raise BadRequest("the subject of the certificate must have exactly one common name, the endpoint name")
+    return names[0].value

@@ -1,0 +1,114 @@
+"""Opens the record for a process: which PostgreSQL, which master keys, and what exists from the first start."""
+
+import contextlib
+import secrets as random_secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import UUID
+
+from server import logs
+from server.admin import first_start
+from server.admin.files import write_private
+from server.config import Config
+from server.errors import ConfigurationError
+from server.store.database import Database
+from server.store.postgres import EmbeddedPostgres
+from server.store.secrets import Sealer
+
+log = logs.get("record")
+
+MASTER_KEY_BYTES = 32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """The opened record."""
+
+    database: Database
+    database_url: str = field(repr=False)
+    sealer: Sealer = field(repr=False)
+    master_keys: tuple[bytes, ...] = field(repr=False)
+    account_id: UUID
+
+
+def database_url(config: Config) -> str | None:
+    """The configured URL, from the setting or its file; None = embedded."""
+    if config.database.url_file is not None:
+        return _read(config.database.url_file, "database.url_file").strip()
+    return config.database.url
+
+
+def master_keys(config: Config, *, create: bool) -> tuple[bytes, ...]:
+    """The master key from the environment, its file, or `master.key` in the data folder, made at the first start.
+
+    Several lines are several keys, the first seals, all open (rotation).
+    """
+    if config.secrets.master_key is not None:
+        return _keys(config.secrets.master_key, "environment variable FIRSTLIGHT_SECRETS_MASTER_KEY")
+    file = config.secrets.master_key_file or config.server.data_dir / "master.key"
+    if not file.exists() and create and config.secrets.master_key_file is None:
+        write_private(file, random_secrets.token_hex(MASTER_KEY_BYTES) + "\n")
+        log.info("master_key_made", file=str(file))
+    return _keys(_read(file, "secrets.master_key_file"), str(file))
+
+
+def _read(file: Path, setting: str) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(
+            f"{file} cannot be read ({error.strerror}); it is the file of {setting}: give one that exists"
+        ) from error
+
+
+def _keys(text: str, source: str) -> tuple[bytes, ...]:
+    keys: list[bytes] = []
+    for line in text.split():
+        try:
+            key = bytes.fromhex(line)
+        except ValueError:
+            key = b""
+        if len(key) != MASTER_KEY_BYTES:
+            raise ConfigurationError(
+                f"{source}: a master key is {MASTER_KEY_BYTES * 2} hexadecimal characters, "
+                f"a line of {len(line)} characters stands there"
+            )
+        keys.append(key)
+    if not keys:
+        raise ConfigurationError(
+            f"{source}: holds no master key; it needs {MASTER_KEY_BYTES * 2} hexadecimal characters"
+        )
+    return tuple(keys)
+
+
+@contextlib.asynccontextmanager
+async def postgres(config: Config, *, shared: bool = False) -> AsyncIterator[str]:
+    """The URL of a PostgreSQL that answers: the configured one, or the embedded one, started here and stopped after.
+
+    `shared`: a command, which uses the embedded server of whoever runs one already.
+    """
+    url = database_url(config)
+    if url is not None:
+        yield url
+        return
+    embedded = EmbeddedPostgres(config.server.data_dir, shared=shared)
+    url = await embedded.start()
+    try:
+        yield url
+    finally:
+        await embedded.stop()
+
+
+@contextlib.asynccontextmanager
+async def opened(config: Config, url: str, *, create: bool) -> AsyncIterator[Record]:
+    """The record behind `url`, migrated and with all that exists from the first start."""
+
+    keys = master_keys(config, create=create)
+    sealer = Sealer(keys)
+    database = await Database.open(url)
+    try:
+        account_id = await first_start.ensure(database, sealer, config)
+        yield Record(database=database, database_url=url, sealer=sealer, master_keys=keys, account_id=account_id)
+    finally:
+        await database.close()

@@ -1,0 +1,67 @@
+"""Who came and was not admitted, by source and reason: what an operator looks at when a device does not appear.
+
+Bounded here and in the record: what an unauthenticated peer can make us keep has a fixed size.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from server import logs
+from server.store import refusals
+from server.store.database import Database
+from server.store.errors import StoreUnavailable
+from server.store.refusals import Seenrow
+from server.transport.engine import Refusal
+
+log = logs.get("seen")
+
+# Distinct (source, reason, identity) kept between two flushes; more are only counted.
+MOST = 256
+FLUSH_EVERY = 1.0
+# Lines a second in the log; a scan must not become a flood of ours.
+LOGGED_PER_FLUSH = 20
+
+
+class Seen:
+    """The refusals of one worker since the last flush."""
+
+    def __init__(self, *, database: Database, now: Callable[[], datetime]) -> None:
+        self._database = database
+        self._now = now
+        self._rows: dict[tuple[str, str, str], Seenrow] = {}
+        self._logged = 0
+        self.overflowed = 0
+
+    def refused(self, refusal: Refusal) -> None:
+        """Take a peer that a handshake or the policy refused; only after its cookie proved its address."""
+        self.note(refusal.address, refusal.reason.value, refusal.credential, refusal.identity)
+
+    def note(self, address: str, reason: str, credential: str, identity: str) -> None:
+        """Count one refusal of `identity` (printable, at most 200 characters) at `address`."""
+        source = address.rsplit(":", 1)[0] if address.count(":") == 1 or "]" in address else address
+        key = (source, reason, identity[:200])
+        row = self._rows.get(key)
+        if row is None:
+            if len(self._rows) >= MOST:
+                self.overflowed += 1
+                return
+            row = self._rows[key] = Seenrow(source, reason, credential, identity[:200], 0, datetime.now(UTC))
+        row.count += 1
+        row.last_seen = self._now()
+        if self._logged < LOGGED_PER_FLUSH:
+            self._logged += 1
+            log.warning("device_not_admitted", address=address, reason=reason, credential=credential, identity=key[2])
+
+    async def run(self) -> None:
+        """Write what was seen into the record, until cancelled."""
+        while True:
+            await asyncio.sleep(FLUSH_EVERY)
+            self._logged = 0
+            if not self._rows:
+                continue
+            rows, self._rows = list(self._rows.values()), {}
+            try:
+                await refusals.record(self._database, rows)
+            except StoreUnavailable:
+                log.warning("refusals_not_recorded", count=len(rows))

@@ -1,0 +1,397 @@
+"""One bootstrap, from an admitted Bootstrap-Request to its row in the record (LwM2M Core 1.2 6.1).
+
+`lwm2m/bootstrap.py` says what comes next; this file sends it, waits, and writes down how it went.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import assert_never
+from uuid import UUID, uuid4
+
+from issuers.errors import BadCertificate, IssuerError, Misconfigured, Rejected
+from issuers.subject import parse_subject
+from lwm2m.bootstrap import (
+    AskCredential,
+    BootstrapSession,
+    Credential,
+    Done,
+    Failed,
+    FailureCause,
+    Learned,
+    PskCredential,
+    Send,
+    Step,
+)
+from lwm2m.coap import message as coap
+from lwm2m.coap import options as coap_options
+from lwm2m.coap.exchange import ExchangeFailed, ExchangeFailure, RequestReceived, ResponseReceived
+from server import logs, preflight, sentences
+from server.coap.endpoint import CoapAssociation, Gone
+from server.coap.responses import response_for
+from server.config import LimitsConfig
+from server.errors import NotAuthorized, ServiceError, TemporarilyUnavailable
+from server.issuance import Issuance, ServerMade, Wish
+from server.metrics import Metrics
+from server.policy import Admitted
+from server.store import devices, psk
+from server.store.database import Database
+from server.store.errors import StoreUnavailable
+from server.store.secrets import Sealer
+from server.store.writer import MarkDelivered, RecordSession, TouchDevice, Writer
+
+log = logs.get("bootstrap")
+
+# Seconds a device is told to stay away when the cause needs an operator.
+OPERATOR_RETRY_AFTER = 60.0
+# 5.03 under load: this much, plus up to as much again at random, so that the devices do not return together.
+SHED_RETRY_AFTER = 5.0
+
+
+@dataclass(slots=True)
+class Running:
+    """A session under way."""
+
+    id: UUID
+    admitted: Admitted
+    conversation: CoapAssociation
+    started_at: datetime
+    started: float
+    task: asyncio.Task[None] | None = None
+    machine: BootstrapSession | None = None
+    made: dict[int, tuple[ServerMade, Wish]] = field(default_factory=dict)
+    superseded: bool = False
+    ending: bool = False
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class _Refused(Exception):
+    """The Bootstrap-Request is answered with an error and the session ends with `cause`."""
+
+    def __init__(self, cause: FailureCause, error: ServiceError, detail: str) -> None:
+        super().__init__(detail)
+        self.cause = cause
+        self.error = error
+        self.detail = detail
+
+
+class Sessions:
+    """The sessions of one worker, at most one for an endpoint."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        writer: Writer,
+        issuance: Issuance,
+        sealer: Sealer,
+        limits: LimitsConfig,
+        clock: Callable[[], float],
+        now: Callable[[], datetime],
+        jitter: Callable[[], float],
+        metrics: Metrics,
+    ) -> None:
+        self._database = database
+        self._writer = writer
+        self._issuance = issuance
+        self._sealer = sealer
+        self._limits = limits
+        self._clock = clock
+        self._now = now
+        self._jitter = jitter
+        self._metrics = metrics
+        self._running: dict[tuple[UUID, str], Running] = {}
+
+    @property
+    def count(self) -> int:
+        """Sessions under way."""
+        return len(self._running)
+
+    async def run(self, conversation: CoapAssociation, incoming: RequestReceived, admitted: Admitted) -> None:
+        """Serve one Bootstrap-Request to its end; a session of the same endpoint under way is ended first.
+
+        Raises TemporarilyUnavailable when there are as many sessions as allowed.
+        """
+        slot = (admitted.account_id, admitted.endpoint)
+        while (earlier := self._running.get(slot)) is not None:
+            await self._supersede(earlier)
+        if len(self._running) >= self._limits.max_sessions:
+            self._metrics.shed.inc()
+            raise TemporarilyUnavailable("as many sessions as allowed", SHED_RETRY_AFTER * (1 + self._jitter()))
+        running = Running(uuid4(), admitted, conversation, self._now(), self._clock(), asyncio.current_task())
+        self._running[slot] = running
+        self._metrics.bootstraps.inc("started")
+        log.info(
+            "bootstrap_requested",
+            endpoint=admitted.endpoint,
+            credential=conversation.association.peer.kind,
+            profile=admitted.profile.name,
+            pct=admitted.request.pct,
+            session=running.id.hex,
+        )
+        try:
+            verdict = await self._bounded(running, incoming)
+        finally:
+            running.ending = True
+            del self._running[slot]
+            running.ended.set()
+        await self._record_end(running, verdict)
+
+    async def drained(self) -> None:
+        """Wait until no session is under way."""
+        while self._running:
+            await next(iter(self._running.values())).ended.wait()
+
+    async def end_all(self) -> None:
+        """End every session under way."""
+        for running in list(self._running.values()):
+            await self._supersede(running)
+
+    async def _supersede(self, running: Running) -> None:
+        running.superseded = True
+        if running.task is not None and not running.ending:
+            running.task.cancel()
+        await running.ended.wait()
+
+    async def _bounded(self, running: Running, incoming: RequestReceived) -> Done | Failed:
+        """The session's verdict, whatever ends it."""
+        try:
+            async with asyncio.timeout(self._limits.session_seconds):
+                return await self._drive(running, incoming)
+        except TimeoutError:
+            return Failed(FailureCause.DEADLINE, None, None)
+        except asyncio.CancelledError:
+            if not running.superseded:
+                raise
+            return Failed(FailureCause.SUPERSEDED, None, None)
+        except _Refused as refused:
+            code, options = response_for(refused.error)
+            running.conversation.respond(incoming.request_id, code, options=options)
+            return Failed(refused.cause, None, code, refused.detail)
+        except StoreUnavailable as error:
+            return Failed(FailureCause.STORE_UNAVAILABLE, None, None, str(error))
+        except Exception:
+            self._metrics.internal_errors.inc()
+            log.exception("session_failed", endpoint=running.admitted.endpoint)
+            return Failed(FailureCause.INTERNAL, None, None)
+
+    async def _drive(self, running: Running, incoming: RequestReceived) -> Done | Failed:
+        admitted, conversation = running.admitted, running.conversation
+        credentials, learned = await self._before_accept(running)
+        machine = BootstrapSession(
+            request=admitted.request,
+            plan=admitted.profile.plan,
+            learned=learned,
+            credentials=credentials,
+        )
+        running.machine = machine
+        # Writes start only after the 2.04 has left (LwM2M Core 1.2 6.1.7.1).
+        if not await conversation.respond(incoming.request_id, coap.CHANGED):
+            return Failed(FailureCause.ASSOCIATION_LOST, None, None, conversation.gone or "")
+        step: Step = machine.start(self._clock())
+        while True:
+            match step:
+                case Send():
+                    step = await self._send(conversation, machine, step)
+                case AskCredential():
+                    step = await self._after_accept(running, machine, step.index)
+                case Done() | Failed():
+                    return step
+                case _:
+                    assert_never(step)
+
+    async def _send(self, conversation: CoapAssociation, machine: BootstrapSession, send: Send) -> Step:
+        operation = send.operation
+        options: list[tuple[int, bytes]] = []
+        if operation.content_format is not None:
+            options.append((coap_options.CONTENT_FORMAT, coap_options.encode_uint(operation.content_format)))
+        if operation.accept is not None:
+            options.append((coap_options.ACCEPT, coap_options.encode_uint(operation.accept)))
+        outcome = await conversation.request(
+            operation.code,
+            operation.segments,
+            options=options,
+            payload=operation.payload,
+            may_be_silent=send.may_be_silent,
+        )
+        now = self._clock()
+        match outcome:
+            case ResponseReceived():
+                content_format = coap_options.content_format(outcome.options)
+                return machine.answer(outcome.code, content_format, outcome.payload, now)
+            case ExchangeFailed():
+                return machine.reset(now) if outcome.cause is ExchangeFailure.RESET else machine.no_answer(now)
+            case Gone():
+                return machine.lost(outcome.reason, now)
+            case _:
+                assert_never(outcome)
+
+    # -- credentials ----------------------------------------
+
+    async def _before_accept(self, running: Running) -> tuple[dict[int, Credential | PskCredential], Learned]:
+        """What the device gets, asked for before anything on it is touched (design 2.1)."""
+        admitted = running.admitted
+        try:
+            device = await devices.ensure(self._database, admitted.account_id, admitted.endpoint)
+            learned = Learned.from_json(device.learned)
+            credentials: dict[int, Credential | PskCredential] = {}
+            for index in admitted.profile.plan.needs_credential(learned):
+                if admitted.profile.ask == "before-accept":
+                    credentials[index] = await self._credential(running, device.id, index)
+        except IssuerError as error:
+            raise _Refused(*_refusal(error)) from error
+        except StoreUnavailable as error:
+            raise _Refused(
+                FailureCause.STORE_UNAVAILABLE,
+                TemporarilyUnavailable(str(error), SHED_RETRY_AFTER * (1 + self._jitter())),
+                str(error),
+            ) from error
+        except TemporarilyUnavailable as error:
+            raise _Refused(FailureCause.ISSUER_UNAVAILABLE, error, error.message) from error
+        findings = preflight.check_plan(admitted.profile.plan, credentials, learned, self._now())
+        for finding in findings:
+            log.info(
+                "plan_checked",
+                endpoint=admitted.endpoint,
+                severity=finding.severity,
+                finding=finding.sentence,
+            )
+        fatal = [finding.sentence for finding in findings if finding.severity == "error"]
+        if fatal:
+            unavailable = TemporarilyUnavailable(fatal[0], OPERATOR_RETRY_AFTER)
+            raise _Refused(FailureCause.CONFIGURATION_INVALID, unavailable, fatal[0])
+        return credentials, learned
+
+    async def _after_accept(self, running: Running, machine: BootstrapSession, index: int) -> Step:
+        admitted = running.admitted
+        device = await devices.ensure(self._database, admitted.account_id, admitted.endpoint)
+        try:
+            return machine.supply(index, await self._credential(running, device.id, index), self._clock())
+        except IssuerError as error:
+            cause, _, detail = _refusal(error)
+            return Failed(cause, None, None, detail)
+        except TemporarilyUnavailable as error:
+            return Failed(FailureCause.ISSUER_UNAVAILABLE, None, None, error.message)
+
+    async def _credential(self, running: Running, device_id: UUID, index: int) -> Credential | PskCredential:
+        admitted = running.admitted
+        security = admitted.profile.plan.securities[index]
+        if security.mode == "psk":
+            found = await psk.for_endpoint(
+                self._database, self._sealer, admitted.account_id, admitted.endpoint, "lwm2m"
+            )
+            if found is None:
+                raise Misconfigured(
+                    f"{admitted.endpoint} has no pre-shared key for its LwM2M server; add one with "
+                    f"`firstlight psk add IDENTITY --key-file F --endpoint {admitted.endpoint} --service lwm2m`"
+                )
+            return PskCredential(identity=found.identity, key=found.key)
+        wish = Wish(
+            account_id=admitted.account_id,
+            device_id=device_id,
+            endpoint=admitted.endpoint,
+            service=security.service,
+            subject=parse_subject(security.subject).fill(
+                endpoint=admitted.endpoint, account=admitted.account_id.hex, device=device_id.hex
+            ),
+            session_id=running.id,
+        )
+        made = await self._issuance.server_made(wish)
+        running.made[index] = (made, wish)
+        log.info(
+            "certificate_issued",
+            endpoint=admitted.endpoint,
+            issuer=made.issuer,
+            serial=format(made.serial, "x"),
+            issuance=made.issuance_id.hex,
+            warnings=list(made.warnings) or None,
+        )
+        return made.credential
+
+    # -- the record ----------------------------------------
+
+    async def _record_end(self, running: Running, verdict: Done | Failed) -> None:
+        """Write how it ended: one group commit for session, device and delivery; then the sentence to the log."""
+        admitted, machine = running.admitted, running.machine
+        seconds = self._clock() - running.started
+        succeeded = isinstance(verdict, Done)
+        sentence = "" if isinstance(verdict, Done) else sentences.for_failure(verdict, admitted.endpoint)
+        writes: list[Awaitable[object]] = []
+        learned = machine.learned.as_json() if machine is not None else None
+        if succeeded:
+            for made, wish in running.made.values():
+                writes.append(self._writer.write(MarkDelivered(made.issuance_id)))
+                self._issuance.delivered(made.issuance_id, wish)
+        writes.append(
+            self._writer.write(
+                RecordSession(
+                    id=running.id,
+                    account_id=admitted.account_id,
+                    endpoint=admitted.endpoint,
+                    started_at=running.started_at,
+                    ended_at=self._now(),
+                    profile=admitted.profile.name,
+                    credential=running.conversation.association.peer.kind,
+                    address=running.conversation.association.address_text,
+                    outcome="succeeded" if succeeded else "failed",
+                    cause=None if isinstance(verdict, Done) else verdict.cause.value,
+                    sentence=sentence,
+                    issuance_id=next((made.issuance_id for made, _ in running.made.values()), None),
+                    steps=json.dumps([record.as_row() for record in machine.log] if machine else []),
+                )
+            )
+        )
+        writes.append(
+            self._writer.write(
+                TouchDevice(
+                    account_id=admitted.account_id,
+                    endpoint=admitted.endpoint,
+                    profile=admitted.profile.name,
+                    session_id=running.id,
+                    at=self._now(),
+                    state="bootstrapped" if succeeded else "failed",
+                    learned=learned,
+                )
+            )
+        )
+        outcomes = await asyncio.gather(*writes, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                log.error("record_postponed", endpoint=admitted.endpoint, reason=str(outcome))
+        self._metrics.bootstrap_seconds.observe(seconds)
+        if isinstance(verdict, Done):
+            self._metrics.bootstraps.inc("succeeded")
+            log.info(
+                "bootstrap_succeeded",
+                endpoint=admitted.endpoint,
+                ms=round(seconds * 1000),
+                session=running.id.hex,
+            )
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._limits.after_finish_seconds, running.conversation.close)
+            return
+        self._metrics.bootstraps.inc("failed")
+        self._metrics.failures.inc(verdict.cause.value)
+        log.warning(
+            "bootstrap_failed",
+            endpoint=admitted.endpoint,
+            cause=verdict.cause.value,
+            sentence=sentence,
+            ms=round(seconds * 1000),
+            session=running.id.hex,
+        )
+
+
+def _refusal(error: IssuerError) -> tuple[FailureCause, ServiceError, str]:
+    """What a failed issuance means for the device that waits (issuers.md D3)."""
+    match error:
+        case Rejected():
+            return FailureCause.ISSUER_REFUSED, NotAuthorized(error.message), error.message
+        case BadCertificate():
+            cause = FailureCause.ISSUER_BAD_CERTIFICATE
+        case _:
+            cause = FailureCause.ISSUER_UNAVAILABLE
+    wait = getattr(error, "retry_after", None) or OPERATOR_RETRY_AFTER / 4
+    return cause, TemporarilyUnavailable(error.message, wait), error.message

@@ -1,0 +1,280 @@
+"""The record's database: connected, migrated, pooled; away for more than a second is `StoreUnavailable`."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+from urllib.parse import quote, urlencode
+
+import asyncpg
+
+from server import logs
+from server.store.errors import StoreError, StoreRefused, StoreUnavailable
+from server.store.migrations import applied, load_migrations, migrate, pending
+from server.store.sql import load_queries
+
+log = logs.get("store")
+
+# Design 3.
+OLDEST_SERVER = 15
+# Seconds that a caller waits for a database that is away before its device hears 5.03 (design 7).
+AWAY_AFTER = 1.0
+RETRY_EVERY = 0.05
+CONNECT_TIMEOUT = 5.0
+# Seconds for one statement; a server that hangs longer is as good as away.
+STATEMENT_TIMEOUT = 10.0
+# Four writers already saturate the commit; ten only add latency (coap_and_store.md 8).
+POOL_SIZE = 4
+APPLICATION_NAME = "firstlight"
+
+# What asyncpg and the system raise when the server is away, going, coming, or no longer the primary.
+AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.IdleSessionTimeoutError,
+    # Too many connections, no memory, no disk: it may pass.
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresIOError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+# What it raises when the settings are wrong; waiting does not mend them.
+WRONG_SETTINGS = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.ClientConfigurationError,
+    ValueError,
+)
+
+# Not start-up parameters: a pooler in session mode refuses those it does not know. A managed server may come
+# with synchronous_commit off; the record needs it on (design 3). Compiling costs more than our statements do.
+SESSION_SETTINGS = "SELECT set_config('synchronous_commit', 'on', false), set_config('jit', 'off', false)"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConnectArguments:
+    """How to reach a database; `host` is a name, an address, or the folder of a Unix socket."""
+
+    host: str
+    port: int = 5432
+    user: str
+    password: str = field(repr=False)
+    database: str
+
+    @property
+    def url(self) -> str:
+        """The same as a URL; holds the password."""
+        where = urlencode({"host": self.host, "port": self.port})
+        login = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
+        return f"postgresql://{login}@/{quote(self.database, safe='')}?{where}"
+
+
+async def connect(
+    url: str | ConnectArguments, *, timeout: float = CONNECT_TIMEOUT, command_timeout: float | None = None
+) -> Any:
+    """One connection outside the pool, for the writer and for LISTEN.
+
+    Raises StoreUnavailable when the server is not there within `timeout` seconds, StoreRefused when the
+    settings are wrong.
+    """
+    with _opening():
+        connection = await asyncpg.connect(
+            url.url if isinstance(url, ConnectArguments) else url,
+            timeout=timeout,
+            command_timeout=command_timeout,
+            # Statements stay prepared as long as the connection lives: there are few and they are all ours.
+            statement_cache_size=500,
+            max_cached_statement_lifetime=0,
+            server_settings={"application_name": APPLICATION_NAME},
+        )
+        await connection.execute(SESSION_SETTINGS)
+    return connection
+
+
+def is_away(error: BaseException, connection: Any = None) -> bool:
+    """Whether `error` means that the database is away, not that the statement is wrong.
+
+    `InterfaceError` is also what asyncpg raises for a wrong call: it counts only when `connection` is closed.
+    """
+    if isinstance(error, AWAY):
+        return True
+    return isinstance(error, asyncpg.InterfaceError) and connection is not None and _is_closed(connection)
+
+
+def unavailable(error: BaseException) -> StoreUnavailable:
+    """`error` as the one exception that callers of the record know."""
+    if isinstance(error, StoreUnavailable):
+        return error
+    return StoreUnavailable(f"the database is away ({_reason(error)})")
+
+
+class Database:
+    """A pool of connections to a migrated database, and the named queries."""
+
+    def __init__(self, pool: Any, queries: Mapping[str, str]) -> None:
+        self.pool = pool
+        self.queries = queries
+        self._away_since: float | None = None
+
+    @classmethod
+    async def open(cls, url: str | ConnectArguments, *, migrate: bool = True, pool_size: int = POOL_SIZE) -> Self:
+        """Connect, migrate (or check that it is migrated) and fill the pool.
+
+        Raises StoreUnavailable when the server is not there, StoreRefused when it or its content is not fit.
+        """
+        queries = load_queries()
+        connection = await connect(url)
+        try:
+            with _opening():
+                await _fit(connection, queries, migrate_it=migrate)
+        finally:
+            await connection.close()
+        with _opening():
+            pool = await asyncpg.create_pool(
+                min_size=1,
+                max_size=pool_size,
+                max_queries=1_000_000,
+                connect=lambda *_dsn, **_settings: connect(url, command_timeout=STATEMENT_TIMEOUT),
+                reset=_keep_session,
+            )
+        return cls(pool, queries)
+
+    @contextlib.asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Any]:
+        """A connection of the pool; a transaction left open is rolled back when it returns.
+
+        Raises StoreUnavailable when there is none within a second, or when it is lost inside the block.
+        """
+        connection = await self._borrow()
+        try:
+            yield connection
+        except Exception as error:
+            if is_away(error, connection):
+                self._lost()
+                raise unavailable(error) from error
+            raise
+        finally:
+            await self._give_back(connection)
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Any]:
+        """A connection inside a transaction: committed at the end, rolled back by an exception."""
+        async with self.acquire() as connection, connection.transaction():
+            yield connection
+
+    async def fetch(self, name: str, *arguments: object) -> list[Any]:
+        """All rows of the named query."""
+        async with self.acquire() as connection:
+            return await connection.fetch(self.queries[name], *arguments)  # type: ignore[no-any-return]
+
+    async def fetchrow(self, name: str, *arguments: object) -> Any:
+        """The first row of the named query, or None."""
+        async with self.acquire() as connection:
+            return await connection.fetchrow(self.queries[name], *arguments)
+
+    async def fetchval(self, name: str, *arguments: object) -> Any:
+        """The first column of the first row of the named query, or None."""
+        async with self.acquire() as connection:
+            return await connection.fetchval(self.queries[name], *arguments)
+
+    async def execute(self, name: str, *arguments: object) -> str:
+        """Run the named query; its command tag, for instance `UPDATE 1`."""
+        async with self.acquire() as connection:
+            return str(await connection.execute(self.queries[name], *arguments))
+
+    async def close(self) -> None:
+        """Close every connection, at once if one of them is stuck."""
+        try:
+            async with asyncio.timeout(AWAY_AFTER):
+                await self.pool.close()
+        except TimeoutError:
+            self.pool.terminate()
+
+    async def _borrow(self) -> Any:
+        deadline = time.monotonic() + AWAY_AFTER
+        if self._away_since is not None:
+            # Whoever comes while it is away shares the one second, so that a storm is refused at once.
+            deadline = min(deadline, self._away_since + AWAY_AFTER)
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                connection = await self.pool.acquire(timeout=max(left, RETRY_EVERY))
+            except (StoreError, asyncpg.InterfaceError, *AWAY) as error:
+                if isinstance(error, TimeoutError) and self._is_busy():
+                    raise StoreUnavailable("every connection to the database is busy") from error
+                self._lost()
+                if left <= RETRY_EVERY or self.pool.is_closing():
+                    raise unavailable(error) from error
+                await asyncio.sleep(RETRY_EVERY)
+            else:
+                if self._away_since is not None:
+                    log.info("database_back", seconds=round(time.monotonic() - self._away_since, 3))
+                    self._away_since = None
+                return connection
+
+    async def _give_back(self, connection: Any) -> None:
+        try:
+            await self.pool.release(connection)
+        except (asyncpg.InterfaceError, *AWAY):
+            # The connection is gone; the pool makes another when one is asked for.
+            self._lost()
+
+    def _is_busy(self) -> bool:
+        pool = self.pool
+        return bool(pool.get_size() == pool.get_max_size() and pool.get_idle_size() == 0)
+
+    def _lost(self) -> None:
+        if self._away_since is None and not self.pool.is_closing():
+            self._away_since = time.monotonic()
+            log.warning("database_away")
+
+
+async def _fit(connection: Any, queries: Mapping[str, str], *, migrate_it: bool) -> None:
+    version = connection.get_server_version()
+    if version.major < OLDEST_SERVER:
+        raise StoreRefused(f"the database is PostgreSQL {version.major}; this program needs {OLDEST_SERVER} or newer")
+    migrations = load_migrations()
+    missing = pending(migrations, await applied(connection, queries))
+    if missing and migrate_it:
+        await migrate(connection, migrations, queries)
+    elif missing:
+        raise StoreRefused(
+            f"the database lacks migration {missing[0].version:04d}_{missing[0].name}; run `firstlight db migrate`"
+        )
+
+
+async def _keep_session(_connection: Any) -> None:
+    """In place of RESET ALL after each use, which is a round trip: nothing here changes a pooled session.
+
+    asyncpg still rolls back a transaction that was left open.
+    """
+
+
+@contextlib.contextmanager
+def _opening() -> Iterator[None]:
+    try:
+        yield
+    except AWAY as error:
+        raise StoreUnavailable(
+            f"the database cannot be reached ({_reason(error)}); check database.url and that PostgreSQL is running"
+        ) from error
+    except WRONG_SETTINGS as error:
+        raise StoreRefused(f"the database refuses us ({_reason(error)}); check database.url") from error
+
+
+def _is_closed(connection: Any) -> bool:
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        # A pooled connection that was lost has left its proxy already.
+        return True
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text or type(error).__name__

@@ -1,0 +1,89 @@
+"""Devices: who was here, how it ended, what was learned of them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid5
+
+from server.errors import NotFound
+from server.store import audit
+from server.store.audit import Actor
+from server.store.database import Database
+
+
+def device_id(account_id: UUID, endpoint: str) -> UUID:
+    """The id of a device follows from its account and name, so that a first bootstrap needs no row beforehand."""
+    return uuid5(account_id, endpoint)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRow:
+    """One device; `learned` is JSON; without `state` it was never here."""
+
+    id: UUID
+    account_id: UUID
+    endpoint: str
+    profile: str | None = None
+    learned: str = "{}"
+    state: str | None = None
+    first_seen: datetime | None = None
+    last_seen: datetime | None = None
+    last_session_id: UUID | None = None
+
+
+def _row(row: Any) -> DeviceRow:
+    return DeviceRow(
+        id=row["id"],
+        account_id=row["account_id"],
+        endpoint=row["endpoint"],
+        profile=row["profile"],
+        learned=row["learned"],
+        state=row["state"],
+        first_seen=row["first_seen"],
+        last_seen=row["last_seen"],
+        last_session_id=row["last_session_id"],
+    )
+
+
+async def find(database: Database, account_id: UUID, endpoint: str) -> DeviceRow | None:
+    """The device of this name, if it was ever here."""
+    row = await database.fetchrow("device_find", account_id, endpoint)
+    return _row(row) if row is not None else None
+
+
+async def ensure(database: Database, account_id: UUID, endpoint: str) -> DeviceRow:
+    """The device of this name; one that was never here is not written yet, the end of its session does that."""
+    found = await find(database, account_id, endpoint)
+    return found or DeviceRow(id=device_id(account_id, endpoint), account_id=account_id, endpoint=endpoint)
+
+
+async def listed(
+    database: Database, account_id: UUID, *, state: str | None = None, after: str = "", limit: int = 100
+) -> list[DeviceRow]:
+    """Devices in the order of their names, from the one behind `after` on."""
+    return [_row(row) for row in await database.fetch("device_list", account_id, state, after, limit)]
+
+
+async def forget(database: Database, actor: Actor, account_id: UUID, endpoint: str) -> None:
+    """Forget what was learned of a device, for instance after new firmware; NotFound."""
+    await _change(database, actor, account_id, endpoint, "device_forget", "device.forgotten")
+
+
+async def remove(database: Database, actor: Actor, account_id: UUID, endpoint: str) -> None:
+    """Remove a device and free the public keys that were its own; issuances and certificates stay. NotFound."""
+    await _change(database, actor, account_id, endpoint, "device_remove", "device.removed")
+
+
+async def _change(database: Database, actor: Actor, account_id: UUID, endpoint: str, query: str, action: str) -> None:
+    async with database.transaction() as connection:
+        if await connection.fetchrow(database.queries[query], account_id, endpoint) is None:
+            raise NotFound(f"there is no device {endpoint}")
+        await audit.note(
+            connection,
+            database,
+            actor,
+            account_id=account_id,
+            action=action,
+            subject_kind="device",
+            subject=endpoint,
+        )

@@ -1,0 +1,114 @@
+"""Issuances: one wish for a certificate, from its intent to its end (states: design 7)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from server.store.certificates import serial_number
+from server.store.database import Database
+
+# Rows adopted at a time; the others are taken by the next look or the next worker.
+ADOPT_LIMIT = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuanceRow:
+    """One row of issuance; `csr` in DER."""
+
+    id: UUID
+    account_id: UUID
+    device_id: UUID | None
+    session_id: UUID | None
+    issuer_id: UUID | None
+    endpoint: str
+    service: str
+    state: str
+    owner: str
+    attempt: int
+    server_key: bool
+    serial: int
+    not_before: datetime
+    csr: bytes = field(repr=False)
+    csr_sha256: bytes = field(repr=False)
+    spki_sha256: bytes = field(repr=False)
+    subject: str
+    opened_at: datetime
+    updated_at: datetime
+    lease_until: datetime | None
+    retry_at: datetime | None
+    delivered_at: datetime | None
+    answers_until: datetime | None
+    reference: str | None
+    error_class: str | None
+    error_text: str | None
+
+
+def issuance_row(row: Any) -> IssuanceRow:
+    """A row of any query that lists the issuance columns."""
+    return IssuanceRow(
+        id=row["id"],
+        account_id=row["account_id"],
+        device_id=row["device_id"],
+        session_id=row["session_id"],
+        issuer_id=row["issuer_id"],
+        endpoint=row["endpoint"],
+        service=row["service"],
+        state=row["state"],
+        owner=row["owner"],
+        attempt=row["attempt"],
+        server_key=row["server_key"],
+        serial=serial_number(row["serial"]),
+        not_before=row["not_before"],
+        csr=row["csr"],
+        csr_sha256=row["csr_sha256"],
+        spki_sha256=row["spki_sha256"],
+        subject=row["subject"],
+        opened_at=row["opened_at"],
+        updated_at=row["updated_at"],
+        lease_until=row["lease_until"],
+        retry_at=row["retry_at"],
+        delivered_at=row["delivered_at"],
+        answers_until=row["answers_until"],
+        reference=row["reference"],
+        error_class=row["error_class"],
+        error_text=row["error_text"],
+    )
+
+
+async def find(database: Database, issuance_id: UUID) -> IssuanceRow | None:
+    """The issuance with this id."""
+    row = await database.fetchrow("issuance_find", issuance_id)
+    return issuance_row(row) if row is not None else None
+
+
+async def find_by_csr(database: Database, account_id: UUID, service: str, csr_sha256: bytes) -> IssuanceRow | None:
+    """The row that answers for this CSR now, if any."""
+    row = await database.fetchrow("issuance_by_csr", account_id, service, csr_sha256)
+    return issuance_row(row) if row is not None else None
+
+
+async def of_endpoint(database: Database, account_id: UUID, endpoint: str, *, limit: int = 20) -> list[IssuanceRow]:
+    """The newest issuances of an endpoint."""
+    return [issuance_row(row) for row in await database.fetch("issuance_of_endpoint", account_id, endpoint, limit)]
+
+
+async def undelivered(database: Database, account_id: UUID, endpoint: str, service: str) -> list[IssuanceRow]:
+    """Certificates with a server-made key that are issued and neither delivered nor abandoned."""
+    rows = await database.fetch("issuance_undelivered", account_id, endpoint, service)
+    return [issuance_row(row) for row in rows]
+
+
+async def renew_leases(
+    database: Database, owner: str, issuance_ids: Sequence[UUID], until: datetime
+) -> frozenset[UUID]:
+    """Extend the leases of `owner`; the ids that are still its own and under way."""
+    rows = await database.fetch("issuance_renew_leases", owner, list(issuance_ids), until)
+    return frozenset(row["id"] for row in rows)
+
+
+async def adopt_expired(database: Database, owner: str, now: datetime, lease: timedelta) -> list[IssuanceRow]:
+    """Make rows whose lease ended before `now` those of `owner`; each is given to one caller only (design 7)."""
+    rows = await database.fetch("issuance_adopt_expired", owner, now, now + lease, ADOPT_LIMIT)
+    return [issuance_row(row) for row in rows]

@@ -1,0 +1,94 @@
+"""Schema migrations: forward only, each once, in the order of their numbers, with a checksum of each."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+from server import logs
+from server.store.errors import StoreRefused
+from server.store.sql import SqlFileError
+
+log = logs.get("store")
+
+# 0001_record.sql
+FILE = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file of `sql/migrations`; `checksum` is the SHA-256 of its text."""
+
+    version: int
+    name: str
+    text: str = field(repr=False)
+
+    @property
+    def checksum(self) -> bytes:
+        """32 bytes; line endings count as one kind, so a checkout on another system has the same sum."""
+        return hashlib.sha256("\n".join(self.text.splitlines()).encode()).digest()
+
+
+def load_migrations() -> tuple[Migration, ...]:
+    """Everything in `server.sql`'s `migrations`; SqlFileError for a misnamed, doubled or missing number."""
+    folder = files("server.sql").joinpath("migrations")
+    return parse(
+        (entry.name, entry.read_text(encoding="utf-8")) for entry in folder.iterdir() if entry.name.endswith(".sql")
+    )
+
+
+def parse(sources: Iterable[tuple[str, str]]) -> tuple[Migration, ...]:
+    """Migrations in order of number from pairs of file name and text; errors as `load_migrations`."""
+    found: list[Migration] = []
+    for file, text in sorted(sources):
+        match = FILE.fullmatch(file)
+        if match is None:
+            raise SqlFileError(f"{file}: a migration is called like 0001_record.sql")
+        found.append(Migration(int(match[1]), match[2], text))
+        if found[-1].version != len(found):
+            raise SqlFileError(f"{file}: number {len(found):04d} was expected; none may be missing or doubled")
+    return tuple(found)
+
+
+def pending(migrations: Sequence[Migration], applied: Mapping[int, bytes]) -> tuple[Migration, ...]:
+    """Those of `migrations` not in `applied` (version → checksum).
+
+    A database ahead of the program is accepted: code works before and after each migration, and a node of the
+    old version may restart while the new one is rolled out. Raises StoreRefused when a file was changed.
+    """
+    for migration in migrations:
+        checksum = applied.get(migration.version)
+        if checksum is not None and checksum != migration.checksum:
+            raise StoreRefused(
+                f"migration {migration.version:04d}_{migration.name} of this program is not the one that the "
+                "database ran; use the release that made this database or a newer one"
+            )
+    return tuple(migration for migration in migrations if migration.version not in applied)
+
+
+async def applied(connection: Any, queries: Mapping[str, str]) -> dict[int, bytes]:
+    """Version → checksum of what this database has run; empty for a new one."""
+    if not await connection.fetchval(queries["schema_migration_exists"]):
+        return {}
+    return {row["version"]: row["checksum"] for row in await connection.fetch(queries["schema_migration_all"])}
+
+
+async def migrate(connection: Any, migrations: Sequence[Migration], queries: Mapping[str, str]) -> int:
+    """Run what is missing, all in one transaction, one starter at a time; how many were run.
+
+    The lock is taken before the look: of many concurrent starters one migrates, the others find it done.
+    """
+    async with connection.transaction():
+        await connection.execute(queries["schema_migration_lock"])
+        await connection.execute(queries["schema_migration_create"])
+        missing = pending(migrations, await applied(connection, queries))
+        for migration in missing:
+            await connection.execute(migration.text)
+            await connection.execute(
+                queries["schema_migration_add"], migration.version, migration.name, migration.checksum
+            )
+    for migration in missing:
+        log.info("schema_migrated", version=migration.version, name=migration.name)
+    return len(missing)

@@ -1,0 +1,395 @@
+"""What the group-commit writer can be asked to write: one frozen class per kind (design 7).
+
+An operation is safe to run again: after a lost connection the whole batch is, and each statement then answers from what
+is there. Plain tuples and lists on the way to SQL, because several of these are made for every bootstrap.
+"""
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+from json import dumps
+from typing import ClassVar, Generic, TypeVar
+from uuid import UUID, uuid4
+
+from server.store.audit import Actor
+from server.store.certificates import serial_bytes
+from server.store.devices import device_id
+from server.store.issuances import IssuanceRow
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Inserted:
+    """The intent is durable; the CA may be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Another row stands for this wish: one with the same CSR, or one under way for the same public key.
+
+    Compare `row.csr_sha256` with one's own to tell them apart.
+    """
+
+    row: IssuanceRow
+
+
+@dataclass(frozen=True, slots=True)
+class KeyTaken:
+    """The public key belongs to another endpoint, here `endpoint` (maybe of another account)."""
+
+    endpoint: str
+
+
+Opened = Inserted | Joined | KeyTaken
+
+
+class Operation(Generic[T_co]):
+    """One row to write; `Writer.write` answers with a T_co once it is durable."""
+
+    __slots__ = ()
+
+    statement: ClassVar[str]
+    """The named query that writes many of this kind, one array a column of `row`."""
+    kept: ClassVar[bool]
+    """A fact that is written when the database is back, even if its caller was told that it is away."""
+
+    def keys(self) -> tuple[Hashable, ...]:
+        """What this operation touches: two with a common key are written in the order they came."""
+        raise NotImplementedError
+
+    def row(self) -> tuple[object, ...]:
+        """The statement's columns."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenIssuance(Operation[Opened]):
+    """The intent to ask a CA (design 7): `state` is `submitted` when it is asked at once, else `requested`.
+
+    `replaces`: the row of the attempt before this one, if it still answers for the CSR.
+    """
+
+    statement: ClassVar[str] = "write_opened"
+    kept: ClassVar[bool] = False
+
+    id: UUID
+    account_id: UUID
+    device_id: UUID | None
+    endpoint: str
+    service: str
+    issuer_id: UUID | None
+    csr: bytes = field(repr=False)
+    csr_sha256: bytes = field(repr=False)
+    spki_sha256: bytes = field(repr=False)
+    server_key: bool
+    serial: int
+    not_before: datetime
+    state: str
+    owner: str
+    lease_until: datetime
+    attempt: int = 1
+    session_id: UUID | None = None
+    subject: str = ""
+    replaces: UUID | None = None
+
+    def keys(self) -> tuple[Hashable, ...]:
+        """The row and its public key, whose owner is settled by whoever comes first."""
+        return self.id, self.spki_sha256
+
+    def row(self) -> tuple[object, ...]:
+        """As `write_opened`."""
+        return (
+            self.id,
+            self.account_id,
+            self.device_id,
+            self.session_id,
+            self.issuer_id,
+            self.not_before,
+            self.lease_until,
+            self.attempt,
+            self.server_key,
+            self.state,
+            self.endpoint,
+            self.service,
+            self.owner,
+            serial_bytes(self.serial),
+            self.csr_sha256,
+            self.spki_sha256,
+            self.csr,
+            self.subject,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Step(Operation[bool]):
+    """A step of an issuance; False = the row is not in a state for it, or another owner has it."""
+
+    id: UUID
+
+    def keys(self) -> tuple[Hashable, ...]:
+        """The row."""
+        return (self.id,)
+
+
+@dataclass(frozen=True, slots=True)
+class MarkSubmitted(Step):
+    """The CA is about to be asked."""
+
+    statement: ClassVar[str] = "write_submitted"
+    kept: ClassVar[bool] = False
+
+    owner: str
+
+    def row(self) -> tuple[object, ...]:
+        """As `write_submitted`."""
+        return self.id, self.owner
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPending(Step):
+    """The CA has it; `reference` finds it there."""
+
+    statement: ClassVar[str] = "write_pending"
+    kept: ClassVar[bool] = True
+
+    owner: str
+    reference: str
+    retry_at: datetime
+
+    def row(self) -> tuple[object, ...]:
+        """As `write_pending`."""
+        return self.id, self.owner, self.reference, self.retry_at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordIssued(Step):
+    """The checked certificate: `chain` in DER, leaf first, without root; `issuer_fingerprint` SHA-256."""
+
+    statement: ClassVar[str] = "write_issued"
+    kept: ClassVar[bool] = True
+
+    owner: str
+    chain: tuple[bytes, ...] = field(repr=False)
+    serial: int
+    issuer_fingerprint: bytes
+    not_before: datetime
+    not_after: datetime
+    warnings: tuple[str, ...] = ()
+
+    def above(self) -> bytes:
+        """The certificates above the leaf, DER after DER."""
+        return b"".join(self.chain[1:])
+
+    def row(self) -> tuple[object, ...]:
+        """As the first nine columns of `write_issued`."""
+        return (
+            self.id,
+            self.owner,
+            self.not_before,
+            self.not_after,
+            serial_bytes(self.serial),
+            self.issuer_fingerprint,
+            sha256(self.above()).digest(),
+            self.chain[0],
+            dumps(self.warnings) if self.warnings else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFailed(Step):
+    """No certificate: `state` is failed, refused, bad or unknown."""
+
+    statement: ClassVar[str] = "write_failed"
+    kept: ClassVar[bool] = True
+
+    owner: str
+    state: str
+    error_class: str
+    error_text: str
+
+    def row(self) -> tuple[object, ...]:
+        """As `write_failed`; a NUL, which a CA may send and PostgreSQL cannot hold, is left out."""
+        return self.id, self.owner, self.state, self.error_class, self.error_text.replace("\0", "")
+
+
+@dataclass(frozen=True, slots=True)
+class MarkDelivered(Step):
+    """The device has its certificate."""
+
+    statement: ClassVar[str] = "write_delivered"
+    kept: ClassVar[bool] = True
+
+    def row(self) -> tuple[object, ...]:
+        """As `write_delivered`."""
+        return (self.id,)
+
+
+@dataclass(frozen=True, slots=True)
+class MarkAbandoned(Step):
+    """The certificate's server-made key is gone."""
+
+    statement: ClassVar[str] = "write_abandoned"
+    kept: ClassVar[bool] = False
+
+    reason: str
+
+    def row(self) -> tuple[object, ...]:
+        """As `write_abandoned`."""
+        return self.id, self.reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordSession(Operation[None]):
+    """One bootstrap: with `ended_at` None and outcome `running` at its certificate, then whole at its end.
+
+    `steps` is JSON. The end is also the audit's final outcome.
+    """
+
+    statement: ClassVar[str] = "write_sessions"
+    kept: ClassVar[bool] = True
+
+    id: UUID
+    account_id: UUID
+    endpoint: str
+    started_at: datetime
+    ended_at: datetime | None
+    profile: str
+    credential: str
+    address: str
+    outcome: str
+    cause: str | None
+    sentence: str
+    issuance_id: UUID | None
+    steps: str = field(repr=False)
+
+    def keys(self) -> tuple[Hashable, ...]:
+        """The session."""
+        return (self.id,)
+
+    def row(self) -> tuple[object, ...]:
+        """As `write_sessions`."""
+        return (
+            self.id,
+            self.account_id,
+            self.endpoint,
+            self.started_at,
+            self.ended_at,
+            self.profile,
+            self.credential,
+            self.address,
+            self.outcome,
+            self.cause,
+            self.sentence.replace("\0", ""),
+            self.issuance_id,
+            self.steps,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TouchDevice(Operation[None]):
+    """A device was here; `learned` is JSON, None keeps what is known; `state` is bootstrapped or failed."""
+
+    statement: ClassVar[str] = "write_devices"
+    kept: ClassVar[bool] = True
+
+    account_id: UUID
+    endpoint: str
+    profile: str | None
+    session_id: UUID | None
+    at: datetime
+    state: str
+    learned: str | None = None
+
+    def keys(self) -> tuple[Hashable, ...]:
+        """The device, by what names it."""
+        return ((self.account_id, self.endpoint),)
+
+    def row(self) -> tuple[object, ...]:
+        """As `write_devices`."""
+        return (
+            device_id(self.account_id, self.endpoint),
+            self.account_id,
+            self.endpoint,
+            self.profile,
+            self.session_id,
+            self.at,
+            self.state,
+            self.learned,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRow(Operation[None]):
+    """A final outcome that belongs to no session; `detail` is JSON."""
+
+    statement: ClassVar[str] = "write_audit"
+    kept: ClassVar[bool] = True
+
+    at: datetime
+    account_id: UUID | None
+    actor: Actor
+    action: str
+    subject_kind: str
+    subject: str
+    detail: str = "{}"
+    id: UUID = field(default_factory=uuid4)
+
+    def keys(self) -> tuple[Hashable, ...]:
+        """The row."""
+        return (self.id,)
+
+    def row(self) -> tuple[object, ...]:
+        """As `write_audit`."""
+        actor = self.actor
+        return (
+            self.id,
+            self.at,
+            self.account_id,
+            actor.kind,
+            actor.name,
+            actor.request_id,
+            self.action,
+            self.subject_kind,
+            self.subject,
+            self.detail,
+        )
+
+
+# In the order of an issuance's life, so that its steps mostly fit into one transaction without a second round.
+ORDER: tuple[type[Operation[object]], ...] = (
+    OpenIssuance,
+    MarkSubmitted,
+    RecordPending,
+    RecordFailed,
+    RecordIssued,
+    MarkDelivered,
+    MarkAbandoned,
+    RecordSession,
+    TouchDevice,
+    AuditRow,
+)
+_RANK = {kind: rank for rank, kind in enumerate(ORDER)}
+
+
+def grouped(operations: Iterable[Operation[object]]) -> list[list[int]]:
+    """Positions in `operations`, one list a statement, in the order in which the statements run.
+
+    A statement holds one kind and no key twice; of two operations with a common key the earlier runs first.
+    """
+    groups: dict[tuple[int, int], list[int]] = {}
+    last: dict[Hashable, tuple[int, int]] = {}
+    for position, operation in enumerate(operations):
+        rank = _RANK[type(operation)]
+        keys = operation.keys()
+        round_ = 0
+        for key in keys:
+            before = last.get(key)
+            if before is not None:
+                round_ = max(round_, before[0] + (before[1] >= rank))
+        place = (round_, rank)
+        for key in keys:
+            last[key] = place
+        groups.setdefault(place, []).append(position)
+    return [groups[place] for place in sorted(groups)]

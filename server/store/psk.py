@@ -1,0 +1,137 @@
+"""Pre-shared keys: sealed, found by identity for a handshake and by endpoint for a bootstrap."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID, uuid4
+
+from server.errors import Conflict, NotFound
+from server.store import audit
+from server.store.audit import Actor
+from server.store.database import Database
+from server.store.secrets import Sealer
+from server.transport.engine import PreSharedKey, printable
+
+Service = Literal["bootstrap", "lwm2m"]
+
+TABLE, COLUMN = "pre_shared_key", "key"
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key to add: `identity` 1 to 1024 bytes, `key` 1 to 512."""
+
+    identity: bytes
+    key: bytes = field(repr=False)
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRow:
+    """One key, without its secret."""
+
+    id: UUID
+    account_id: UUID
+    service: Service
+    identity: bytes
+    endpoint: str
+    created_at: datetime
+
+
+async def find(database: Database, sealer: Sealer, identity: bytes) -> PreSharedKey | None:
+    """The bootstrap key of `identity`, over all accounts; one prepared statement, a handshake waits for it."""
+    return _open(sealer, await database.fetchrow("psk_find", identity))
+
+
+async def for_endpoint(
+    database: Database, sealer: Sealer, account_id: UUID, endpoint: str, service: Service
+) -> PreSharedKey | None:
+    """The newest key of an endpoint for a service, with its secret: what a bootstrap writes to the device."""
+    return _open(sealer, await database.fetchrow("psk_for_endpoint", account_id, endpoint, service))
+
+
+async def listed(
+    database: Database, account_id: UUID, *, service: Service | None = None, limit: int = 1000
+) -> list[KeyRow]:
+    """The keys of an account without their secrets, by endpoint."""
+    return [
+        KeyRow(
+            id=row["id"],
+            account_id=row["account_id"],
+            service=row["service"],
+            identity=row["identity"],
+            endpoint=row["endpoint"],
+            created_at=row["created_at"],
+        )
+        for row in await database.fetch("psk_list", account_id, service, limit)
+    ]
+
+
+async def add(
+    database: Database,
+    sealer: Sealer,
+    actor: Actor,
+    account_id: UUID,
+    keys: Sequence[NewKey],
+    *,
+    service: Service = "bootstrap",
+) -> None:
+    """Add all of `keys` or none; Conflict names the first identity that is taken, by whichever account."""
+    ids = [uuid4() for _ in keys]
+    async with database.transaction() as connection:
+        rows = await connection.fetch(
+            database.queries["psk_add"],
+            account_id,
+            service,
+            ids,
+            [new.identity for new in keys],
+            [sealer.seal(new.key, TABLE, COLUMN, account_id, row_id) for row_id, new in zip(ids, keys, strict=True)],
+            [new.endpoint for new in keys],
+        )
+        added = {row["id"] for row in rows}
+        for row_id, new in zip(ids, keys, strict=True):
+            if row_id not in added:
+                raise Conflict(f"there is already a key with the identity {printable(new.identity)}")
+        await audit.note(
+            connection,
+            database,
+            actor,
+            account_id=account_id,
+            action="pre_shared_key.added",
+            subject_kind="pre_shared_key",
+            subject=printable(keys[0].identity) if len(keys) == 1 else f"{len(keys)} keys",
+            detail={"service": service, "count": len(keys)},
+        )
+
+
+async def remove(
+    database: Database, actor: Actor, account_id: UUID, identity: bytes, *, service: Service = "bootstrap"
+) -> None:
+    """Remove a key; NotFound."""
+    async with database.transaction() as connection:
+        row = await connection.fetchrow(database.queries["psk_remove"], account_id, service, identity)
+        if row is None:
+            raise NotFound(f"there is no key with the identity {printable(identity)}")
+        await audit.note(
+            connection,
+            database,
+            actor,
+            account_id=account_id,
+            action="pre_shared_key.removed",
+            subject_kind="pre_shared_key",
+            subject=printable(identity),
+            detail={"service": service, "endpoint": row["endpoint"]},
+        )
+
+
+def _open(sealer: Sealer, row: Any) -> PreSharedKey | None:
+    if row is None:
+        return None
+    return PreSharedKey(
+        id=row["id"],
+        account_id=row["account_id"],
+        identity=row["identity"],
+        key=sealer.open(row["key"], TABLE, COLUMN, row["account_id"], row["id"]),
+        endpoint=row["endpoint"],
+    )

@@ -1,0 +1,66 @@
+""" "Seen, not admitted": who proved an address and was refused, by source, reason and identity; bounded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from server.store.database import Database
+
+# Rows kept, the newest: what unauthenticated peers can make us keep has a fixed size.
+MOST = 2000
+
+
+@dataclass(slots=True)
+class Seenrow:
+    """What was counted since it was last written; `last_seen` grows with `count`."""
+
+    source: str
+    reason: str
+    credential: str
+    identity: str
+    count: int
+    last_seen: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusalRow:
+    """One row of the list."""
+
+    source: str
+    reason: str
+    credential: str
+    identity: str
+    count: int
+    first_seen: datetime
+    last_seen: datetime
+
+
+async def record(database: Database, rows: Sequence[Seenrow]) -> None:
+    """Add `rows` to the record and let the oldest beyond `MOST` go."""
+    async with database.acquire() as connection:
+        await connection.execute(
+            database.queries["refusal_add"],
+            [row.source for row in rows],
+            [row.reason for row in rows],
+            [row.identity.replace("\0", "") for row in rows],
+            [row.credential for row in rows],
+            [row.count for row in rows],
+            [row.last_seen for row in rows],
+        )
+        await connection.execute(database.queries["refusal_trim"], MOST)
+
+
+async def listed(database: Database, *, limit: int = 100) -> list[RefusalRow]:
+    """The newest refusals."""
+    return [
+        RefusalRow(
+            source=row["source"],
+            reason=row["reason"],
+            credential=row["credential"],
+            identity=row["identity"],
+            count=row["count"],
+            first_seen=row["first_seen"],
+            last_seen=row["last_seen"],
+        )
+        for row in await database.fetch("refusal_list", limit)
+    ]

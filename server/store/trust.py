@@ -1,0 +1,222 @@
+"""Trusted certificates: whose devices may come, and what issued certificates must lead to."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, Literal
+from uuid import UUID, uuid4
+
+import asyncpg
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from server.errors import BadRequest, Conflict, NotFound
+from server.store import audit
+from server.store.audit import Actor
+from server.store.database import Database
+from server.trust import Anchor
+
+Service = Literal["bootstrap", "lwm2m"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustedCertificate:
+    """One trusted (or, inactive, denied) certificate; `certificate` in DER, `fingerprint` SHA-256."""
+
+    id: UUID
+    account_id: UUID
+    service: Service
+    name: str
+    description: str
+    certificate: bytes = field(repr=False)
+    fingerprint: bytes
+    subject: str
+    issuer: str
+    not_after: datetime
+    active: bool
+    enrollment_mode: bool
+    created_at: datetime
+
+
+def _row(row: Any) -> TrustedCertificate:
+    return TrustedCertificate(
+        id=row["id"],
+        account_id=row["account_id"],
+        service=row["service"],
+        name=row["name"],
+        description=row["description"],
+        certificate=row["certificate"],
+        fingerprint=row["fingerprint"],
+        subject=row["subject"],
+        issuer=row["issuer"],
+        not_after=row["not_after"],
+        active=row["active"],
+        enrollment_mode=row["enrollment_mode"],
+        created_at=row["created_at"],
+    )
+
+
+async def anchors(database: Database) -> list[Anchor]:
+    """Every anchor of every account, denied ones included: what a `TrustIndex` is made of."""
+    return [
+        Anchor(
+            id=row["id"],
+            account_id=row["account_id"],
+            service=row["service"],
+            certificate=row["certificate"],
+            active=row["active"],
+            enrollment_mode=row["enrollment_mode"],
+        )
+        for row in await database.fetch("trust_anchors")
+    ]
+
+
+async def listed(database: Database, account_id: UUID, *, service: Service | None = None) -> list[TrustedCertificate]:
+    """The trusted certificates of an account, by name."""
+    return [_row(row) for row in await database.fetch("trust_list", account_id, service)]
+
+
+async def add(
+    database: Database,
+    actor: Actor,
+    account_id: UUID,
+    *,
+    service: Service,
+    certificate: bytes,
+    name: str = "",
+    description: str = "",
+    active: bool = True,
+    enrollment_mode: bool = False,
+) -> TrustedCertificate:
+    """Trust `certificate` (DER), called `name` or by its subject.
+
+    Raises BadRequest when it is no certificate; Conflict when it is there already, or when it is a factory CA that is
+    active in another account and not both have an enrolment list (design 7).
+    """
+    async with database.transaction() as connection:
+        return await add_within(
+            connection,
+            database,
+            actor,
+            account_id,
+            service=service,
+            certificate=certificate,
+            name=name,
+            description=description,
+            active=active,
+            enrollment_mode=enrollment_mode,
+        )
+
+
+async def add_within(
+    connection: Any,
+    database: Database,
+    actor: Actor,
+    account_id: UUID,
+    *,
+    service: Service,
+    certificate: bytes,
+    name: str = "",
+    description: str = "",
+    active: bool = True,
+    enrollment_mode: bool = False,
+) -> TrustedCertificate:
+    """`add`, in a transaction that is under way on `connection`; the first change of that transaction."""
+    try:
+        parsed = x509.load_der_x509_certificate(certificate)
+        subject, issuer = parsed.subject.rfc4514_string(), parsed.issuer.rfc4514_string()
+        spki = parsed.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    except ValueError as error:
+        raise BadRequest(f"this is no X.509 certificate: {error}") from error
+    fingerprint = sha256(certificate).digest()
+    if active and service == "bootstrap":
+        await _alone(connection, database, account_id, fingerprint, enrollment_mode)
+    try:
+        row = await connection.fetchrow(
+            database.queries["trust_add"],
+            uuid4(),
+            account_id,
+            service,
+            name or subject,
+            description,
+            certificate,
+            fingerprint,
+            sha256(spki).digest(),
+            subject,
+            issuer,
+            parsed.not_valid_after_utc,
+            active,
+            enrollment_mode,
+        )
+    except asyncpg.UniqueViolationError as error:
+        raise Conflict(f"the certificate {subject} is already there for the service {service}") from error
+    added = _row(row)
+    await audit.note(
+        connection,
+        database,
+        actor,
+        account_id=account_id,
+        action="trusted_certificate.added",
+        subject_kind="trusted_certificate",
+        subject=added.name,
+        detail={"service": service, "fingerprint": fingerprint.hex(), "active": active},
+    )
+    return added
+
+
+async def set_active(
+    database: Database, actor: Actor, account_id: UUID, certificate_id: UUID, active: bool
+) -> TrustedCertificate:
+    """Activate or deny; NotFound, or Conflict as in `add`."""
+    async with database.transaction() as connection:
+        await connection.execute(database.queries["trust_lock"])
+        before = await connection.fetchrow(database.queries["trust_find"], account_id, certificate_id)
+        if before is None:
+            raise NotFound("there is no such trusted certificate")
+        if active and before["service"] == "bootstrap":
+            await _alone(connection, database, account_id, before["fingerprint"], before["enrollment_mode"])
+        changed = _row(
+            await connection.fetchrow(database.queries["trust_set_active"], account_id, certificate_id, active)
+        )
+        await audit.note(
+            connection,
+            database,
+            actor,
+            account_id=account_id,
+            action="trusted_certificate.activated" if active else "trusted_certificate.denied",
+            subject_kind="trusted_certificate",
+            subject=changed.name,
+            detail={"service": changed.service, "fingerprint": changed.fingerprint.hex()},
+        )
+    return changed
+
+
+async def remove(database: Database, actor: Actor, account_id: UUID, certificate_id: UUID) -> None:
+    """Remove; its devices are unknown from then on, not denied. NotFound."""
+    async with database.transaction() as connection:
+        row = await connection.fetchrow(database.queries["trust_remove"], account_id, certificate_id)
+        if row is None:
+            raise NotFound("there is no such trusted certificate")
+        await audit.note(
+            connection,
+            database,
+            actor,
+            account_id=account_id,
+            action="trusted_certificate.removed",
+            subject_kind="trusted_certificate",
+            subject=row["name"],
+            detail={"service": row["service"], "fingerprint": row["fingerprint"].hex()},
+        )
+
+
+async def _alone(
+    connection: Any, database: Database, account_id: UUID, fingerprint: bytes, enrollment_mode: bool
+) -> None:
+    # No index can say "shared only if all of them have an enrolment list", so changes take turns.
+    await connection.execute(database.queries["trust_lock"])
+    if await connection.fetchval(database.queries["trust_is_elsewhere"], fingerprint, account_id, enrollment_mode):
+        raise Conflict(
+            "this factory CA is active in another account; both accounts need it in enrollment mode to share it"
+        )

@@ -1,0 +1,306 @@
+"""The group-commit writer: everything a bootstrap makes durable goes through one connection (design 7).
+
+No timer: it writes whatever queued while the previous commit ran. What it can be asked is in `operations.py`, how a
+batch becomes statements in `batch.py`.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import asyncpg
+
+from server import logs
+from server.store.batch import Batches
+from server.store.database import AWAY_AFTER, STATEMENT_TIMEOUT, ConnectArguments, connect, is_away, unavailable
+from server.store.errors import StoreError, StoreUnavailable
+from server.store.operations import AuditRow as AuditRow
+from server.store.operations import Inserted as Inserted
+from server.store.operations import Joined as Joined
+from server.store.operations import KeyTaken as KeyTaken
+from server.store.operations import MarkAbandoned as MarkAbandoned
+from server.store.operations import MarkDelivered as MarkDelivered
+from server.store.operations import MarkSubmitted as MarkSubmitted
+from server.store.operations import Opened as Opened
+from server.store.operations import OpenIssuance as OpenIssuance
+from server.store.operations import Operation as Operation
+from server.store.operations import RecordFailed as RecordFailed
+from server.store.operations import RecordIssued as RecordIssued
+from server.store.operations import RecordPending as RecordPending
+from server.store.operations import RecordSession as RecordSession
+from server.store.operations import TouchDevice as TouchDevice
+
+log = logs.get("store")
+
+T = TypeVar("T")
+
+# Operations waiting: about three of each of 5,000 sessions. More means that devices come faster than commits.
+QUEUE_LIMIT = 16_384
+# Operations a transaction: the gain of larger ones is small, and a bad row among them costs more (coap_and_store.md 8).
+BATCH_LIMIT = 500
+# Seconds between two attempts to reach a database that is away, doubling to the longest.
+RETRY_FIRST = 0.05
+RETRY_LONGEST = 0.5
+# Seconds that `close` waits for what is queued.
+CLOSE_PATIENCE = 5.0
+# A timer this late (seconds) tells of our own event loop, not of the database.
+LOOP_LAG = 0.1
+
+# SQLSTATE classes of a whole database in trouble: disk or memory full, I/O error. No row is to blame.
+_TROUBLE = frozenset({"53", "58"})
+# Deadlock, serialisation failure, lock or statement timeout: the same batch may well pass a moment later.
+_PASSING = frozenset({"40001", "40P01", "55P03", "57014"})
+
+
+class RowRefused(StoreError):
+    """The database refuses this one row, whatever it is written with: a fault of ours, with the cause in the text."""
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    operation: Operation[Any]
+    future: "asyncio.Future[Any]"
+
+
+class Writer:
+    """Writes operations in batches; one for a process."""
+
+    def __init__(
+        self,
+        url: str | ConnectArguments,
+        queries: Mapping[str, str],
+        *,
+        queue_limit: int = QUEUE_LIMIT,
+        batch_limit: int = BATCH_LIMIT,
+        connect: Callable[[str | ConnectArguments], Awaitable[Any]] = connect,
+        observe: Callable[[float], None] | None = None,
+    ) -> None:
+        """`observe` is told the seconds that each batch took to become durable."""
+        self._url = url
+        self._queries = queries
+        self._queue_limit = queue_limit
+        self._batch_limit = batch_limit
+        self._connect = connect
+        self._observe = observe
+        self._queue: deque[_Entry] = deque()
+        self._written: list[_Entry] = []
+        self._wake = asyncio.Event()
+        self._clock = time.monotonic
+        self._connection: Any = None
+        self._batches: Batches | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._away = False
+        self._closing = False
+
+    @property
+    def queued(self) -> int:
+        """Operations not yet durable."""
+        return len(self._queue) + len(self._written)
+
+    async def start(self) -> None:
+        """Connect and begin to write; raises StoreUnavailable or StoreRefused."""
+        await self._open()
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def write(self, operation: Operation[T]) -> Awaitable[T]:
+        """Queue `operation`, in the order of the calls; the answer comes once it is durable.
+
+        The answer raises StoreUnavailable when the queue is full or the database is away for more than a second (an
+        operation that is `kept` is written later all the same), RowRefused when this row cannot be written.
+        """
+        # A plain function and a bare future: no task for each of the operations of a bootstrap.
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        if self._closing:
+            future.set_exception(StoreUnavailable("the server is stopping"))
+        elif self.queued >= self._queue_limit:
+            future.set_exception(StoreUnavailable(f"{self._queue_limit} writes are waiting for the database"))
+        elif self._away:
+            future.set_exception(StoreUnavailable("the database is away"))
+            if operation.kept:
+                self._queue.append(_Entry(operation, future))
+        else:
+            self._queue.append(_Entry(operation, future))
+            self._wake.set()
+        return future
+
+    async def close(self) -> None:
+        """Write what is queued, for at most `CLOSE_PATIENCE` seconds, and disconnect."""
+        self._closing = True
+        self._wake.set()
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=CLOSE_PATIENCE)
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        left = [*self._written, *self._queue]
+        if left:
+            log.error("writes_lost", count=len(left))
+        for entry in left:
+            _fail(entry, StoreUnavailable("the server stopped before this was written"))
+        self._queue.clear()
+        self._unwatch()
+        if self._connection is not None:
+            with contextlib.suppress(Exception):
+                await self._connection.close(timeout=AWAY_AFTER)
+
+    # -- batches ------------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while True:
+            if not self._queue:
+                if self._closing:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            take = min(len(self._queue), self._batch_limit)
+            self._written = [self._queue.popleft() for _ in range(take)]
+            try:
+                await self._settle(self._written)
+            finally:
+                self._unwatch()
+            self._written = []
+
+    async def _settle(self, entries: Sequence[_Entry], again: int = 2) -> None:
+        """Write `entries`; returns when each has its answer, or nobody waits for it and it may be dropped.
+
+        A batch that the database refuses is halved until the bad rows stand alone: only their callers fail, and 200
+        rows with one bad row cost 16 small transactions instead of 200.
+        """
+        pause = RETRY_FIRST
+        while True:
+            batches = await self._connected()
+            entries = [entry for entry in entries if not entry.future.done() or entry.operation.kept]
+            if not entries:
+                # Whether it is still away shows when the next one comes.
+                self._progress()
+                return
+            self._watch_out()
+            try:
+                started = self._clock()
+                async with asyncio.timeout(STATEMENT_TIMEOUT):
+                    outcomes = await batches.write([entry.operation for entry in entries])
+            except Exception as error:
+                trouble = _state(error)[:2] in _TROUBLE
+                if trouble or self._lost(error):
+                    log.warning("commit_interrupted", operations=len(entries), reason=str(error))
+                    if not trouble:
+                        self._disconnect()
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, RETRY_LONGEST)
+                elif _state(error) in _PASSING and again:
+                    log.warning("commit_repeated", operations=len(entries), reason=str(error))
+                    self._progress()
+                    again -= 1
+                elif len(entries) > 1:
+                    self._progress()
+                    half = len(entries) // 2
+                    await self._settle(entries[:half], 0)
+                    await self._settle(entries[half:], 0)
+                    return
+                else:
+                    self._progress()
+                    await self._give_up(entries[0], error)
+                    return
+            else:
+                self._progress()
+                if self._observe is not None:
+                    self._observe(self._clock() - started)
+                for entry, outcome in zip(entries, outcomes, strict=True):
+                    if not entry.future.done():
+                        entry.future.set_result(outcome)
+                return
+
+    async def _give_up(self, entry: _Entry, error: Exception) -> None:
+        kind = type(entry.operation).__name__
+        if _state(error) in _PASSING:
+            log.warning("write_postponed", kind=kind, kept=entry.operation.kept, reason=str(error))
+            _fail(entry, unavailable(error))
+            if entry.operation.kept:
+                # Behind the others, which need not wait for whoever holds this row.
+                self._queue.append(entry)
+                await asyncio.sleep(RETRY_FIRST)
+            return
+        log.error("row_refused", kind=kind, reason=str(error))
+        refused = RowRefused(f"{kind} cannot be written: {error}")
+        refused.__cause__ = error
+        _fail(entry, refused)
+
+    # -- the connection -----------------------------------------------------------------------------------------------
+
+    async def _connected(self) -> Batches:
+        """The connection's batches; as long as it takes, while the watch answers those who wait."""
+        pause = RETRY_FIRST
+        while self._batches is None or self._connection.is_closed():
+            self._watch_out()
+            try:
+                await self._open()
+            except Exception as error:
+                # Whatever it is, those who wait have their second, and the writer goes on.
+                log.debug("database_unreachable", reason=str(error))
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, RETRY_LONGEST)
+            else:
+                self._progress()
+        return self._batches
+
+    async def _open(self) -> None:
+        self._connection = connection = await self._connect(self._url)
+        await connection.execute(self._queries["writer_session"])
+        self._batches = Batches(connection, self._queries)
+
+    def _disconnect(self) -> None:
+        connection, self._connection, self._batches = self._connection, None, None
+        connection.terminate()
+
+    def _lost(self, error: Exception) -> bool:
+        """Whether the connection is of no use any more; what was written is then found out by writing it again."""
+        # A statement that outlives its time, or is prepared for a schema that changed, wants a new connection too.
+        stale = asyncpg.InvalidCachedStatementError | asyncpg.OutdatedSchemaCacheError | asyncpg.InternalClientError
+        return is_away(error, self._connection) or isinstance(error, stale) or self._connection.is_closed()
+
+    # -- the watch ----------------------------------------------------------------------------------------------------
+
+    def _watch_out(self) -> None:
+        """From now on the database has `AWAY_AFTER` seconds to show that it is there."""
+        if self._watch is None and not self._away:
+            loop = asyncio.get_running_loop()
+            due = loop.time() + AWAY_AFTER
+            self._watch = loop.call_at(due, self._overdue, due)
+
+    def _overdue(self, due: float) -> None:
+        self._watch = None
+        if asyncio.get_running_loop().time() - due > LOOP_LAG:
+            # The answer may lie in the socket, unread: our own loop stood still.
+            self._watch_out()
+            return
+        self._away = True
+        waiting = [*self._written, *self._queue]
+        log.warning("database_away", waiting=len(waiting))
+        for entry in waiting:
+            _fail(entry, StoreUnavailable("the database is away"))
+        self._queue = deque(entry for entry in self._queue if entry.operation.kept)
+
+    def _progress(self) -> None:
+        self._unwatch()
+        if self._away:
+            self._away = False
+            log.info("database_back", kept=self.queued)
+
+    def _unwatch(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+
+def _fail(entry: _Entry, error: StoreError) -> None:
+    if not entry.future.done():
+        entry.future.set_exception(error)
+
+
+def _state(error: BaseException) -> str:
+    return getattr(error, "sqlstate", None) or ""

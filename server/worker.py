@@ -1,0 +1,321 @@
+"""One CoAP worker: its sockets, its associations and everything a bootstrap needs, in one event loop.
+
+The parent (`serve.py`) starts it as a child with an `Assignment` on standard input and listens to its reports, or runs
+it in its own loop (`--single-process`).
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from lwm2m.coap import message as coap
+from lwm2m.coap.exchange import Parameters
+from server import config as configuration
+from server import logs, parent
+from server.coap.bootstrap import BootstrapResource
+from server.coap.endpoint import CoapEndpoint
+from server.issuance import Issuance
+from server.knowledge import Knowledge
+from server.metrics import Metrics
+from server.seen import Seen
+from server.sessions import Sessions
+from server.store import embedded_ca
+from server.store.database import Database
+from server.store.errors import StoreUnavailable
+from server.store.revision import Revisions, current
+from server.store.secrets import Sealer
+from server.store.writer import Writer
+from server.transport.cookie import CookieJar
+from server.transport.engine import Refusal, TransportLimits
+from server.transport.openssl import OpenSslEngine, self_test
+from server.transport.udp import UdpEndpoint
+
+log = logs.get("worker")
+
+Report = Callable[[Mapping[str, object]], None]
+
+# Seconds between two snapshots for the parent.
+REPORT_EVERY = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assignment:
+    """What a worker is told at its start; holds secrets, so it goes over a pipe and has no useful `repr`."""
+
+    config: configuration.Config = field(repr=False)
+    database_url: str = field(repr=False)
+    master_keys: tuple[bytes, ...] = field(repr=False)
+    cookie_secret: bytes = field(repr=False)
+    account_id: UUID
+    journal_file: Path
+    sockets: tuple[int, ...]
+    number: int
+
+    def as_json(self) -> str:
+        """The assignment as one line."""
+        return json.dumps(
+            {
+                "config": configuration.as_plain(self.config),
+                "database_url": self.database_url,
+                "master_keys": [key.hex() for key in self.master_keys],
+                "cookie_secret": self.cookie_secret.hex(),
+                "account_id": self.account_id.hex,
+                "journal_file": str(self.journal_file),
+                "sockets": list(self.sockets),
+                "number": self.number,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, line: str) -> "Assignment":
+        """The inverse of `as_json`."""
+        plain = json.loads(line)
+        return cls(
+            config=configuration.from_plain(plain["config"]),
+            database_url=plain["database_url"],
+            master_keys=tuple(bytes.fromhex(key) for key in plain["master_keys"]),
+            cookie_secret=bytes.fromhex(plain["cookie_secret"]),
+            account_id=UUID(plain["account_id"]),
+            journal_file=Path(plain["journal_file"]),
+            sockets=tuple(plain["sockets"]),
+            number=plain["number"],
+        )
+
+
+def utc_now() -> datetime:
+    """The wall clock; everything below gets it as an argument."""
+    return datetime.now(UTC)
+
+
+class Worker:
+    """Everything one CoAP worker owns; `start`, then `drain`, then `stop`."""
+
+    def __init__(self, assignment: Assignment, report: Report) -> None:
+        self._assignment = assignment
+        self._report = report
+        self._tasks: list[asyncio.Task[None]] = []
+        self._udp: list[UdpEndpoint] = []
+        self._stack = contextlib.AsyncExitStack()
+        self.metrics = Metrics()
+
+    async def start(self) -> None:
+        """Open the record, load what a bootstrap needs and listen; returns when datagrams are taken."""
+        assignment, config = self._assignment, self._assignment.config
+        self_test()
+        owner = f"{socket.gethostname()}/{os.getpid()}/{assignment.number}/{os.urandom(4).hex()}"
+        sealer = Sealer(assignment.master_keys)
+        database = await Database.open(assignment.database_url, migrate=False)
+        self._stack.push_async_callback(database.close)
+        writer = Writer(assignment.database_url, database.queries, observe=self.metrics.commit_seconds.observe)
+        await writer.start()
+        self._stack.push_async_callback(writer.close)
+        knowledge = Knowledge(
+            database=database,
+            sealer=sealer,
+            config=config,
+            journal=_journal(assignment.journal_file),
+            now=utc_now,
+        )
+        revision = await current(database)
+        await knowledge.load()
+        self._stack.push_async_callback(knowledge.aclose)
+        issuance = Issuance(
+            database=database,
+            writer=writer,
+            knowledge=knowledge,
+            config=config.issuance,
+            owner=owner,
+            clock=time.monotonic,
+            now=utc_now,
+            metrics=self.metrics,
+        )
+        seen = self._seen = Seen(database=database, now=utc_now)
+        self.sessions = Sessions(
+            database=database,
+            writer=writer,
+            issuance=issuance,
+            sealer=sealer,
+            limits=config.limits,
+            clock=time.monotonic,
+            now=utc_now,
+            jitter=random.random,
+            metrics=self.metrics,
+        )
+        bootstrap = BootstrapResource(knowledge=knowledge, sessions=self.sessions, seen=seen)
+        self._coap = CoapEndpoint(
+            routes={
+                ("bs",): {coap.POST: bootstrap.post},
+                ("bspack",): {coap.GET: bootstrap.pack},
+            },
+            parameters=Parameters(block_size=config.limits.block_size),
+            clock=time.monotonic,
+            random_bytes=os.urandom,
+            jitter=random.random,
+            metrics=self.metrics,
+        )
+        self._server = await embedded_ca.server_credential(database, sealer)
+        engine = self._engine(knowledge)
+        cookie = CookieJar(assignment.cookie_secret)
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._fault)
+        for number in assignment.sockets:
+            endpoint = UdpEndpoint(
+                socket.socket(fileno=os.dup(number)),
+                engine,
+                psk_lookup=knowledge.psk_lookup,
+                on_established=self._coap.established,
+                on_refused=self._refused,
+                limits=TransportLimits(
+                    max_handshakes=config.limits.max_handshakes,
+                    max_associations=config.limits.max_associations,
+                    per_source=config.limits.max_handshakes_per_source,
+                    handshake_deadline=config.limits.handshake_seconds,
+                    idle_deadline=config.limits.idle_seconds,
+                    mtu=config.limits.mtu,
+                ),
+                cookie=cookie,
+                clock=time.monotonic,
+                loop=loop,
+            )
+            endpoint.start()
+            self._udp.append(endpoint)
+        self._spawn(self._coap.run())
+        self._spawn(issuance.run())
+        self._spawn(seen.run())
+        self._spawn(self._follow(Revisions(database, assignment.database_url), knowledge, database, sealer, revision))
+        self._spawn(self._report_metrics())
+        self._report({"event": "ready", "number": assignment.number})
+
+    async def drain(self) -> None:
+        """Take no new device; give sessions under way `drain_seconds` to finish."""
+        for endpoint in self._udp:
+            endpoint.stop_accepting()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._assignment.config.server.drain_seconds):
+                await self.sessions.drained()
+                await self._coap.drained()
+
+    async def stop(self) -> None:
+        """Close every association, the record and the sockets."""
+        await self.sessions.end_all()
+        for endpoint in self._udp:
+            endpoint.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._snapshot()
+        await self._stack.aclose()
+
+    def _refused(self, refusal: Refusal) -> None:
+        self.metrics.refusals.inc(refusal.reason.value)
+        self._seen.refused(refusal)
+
+    def _fault(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A fault of ours that reached the loop: counted and logged in full, it ends nothing else."""
+        self.metrics.internal_errors.inc()
+        log.error("internal_fault", reason=context.get("message"), exc_info=context.get("exception"))
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            # A worker without its timers or its trust is worse than none: the parent starts another.
+            log.error("worker_task_failed", exc_info=task.exception())
+            self._report({"event": "failed"})
+
+    def _engine(self, knowledge: Knowledge) -> OpenSslEngine:
+        return OpenSslEngine(
+            certificate_chain_pem=self._server.chain_pem,
+            private_key=self._server.private_key,
+            trust=lambda: knowledge.trust,
+            now=utc_now,
+            mtu=self._assignment.config.limits.mtu,
+        )
+
+    async def _follow(
+        self, revisions: Revisions, knowledge: Knowledge, database: Database, sealer: Sealer, since: int
+    ) -> None:
+        """Take every change an operator makes; while the record is away the last known state serves."""
+        async for _revision in revisions.follow(since):
+            while True:
+                try:
+                    await knowledge.load()
+                    server = await embedded_ca.server_credential(database, sealer)
+                    break
+                except StoreUnavailable as error:
+                    log.warning("change_postponed", reason=str(error))
+                    await asyncio.sleep(REPORT_EVERY)
+            if server.certificate != self._server.certificate:
+                # A Context is rebuilt only when the server's own certificate changes (design 3).
+                self._server = server
+                for endpoint in self._udp:
+                    endpoint.engine = self._engine(knowledge)
+
+    async def _report_metrics(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_EVERY)
+            self._snapshot()
+
+    def _snapshot(self) -> None:
+        metrics = self.metrics
+        for endpoint in self._udp:
+            endpoint.counters.add_to(metrics)
+        metrics.sessions.value = self.sessions.count
+        metrics.associations.value = sum(endpoint.established for endpoint in self._udp)
+        metrics.handshaking.value = sum(endpoint.handshaking for endpoint in self._udp)
+        self._report({"event": "metrics", "metrics": metrics.snapshot()})
+
+
+def _journal(file: Path) -> Callable[[str], None]:
+    """Append one line at a time to the embedded CA's own log; the write is whole before the certificate is used."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+    def write(line: str) -> None:
+        os.write(descriptor, line.encode() + b"\n")
+
+    return write
+
+
+async def _child(assignment: Assignment) -> None:
+    def report(message: Mapping[str, object]) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            os.write(1, json.dumps(message).encode() + b"\n")
+
+    worker = Worker(assignment, report)
+    loop = asyncio.get_running_loop()
+    ending = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, ending.set)
+    # Ctrl+C reaches the whole group; the parent decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    await worker.start()
+    await ending.wait()
+    await worker.drain()
+    await worker.stop()
+
+
+def main() -> None:
+    """The child process: read the assignment, work until SIGTERM."""
+    assignment = Assignment.from_json(sys.stdin.readline())
+    parent.die_with(int(sys.argv[1]))
+    parent.no_core_files()
+    logs.configure(assignment.config.log.format, assignment.config.log.level)
+    asyncio.run(_child(assignment))
+
+
+if __name__ == "__main__":
+    main()

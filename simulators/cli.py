@@ -1,0 +1,365 @@
+"""`python -P -m simulators`: `simulate` plays devices, `faults` is a network that misbehaves."""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from simulators import fleet, formats
+from simulators.association import CoapParameters
+from simulators.device import EXCHANGE_LIFETIME, Behaviour, Patience, Report, Server
+from simulators.faults import Address, Faults, FaultyPath, Seen
+from simulators.fleet import BadInput, Member
+
+# RFC 7252 6.2.
+COAPS_PORT = 5684
+# RFC 7252 4.8.2: MAX_TRANSMIT_SPAN; a server that repeats Finish does so within.
+LOSSY_LINGER = 45.0
+DEFAULT_CONCURRENCY = 100
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0 = all succeeded, 1 = some failed, 2 = not usable as given."""
+    parser = argparse.ArgumentParser(prog="simulators", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_simulate(commands.add_parser("simulate", help="play devices that bootstrap", allow_abbrev=False))
+    _add_faults(commands.add_parser("faults", help="a UDP proxy that misbehaves", allow_abbrev=False))
+    options = parser.parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except BadInput as error:
+        print(f"firstlight {options.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+# -- simulate ---------------------------------------------------------------------------------------------
+
+
+def _add_simulate(parser: argparse.ArgumentParser) -> None:
+    parser.prog = "firstlight simulate"
+    parser.description = (
+        "Play devices that bootstrap over DTLS. Each leaves OUT/<endpoint>/ with chain.pem (leaf first), key.pem, "
+        "resources.json and transcript.txt. Exit status 0 only if all succeeded."
+    )
+    parser.set_defaults(run=_simulate)
+    parser.add_argument("--server", required=True, metavar="coaps://HOST:PORT", help="the bootstrap server")
+    parser.add_argument("--count", type=_positive, default=1, metavar="N", help="number of devices (default 1)")
+    parser.add_argument("--mode", choices=("x509", "psk"), required=True, help="credential of the devices")
+    parser.add_argument("--server-ca", type=Path, metavar="FILE", help="anchor of the server's certificate (PEM)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for what each device holds at the end")
+    parser.add_argument("--json", action="store_true", help="one JSON line per device and a summary line")
+    x509 = parser.add_argument_group("X.509")
+    x509.add_argument("--cert", type=Path, metavar="FILE", help="factory certificate of one device, leaf first (PEM)")
+    x509.add_argument("--key", type=Path, metavar="FILE", help="its private key (PEM)")
+    x509.add_argument("--factory-ca", type=Path, metavar="FILE", help="CA that makes one certificate per device (PEM)")
+    x509.add_argument("--factory-key", type=Path, metavar="FILE", help="its private key (PEM)")
+    psk = parser.add_argument_group("PSK")
+    psk.add_argument("--psk-identity", metavar="TEXT", help="identity of one device")
+    psk.add_argument(
+        "--psk-file",
+        type=Path,
+        metavar="FILE",
+        help="with --psk-identity: its key in hexadecimal; without: lines identity:hexkey:endpoint, one per device",
+    )
+    names = parser.add_argument_group("names")
+    names.add_argument("--endpoint", metavar="NAME", help="endpoint name of one device (default: CN or PSK identity)")
+    names.add_argument("--endpoint-prefix", default="device-", metavar="TEXT", help="of minted devices (device-)")
+    run = parser.add_argument_group("running")
+    run.add_argument("--attempts", type=_positive, default=1, metavar="N", help="Bootstrap-Requests per device (1)")
+    run.add_argument("--concurrency", type=_positive, default=DEFAULT_CONCURRENCY, metavar="N", help="at a time (100)")
+    run.add_argument("--loss", type=_probability, default=0.0, metavar="P", help="share of datagrams lost, each way")
+    run.add_argument("--duplicate", type=_probability, default=0.0, metavar="P", help="share sent twice")
+    run.add_argument("--reorder", type=_probability, default=0.0, metavar="P", help="share overtaken by the next")
+    run.add_argument("--seed", type=int, default=0, metavar="S", help="of the faults (0)")
+    run.add_argument("--trust", type=Path, metavar="FILE", help="anchor that the issued chain must end at (PEM)")
+    run.add_argument(
+        "--timeout", type=_seconds, default=EXCHANGE_LIFETIME, metavar="S", help="of a silent server (247)"
+    )
+    run.add_argument("--handshake-timeout", type=_seconds, default=60.0, metavar="S", help="of the handshake (60)")
+    run.add_argument("--linger", type=_seconds, metavar="S", help="stay after Finish (0; 45 with faults)")
+    client = parser.add_argument_group("kind of client")
+    client.add_argument("--lwm2m", choices=("1.0", "1.1", "1.2"), default="1.2", help="version it announces (1.2)")
+    client.add_argument("--pct", default="112", metavar="NUMBER", help="preferred format, or none (112)")
+    client.add_argument("--format", action="append", choices=sorted(formats.FORMATS), help="taken formats (all)")
+    client.add_argument("--account", type=int, default=0, metavar="I", help="its bootstrap account is /0/I (0)")
+    client.add_argument("--no-endpoint-parameter", action="store_true", help="leave ep out of the request")
+    client.add_argument("--der-only", action="store_true", help="refuse certificates in PEM with 4.00")
+    client.add_argument("--no-discover", action="store_true", help="say nothing at all to Bootstrap-Discover")
+    client.add_argument("--separate-finish", action="store_true", help="answer Finish by a separate response")
+    client.add_argument("--block-size", type=int, choices=[16 << n for n in range(7)], default=1024, help="(1024)")
+    client.add_argument("--mtu", type=int, default=1200, metavar="BYTES", help="of a DTLS datagram (1200)")
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    members = _members(options)
+    how = _run(options)
+    if options.json:
+        reports = asyncio.run(fleet.run(members, how, lambda report: print(report.as_json(), flush=True)))
+        succeeded = sum(report.ok for report in reports)
+        summary = {"devices": len(reports), "succeeded": succeeded, "failed": len(reports) - succeeded}
+        print(json.dumps(summary), flush=True)
+    else:
+        reports = _with_progress(members, how)
+    return 0 if all(report.ok for report in reports) else 1
+
+
+def _with_progress(members: Sequence[Member], how: fleet.Run) -> list[Report]:
+    # A run with --json does not need it.
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Table
+
+    console = Console()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("Devices bootstrapping", total=len(members))
+        reports = asyncio.run(fleet.run(members, how, lambda _: progress.advance(bar)))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("device", "credential", "result", "issuer", "serial number", "ms", "attempts"):
+        table.add_column(column, justify="right" if column in ("ms", "attempts") else "left", overflow="fold")
+    for report in reports:
+        result = "ok" if report.ok else f"FAILED: {report.reason}"
+        numbers = (str(report.ms), str(report.attempts))
+        table.add_row(report.endpoint, report.credential, result, report.issuer or "–", report.serial or "–", *numbers)
+    console.print(table)
+    succeeded = sum(report.ok for report in reports)
+    console.print(f"{succeeded} of {len(reports)} devices bootstrapped.", highlight=False)
+    return reports
+
+
+def _members(options: argparse.Namespace) -> list[Member]:
+    x509 = {"--cert": options.cert, "--key": options.key}
+    factory = {"--factory-ca": options.factory_ca, "--factory-key": options.factory_key}
+    psk = {"--psk-identity": options.psk_identity, "--psk-file": options.psk_file}
+    if options.mode == "psk":
+        _refuse(x509 | factory, "--mode psk")
+        return _psk_members(options)
+    _refuse(psk, "--mode x509")
+    if options.server_ca is None:
+        raise BadInput("--mode x509 needs --server-ca, the anchor of the server's certificate")
+    if any(x509.values()):
+        _refuse(factory, "--cert")
+        _require(x509)
+        if options.count != 1:
+            raise BadInput("--cert is the certificate of one device; for more give --factory-ca and --factory-key")
+        return [fleet.with_certificate(options.cert, options.key, options.endpoint)]
+    if not any(factory.values()):
+        raise BadInput("--mode x509 needs --cert and --key, or --factory-ca and --factory-key")
+    _require(factory)
+    if options.endpoint is not None:
+        if options.count != 1:
+            raise BadInput("--endpoint names one device; for more give --endpoint-prefix")
+        names = [options.endpoint]
+    else:
+        names = [f"{options.endpoint_prefix}{number:04d}" for number in range(1, options.count + 1)]
+    return fleet.from_factory(options.factory_ca, options.factory_key, names)
+
+
+def _psk_members(options: argparse.Namespace) -> list[Member]:
+    if options.psk_file is None:
+        raise BadInput("--mode psk needs --psk-file")
+    if options.psk_identity is not None:
+        if options.count != 1:
+            raise BadInput(
+                "--psk-identity names one device; for more give a --psk-file with lines identity:hexkey:endpoint"
+            )
+        return [fleet.with_psk(options.psk_identity, options.psk_file, options.endpoint)]
+    if options.endpoint is not None:
+        raise BadInput("--endpoint needs --psk-identity; the lines of --psk-file name their endpoints")
+    members = fleet.from_psk_file(options.psk_file)
+    if len(members) < options.count:
+        raise BadInput(f"{options.psk_file} has {len(members)} devices, --count asks for {options.count}")
+    return members[: options.count]
+
+
+def _refuse(given: dict[str, object], beside: str) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise BadInput(f"{name} does not go with {beside}")
+
+
+def _require(needed: dict[str, object]) -> None:
+    for name, value in needed.items():
+        if value is None:
+            raise BadInput(f"{name} is missing beside {', '.join(other for other in needed if other != name)}")
+
+
+def _run(options: argparse.Namespace) -> fleet.Run:
+    faults = Faults(loss=options.loss, duplicate=options.duplicate, reorder=options.reorder)
+    linger = options.linger if options.linger is not None else LOSSY_LINGER if faults != Faults() else 0.0
+    names = options.format or list(formats.FORMATS)
+    taken = {formats.FORMATS[name] for name in names} | ({formats.TLV_OLD} if "tlv" in names else set())
+    behaviour = Behaviour(
+        version=options.lwm2m,
+        account=options.account,
+        send_endpoint=not options.no_endpoint_parameter,
+        pct=_pct(options.pct),
+        content_formats=frozenset(taken),
+        pem=not options.der_only,
+        discover=not options.no_discover,
+        finish_delay=2 * CoapParameters.empty_ack_after if options.separate_finish else 0.0,
+        mtu=options.mtu,
+        coap=CoapParameters(block_exponent=options.block_size.bit_length() - 5),
+    )
+    return fleet.Run(
+        server=_server(options.server, options.server_ca),
+        behaviour=behaviour,
+        patience=Patience(handshake=options.handshake_timeout, server=options.timeout, attempts=options.attempts),
+        trust=fleet.read_chain(options.trust) if options.trust else (),
+        out=options.out,
+        concurrency=options.concurrency,
+        linger=linger,
+        faults=faults,
+        seed=options.seed,
+    )
+
+
+def _server(uri: str, anchors: Path | None) -> Server:
+    try:
+        parts = urlsplit(uri)
+        host, port = parts.hostname, parts.port or COAPS_PORT
+    except ValueError as error:
+        raise BadInput(f"{uri} is no URI: {error}") from error
+    if parts.scheme != "coaps" or not host or parts.path not in ("", "/") or parts.query:
+        raise BadInput(f"{uri} is not of the form coaps://HOST:PORT")
+    return Server(host, port, resolve((host, port)), fleet.read_chain(anchors) if anchors else ())
+
+
+def resolve(address: Address) -> Address:
+    """The first IP address of a host name. Raises BadInput."""
+    try:
+        found = socket.getaddrinfo(*address, type=socket.SOCK_DGRAM)
+    except socket.gaierror as error:
+        raise BadInput(f"the host {address[0]} is not known: {error.strerror}") from error
+    host, port = found[0][4][:2]
+    return str(host), int(port)
+
+
+def _pct(text: str) -> int | None:
+    if text == "none":
+        return None
+    if not text.isdecimal():
+        raise BadInput(f"--pct {text} is neither a number nor none")
+    return int(text)
+
+
+# -- faults -----------------------------------------------------------------------------------------------
+
+
+def _add_faults(parser: argparse.ArgumentParser) -> None:
+    parser.prog = "firstlight faults"
+    parser.description = (
+        "Forward datagrams between devices and a server and misbehave on the way. The first JSON line says where it "
+        "listens, the last one (at SIGTERM or SIGINT) what it did."
+    )
+    parser.set_defaults(run=_faults)
+    parser.add_argument("--to", required=True, metavar="HOST:PORT", help="the server")
+    parser.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="where devices send to")
+    for name in ("loss", "duplicate", "reorder", "truncate", "flip"):
+        parser.add_argument(f"--{name}", type=_probability, default=0.0, metavar="P", help="share of datagrams")
+    parser.add_argument("--delay", type=_seconds, default=0.0, metavar="S", help="seconds each way")
+    parser.add_argument("--delay-jitter", type=_seconds, default=0.0, metavar="S", help="up to so much more")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="same seed, same faults (0)")
+    parser.add_argument("--trace", action="store_true", help="a JSON line per fault")
+    parser.add_argument("--after", type=_positive, metavar="N", help="send a signal once the n-th datagram passed")
+    parser.add_argument("--signal", type=_signal, default=signal.SIGKILL, metavar="NAME", help="which one (KILL)")
+    parser.add_argument("--pid", type=_positive, metavar="PID", help="to which process")
+
+
+def _faults(options: argparse.Namespace) -> int:
+    if (options.after is None) != (options.pid is None):
+        raise BadInput("--after and --pid go together")
+    names = ("loss", "duplicate", "reorder", "truncate", "flip", "delay", "delay_jitter")
+    faults = Faults(**{name: getattr(options, name) for name in names})
+    path = FaultyPath(
+        to=resolve(_host_port(options.to)),
+        listen=resolve(_host_port(options.listen)),
+        faults=faults,
+        seed=options.seed,
+        trace=(lambda line: print(json.dumps({"fault": line}), flush=True)) if options.trace else None,
+    )
+    asyncio.run(_forward(path, options.after, _killer(options.pid, options.signal)))
+    return 0
+
+
+def _killer(pid: int | None, number: signal.Signals) -> Callable[[Seen], None]:
+    def kill(seen: Seen) -> None:
+        if pid is not None:
+            # It may be gone already, which is what was wanted.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+            print(json.dumps({"signalled": pid, "signal": number.name, "after": seen.number}), flush=True)
+
+    return kill
+
+
+async def _forward(path: FaultyPath, after: int | None, hook: Callable[[Seen], None]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await path.start()
+    except OSError as error:
+        raise BadInput(f"cannot listen: {error.strerror}") from error
+    try:
+        if after is not None:
+            path.after(after, hook)
+        host, port = path.address
+        print(json.dumps({"listening": f"[{host}]:{port}" if ":" in host else f"{host}:{port}"}), flush=True)
+        await stop.wait()
+    finally:
+        await path.close()
+        print(json.dumps(path.counts.as_json()), flush=True)
+
+
+# -- words of the command line ----------------------------------------------------------------------------
+
+
+def _host_port(text: str) -> Address:
+    try:
+        parts = urlsplit(f"//{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise BadInput(f"{text} is not HOST:PORT: {error}") from error
+    if not host or port is None:
+        raise BadInput(f"{text} is not HOST:PORT")
+    return host, port
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+def _probability(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError("must be a share from 0 to 1")
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < 1e9:
+        raise argparse.ArgumentTypeError("must be seconds from 0")
+    return number
+
+
+def _signal(text: str) -> signal.Signals:
+    try:
+        return signal.Signals[f"SIG{text.upper().removeprefix('SIG')}"]
+    except KeyError as error:
+        raise argparse.ArgumentTypeError("is no signal") from error

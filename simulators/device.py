@@ -1,0 +1,417 @@
+"""One faithful LwM2M device in need of bootstrap: DTLS, Bootstrap-Request, what the server writes, its own judgement.
+
+LwM2M Core 1.2 6.1 on RFC 7252 and RFC 6347 with their default timers. CoAP is aiocoap's.
+"""
+
+import asyncio
+import json
+import os
+import random
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from aiocoap import Message, error
+from aiocoap.numbers import codes
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from simulators import checks, formats
+from simulators.association import Association, AssociationLost, CoapParameters
+from simulators.checks import Identity
+from simulators.dtls import Credential, DtlsContext, X509Credential
+from simulators.site import MAX_PAYLOAD, BootstrapSite
+from simulators.tree import MODE_CERTIFICATE, MODE_PSK, ObjectTree, Version
+
+# How real clients come back after a failure: 1, 2, 4 … at most 20 seconds (lwm2m.md E2).
+FIRST_BACK_OFF = 1.0
+LONGEST_BACK_OFF = 20.0
+# RFC 7252 5.10.5: Max-Age of a response that carries none.
+DEFAULT_MAX_AGE = 60
+# RFC 7252 4.8.2, LwM2M Core 1.2 6.1.7.7: EXCHANGE_LIFETIME, after which a bootstrap without Finish has failed.
+EXCHANGE_LIFETIME = 247.0
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where a device bootstraps: `host` is the name it verifies, `address` where its datagrams go.
+
+    They differ when a proxy stands between. `anchors` judge the server's certificate.
+    """
+
+    host: str
+    port: int
+    address: tuple[str, int]
+    anchors: tuple[x509.Certificate, ...] = ()
+
+    @property
+    def uri(self) -> str:
+        """The Server URI of the bootstrap account."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"coaps://{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behaviour:
+    """What kind of client a device is; the defaults are a well-behaved LwM2M 1.2 client.
+
+    `account` is the instance of the bootstrap account in /0. `pct` goes with the Bootstrap-Request (None = a
+    1.0 client). `content_formats` are numbers that it takes. Without `pem` only DER certificates are taken.
+    `discover` False is a client that says nothing at all to Discover. `finish_delay` above `empty_ack_after`
+    makes the answer to Finish a separate response.
+    """
+
+    version: Version = "1.2"
+    account: int = 0
+    send_endpoint: bool = True
+    pct: int | None = formats.SENML_CBOR
+    content_formats: frozenset[int] = frozenset((*formats.FORMATS.values(), formats.TLV_OLD))
+    pem: bool = True
+    discover: bool = True
+    one_token: bool = True
+    finish_delay: float = 0.0
+    max_payload: int = MAX_PAYLOAD
+    mtu: int = 1200
+    coap: CoapParameters = field(default_factory=CoapParameters)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """Seconds a device gives: `handshake` the DTLS handshake, `server` the next word of the server."""
+
+    handshake: float = 60.0
+    server: float = EXCHANGE_LIFETIME
+    first_back_off: float = FIRST_BACK_OFF
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """How it went; `serial` in lower-case hexadecimal, `issuer` as RFC 4514 has it, `ms` over all attempts."""
+
+    endpoint: str
+    credential: str
+    ok: bool
+    reason: str | None
+    issuer: str | None
+    serial: str | None
+    ms: int
+    attempts: int
+
+    def as_json(self) -> str:
+        """One line; the names are an interface."""
+        names = ("endpoint", "credential", "ok", "reason", "issuer", "serial", "ms", "attempts")
+        return json.dumps({name: getattr(self, name) for name in names})
+
+
+class AttemptFailed(Exception):
+    """An attempt that did not end in a usable account; `retry_after` seconds if the server named them."""
+
+    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+class Device:
+    """One device, from its factory until it holds an account. `async with Device(...) as device: await
+    device.bootstrap()`.
+
+    With `trust` the chain it gets must end at one of these certificates. `jitter` gives numbers of [0, 1) for
+    its back-off.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        credential: Credential,
+        server: Server,
+        *,
+        behaviour: Behaviour | None = None,
+        patience: Patience | None = None,
+        trust: tuple[x509.Certificate, ...] = (),
+        jitter: random.Random | None = None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.credential = credential
+        self.server = server
+        self.behaviour = behaviour or Behaviour()
+        self.patience = patience or Patience()
+        self.trust = trust
+        self.jitter = jitter or random.Random()
+        self.tree = ObjectTree(
+            uri=server.uri,
+            mode=MODE_CERTIFICATE if isinstance(credential, X509Credential) else MODE_PSK,
+            account=self.behaviour.account,
+            pem=self.behaviour.pem,
+        )
+        self.identities: tuple[Identity, ...] = ()
+        self.transcript: list[str] = []
+        self._shared = DtlsContext(
+            credential, server_name=server.host, server_anchors=server.anchors, mtu=self.behaviour.mtu
+        )
+        self._socket: socket.socket | None = None
+        self._association: Association | None = None
+        self._began = time.monotonic()
+
+    async def __aenter__(self) -> "Device":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def kind(self) -> str:
+        """`x509` or `psk`."""
+        return "x509" if isinstance(self.credential, X509Credential) else "psk"
+
+    # -- life ---------------------------------------------------------------------------------------------
+
+    async def bootstrap(self) -> Report:
+        """Try until it works or the attempts are used up; never raises for what a server or a network does.
+
+        All attempts come from the same local port. After a success the association stays open: `linger`
+        answers a repeated Finish, `close` ends it.
+        """
+        self._began = time.monotonic()
+        reason: str | None = None
+        attempt = 0
+        back_off = self.patience.first_back_off
+        for attempt in range(1, self.patience.attempts + 1):
+            before = self.tree.copy()
+            self._note(f"== attempt {attempt} of {self.patience.attempts}, {self.kind} to {self.server.uri}")
+            try:
+                await self._attempt()
+            except (AttemptFailed, AssociationLost) as failure:
+                reason = str(failure)
+                self._note(f"== failed: {reason}")
+                # LwM2M Core 1.2 6.1.7: without Finish a device has what it had.
+                self.tree = before
+                self.identities = ()
+                await self._disconnect()
+                if attempt < self.patience.attempts:
+                    wait = getattr(failure, "retry_after", None)
+                    if wait is None:
+                        wait, back_off = back_off, min(back_off * 2, LONGEST_BACK_OFF)
+                    # Up to a quarter more, so that a fleet does not come back as one.
+                    await asyncio.sleep(wait * (1 + self.jitter.random() / 4))
+            else:
+                reason = None
+                self._note("== bootstrapped")
+                break
+        first = self.identities[0].leaf if self.identities else None
+        return Report(
+            endpoint=self.endpoint,
+            credential=self.kind,
+            ok=reason is None,
+            reason=reason,
+            issuer=first.issuer.rfc4514_string() if first else None,
+            serial=f"{first.serial_number:x}" if first else None,
+            ms=round((time.monotonic() - self._began) * 1000),
+            attempts=attempt,
+        )
+
+    async def linger(self, seconds: float = 0.0) -> None:
+        """Stay until the server can have our answer to Finish.
+
+        A CoAP ping tells on a path that keeps the order of datagrams and loses none. On others stay `seconds`
+        after the last datagram, or until the server closes the association.
+        """
+        association = self._association
+        if association is None:
+            return
+        await association.ping(timeout=6.0)
+        loop = asyncio.get_running_loop()
+        while (left := association.last_received + seconds - loop.time()) > 0:
+            done, _ = await asyncio.wait({association.lost}, timeout=left)
+            if done:
+                return
+
+    async def close(self) -> None:
+        """End the association and give the port back; safe to call again."""
+        await self._disconnect()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    async def _disconnect(self) -> None:
+        if self._association is not None:
+            association, self._association = self._association, None
+            await association.close()
+
+    # -- one attempt --------------------------------------------------------------------------------------
+
+    async def _attempt(self) -> None:
+        await self._disconnect()
+        if self._socket is None:
+            self._socket = await _connected_socket(self.server.address)
+        association = Association(
+            self._socket,
+            self._shared,
+            hostinfo=self.server.uri.removeprefix("coaps://"),
+            parameters=self.behaviour.coap,
+            silent=self._silent,
+            note=self._note,
+        )
+        self._association = association
+        suite = await association.handshake(self.patience.handshake)
+        self._note(f"== association up, {suite}")
+        site = BootstrapSite(
+            self.tree,
+            version=self.behaviour.version,
+            content_formats=self.behaviour.content_formats,
+            block_exponent=self.behaviour.coap.block_exponent,
+            max_payload=self.behaviour.max_payload,
+            one_token=self.behaviour.one_token,
+            finish_delay=self.behaviour.finish_delay,
+            note=self._note,
+        )
+        context = await association.open_coap(site)
+        request = asyncio.ensure_future(self._bootstrap_request(context, association))
+        finished = asyncio.ensure_future(site.finished.wait())
+        try:
+            await self._operations(association, site, request, finished)
+        finally:
+            for task in (request, finished):
+                task.cancel()
+            await asyncio.gather(request, finished, return_exceptions=True)
+        self._judge()
+
+    async def _operations(
+        self,
+        association: Association,
+        site: BootstrapSite,
+        request: asyncio.Future[None],
+        finished: asyncio.Future[Any],
+    ) -> None:
+        """Wait for Finish; each word of the server renews the patience."""
+        loop = asyncio.get_running_loop()
+        waiting: set[asyncio.Future[Any]] = {request, finished, association.lost}
+        while (left := site.last_operation + self.patience.server - loop.time()) > 0:
+            done, _ = await asyncio.wait(waiting, timeout=left, return_when="FIRST_COMPLETED")
+            if finished in done:
+                return
+            if association.lost in done:
+                raise AssociationLost(association.lost.result() + _so_far(site))
+            if request in done:
+                waiting.discard(request)
+                request.result()
+                site.last_operation = loop.time()
+        raise AttemptFailed(f"the server said nothing for {self.patience.server:g} s{_so_far(site)}")
+
+    async def _bootstrap_request(self, context: Any, association: Association) -> None:
+        query = [f"ep={self.endpoint}"] if self.behaviour.send_endpoint else []
+        if self.behaviour.pct is not None:
+            query.append(f"pct={self.behaviour.pct}")
+        message = Message(
+            code=codes.POST,
+            uri_path=("bs",),
+            uri_query=tuple(query),
+            transport_tuning=self.behaviour.coap.tuning(),
+        )
+        message.remote = association.remote
+        self._note(f"-> POST /bs?{'&'.join(query)}")
+        try:
+            response = await context.request(message, handle_blockwise=False).response
+        except error.NetworkError as failure:
+            # The association's own words are better, when it has any.
+            if association.lost.done():
+                raise AssociationLost(association.lost.result()) from failure
+            raise AttemptFailed(f"no answer to the Bootstrap-Request: {failure}") from failure
+        except error.Error as failure:
+            raise AttemptFailed(f"the Bootstrap-Request was reset: {failure!r}") from failure
+        code = response.code.dotted
+        self._note(f"<- {code} to POST /bs, {len(response.payload)} bytes")
+        if response.code == codes.CHANGED:
+            return
+        text = response.payload.decode(errors="replace")
+        reason = f"Bootstrap-Request answered {code}" + (f" ({text})" if text else "")
+        if response.code == codes.SERVICE_UNAVAILABLE:
+            max_age = DEFAULT_MAX_AGE if response.opt.max_age is None else response.opt.max_age
+            raise AttemptFailed(f"{reason}, Max-Age {max_age}", retry_after=max_age)
+        raise AttemptFailed(reason)
+
+    def _silent(self, request: Message) -> bool:
+        if self.behaviour.discover or request.code != codes.GET:
+            return False
+        self._note(f"<- GET /{'/'.join(request.opt.uri_path)}, which is not answered")
+        return True
+
+    def _judge(self) -> None:
+        """Our own look at what we hold; raises AttemptFailed with everything that is wrong."""
+        accounts = self.tree.server_accounts()
+        wrong: list[str] = []
+        if self.tree.bootstrap_accounts() != [self.behaviour.account]:
+            wrong.append(f"the bootstrap account at /0/{self.behaviour.account} was overwritten")
+        identities = [
+            checks.read_identity(number, held) for number, held in accounts.items() if held.get(2) == MODE_CERTIFICATE
+        ]
+        now = datetime.now(UTC)
+        for identity in identities:
+            for problem in checks.problems(identity, endpoint=self.endpoint, now=now, trust=self.trust):
+                wrong.append(f"/0/{identity.instance}: {problem}")
+        if wrong:
+            raise AttemptFailed("; ".join(wrong))
+        self.identities = tuple(identities)
+
+    # -- what stays ---------------------------------------------------------------------------------------
+
+    def _note(self, text: str) -> None:
+        self.transcript.append(f"{time.monotonic() - self._began:9.3f} {text}")
+
+    def folder(self, out: Path) -> Path:
+        """Where `save` writes: the endpoint name, with what a file name cannot hold as %XX."""
+        name = quote(self.endpoint, safe=" :@+,=")
+        return out / (name.replace(".", "%2E") if name.strip(".") == "" else name)
+
+    def save(self, out: Path) -> None:
+        """Leave `transcript.txt`, and of what was written `resources.json`, `chain.pem` and `key.pem`."""
+        folder = self.folder(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("resources.json", "chain.pem", "key.pem"):
+            (folder / name).unlink(missing_ok=True)
+        (folder / "transcript.txt").write_text("".join(f"{line}\n" for line in self.transcript))
+        _write_secret(folder / "resources.json", json.dumps(self.tree.as_json(), indent=1).encode() + b"\n")
+        for name, content in self._files().items():
+            _write_secret(folder / name, content)
+
+    def _files(self) -> Mapping[str, bytes]:
+        files: dict[str, bytes] = {}
+        for position, identity in enumerate(self.identities):
+            # A second account is rare; the first one has the names that tools look for.
+            end = "" if position == 0 else f"-{identity.instance}"
+            files[f"chain{end}.pem"] = b"".join(one.public_bytes(Encoding.PEM) for one in identity.chain)
+            files[f"key{end}.pem"] = identity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return files
+
+
+def _so_far(site: BootstrapSite) -> str:
+    if site.inconsistency is not None:
+        return f" after Finish was answered 4.06: {site.inconsistency}"
+    return f" after {site.operations} operations, none of them a Finish"
+
+
+def _write_secret(path: Path, content: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+
+
+async def _connected_socket(address: tuple[str, int]) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(*address, type=socket.SOCK_DGRAM)
+    except socket.gaierror as failure:
+        raise AssociationLost(f"{address[0]} is not known: {failure.strerror}") from failure
+    family, kind, protocol, _, sockaddr = found[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setblocking(False)
+        sock.connect(sockaddr)
+    except OSError as failure:
+        sock.close()
+        raise AssociationLost(f"{address[0]}:{address[1]} cannot be reached: {failure.strerror}") from failure
+    return sock

@@ -1,0 +1,1 @@
+"""The record's SQL: `migrations/` in order of number, `queries/` by name (`server/store/sql.py`)."""

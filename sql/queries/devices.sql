@@ -1,0 +1,21 @@
+-- name: device_find
+SELECT id, account_id, endpoint, profile, coalesce(learned::text, '{}') AS learned, state, first_seen, last_seen,
+       last_session_id
+FROM device WHERE account_id = $1 AND endpoint = $2;
+
+-- name: device_list
+SELECT id, account_id, endpoint, profile, coalesce(learned::text, '{}') AS learned, state, first_seen, last_seen,
+       last_session_id
+FROM device
+WHERE account_id = $1 AND ($2::text IS NULL OR state = $2) AND endpoint > $3
+ORDER BY endpoint
+LIMIT $4;
+
+-- name: device_forget
+UPDATE device SET learned = NULL WHERE account_id = $1 AND endpoint = $2 RETURNING id;
+
+-- name: device_remove
+WITH keys AS (
+    DELETE FROM known_key WHERE account_id = $1 AND endpoint = $2
+)
+DELETE FROM device WHERE account_id = $1 AND endpoint = $2 RETURNING id;

@@ -1,0 +1,26 @@
+-- name: psk_find
+SELECT id, account_id, identity, key, endpoint FROM pre_shared_key WHERE service = 'bootstrap' AND identity = $1;
+
+-- name: psk_for_endpoint
+SELECT id, account_id, identity, key, endpoint
+FROM pre_shared_key
+WHERE account_id = $1 AND endpoint = $2 AND service = $3
+ORDER BY created_at DESC, id
+LIMIT 1;
+
+-- name: psk_list
+SELECT id, account_id, service, identity, endpoint, created_at
+FROM pre_shared_key
+WHERE account_id = $1 AND ($2::text IS NULL OR service = $2)
+ORDER BY endpoint, created_at
+LIMIT $3;
+
+-- name: psk_add
+INSERT INTO pre_shared_key (id, account_id, service, identity, key, endpoint)
+SELECT w.id, $1, $2, w.identity, w.key, w.endpoint
+FROM unnest($3::uuid[], $4::bytea[], $5::bytea[], $6::text[]) AS w (id, identity, key, endpoint)
+ON CONFLICT (service, identity) DO NOTHING
+RETURNING id;
+
+-- name: psk_remove
+DELETE FROM pre_shared_key WHERE account_id = $1 AND service = $2 AND identity = $3 RETURNING endpoint;

@@ -1,0 +1,2 @@
+-- name: revision_current
+SELECT number FROM revision;

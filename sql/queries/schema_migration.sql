@@ -1,0 +1,20 @@
+-- name: schema_migration_lock
+-- One migrating starter at a time; the number is "firstlig" in ASCII, any other would do.
+SELECT pg_advisory_xact_lock(7379555304623335783);
+
+-- name: schema_migration_exists
+SELECT to_regclass('schema_migration') IS NOT NULL;
+
+-- name: schema_migration_create
+CREATE TABLE IF NOT EXISTS schema_migration (
+    version    integer     PRIMARY KEY,
+    name       text        NOT NULL,
+    checksum   bytea       NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- name: schema_migration_all
+SELECT version, checksum FROM schema_migration ORDER BY version;
+
+-- name: schema_migration_add
+INSERT INTO schema_migration (version, name, checksum) VALUES ($1, $2, $3);

@@ -1,0 +1,206 @@
+-- name: writer_session
+-- The writer looks rows up by key only. Its plans are made once, often while the tables are still empty, and must not
+-- turn into scans when they have grown. A row that another writer holds longer than a commit takes is not waited for: its
+-- batch is tried again. A transaction that lost its client must not hold rows for long.
+SELECT set_config('enable_seqscan', 'off', false),
+       set_config('enable_hashjoin', 'off', false),
+       set_config('enable_mergejoin', 'off', false),
+       set_config('lock_timeout', '300ms', false),
+       set_config('idle_in_transaction_session_timeout', '5s', false),
+       set_config('statement_timeout', '9s', false);
+
+-- name: write_opened
+-- Intents whose public key is free or the endpoint's own, and whose CSR no current row answers for. Rows that are
+-- missing from the answer lost a race or were there before: `write_opened_look` tells which.
+WITH wish AS (
+    SELECT w.id, w.account_id, w.device_id, w.session_id, w.issuer_id, w.not_before, w.lease_until,
+           w.attempt, w.server_key, w.state, w.endpoint, w.service, w.owner, w.serial,
+           w.csr_sha256, w.spki_sha256, w.csr, w.subject
+    FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::timestamptz[], $7::timestamptz[],
+                $8::integer[], $9::boolean[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bytea[],
+                $15::bytea[], $16::bytea[], $17::bytea[], $18::text[])
+        AS w (id, account_id, device_id, session_id, issuer_id, not_before, lease_until,
+              attempt, server_key, state, endpoint, service, owner, serial,
+              csr_sha256, spki_sha256, csr, subject)
+), claimed AS (
+    -- In the order of the keys, so that two writers wait for each other in one direction only.
+    INSERT INTO known_key (spki_sha256, account_id, endpoint)
+    SELECT wish.spki_sha256, wish.account_id, wish.endpoint FROM wish ORDER BY wish.spki_sha256
+    ON CONFLICT (spki_sha256) DO NOTHING
+    RETURNING spki_sha256
+)
+INSERT INTO issuance (id, account_id, device_id, session_id, issuer_id, not_before, lease_until, attempt, server_key,
+                      state, endpoint, service, owner, serial, csr_sha256, spki_sha256, csr, subject)
+SELECT wish.id, wish.account_id, wish.device_id, wish.session_id, wish.issuer_id, wish.not_before, wish.lease_until,
+       wish.attempt, wish.server_key, wish.state, wish.endpoint, wish.service, wish.owner, wish.serial,
+       wish.csr_sha256, wish.spki_sha256, wish.csr, wish.subject
+FROM wish
+WHERE wish.spki_sha256 IN (SELECT claimed.spki_sha256 FROM claimed)
+   OR EXISTS (SELECT FROM known_key k
+              WHERE k.spki_sha256 = wish.spki_sha256
+                AND k.account_id = wish.account_id AND k.endpoint = wish.endpoint)
+ON CONFLICT DO NOTHING
+RETURNING id;
+
+-- name: write_opened_look
+-- For each wish: whose its public key is, and the row that stands in its place: its own (an earlier try that was
+-- committed after all), the one that answers for its CSR, or the one under way for its public key.
+SELECT wish.id AS wish_id, key.account_id AS key_account_id, key.endpoint AS key_endpoint,
+       found.answers_until <= now() AS is_over,
+       found.id, found.account_id, found.device_id, found.session_id, found.issuer_id, found.not_before,
+       found.opened_at, found.updated_at, found.lease_until, found.retry_at, found.delivered_at, found.answers_until,
+       found.attempt, found.server_key, found.state, found.endpoint, found.service, found.owner, found.serial,
+       found.csr_sha256, found.spki_sha256, found.csr, found.subject, found.reference, found.error_class,
+       found.error_text
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::bytea[])
+    AS wish (id, account_id, service, csr_sha256, spki_sha256)
+LEFT JOIN known_key key ON key.spki_sha256 = wish.spki_sha256
+LEFT JOIN LATERAL (
+    SELECT 1 AS place, own.id FROM issuance own WHERE own.id = wish.id
+    UNION ALL
+    SELECT 2, same.id FROM issuance same
+    WHERE same.account_id = wish.account_id AND same.service = wish.service
+      AND same.csr_sha256 = wish.csr_sha256 AND same.current
+    UNION ALL
+    SELECT 3, busy.id FROM issuance busy
+    WHERE busy.account_id = wish.account_id AND busy.service = wish.service
+      AND busy.spki_sha256 = wish.spki_sha256 AND NOT busy.settled
+    ORDER BY place LIMIT 1
+) nearest ON true
+LEFT JOIN issuance found ON found.id = nearest.id;
+
+-- name: write_retired
+-- Rows that stop answering for their CSR: their time is over, or a new attempt replaces them.
+UPDATE issuance SET current = false, settled = true, updated_at = now()
+WHERE id = ANY ($1::uuid[]) AND (answers_until <= now() OR state IN ('unknown', 'refused', 'bad'));
+
+-- name: write_submitted
+UPDATE issuance i SET state = 'submitted', updated_at = now()
+FROM unnest($1::uuid[], $2::text[]) AS w (id, owner)
+WHERE i.id = w.id AND i.owner = w.owner AND i.state IN ('requested', 'submitted')
+RETURNING i.id;
+
+-- name: write_pending
+UPDATE issuance i SET state = 'pending', reference = w.reference, retry_at = w.retry_at, updated_at = now()
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) AS w (id, owner, reference, retry_at)
+WHERE i.id = w.id AND i.owner = w.owner AND i.state IN ('requested', 'submitted', 'pending', 'unknown')
+RETURNING i.id;
+
+-- name: write_issued
+-- The certificate and its issuance in one step. With a key of the server's it stays unsettled: it must be delivered or
+-- abandoned.
+WITH chain AS (
+    INSERT INTO issuing_chain (sha256, certificates)
+    SELECT c.sha256, c.certificates FROM unnest($10::bytea[], $11::bytea[]) AS c (sha256, certificates)
+    ORDER BY c.sha256
+    ON CONFLICT (sha256) DO NOTHING
+), moved AS (
+    UPDATE issuance i
+    SET state = 'issued', settled = NOT i.server_key, answers_until = w.not_after, warnings = w.warnings::json,
+        error_class = NULL, error_text = NULL, updated_at = now()
+    FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::bytea[], $6::bytea[], $7::bytea[],
+                $8::bytea[], $9::text[])
+        AS w (id, owner, not_before, not_after, serial, issuer_fingerprint, chain_sha256, leaf, warnings)
+    WHERE i.id = w.id AND i.owner = w.owner AND i.state IN ('requested', 'submitted', 'pending', 'unknown')
+    RETURNING i.id, i.account_id, i.device_id, i.issuer_id, i.endpoint, i.service, i.spki_sha256,
+              w.not_before, w.not_after, w.serial, w.issuer_fingerprint, w.chain_sha256, w.leaf
+)
+INSERT INTO certificate (issuance_id, account_id, device_id, issuer_id, not_before, not_after, endpoint, service,
+                         serial, issuer_fingerprint, spki_sha256, chain_sha256, certificate)
+SELECT m.id, m.account_id, m.device_id, m.issuer_id, m.not_before, m.not_after, m.endpoint, m.service,
+       m.serial, m.issuer_fingerprint, m.spki_sha256, m.chain_sha256, m.leaf
+FROM moved m
+RETURNING issuance_id;
+
+-- name: write_issued_look
+-- Which of these certificates are recorded for these issuances.
+SELECT c.issuance_id FROM unnest($1::uuid[], $2::bytea[]) AS w (id, leaf)
+JOIN certificate c ON c.issuance_id = w.id AND c.certificate = w.leaf;
+
+-- name: write_failed
+-- `failed` frees the CSR for a new attempt; `refused` and `bad` answer it for a day; `unknown` is looked into again
+-- after 30 s, 1, 2, 4, 8 and 16 minutes, then it is for people.
+UPDATE issuance i
+SET state = w.state, error_class = w.error_class, error_text = w.error_text, updated_at = now(),
+    current = w.state <> 'failed',
+    settled = w.state <> 'unknown' OR i.recoveries >= 6,
+    recoveries = i.recoveries + (w.state = 'unknown')::integer,
+    lease_until = now() + interval '30 seconds' * (1 << least(i.recoveries, 6)),
+    answers_until = CASE WHEN w.state IN ('refused', 'bad') THEN now() + interval '24 hours' END
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[])
+    AS w (id, owner, state, error_class, error_text)
+WHERE i.id = w.id AND i.owner = w.owner
+  AND (i.state IN ('requested', 'submitted', 'pending', 'unknown')
+       OR (i.state, i.error_class, i.error_text) = (w.state, w.error_class, w.error_text))
+RETURNING i.id;
+
+-- name: write_delivered
+UPDATE issuance i
+SET state = 'delivered', settled = true, delivered_at = coalesce(i.delivered_at, now()),
+    answers_until = coalesce(i.delivered_at, now()) + interval '24 hours', updated_at = now()
+FROM unnest($1::uuid[]) AS w (id)
+WHERE i.id = w.id AND i.state IN ('issued', 'delivered')
+RETURNING i.id;
+
+-- name: write_abandoned
+-- The certificate is due to be revoked at once; whoever abandons it tries first.
+WITH moved AS (
+    UPDATE issuance i
+    SET state = 'abandoned', settled = true, current = false, error_class = 'Abandoned', error_text = w.reason,
+        updated_at = now()
+    FROM unnest($1::uuid[], $2::text[]) AS w (id, reason)
+    WHERE i.id = w.id AND (i.state = 'issued' OR (i.state = 'abandoned' AND i.error_text = w.reason))
+    RETURNING i.id
+), due AS (
+    UPDATE certificate c SET revocation_due = now() + interval '1 minute'
+    FROM moved
+    WHERE c.issuance_id = moved.id AND c.revoked_at IS NULL
+)
+SELECT moved.id FROM moved;
+
+-- name: write_sessions
+-- A session at its certificate and again at its end; the end also goes to the audit, once.
+WITH w AS (
+    SELECT w.id, w.account_id, w.endpoint, w.started_at, w.ended_at, w.profile, w.credential,
+           w.address, w.outcome, w.cause, w.sentence, w.issuance_id, w.steps
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[],
+                $8::text[], $9::text[], $10::text[], $11::text[], $12::uuid[], $13::text[])
+        AS w (id, account_id, endpoint, started_at, ended_at, profile, credential,
+              address, outcome, cause, sentence, issuance_id, steps)
+), final AS (
+    INSERT INTO audit (id, at, account_id, actor_kind, actor_name, request_id, action, subject_kind, subject, detail)
+    SELECT w.id, w.ended_at, w.account_id, 'device', w.endpoint, '', 'bootstrap.' || w.outcome, 'device', w.endpoint,
+           json_build_object('session', w.id, 'cause', w.cause, 'issuance', w.issuance_id)
+    FROM w WHERE w.ended_at IS NOT NULL
+    ON CONFLICT (id, at) DO NOTHING
+)
+INSERT INTO session (id, account_id, endpoint, started_at, ended_at, profile, credential, address, outcome, cause,
+                     sentence, issuance_id, steps)
+SELECT w.id, w.account_id, w.endpoint, w.started_at, w.ended_at, w.profile, w.credential, w.address, w.outcome,
+       w.cause, w.sentence, w.issuance_id, w.steps::json
+FROM w
+ON CONFLICT (id, started_at) DO UPDATE
+SET ended_at = EXCLUDED.ended_at, outcome = EXCLUDED.outcome, cause = EXCLUDED.cause, sentence = EXCLUDED.sentence,
+    issuance_id = coalesce(EXCLUDED.issuance_id, session.issuance_id), steps = EXCLUDED.steps
+WHERE session.ended_at IS NULL;
+
+-- name: write_devices
+-- In the order of the ids, so that two writers wait for each other in one direction only.
+INSERT INTO device (id, account_id, endpoint, profile, last_session_id, first_seen, last_seen, state, learned)
+SELECT w.id, w.account_id, w.endpoint, w.profile, w.session_id, w.at, w.at, w.state, w.learned::json
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::timestamptz[], $7::text[], $8::text[])
+    AS w (id, account_id, endpoint, profile, session_id, at, state, learned)
+ORDER BY w.id
+ON CONFLICT (account_id, endpoint) DO UPDATE
+SET profile = EXCLUDED.profile, last_session_id = EXCLUDED.last_session_id, last_seen = EXCLUDED.last_seen,
+    state = EXCLUDED.state, learned = coalesce(EXCLUDED.learned, device.learned)
+WHERE device.last_seen <= EXCLUDED.last_seen;
+
+-- name: write_audit
+INSERT INTO audit (id, at, account_id, actor_kind, actor_name, request_id, action, subject_kind, subject, detail)
+SELECT w.id, w.at, w.account_id, w.actor_kind, w.actor_name, w.request_id, w.action, w.subject_kind, w.subject,
+       w.detail::json
+FROM unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+            $9::text[], $10::text[])
+    AS w (id, at, account_id, actor_kind, actor_name, request_id, action, subject_kind, subject, detail)
+ON CONFLICT (id, at) DO NOTHING;

@@ -1,0 +1,101 @@
+"""A real PostgreSQL for the tests: one for the session, from it a fresh migrated database for each test.
+
+`TEST_DATABASE_URL` names a PostgreSQL of yours, with a role that may create databases, instead.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import pytest
+
+from server.store.database import Database, connect
+from server.store.postgres import EmbeddedPostgres
+
+# A test may kill PostgreSQL but not the machine, so nothing is lost without it.
+NO_SYNC = {"fsync": "off", "full_page_writes": "off"}
+
+
+def at(url: str, database: str) -> str:
+    """`url` with another database."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
+
+
+async def _execute(url: str, *statements: str) -> None:
+    connection = await connect(url)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def _migrated(url: str) -> None:
+    database = await Database.open(url)
+    await database.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of the PostgreSQL of this session; tests take `database_url` or `database`."""
+    given = os.environ.get("TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    with asyncio.Runner() as runner:
+        postgres = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), settings=NO_SYNC)
+        url = runner.run(postgres.start())
+        try:
+            yield url
+        finally:
+            runner.run(postgres.destroy())
+
+
+@pytest.fixture(scope="session")
+def template(postgres_url: str) -> Iterator[str]:
+    """The name of a migrated, otherwise empty database that nobody is connected to."""
+    name = f"firstlight_template_{uuid4().hex[:8]}"
+    asyncio.run(_execute(postgres_url, f"CREATE DATABASE {name}"))
+    try:
+        asyncio.run(_migrated(at(postgres_url, name)))
+        yield name
+    finally:
+        asyncio.run(_execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+async def empty_database_url(postgres_url: str) -> AsyncIterator[str]:
+    """The URL of a database of this test without any table."""
+    name = f"firstlight_test_{uuid4().hex[:12]}"
+    await _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE template0")
+    yield at(postgres_url, name)
+    await _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
+    """The URL of a migrated database of this test."""
+    name = f"firstlight_test_{uuid4().hex[:12]}"
+    await _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield at(postgres_url, name)
+    await _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A migrated database of this test, opened."""
+    opened = await Database.open(database_url, migrate=False)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def embedded_postgres(tmp_path: Path) -> AsyncIterator[EmbeddedPostgres]:
+    """A PostgreSQL of this test alone, watched and restarted when it dies: for tests that kill it."""
+    postgres = EmbeddedPostgres(tmp_path / "data", settings=NO_SYNC)
+    await postgres.start()
+    yield postgres
+    await postgres.destroy()

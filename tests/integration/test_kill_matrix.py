@@ -1,0 +1,164 @@
+"""Kill after the n-th datagram, every n until the bootstrap completes: the server and PostgreSQL in turn.
+
+Then the record and the CA's own journal are laid side by side: no certificate without a row, no two certificates for
+one CSR, the certificate of a lost key abandoned and revoked, no process left over.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import cast
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from server.store.database import Database
+from server.store.postgres import EmbeddedPostgres
+from simulators.device import Device, Patience, Server
+from simulators.dtls import X509Credential
+from simulators.faults import FaultyPath, Seen
+from tests.integration.service import Service
+from tests.pki import make_device_certificate, make_factory_ca, make_key
+
+pytestmark = pytest.mark.kill_matrix
+
+SETTINGS = """
+[issuance]
+lease_seconds = 2
+key_hold_seconds = 5
+"""
+# A bootstrap has about thirty datagrams each way; a matrix that never ends is a fault of its own.
+MOST = 80
+SETTLED_WITHIN = 60.0
+
+Kill = Callable[[Service], Awaitable[None]]
+
+
+async def kill_server(service: Service) -> None:
+    """SIGKILL to the parent; everything else must follow by itself; then it is started again."""
+    await service.kill()
+    await service.start()
+
+
+async def kill_postgres(service: Service) -> None:
+    """SIGKILL to the postmaster; the supervisor starts another."""
+    pids = [int(str(event["pid"])) for event in service.events("postgres_started")]
+    os.kill(pids[-1], signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while len(service.events("postgres_started")) == len(pids):
+        assert time.monotonic() < deadline, "PostgreSQL did not come back"
+        await asyncio.sleep(0.05)
+
+
+def address(service: Service) -> tuple[str, int]:
+    host, _, port = service.server_uri.removeprefix("coaps://").rpartition(":")
+    return host, int(port)
+
+
+@pytest.mark.parametrize("kill", [kill_server, kill_postgres], ids=["server", "postgresql"])
+async def test_no_kill_loses_or_doubles_a_certificate(tmp_path: Path, kill: Kill) -> None:
+    tmp_path.chmod(0o755)
+    config = tmp_path / "firstlight.toml"
+    config.write_text(SETTINGS)
+    factory = make_factory_ca("Kill Matrix Factory")
+    (tmp_path / "factory.pem").write_bytes(factory.pem)
+    service = Service(tmp_path, "--config", str(config))
+    try:
+        await service.start()
+        await service.command("trust", "add", str(tmp_path / "factory.pem"), "--service", "bootstrap")
+        await asyncio.sleep(2)
+        anchors = tuple(x509.load_pem_x509_certificates(Path(service.ready["server_ca_file"]).read_bytes()))
+        endpoints: list[str] = []
+        for number in range(1, MOST):
+            endpoint = f"killed-{number:02d}"
+            endpoints.append(endpoint)
+            held = make_device_certificate(factory, endpoint, key=make_key())
+            credential = X509Credential((held.certificate,), cast(ec.EllipticCurvePrivateKey, held.key))
+            killed = await bootstrap_killed_at(number, service, kill, endpoint, credential, anchors)
+            if not killed:
+                break
+        else:
+            pytest.fail(f"a bootstrap has more than {MOST} datagrams")
+        await settled(service, endpoints)
+        assert await service.stop() == 0
+        assert left_over(service.data) == []
+    finally:
+        await service.kill()
+        await service.remove()
+
+
+async def bootstrap_killed_at(
+    number: int,
+    service: Service,
+    kill: Kill,
+    endpoint: str,
+    credential: X509Credential,
+    anchors: tuple[x509.Certificate, ...],
+) -> bool:
+    """One device whose path kills after its `number`-th datagram; whether it got that far. It must end bootstrapped."""
+    killed = False
+    async with FaultyPath(to=address(service)) as path:
+
+        async def hook(_seen: Seen) -> None:
+            nonlocal killed
+            killed = True
+            await kill(service)
+            path.retarget(address(service))
+
+        path.after(number, hook)
+        server = Server(host="127.0.0.1", port=path.address[1], address=path.address, anchors=anchors)
+        patience = Patience(attempts=8, handshake=4.0, server=4.0, first_back_off=0.2)
+        async with Device(endpoint, credential, server, patience=patience) as device:
+            report = await device.bootstrap()
+            await device.linger()
+        assert report.ok, f"killed after datagram {number}: {report.reason}\n" + "\n".join(device.transcript)
+    return killed
+
+
+async def settled(service: Service, endpoints: list[str]) -> None:
+    """Wait until nothing is under way any more, then lay record and journal side by side."""
+    postgres = EmbeddedPostgres(service.data, shared=True)
+    database = await Database.open(await postgres.start(), migrate=False)
+    try:
+        async with database.acquire() as connection:
+            deadline = time.monotonic() + SETTLED_WITHIN
+            while await connection.fetchval("SELECT count(*) FROM issuance WHERE NOT settled"):
+                assert time.monotonic() < deadline, await connection.fetch(
+                    "SELECT endpoint, state, owner, lease_until, error_text FROM issuance WHERE NOT settled"
+                )
+                await asyncio.sleep(0.2)
+            rows = await connection.fetch(
+                "SELECT i.endpoint, i.state, i.csr_sha256, encode(c.serial, 'hex') AS serial, c.revoked_at "
+                "FROM issuance i LEFT JOIN certificate c ON c.issuance_id = i.id"
+            )
+    finally:
+        await database.close()
+        await postgres.stop()
+    signed: dict[str, set[str]] = defaultdict(set)
+    for line in service.journal():
+        if line["event"] == "signed":
+            signed[str(line["csr_sha256"])].add(str(line["serial"]))
+    assert signed, "the CA's journal is empty"
+    assert all(len(serials) == 1 for serials in signed.values()), "one CSR has two certificates"
+    recorded = {int(row["serial"], 16) for row in rows if row["serial"] is not None}
+    journaled = {int(serial, 16) for serials in signed.values() for serial in serials}
+    assert journaled == recorded, "journal and record differ"
+    delivered = [row["endpoint"] for row in rows if row["state"] == "delivered"]
+    assert set(delivered) >= set(endpoints), f"not on record as delivered: {set(endpoints) - set(delivered)}"
+    assert {row["state"] for row in rows} <= {"delivered", "abandoned", "failed"}
+    abandoned = [row for row in rows if row["state"] == "abandoned"]
+    assert abandoned, "no key was ever lost: the matrix does not reach the moment it is about"
+    assert all(row["revoked_at"] is not None for row in abandoned)
+
+
+def left_over(data: Path) -> list[str]:
+    """Processes that still speak of this server's data."""
+    home = (data / "postgres").resolve() if (data / "postgres").exists() else data
+    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if str(data) in line or str(home) in line]

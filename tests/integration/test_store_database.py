@@ -1,0 +1,347 @@
+"""The database behind the record: migrated once, pooled, and `StoreUnavailable` when it is away."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+
+from server.store import database as database_module
+from server.store.database import ConnectArguments, Database, connect, is_away
+from server.store.errors import StoreRefused, StoreUnavailable
+from server.store.migrations import Migration
+from server.store.postgres import EmbeddedPostgres
+from server.store.sql import load_queries
+
+ONE = Migration(1, "first", "CREATE TABLE first (n integer); INSERT INTO first VALUES (1);")
+TWO = Migration(2, "second", "CREATE TABLE second (n integer);")
+BROKEN = Migration(2, "broken", "CREATE TABLE second (n integer); SELECT no_such_column;")
+
+ADDITIONS = {
+    "answer": "SELECT $1::integer + 1",
+    "numbers": "SELECT n FROM generate_series(1, $1::integer) AS n",
+    "sleep": "SELECT pg_sleep($1)",
+    "misspelt": "SELECT no_such_column",
+    "backend": "SELECT pg_backend_pid()",
+    "terminate": "SELECT pg_terminate_backend($1)",
+    "make_table": "CREATE TABLE thing (n integer)",
+    "put_thing": "INSERT INTO thing VALUES ($1)",
+    "things": "SELECT n FROM thing",
+}
+
+
+def use_migrations(monkeypatch: pytest.MonkeyPatch, *migrations: Migration) -> None:
+    monkeypatch.setattr(database_module, "load_migrations", lambda: migrations)
+
+
+@pytest.fixture
+async def opened(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Database]:
+    """An open database with some queries for these tests."""
+    queries = {**load_queries(), **ADDITIONS}
+    monkeypatch.setattr(database_module, "load_queries", lambda: queries)
+    use_migrations(monkeypatch)
+    database = await Database.open(empty_database_url)
+    yield database
+    await database.close()
+
+
+# -- migrations --
+
+
+async def test_of_eight_concurrent_starters_one_migrates(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_migrations(monkeypatch, ONE, TWO)
+    opened = await asyncio.gather(*(Database.open(empty_database_url, pool_size=1) for _ in range(8)))
+    async with opened[0].acquire() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM first") == 1
+        rows = await connection.fetch("SELECT version, name, checksum FROM schema_migration ORDER BY version")
+    assert [tuple(row) for row in rows] == [(1, "first", ONE.checksum), (2, "second", TWO.checksum)]
+    await asyncio.gather(*(database.close() for database in opened))
+
+
+async def test_only_the_new_migration_runs_the_next_time(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for migrations in ([ONE], [ONE, TWO], [ONE, TWO]):
+        use_migrations(monkeypatch, *migrations)
+        database = await Database.open(empty_database_url)
+        async with database.acquire() as connection:
+            assert await connection.fetchval("SELECT count(*) FROM first") == 1
+            assert await connection.fetchval("SELECT count(*) FROM schema_migration") == len(migrations)
+        await database.close()
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_migrations(monkeypatch, ONE, BROKEN)
+    with pytest.raises(asyncpg.UndefinedColumnError):
+        await Database.open(empty_database_url)
+    connection = await connect(empty_database_url)
+    tables = await connection.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
+    await connection.close()
+    assert tables == 0
+
+
+async def test_a_changed_migration_is_refused(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_migrations(monkeypatch, ONE)
+    await (await Database.open(empty_database_url)).close()
+    use_migrations(monkeypatch, Migration(1, "first", "CREATE TABLE other ();"))
+    for migrate in (True, False):
+        with pytest.raises(StoreRefused, match="migration 0001_first of this program is not"):
+            await Database.open(empty_database_url, migrate=migrate)
+
+
+async def test_a_worker_does_not_migrate_but_says_how(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_migrations(monkeypatch, ONE)
+    with pytest.raises(StoreRefused, match="lacks migration 0001_first; run `firstlight db migrate`"):
+        await Database.open(empty_database_url, migrate=False)
+
+
+async def test_an_old_server_is_refused() -> None:
+    connection = SimpleNamespace(get_server_version=lambda: SimpleNamespace(major=14))
+    with pytest.raises(StoreRefused, match="PostgreSQL 14; this program needs 15"):
+        await database_module._fit(connection, {}, migrate_it=True)
+
+
+async def test_every_named_query_is_one_that_the_migrated_database_understands(database: Database) -> None:
+    async with database.acquire() as connection:
+        for name, text in database.queries.items():
+            try:
+                await connection.prepare(text)
+            except asyncpg.PostgresError as error:
+                pytest.fail(f"{name}: {error} {getattr(error, 'hint', None) or ''}")
+
+
+# -- queries by name --
+
+
+async def test_queries_are_run_by_name(opened: Database) -> None:
+    assert await opened.fetchval("answer", 41) == 42
+    assert (await opened.fetchrow("answer", 1))[0] == 2
+    assert [row["n"] for row in await opened.fetch("numbers", 3)] == [1, 2, 3]
+    await opened.execute("make_table")
+    assert await opened.execute("put_thing", 7) == "INSERT 0 1"
+    assert await opened.fetchrow("numbers", 0) is None
+
+
+async def test_a_transaction_is_whole_or_not_at_all(opened: Database) -> None:
+    await opened.execute("make_table")
+    put = opened.queries["put_thing"]
+
+    async def fails_half_way() -> None:
+        async with opened.transaction() as connection:
+            await connection.execute(put, 1)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        await fails_half_way()
+    async with opened.transaction() as connection:
+        await connection.execute(put, 2)
+    assert [row["n"] for row in await opened.fetch("things")] == [2]
+
+
+async def test_the_commit_waits_for_the_disk_even_where_the_database_says_otherwise(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_migrations(monkeypatch)
+    connection = await connect(empty_database_url)
+    name = await connection.fetchval("SELECT current_database()")
+    await connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    await connection.close()
+    database = await Database.open(empty_database_url)
+    async with database.acquire() as pooled:
+        assert await pooled.fetchval("SHOW synchronous_commit") == "on"
+    # Also after the connection went back and came again.
+    async with database.acquire() as pooled:
+        assert await pooled.fetchval("SHOW synchronous_commit") == "on"
+    await database.close()
+
+
+# -- away --
+
+
+async def test_a_wrong_statement_or_call_is_not_taken_for_an_absence(opened: Database) -> None:
+    with pytest.raises(asyncpg.UndefinedColumnError):
+        await opened.fetch("misspelt")
+    with pytest.raises(asyncpg.InterfaceError):
+        await opened.fetch("answer")
+    with pytest.raises(asyncpg.DataError):
+        await opened.fetch("answer", "no number")
+    assert await opened.fetchval("answer", 1) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "away"),
+    [
+        (ConnectionRefusedError(), True),
+        (TimeoutError(), True),
+        (asyncpg.ConnectionDoesNotExistError(), True),
+        (asyncpg.CannotConnectNowError(), True),
+        (asyncpg.AdminShutdownError(), True),
+        (asyncpg.TooManyConnectionsError(), True),
+        (asyncpg.DiskFullError(), True),
+        (asyncpg.ReadOnlySQLTransactionError(), True),
+        (asyncpg.UniqueViolationError(), False),
+        (asyncpg.InterfaceError("wrong call"), False),
+        (asyncpg.QueryCanceledError(), False),
+        (KeyError(), False),
+    ],
+)
+def test_what_counts_as_an_absence(error: Exception, away: bool) -> None:
+    assert is_away(error) is away
+
+
+async def test_an_idle_connection_that_was_cut_is_replaced_unseen(opened: Database, empty_database_url: str) -> None:
+    first = await opened.fetchval("backend")
+    connection = await connect(empty_database_url)
+    await connection.execute("SELECT pg_terminate_backend($1, 10000)", first)
+    await connection.close()
+    assert await opened.fetchval("backend") != first
+
+
+async def test_a_connection_cut_in_the_middle_is_an_absence_and_the_next_call_works(
+    opened: Database, empty_database_url: str
+) -> None:
+    connection = await connect(empty_database_url)
+    async with asyncio.TaskGroup() as group:
+
+        async def sleeps() -> None:
+            with pytest.raises(StoreUnavailable, match="the database is away"):
+                await opened.fetch("sleep", 600.0)
+
+        group.create_task(sleeps())
+        cut = False
+        while not cut:
+            cut = await connection.fetchval(
+                "SELECT bool_or(pg_terminate_backend(pid)) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND wait_event = 'PgSleep'"
+            )
+    await connection.close()
+    assert await opened.fetchval("answer", 1) == 2
+
+
+async def test_a_connection_cut_inside_a_transaction_is_an_absence(opened: Database, empty_database_url: str) -> None:
+    await opened.execute("make_table")
+    connection = await connect(empty_database_url)
+
+    async def is_cut_half_way() -> None:
+        async with opened.transaction() as pooled:
+            await pooled.execute(opened.queries["put_thing"], 1)
+            pid = await pooled.fetchval(opened.queries["backend"])
+            await connection.execute("SELECT pg_terminate_backend($1, 10000)", pid)
+            await pooled.execute(opened.queries["put_thing"], 2)
+
+    with pytest.raises(StoreUnavailable):
+        await is_cut_half_way()
+    await connection.close()
+    assert await opened.fetch("things") == []
+
+
+async def test_when_every_connection_is_busy_the_caller_is_told_so(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_migrations(monkeypatch)
+    monkeypatch.setattr(database_module, "AWAY_AFTER", 0.05)
+    database = await Database.open(empty_database_url, pool_size=1)
+    async with database.acquire():
+        with pytest.raises(StoreUnavailable, match="busy"):
+            await database.fetchval("schema_migration_exists")
+    assert await database.fetchval("schema_migration_exists") is False
+    await database.close()
+
+
+async def test_a_stopped_database_is_an_absence_and_its_return_is_noticed(
+    embedded_postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_migrations(monkeypatch)
+    database = await Database.open(embedded_postgres.arguments)
+    await embedded_postgres.stop()
+    answers = await asyncio.gather(
+        *(database.fetchval("schema_migration_exists") for _ in range(20)), return_exceptions=True
+    )
+    assert {type(answer) for answer in answers} == {StoreUnavailable}
+    await embedded_postgres.start()
+    assert await database.fetchval("schema_migration_exists") is False
+    await database.close()
+
+
+async def test_a_short_absence_is_waited_out(
+    embedded_postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_migrations(monkeypatch)
+    # However slow this machine is: the absence stays shorter.
+    monkeypatch.setattr(database_module, "AWAY_AFTER", 300.0)
+    database = await Database.open(embedded_postgres.arguments)
+    await embedded_postgres.stop()
+    waiting = asyncio.create_task(database.fetchval("schema_migration_exists"))
+    await embedded_postgres.start()
+    assert await waiting is False
+    await database.close()
+
+
+async def test_after_close_the_record_is_away(opened: Database) -> None:
+    await opened.close()
+    with pytest.raises(StoreUnavailable):
+        await opened.fetchval("answer", 1)
+
+
+async def test_close_does_not_wait_for_a_stuck_connection(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_migrations(monkeypatch)
+    monkeypatch.setattr(database_module, "AWAY_AFTER", 0.1)
+    database = await Database.open(empty_database_url)
+    connection = await database.pool.acquire()
+    await database.close()
+    assert is_away(asyncpg.InterfaceError("the connection is closed"), connection)
+
+
+# -- settings that do not fit --
+
+
+def changed(url: str, **parts: str) -> str:
+    split = urlsplit(url)
+    login, _, where = split.netloc.rpartition("@")
+    user, _, password = login.partition(":")
+    netloc = f"{parts.get('user', user)}:{parts.get('password', password)}@{where}"
+    return urlunsplit(split._replace(netloc=netloc, path=parts.get("path", split.path)))
+
+
+async def test_a_database_that_does_not_exist_is_refused_in_one_line(postgres_url: str) -> None:
+    with pytest.raises(StoreRefused, match=r"check database\.url") as caught:
+        await Database.open(changed(postgres_url, path="/no_such_database"))
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_wrong_password_is_refused_and_not_shown(embedded_postgres: EmbeddedPostgres) -> None:
+    with pytest.raises(StoreRefused, match=r"check database\.url") as caught:
+        await Database.open(changed(embedded_postgres.arguments.url, password="wrong-canary"))
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["mysql://a/b", "nonsense", "postgresql://a:99999999/b", ""])
+async def test_a_url_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises((StoreRefused, StoreUnavailable), match=r"check database\.url") as caught:
+        await Database.open(url)
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_server_that_is_not_there_is_an_absence(tmp_path: os.PathLike[str]) -> None:
+    arguments = ConnectArguments(host=str(tmp_path), user="u", password="canary", database="d")
+    with pytest.raises(StoreUnavailable, match=r"check database\.url and that PostgreSQL is running") as caught:
+        await Database.open(arguments)
+    assert "canary" not in str(caught.value)
+    assert "canary" not in repr(arguments)
+
+
+def test_any_password_and_folder_survive_the_url() -> None:
+    arguments = ConnectArguments(host="/a b/ü?&", user="u@", password="p:/@?#&%", database="d/")
+    parts = urlsplit(arguments.url)
+    assert parts.username == quote("u@", safe="")
+    assert parts.password == quote("p:/@?#&%", safe="")
+    assert parts.path == "/d%2F"

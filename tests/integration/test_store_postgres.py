@@ -1,0 +1,775 @@
+"""The embedded PostgreSQL's supervisor: every way its life can go wrong, caused on purpose."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from structlog.testing import capture_logs
+
+from server.store import cluster, postgres, programs
+from server.store.cluster import SOCKET_NAME, Home
+from server.store.database import Database, connect
+from server.store.errors import StoreRefused
+from server.store.postgres import EmbeddedPostgres
+from server.store.programs import Programs
+
+IS_ROOT = os.geteuid() == 0
+NOBODY = 65534
+
+# A process that supervises a PostgreSQL: says its process and URL, stops when its input ends.
+SUPERVISOR = """
+import asyncio, json, sys
+from pathlib import Path
+from server.store.postgres import EmbeddedPostgres
+
+async def main():
+    postgres = EmbeddedPostgres(Path(sys.argv[1]))
+    url = await postgres.start()
+    print(json.dumps({"pid": postgres.pid, "url": url}), flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    await postgres.stop()
+
+asyncio.run(main())
+"""
+
+
+def gone(pid: int) -> bool:
+    """Whether the process ended; one that nobody has reaped yet has."""
+    try:
+        return not Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return True
+
+
+def processes_naming(folder: Path) -> list[str]:
+    """The command lines that hold `folder`."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = entry.read_bytes()
+        except OSError:
+            continue
+        if os.fsencode(folder) in command:
+            found.append(command.replace(b"\0", b" ").decode())
+    return found
+
+
+async def eventually(predicate: Callable[[], bool]) -> None:
+    """Until `predicate` holds; a test that never sees it fails here."""
+    deadline = time.monotonic() + 60
+    while not predicate():
+        assert time.monotonic() < deadline, "it never came"
+        await asyncio.sleep(0.01)
+
+
+def supervise(data_dir: Path, *, python: tuple[str, ...] = (sys.executable,)) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [*python, "-P", "-c", SUPERVISOR, str(data_dir)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def said(process: "subprocess.Popen[str]") -> dict[str, object]:
+    """The supervisor's line; its last words when it gave none."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    for line in process.stdout:
+        if line.startswith("{"):
+            return dict(json.loads(line))
+    pytest.fail(f"the supervisor ended: {process.stderr.read()[-600:]}")
+
+
+def as_its_owner(home: Home, command: list[str | Path]) -> "subprocess.Popen[bytes]":
+    """A process of the user that `home` belongs to, supervised by nobody."""
+    if home.owner is None:
+        return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    owner = home.owner
+    return subprocess.Popen(
+        command, stderr=subprocess.DEVNULL, cwd="/", user=owner.uid, group=owner.gid, extra_groups=[]
+    )
+
+
+@pytest.fixture
+async def data_dir(made: Path) -> AsyncIterator[Path]:
+    """A data folder with a stopped cluster, shared by the tests that leave it whole."""
+    yield made
+    # Whatever the test did, the next one finds it stopped.
+    postgres = EmbeddedPostgres(made)
+    await postgres.start()
+    await postgres.stop()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A data folder with a cluster, made once."""
+    folder = tmp_path_factory.mktemp("made")
+
+    async def make() -> EmbeddedPostgres:
+        postgres = EmbeddedPostgres(folder)
+        await postgres.start()
+        await postgres.stop()
+        return postgres
+
+    postgres = asyncio.run(make())
+    yield folder
+    asyncio.run(postgres.destroy())
+
+
+@pytest.fixture
+async def fresh(tmp_path: Path) -> AsyncIterator[Path]:
+    """A data folder of this test alone, without a cluster yet; what is made in it goes."""
+    folder = tmp_path / "data"
+    yield folder
+    if folder.exists():
+        shutil.rmtree(home(folder).folder, ignore_errors=True)
+
+
+def home(data_dir: Path) -> Home:
+    return cluster.settle(data_dir)
+
+
+# -- an ordinary life --
+
+
+async def test_the_record_is_there_after_a_restart(fresh: Path) -> None:
+    first = EmbeddedPostgres(fresh)
+    connection = await connect(await first.start())
+    await connection.execute("CREATE TABLE thing AS SELECT 7 AS n")
+    await connection.close()
+    await first.stop()
+
+    second = EmbeddedPostgres(fresh)
+    connection = await connect(await second.start())
+    assert await connection.fetchval("SELECT n FROM thing") == 7
+    await connection.close()
+    await second.stop()
+
+
+async def test_only_the_socket_and_only_with_the_password(data_dir: Path) -> None:
+    embedded = EmbeddedPostgres(data_dir)
+    connection = await connect(await embedded.start())
+    assert await connection.fetchval("SHOW listen_addresses") == ""
+    assert await connection.fetchval("SHOW fsync") == "on"
+    assert await connection.fetchval("SHOW synchronous_commit") == "on"
+    rules = await connection.fetch("SELECT DISTINCT auth_method FROM pg_hba_file_rules")
+    assert [rule[0] for rule in rules] == ["scram-sha-256"]
+    await connection.close()
+    arguments = embedded.arguments
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await asyncpg.connect(host=arguments.host, user=arguments.user, password="", database="postgres")
+    found = home(data_dir)
+    assert stat.S_IMODE(found.password_file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(found.folder.stat().st_mode) == 0o700
+    assert len(found.password()) >= 43
+    await embedded.stop()
+
+
+async def test_the_callers_environment_does_not_reach_it(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"PGPORT": "1", "PGDATA": "/nowhere", "PGOPTIONS": "-c fsync=off"}.items():
+        monkeypatch.setenv(name, value)
+    embedded = EmbeddedPostgres(data_dir)
+    await embedded.start()
+    assert embedded.pid is not None
+    environment = Path(f"/proc/{embedded.pid}/environ").read_bytes()
+    assert b"/nowhere" not in environment
+    await embedded.stop()
+
+
+async def test_stop_leaves_no_process_and_may_be_called_again(data_dir: Path) -> None:
+    embedded = EmbeddedPostgres(data_dir)
+    await embedded.start()
+    pid = embedded.pid
+    assert pid is not None
+    await embedded.stop()
+    assert gone(pid)
+    assert embedded.pid is None
+    await embedded.stop()
+
+
+async def test_an_interrupt_at_the_terminal_does_not_reach_it(data_dir: Path) -> None:
+    embedded = EmbeddedPostgres(data_dir)
+    await embedded.start()
+    assert embedded.pid is not None
+    assert os.getsid(embedded.pid) == embedded.pid
+    assert os.getpgid(embedded.pid) != os.getpgid(0)
+    await embedded.stop()
+
+
+async def test_destroy_leaves_nothing(tmp_path: Path) -> None:
+    embedded = EmbeddedPostgres(tmp_path / "data")
+    await embedded.start()
+    folder = home(tmp_path / "data").folder
+    await embedded.destroy()
+    assert not folder.exists()
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+# -- our process ends --
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_when_our_process_is_killed_postgres_ends_and_the_next_start_works(
+    data_dir: Path, number: signal.Signals
+) -> None:
+    with supervise(data_dir) as process:
+        pid = said(process)["pid"]
+        assert isinstance(pid, int)
+        assert not gone(pid)
+        process.send_signal(number)
+    await eventually(lambda: gone(pid))
+    embedded = EmbeddedPostgres(data_dir)
+    await embedded.start()
+    await embedded.stop()
+
+
+async def test_a_start_right_after_the_kill_waits_for_the_old_server(data_dir: Path) -> None:
+    with supervise(data_dir) as process:
+        pid = said(process)["pid"]
+        assert isinstance(pid, int)
+        process.kill()
+    embedded = EmbeddedPostgres(data_dir)
+    await embedded.start()
+    assert gone(pid)
+    assert embedded.pid != pid
+    await embedded.stop()
+
+
+async def test_a_kill_while_the_cluster_is_made_leaves_nothing_half(fresh: Path) -> None:
+    folder = home(fresh).folder
+    with supervise(fresh) as process:
+        await eventually(lambda: (folder / "data.new" / "base").exists() or (folder / "data").exists())
+        process.kill()
+    embedded = EmbeddedPostgres(fresh)
+    database = await Database.open(await embedded.start())
+    await database.close()
+    assert not (folder / "data.new").exists()
+    await embedded.stop()
+
+
+@pytest.mark.parametrize("moment", ["data.new/base", "data/postmaster.pid", SOCKET_NAME])
+async def test_a_start_that_is_cancelled_leaves_no_process_and_the_folder_free(fresh: Path, moment: str) -> None:
+    folder = home(fresh).folder
+    cancelled = EmbeddedPostgres(fresh)
+    starting = asyncio.create_task(cancelled.start())
+    await eventually(lambda: (folder / moment).exists() or starting.done())
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    if not starting.cancelled():
+        # It was faster than the look at the file.
+        await cancelled.stop()
+    await eventually(lambda: not processes_naming(folder))
+    embedded = EmbeddedPostgres(fresh)
+    await embedded.start()
+    await embedded.stop()
+
+
+# -- what an earlier life left --
+
+
+async def test_an_old_server_that_is_still_shutting_down_is_waited_for(data_dir: Path) -> None:
+    with supervise(data_dir) as process:
+        pid = said(process)["pid"]
+        assert isinstance(pid, int)
+        # Stopped, it does not get to its shutdown.
+        os.kill(pid, signal.SIGSTOP)
+        process.kill()
+    embedded = EmbeddedPostgres(data_dir)
+    with capture_logs() as lines:
+        starting = asyncio.create_task(embedded.start())
+        await eventually(lambda: any(line["event"] == "old_postgres_found" for line in lines))
+    assert not starting.done()
+    os.kill(pid, signal.SIGCONT)
+    await starting
+    assert gone(pid)
+    await embedded.stop()
+
+
+async def test_an_old_server_that_never_ends_is_named(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with supervise(data_dir) as process:
+        pid = said(process)["pid"]
+        assert isinstance(pid, int)
+        os.kill(pid, signal.SIGSTOP)
+        process.kill()
+    monkeypatch.setattr(postgres, "OLD_SERVER_PATIENCE", 0.1)
+    try:
+        with pytest.raises(StoreRefused, match=f"process {pid}.*stop that process"):
+            await EmbeddedPostgres(data_dir).start()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    await eventually(lambda: gone(pid))
+
+
+async def test_a_server_that_nobody_supervises_is_ended_and_replaced(data_dir: Path) -> None:
+    found = home(data_dir)
+    program = programs.find(found.major()).postgres
+    orphan = as_its_owner(
+        found,
+        [
+            program,
+            "-D",
+            found.data,
+            "-c",
+            "listen_addresses=",
+            "-c",
+            f"unix_socket_directories={found.folder}",
+        ],
+    )
+    await eventually(lambda: (found.folder / SOCKET_NAME).exists())
+    embedded = EmbeddedPostgres(data_dir)
+    await embedded.start()
+    assert orphan.wait() == 0
+    assert embedded.pid != orphan.pid
+    await embedded.stop()
+
+
+async def test_lock_files_with_the_number_of_a_foreign_process_do_not_hinder(data_dir: Path) -> None:
+    found = home(data_dir)
+    # Of PostgreSQL's own user: to PostgreSQL itself it looks like a server of this cluster.
+    foreign = as_its_owner(found, ["sleep", "600"])
+    for file in (found.data / "postmaster.pid", found.folder / f"{SOCKET_NAME}.lock"):
+        file.write_text(f"{foreign.pid}\n{found.data}\n1700000000\n5432\n{found.folder}\n\n\nready   \n")
+        if found.owner is not None:
+            os.chown(file, found.owner.uid, found.owner.gid)
+    try:
+        embedded = EmbeddedPostgres(data_dir)
+        await embedded.start()
+        assert foreign.poll() is None
+        await embedded.stop()
+    finally:
+        foreign.kill()
+        foreign.wait()
+
+
+async def test_without_proc_a_refused_lock_file_is_tried_again(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL's own interlock is the last guard: what it says about an old server is waited out."""
+    with supervise(data_dir) as process:
+        pid = said(process)["pid"]
+        assert isinstance(pid, int)
+        os.kill(pid, signal.SIGSTOP)
+        process.kill()
+    # As if neither the socket nor the process table told anything.
+    monkeypatch.setattr(cluster, "listener", lambda path: None)
+    monkeypatch.setattr(cluster, "_serves", lambda pid, data: False)
+    embedded = EmbeddedPostgres(data_dir)
+    before = home(data_dir).log_size()
+    starting = asyncio.create_task(embedded.start())
+    await eventually(lambda: "shared memory block" in home(data_dir).said_since(before))
+    os.kill(pid, signal.SIGKILL)
+    await starting
+    await embedded.stop()
+
+
+# -- two on one folder --
+
+
+async def test_a_second_server_on_the_folder_is_refused_in_one_line(data_dir: Path) -> None:
+    first = EmbeddedPostgres(data_dir)
+    url = await first.start()
+    with pytest.raises(StoreRefused, match=f"is in use by the server of process {os.getpid()}") as caught:
+        await EmbeddedPostgres(data_dir).start()
+    assert "\n" not in str(caught.value)
+    # And the first did not notice.
+    connection = await connect(url)
+    await connection.close()
+    await first.stop()
+
+
+async def test_a_command_uses_the_running_server_and_leaves_it_running(data_dir: Path) -> None:
+    server = EmbeddedPostgres(data_dir)
+    url = await server.start()
+    command = EmbeddedPostgres(data_dir, shared=True)
+    assert await command.start() == url
+    assert command.pid is None
+    await command.stop()
+    connection = await connect(url)
+    await connection.close()
+    await server.stop()
+
+
+async def test_a_command_without_a_server_runs_its_own_and_the_next_waits_for_its_end(data_dir: Path) -> None:
+    first = EmbeddedPostgres(data_dir, shared=True)
+    await first.start()
+    pid = first.pid
+    assert pid is not None
+    waiting = [EmbeddedPostgres(data_dir, shared=True), EmbeddedPostgres(data_dir)]
+    tasks = [asyncio.create_task(each.start()) for each in waiting]
+    await first.stop()
+    # Whichever is first: the command's own ends, then the server's begins; or the command joins the server.
+    finished, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task, each in zip(tasks, waiting, strict=True):
+        if task in finished:
+            await task
+            if each is waiting[0]:
+                await each.stop()
+    await tasks[1]
+    await tasks[0]
+    assert gone(pid)
+    for each in waiting:
+        await each.stop()
+
+
+async def test_of_concurrent_first_starts_one_home_results(fresh: Path) -> None:
+    fresh.mkdir()
+    folders: list[Path] = []
+    threads = [threading.Thread(target=lambda: folders.append(home(fresh).folder)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(folders) == 8
+    assert len(set(folders)) == 1
+    assert len(home(fresh).password()) >= 43
+
+
+# -- it dies while we run --
+
+
+async def test_when_it_is_killed_it_is_started_again(embedded_postgres: EmbeddedPostgres) -> None:
+    database = await Database.open(embedded_postgres.arguments)
+    for _ in range(2):
+        pid = embedded_postgres.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        await eventually(lambda pid=pid: embedded_postgres.pid not in (None, pid))  # type: ignore[misc]
+    connection = None
+    while connection is None:
+        try:
+            connection = await asyncpg.connect(embedded_postgres.arguments.url)
+        except (OSError, asyncpg.PostgresError):
+            await asyncio.sleep(0.01)
+    await connection.close()
+    await database.close()
+
+
+async def test_the_pause_grows_while_it_does_not_come_up_and_ends_when_it_does(
+    embedded_postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "RESTART_LONGEST", 0.2)
+    launch = embedded_postgres._launch
+    failures = iter(range(4))
+
+    async def fails_four_times() -> None:
+        if next(failures, None) is not None:
+            raise StoreRefused("not now")
+        await launch()
+
+    monkeypatch.setattr(embedded_postgres, "_launch", fails_four_times)
+    with capture_logs() as lines:
+        assert embedded_postgres.pid is not None
+        os.kill(embedded_postgres.pid, signal.SIGKILL)
+        await eventually(lambda: any(line["event"] == "postgres_restarted" for line in lines))
+    pauses = [(line["event"], line["restart_in"]) for line in lines if "restart_in" in line]
+    assert pauses == [("postgres_died", 0.1), *[("postgres_restart_failed", 0.2)] * 4]
+
+
+async def test_a_stop_during_the_pause_is_a_stop(embedded_postgres: EmbeddedPostgres) -> None:
+    with capture_logs() as lines:
+        assert embedded_postgres.pid is not None
+        os.kill(embedded_postgres.pid, signal.SIGKILL)
+        await eventually(lambda: any(line["event"] == "postgres_died" for line in lines))
+        await embedded_postgres.stop()
+    assert embedded_postgres.pid is None
+
+
+async def test_one_that_ignores_the_polite_signals_is_killed(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedded = EmbeddedPostgres(data_dir)
+    await embedded.start()
+    pid = embedded.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    monkeypatch.setattr(postgres, "FAST_PATIENCE", 0.1)
+    monkeypatch.setattr(postgres, "IMMEDIATE_PATIENCE", 0.1)
+    await embedded.stop()
+    assert gone(pid)
+
+
+# -- it does not start --
+
+
+async def test_why_it_does_not_start_is_said_in_one_line_and_the_folder_is_free_again(data_dir: Path) -> None:
+    broken = EmbeddedPostgres(data_dir, settings={"no_such_setting": "1"})
+    with pytest.raises(StoreRefused, match=r"unrecognized configuration parameter.*more in ") as caught:
+        await broken.start()
+    assert "\n" not in str(caught.value)
+    assert broken.pid is None
+    whole = EmbeddedPostgres(data_dir)
+    await whole.start()
+    await whole.stop()
+
+
+async def test_a_cluster_that_cannot_be_made_says_why(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = programs.find
+    monkeypatch.setattr(programs, "find", lambda major: Programs(find(major).folder, "18.0", 18))
+    monkeypatch.setattr(postgres, "ROLE", "pg_reserved")
+    with pytest.raises(StoreRefused, match=r"could not be made: .*pg_"):
+        await EmbeddedPostgres(fresh).start()
+
+
+async def test_a_lost_password_is_named(fresh: Path) -> None:
+    embedded = EmbeddedPostgres(fresh)
+    await embedded.start()
+    await embedded.stop()
+    found = home(fresh)
+    found.password_file.write_text("another")
+    with pytest.raises(StoreRefused, match=r"refuses the password in .*password; restore that file"):
+        await embedded.start()
+    assert embedded.pid is None
+
+
+async def test_a_cluster_of_a_release_that_is_not_installed_is_refused(fresh: Path) -> None:
+    embedded = EmbeddedPostgres(fresh)
+    await embedded.start()
+    await embedded.stop()
+    (home(fresh).data / "PG_VERSION").write_text("99\n")
+    with pytest.raises(StoreRefused, match=r"no PostgreSQL 99 was found \(found: .*18"):
+        await embedded.start()
+
+
+async def test_without_any_postgres_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "WHEEL", "no_such_package")
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(StoreRefused, match=r"no PostgreSQL 15 or newer.*install firstlight\[embedded\]"):
+        programs.find(None)
+
+
+def test_the_wheels_newest_release_is_taken_and_an_old_cluster_keeps_its_own() -> None:
+    newest = programs.find(None)
+    assert newest.folder.parent.parent.name == programs.WHEEL
+    assert newest.major >= 18
+    assert programs.find(newest.major) == newest
+    assert programs.find(16).major == 16
+
+
+# -- whose and where --
+
+
+def ordinary(tmp: Path) -> tuple[str, ...]:
+    """How an ordinary user who owns `tmp` runs Python; ourselves when we are one."""
+    if not IS_ROOT:
+        return (sys.executable,)
+    os.chown(tmp, NOBODY, NOBODY)
+    paths = os.pathsep.join(path for path in sys.path if path)
+    user = (
+        "setpriv",
+        f"--reuid={NOBODY}",
+        f"--regid={NOBODY}",
+        "--clear-groups",
+        "env",
+        f"PYTHONPATH={paths}",
+    )
+    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    # Root's own Python may live in a closed folder; the system's of the same release then does as well.
+    for python in (sys.executable, f"/usr/bin/{name}", f"/usr/local/bin/{name}"):
+        probe = [*user, python, "-P", "-c", "import asyncpg, cryptography, structlog, server.store"]
+        reached = subprocess.run(probe, capture_output=True, check=False, cwd="/")
+        if reached.returncode == 0:
+            return (*user, python)
+    pytest.skip("an ordinary user can run no Python of this release here")
+
+
+@pytest.fixture
+def open_tmp() -> Iterator[Path]:
+    """A folder whose parents everybody may pass, unlike pytest's own."""
+    folder = Path(tempfile.mkdtemp(prefix="fl-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("name", ["data", "long-" + "x" * 100 + "/data"], ids=["short path", "long path"])
+def test_an_ordinary_user_keeps_all_in_the_data_folder(open_tmp: Path, name: str) -> None:
+    python = ordinary(open_tmp)
+    data_dir = open_tmp / name
+    for _ in range(2):
+        with supervise(data_dir, python=python) as process:
+            answer = said(process)
+            pid = answer["pid"]
+            assert isinstance(pid, int)
+            assert Path(f"/proc/{pid}").stat().st_uid == (NOBODY if IS_ROOT else os.geteuid())
+            url = str(answer["url"])
+
+            async def speaks(url: str = url) -> None:
+                await (await connect(url)).close()
+
+            asyncio.run(speaks())
+            process.communicate("")
+        assert process.returncode == 0
+        assert gone(pid)
+    folder = data_dir / cluster.OWN_FOLDER
+    assert (folder / "data" / "PG_VERSION").exists()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    record = folder / "socket.location"
+    if record.exists():
+        shutil.rmtree(record.read_text())
+
+
+def test_a_long_path_gets_its_socket_in_a_private_folder_that_is_kept(tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    far = Home(folder, None)
+    socket_folder = far.socket_folder()
+    assert len(str(socket_folder / SOCKET_NAME)) <= cluster.SOCKET_PATH_LIMIT
+    assert stat.S_IMODE(socket_folder.stat().st_mode) == 0o700
+    assert far.socket_folder() == socket_folder
+    # One that somebody else could have made is not taken again.
+    socket_folder.chmod(0o755)
+    other = far.socket_folder()
+    assert other != socket_folder
+    socket_folder.rmdir()
+    far.remove()
+    assert not other.exists()
+    assert not folder.exists()
+
+
+def test_a_user_is_told_that_root_made_the_folder(open_tmp: Path) -> None:
+    python = ordinary(open_tmp)
+    data_dir = open_tmp / "data"
+    data_dir.mkdir()
+    (data_dir / cluster.POINTER).write_text("/var/lib/firstlight/12345678\n")
+    with supervise(data_dir, python=python) as process:
+        _, errors = process.communicate("")
+    assert "was made by root (its PostgreSQL lives in /var/lib/firstlight/12345678); run as root" in errors
+
+
+def test_a_folder_that_may_not_be_written_is_named(open_tmp: Path) -> None:
+    python = ordinary(open_tmp)
+    with supervise(Path("/proc/firstlight"), python=python) as process:
+        _, errors = process.communicate("")
+    assert "/proc/firstlight cannot be used for the embedded PostgreSQL" in errors
+
+
+needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root lives apart from the data folder")
+
+
+@needs_root
+async def test_as_root_in_a_closed_folder_it_lives_apart_and_no_mode_is_changed(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    data_dir = closed / "data"
+    before = [(parent, parent.stat().st_mode) for parent in (closed, *closed.parents)]
+    embedded = EmbeddedPostgres(data_dir)
+    await embedded.start()
+    found = home(data_dir)
+    assert found.owner is not None
+    assert found.owner.uid != 0
+    assert found.folder.parent == cluster.SYSTEM_FOLDER
+    assert found.folder.stat().st_uid == found.owner.uid
+    assert Path(f"/proc/{embedded.pid}").stat().st_uid == found.owner.uid
+    assert [file.name for file in data_dir.iterdir()] == [cluster.POINTER]
+    assert (found.folder / "data-folder").read_text().strip() == str(data_dir)
+    assert [(parent, parent.stat().st_mode) for parent in (closed, *closed.parents)] == before
+    await embedded.destroy()
+
+
+@needs_root
+async def test_as_root_programs_that_the_user_cannot_reach_are_copied_once(
+    tmp_path: Path, open_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As after `pip install` below a closed home folder.
+    wheel = programs.find(None)
+    site = tmp_path / "closed"
+    site.mkdir(mode=0o700)
+    install = wheel.folder.parent
+    shutil.copytree(install, site / programs.WHEEL / install.name)
+    shutil.copytree(install.parent.parent / programs.WHEEL_LIBRARIES, site / programs.WHEEL_LIBRARIES)
+    unreachable = Programs(site / programs.WHEEL / install.name / "bin", wheel.version, wheel.major)
+    monkeypatch.setattr(programs, "find", lambda major: unreachable)
+    open_tmp.chmod(0o755)
+    system_folder = open_tmp / "system"
+    for _ in range(2):
+        embedded = EmbeddedPostgres(tmp_path / "data", system_folder=system_folder)
+        await embedded.start()
+        program = Path(f"/proc/{embedded.pid}/exe").resolve()
+        await embedded.stop()
+        copies = [entry for entry in system_folder.iterdir() if entry.name.startswith(("postgresql-", "."))]
+        assert [entry.name for entry in copies] == [f"postgresql-{wheel.version}"]
+        assert program.is_relative_to(copies[0])
+
+
+@needs_root
+def test_programs_of_a_system_are_not_copied(tmp_path: Path) -> None:
+    with pytest.raises(StoreRefused, match="is not open to the user PostgreSQL runs as"):
+        programs.copy(Programs(tmp_path / "bin", "17.1", 17), tmp_path)
+
+
+@needs_root
+def test_root_is_told_that_a_user_made_the_folder(tmp_path: Path) -> None:
+    (tmp_path / cluster.OWN_FOLDER).mkdir()
+    os.chown(tmp_path / cluster.OWN_FOLDER, NOBODY, NOBODY)
+    with pytest.raises(StoreRefused, match="was made by nobody; run as that user"):
+        cluster.settle(tmp_path)
+
+
+@needs_root
+def test_a_pointer_to_nothing_is_named_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / cluster.POINTER).write_text("/var/lib/firstlight/gone\n")
+    with pytest.raises(StoreRefused, match="points to /var/lib/firstlight/gone, which is gone; restore it, or remove"):
+        cluster.settle(tmp_path)
+
+
+@needs_root
+async def test_as_root_under_a_tight_umask_its_user_still_gets_to_its_files(open_tmp: Path) -> None:
+    open_tmp.chmod(0o755)
+    before = os.umask(0o077)
+    try:
+        embedded = EmbeddedPostgres(open_tmp / "data", system_folder=open_tmp / "system")
+        await embedded.start()
+        await embedded.stop()
+    finally:
+        os.umask(before)
+
+
+@needs_root
+def test_a_closed_folder_on_the_way_to_its_files_is_named(tmp_path: Path) -> None:
+    # pytest's own folders are open to root alone.
+    with pytest.raises(StoreRefused, match=r"is closed to \w+, as whom PostgreSQL runs; open it with `chmod o\+x /"):
+        cluster.settle(tmp_path / "data", tmp_path / "system")
+
+
+@needs_root
+def test_without_a_user_of_its_own_it_runs_as_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "SERVICE_USER", "no-such-user-here")
+    monkeypatch.setattr(shutil, "which", lambda *_arguments, **_more: None)
+    assert cluster._service_user() == cluster.Owner(NOBODY, NOBODY)
+
+
+def test_a_log_that_has_grown_is_put_aside(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(bytes(4 * 1024 * 1024 + 1))
+    launcher = [sys.executable, "-I", "-S", str(postgres.LAUNCHER)]
+    subprocess.run([*launcher, str(os.getpid()), "15", "", str(tmp_path), str(log), "/bin/echo", "new"], check=True)
+    assert log.read_text() == "new\n"
+    assert (tmp_path / "log.1").stat().st_size > 4 * 1024 * 1024
+
+
+def test_the_launcher_ends_when_its_parent_is_already_gone(tmp_path: Path) -> None:
+    launcher = [sys.executable, "-I", "-S", str(postgres.LAUNCHER)]
+    ended = subprocess.run(
+        [*launcher, "1", "15", "", str(tmp_path), "", "/bin/echo", "ran"], capture_output=True, check=False
+    )
+    assert ended.returncode == 1
+    assert ended.stdout == b""
+
+
+def test_the_launcher_says_what_it_could_not_run(tmp_path: Path) -> None:
+    launcher = [sys.executable, "-I", "-S", str(postgres.LAUNCHER)]
+    log = tmp_path / "log"
+    ended = subprocess.run(
+        [*launcher, str(os.getpid()), "15", "", str(tmp_path), str(log), "/no/such/program"], check=False
+    )
+    assert ended.returncode == 126
+    assert postgres._last_fatal(log.read_text()).startswith("FATAL: /no/such/program:")

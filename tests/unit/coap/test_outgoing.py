@@ -1,0 +1,504 @@
+"""Our requests and the peer's answers, message by message."""
+
+import pytest
+
+from lwm2m.coap import message as coap
+from lwm2m.coap.events import ExchangeFailed, ExchangeFailure, ResponseReceived
+from lwm2m.coap.exchange import Exchanges
+from lwm2m.coap.message import Message, Option
+from lwm2m.coap.options import BLOCK1, BLOCK2, SIZE1, Block, decode_uint, uri_path, uri_query
+from lwm2m.coap.parameters import Parameters
+from tests.unit.coap.peer import Peer, block1, block2, block_of
+
+
+def delete(peer: Peer) -> tuple[int, Message]:
+    exchange = peer.exchanges.request(coap.DELETE, ("0",), peer.now)
+    return exchange, peer.sent_one()
+
+
+def write(peer: Peer, payload: bytes) -> tuple[int, Message]:
+    exchange = peer.exchanges.request(coap.PUT, ("0", "1"), peer.now, options=[(12, b"\x2d\x16")], payload=payload)
+    return exchange, peer.sent_one()
+
+
+def transmissions(peer: Peer) -> list[tuple[float, Message]]:
+    """Let time pass until an event; what was sent, with the seconds since now."""
+    start, sent = peer.now, []
+    while not peer.events and (due := peer.exchanges.next_timer()) is not None:
+        peer.wait(due - peer.now)
+        sent += [(peer.now - start, message) for message in peer.sent()]
+    return sent
+
+
+def test_a_request_is_sent_and_its_acknowledgement_answers_it() -> None:
+    peer = Peer()
+    exchange = peer.exchanges.request(
+        coap.PUT, ("0", "1"), peer.now, options=[(12, b"\x2d\x16")], payload=b"tlv", query=("a=b",)
+    )
+    request = peer.sent_one()
+    assert (request.type, request.code, request.payload) == (coap.CON, coap.PUT, b"tlv")
+    assert (uri_path(request.options), uri_query(request.options)) == (("0", "1"), ("a=b",))
+    peer.answer(request, coap.CHANGED, [(12, b"")], b"diagnostic")
+    assert peer.happened() == [ResponseReceived(exchange, coap.CHANGED, [(12, b"")], b"diagnostic", False)]
+    assert peer.exchanges.next_timer() is None
+
+
+def test_each_association_starts_where_it_is_told_and_every_request_has_a_new_token() -> None:
+    peer = Peer()
+    seen = set()
+    for _ in range(3):
+        _, request = delete(peer)
+        assert len(request.token) == 2
+        seen.add((request.mid, request.token))
+        peer.answer(request, coap.DELETED)
+    assert seen == {(0x11, b"\x20\x01"), (0x12, b"\x20\x02"), (0x13, b"\x20\x03")}
+
+
+def test_message_ids_and_tokens_wrap() -> None:
+    peer = Peer()
+    peer.exchanges = Exchanges(parameters=Parameters(), first_mid=0xFFFF, token_seed=b"\xff", jitter=lambda: 0.0)
+    _, request = delete(peer)
+    assert (request.mid, request.token) == (0, b"\x00")
+
+
+@pytest.mark.parametrize("seed", [b"", b"123456789"])
+def test_a_token_seed_has_one_to_eight_bytes(seed: bytes) -> None:
+    with pytest.raises(ValueError, match="seed"):
+        Exchanges(parameters=Parameters(), first_mid=0, token_seed=seed, jitter=lambda: 0.0)
+
+
+@pytest.mark.parametrize("size", [0, 8, 15, 48, 1000, 1025, 2048])
+def test_a_block_size_is_a_power_of_two_from_16_to_1024(size: int) -> None:
+    with pytest.raises(ValueError, match="block size"):
+        Parameters(block_size=size)
+    assert Parameters().with_block_size(16).block_size == 16
+
+
+def test_silence_means_retransmission_then_twice_a_new_message_with_the_same_token_then_failure() -> None:
+    peer = Peer()
+    exchange, first = delete(peer)
+    sent = transmissions(peer)
+    assert [seconds for seconds, _ in sent] == [
+        *(2.0, 6.0, 14.0, 30.0),
+        *(62.0, 64.0, 68.0, 76.0, 92.0),
+        *(124.0, 126.0, 130.0, 138.0, 154.0),
+    ]
+    assert {message.token for _, message in sent} == {first.token}
+    mids = [first.mid, *(message.mid for _, message in sent)]
+    assert mids == [0x11] * 5 + [0x12] * 5 + [0x13] * 5
+    assert peer.happened() == [ExchangeFailed(exchange, ExchangeFailure.TIMEOUT)]
+    assert peer.exchanges.next_timer() is None
+
+
+def test_the_first_timeout_is_spread_by_jitter() -> None:
+    peer = Peer()
+    peer.exchanges = Exchanges(parameters=Parameters(), first_mid=0, token_seed=b"t", jitter=lambda: 1.0)
+    delete(peer)
+    assert peer.exchanges.next_timer() == peer.now + 3.0
+
+
+def test_a_request_that_may_find_silence_can_be_given_fewer_tries() -> None:
+    peer = Peer()
+    exchange = peer.exchanges.request(coap.GET, (), peer.now, max_retransmit=2, repeats=0)
+    first, start = peer.sent_one(), peer.now
+    assert transmissions(peer) == [(2.0, first), (6.0, first)]
+    assert peer.now - start == 14.0
+    assert peer.happened() == [ExchangeFailed(exchange, ExchangeFailure.TIMEOUT)]
+
+
+@pytest.mark.parametrize("which", [0x11, 0x12])
+def test_an_answer_to_any_message_of_a_repeated_request_counts(which: int) -> None:
+    peer = Peer()
+    exchange, request = delete(peer)
+    peer.wait(62.0)
+    assert {message.mid for message in peer.sent()} == {0x11, 0x12}
+    peer.say(coap.ACK, coap.DELETED, which, request.token)
+    assert peer.happened() == [ResponseReceived(exchange, coap.DELETED, [], b"", False)]
+    peer.wait(300.0)
+    assert peer.sent() == []
+
+
+def test_an_empty_acknowledgement_ends_retransmission_and_the_separate_answer_is_acknowledged() -> None:
+    peer = Peer()
+    exchange, request = delete(peer)
+    peer.say(coap.ACK, coap.EMPTY, request.mid)
+    peer.wait(60.0)
+    assert peer.sent() == []
+    mid = peer.say(coap.CON, coap.DELETED, token=request.token)
+    assert peer.sent() == [Message(coap.ACK, coap.EMPTY, mid, b"", [], b"")]
+    assert peer.happened() == [ResponseReceived(exchange, coap.DELETED, [], b"", True)]
+
+
+def test_a_duplicate_of_a_separate_answer_is_acknowledged_again() -> None:
+    peer = Peer()
+    _, request = delete(peer)
+    mid = peer.say(coap.CON, coap.DELETED, token=request.token)
+    peer.sent()
+    peer.happened()
+    peer.say(coap.CON, coap.DELETED, mid, request.token)
+    assert peer.sent() == [Message(coap.ACK, coap.EMPTY, mid, b"", [], b"")]
+    assert peer.happened() == []
+
+
+def test_sixteen_separate_answers_are_remembered_and_the_seventeenth_drives_out_the_first() -> None:
+    peer = Peer()
+    answers = []
+    for _ in range(17):
+        _, request = delete(peer)
+        answers.append((peer.say(coap.CON, coap.DELETED, token=request.token), request.token))
+        peer.sent()
+    for mid, token in answers:
+        peer.say(coap.CON, coap.DELETED, mid, token)
+    assert [message.type for message in peer.sent()] == [coap.RST] + [coap.ACK] * 16
+
+
+def test_a_separate_answer_stands_for_a_lost_acknowledgement() -> None:
+    peer = Peer()
+    exchange, request = delete(peer)
+    peer.wait(2.0)
+    assert peer.sent() == [request]
+    peer.say(coap.CON, coap.DELETED, token=request.token)
+    assert peer.sent_one().type == coap.ACK
+    assert peer.happened() == [ResponseReceived(exchange, coap.DELETED, [], b"", True)]
+    peer.say(coap.ACK, coap.EMPTY, request.mid)
+    peer.wait(300.0)
+    assert peer.sent() == []
+    assert peer.happened() == []
+
+
+def test_an_acknowledged_request_without_an_answer_fails_and_is_not_sent_again() -> None:
+    peer = Peer()
+    exchange, request = delete(peer)
+    peer.say(coap.ACK, coap.EMPTY, request.mid)
+    peer.wait(50.0)
+    peer.say(coap.ACK, coap.EMPTY, request.mid)
+    peer.wait(42.9)
+    assert peer.happened() == []
+    peer.wait(0.1)
+    assert peer.happened() == [ExchangeFailed(exchange, ExchangeFailure.TIMEOUT)]
+    assert peer.sent() == []
+
+
+def test_a_non_answer_is_taken_once_and_not_acknowledged() -> None:
+    peer = Peer()
+    exchange, request = delete(peer)
+    mid = peer.say(coap.NON, coap.DELETED, token=request.token)
+    assert peer.sent() == []
+    assert peer.happened() == [ResponseReceived(exchange, coap.DELETED, [], b"", True)]
+    peer.say(coap.NON, coap.DELETED, mid, request.token)
+    assert peer.sent() == []
+    assert peer.happened() == []
+
+
+def test_a_reset_ends_the_request() -> None:
+    peer = Peer()
+    exchange, request = delete(peer)
+    peer.say(coap.RST, coap.EMPTY, request.mid)
+    assert peer.happened() == [ExchangeFailed(exchange, ExchangeFailure.RESET)]
+    peer.wait(300.0)
+    assert peer.sent() == []
+
+
+@pytest.mark.parametrize(
+    ("type", "code", "mid", "token"),
+    [
+        (coap.ACK, coap.DELETED, 0x99, b"\x20\x01"),
+        (coap.ACK, coap.DELETED, 0x11, b"\x20\x02"),
+        (coap.ACK, coap.DELETED, 0x11, b""),
+        (coap.ACK, coap.EMPTY, 0x99, b""),
+        (coap.RST, coap.EMPTY, 0x99, b""),
+        (coap.RST, coap.DELETED, 0x11, b"\x20\x01"),
+        (coap.NON, coap.DELETED, 0x99, b"other"),
+    ],
+)
+def test_what_does_not_match_is_ignored(type: int, code: int, mid: int, token: bytes) -> None:
+    peer = Peer()
+    exchange, request = delete(peer)
+    assert (request.mid, request.token) == (0x11, b"\x20\x01")
+    peer.say(type, code, mid, token)
+    assert peer.sent() == []
+    assert peer.happened() == []
+    peer.answer(request, coap.DELETED)
+    assert peer.happened() == [ResponseReceived(exchange, coap.DELETED, [], b"", False)]
+
+
+def test_a_confirmable_answer_nobody_waits_for_is_reset() -> None:
+    peer = Peer()
+    mid = peer.say(coap.CON, coap.CONTENT, token=b"other")
+    assert peer.sent() == [Message(coap.RST, coap.EMPTY, mid, b"", [], b"")]
+    assert peer.happened() == []
+
+
+@pytest.mark.parametrize("bad", [(9, b""), (23, bytes(4)), (27, b"\x07"), (11, b"path")])
+def test_an_answer_with_a_critical_option_not_understood_fails_the_request(bad: Option) -> None:
+    peer = Peer()
+    exchange, request = delete(peer)
+    peer.answer(request, coap.DELETED, [bad])
+    assert peer.happened() == [ExchangeFailed(exchange, ExchangeFailure.BAD_RESPONSE)]
+    assert peer.sent() == []
+    exchange, request = delete(peer)
+    mid = peer.say(coap.CON, coap.DELETED, token=request.token, options=[bad])
+    assert peer.happened() == [ExchangeFailed(exchange, ExchangeFailure.BAD_RESPONSE)]
+    assert peer.sent() == [Message(coap.RST, coap.EMPTY, mid, b"", [], b"")]
+
+
+def test_one_request_is_under_way_at_a_time_and_the_others_follow_in_order() -> None:
+    peer = Peer()
+    ids = [peer.exchanges.request(coap.DELETE, (str(number),), peer.now) for number in range(3)]
+    for number, exchange in enumerate(ids):
+        request = peer.sent_one()
+        assert uri_path(request.options) == (str(number),)
+        peer.answer(request, coap.DELETED)
+        assert peer.happened() == [ResponseReceived(exchange, coap.DELETED, [], b"", False)]
+    assert peer.sent() == []
+
+
+def test_a_failed_request_lets_the_next_one_go() -> None:
+    peer = Peer()
+    first = peer.exchanges.request(coap.DELETE, ("0",), peer.now)
+    second = peer.exchanges.request(coap.DELETE, ("1",), peer.now)
+    transmissions(peer)
+    assert peer.happened() == [ExchangeFailed(first, ExchangeFailure.TIMEOUT)]
+    assert peer.exchanges.next_timer() == peer.now + 2.0
+    peer.wait(2.0)
+    peer.answer(peer.sent_one(), coap.DELETED)
+    assert peer.happened() == [ResponseReceived(second, coap.DELETED, [], b"", False)]
+
+
+def test_a_cancelled_request_is_silent_and_the_next_one_is_due_at_once() -> None:
+    peer = Peer()
+    exchange, request = delete(peer)
+    waiting = peer.exchanges.request(coap.DELETE, ("1",), peer.now)
+    never = peer.exchanges.request(coap.DELETE, ("2",), peer.now)
+    peer.exchanges.cancel(never)
+    peer.exchanges.cancel(exchange)
+    peer.answer(request, coap.DELETED)
+    assert peer.happened() == []
+    peer.wait(0.0)
+    following = peer.sent_one()
+    assert uri_path(following.options) == ("1",)
+    peer.answer(following, coap.DELETED)
+    assert peer.happened() == [ResponseReceived(waiting, coap.DELETED, [], b"", False)]
+    peer.wait(300.0)
+    assert peer.sent() == []
+
+
+def test_the_separate_answer_to_a_cancelled_request_is_reset() -> None:
+    peer = Peer()
+    exchange, request = delete(peer)
+    peer.exchanges.cancel(exchange)
+    peer.say(coap.CON, coap.DELETED, token=request.token)
+    assert peer.sent_one().type == coap.RST
+
+
+class TestBlock1:
+    def test_a_large_write_goes_out_in_blocks_under_one_token(self) -> None:
+        peer = Peer()
+        payload = bytes(range(250)) * 9
+        exchange, message = write(peer, payload)
+        assert decode_uint(dict(message.options)[SIZE1]) == len(payload)
+        body, tokens, numbers = b"", set(), []
+        while True:
+            body += message.payload
+            tokens.add(message.token)
+            numbers.append(block_of(message, BLOCK1).number)
+            assert (12, b"\x2d\x16") in message.options
+            if not block_of(message, BLOCK1).more:
+                break
+            peer.answer(message, coap.CONTINUE, [block1(numbers[-1], True, 1024)])
+            assert peer.happened() == []
+            message = peer.sent_one()
+            assert SIZE1 not in dict(message.options)
+        assert (body, len(tokens), numbers) == (payload, 1, [0, 1, 2])
+        peer.answer(message, coap.CHANGED, [block1(2, False, 1024)])
+        (event,) = peer.happened()
+        assert isinstance(event, ResponseReceived)
+        assert (event.exchange_id, event.code) == (exchange, coap.CHANGED)
+
+    def test_a_payload_of_one_block_goes_out_whole(self) -> None:
+        peer = Peer(Parameters(block_size=64))
+        _, message = write(peer, bytes(64))
+        assert BLOCK1 not in dict(message.options)
+        assert len(message.payload) == 64
+
+    def test_a_lost_block_is_retransmitted_alone(self) -> None:
+        peer = Peer()
+        _, first = write(peer, bytes(2000))
+        peer.answer(first, coap.CONTINUE, [block1(0, True, 1024)])
+        second = peer.sent_one()
+        peer.wait(2.0)
+        assert peer.sent() == [second]
+        peer.answer(first, coap.CONTINUE, [block1(0, True, 1024)])
+        assert peer.sent() == []
+        peer.answer(second, coap.CHANGED, [block1(1, False, 1024)])
+        assert len(peer.happened()) == 1
+
+    def test_a_smaller_size_is_honoured_and_kept_for_later_writes(self) -> None:
+        peer = Peer()
+        _, first = write(peer, bytes(2000))
+        peer.answer(first, coap.CONTINUE, [block1(0, True, 256)])
+        message = peer.sent_one()
+        assert block_of(message, BLOCK1) == Block(4, True, 256)
+        for number in range(4, 7):
+            peer.answer(message, coap.CONTINUE, [block1(number, True, 256)])
+            message = peer.sent_one()
+        assert block_of(message, BLOCK1) == Block(7, False, 256)
+        peer.answer(message, coap.CHANGED, [block1(7, False, 256)])
+        assert len(peer.happened()) == 1
+        _, again = write(peer, bytes(300))
+        assert block_of(again, BLOCK1) == Block(0, True, 256)
+
+    def test_incomplete_midway_starts_again_once(self) -> None:
+        peer = Peer()
+        exchange, message = write(peer, bytes(2000))
+        for _ in range(2):
+            assert block_of(message, BLOCK1).number == 0
+            peer.answer(message, coap.CONTINUE, [block1(0, True, 1024)])
+            message = peer.sent_one()
+            peer.answer(message, coap.REQUEST_ENTITY_INCOMPLETE)
+            if peer.exchanges.next_timer() is not None and not peer.events:
+                message = peer.sent_one()
+        (event,) = peer.happened()
+        assert isinstance(event, ResponseReceived)
+        assert (event.exchange_id, event.code) == (exchange, coap.REQUEST_ENTITY_INCOMPLETE)
+
+    @pytest.mark.parametrize(("length", "hint"), [(2000, block1(0, True, 512)), (900, (SIZE1, b"\x02\x00"))])
+    def test_too_large_with_a_smaller_size_starts_again_with_it(self, length: int, hint: Option) -> None:
+        peer = Peer()
+        _, message = write(peer, bytes(length))
+        peer.answer(message, coap.REQUEST_ENTITY_TOO_LARGE, [hint])
+        again = peer.sent_one()
+        assert again.token == message.token
+        assert block_of(again, BLOCK1) == Block(0, True, 512)
+        assert peer.happened() == []
+
+    def test_too_large_without_a_hint_is_the_answer(self) -> None:
+        peer = Peer()
+        for length in (10, 2000):
+            _, message = write(peer, bytes(length))
+            peer.answer(message, coap.REQUEST_ENTITY_TOO_LARGE)
+            (event,) = peer.happened()
+            assert isinstance(event, ResponseReceived)
+            assert event.code == coap.REQUEST_ENTITY_TOO_LARGE
+
+    def test_an_error_to_any_block_is_the_answer(self) -> None:
+        peer = Peer()
+        exchange, message = write(peer, bytes(2000))
+        peer.answer(message, coap.BAD_REQUEST, payload=b"no")
+        assert peer.happened() == [ResponseReceived(exchange, coap.BAD_REQUEST, [], b"no", False)]
+        assert peer.sent() == []
+
+    @pytest.mark.parametrize(
+        ("code", "options"), [(coap.CONTINUE, [block1(1, True, 1024)]), (coap.CHANGED, []), (coap.CHANGED, [(12, b"")])]
+    )
+    def test_an_answer_to_another_block_fails_the_write(self, code: int, options: list[Option]) -> None:
+        peer = Peer()
+        exchange, message = write(peer, bytes(2000))
+        peer.answer(message, code, options)
+        assert peer.happened() == [ExchangeFailed(exchange, ExchangeFailure.BAD_BLOCK)]
+
+    def test_separate_answers_to_blocks_work_and_a_late_one_is_only_acknowledged(self) -> None:
+        peer = Peer()
+        exchange, first = write(peer, bytes(2000))
+        peer.say(coap.ACK, coap.EMPTY, first.mid)
+        peer.say(coap.CON, coap.CONTINUE, token=first.token, options=[block1(0, True, 1024)])
+        acknowledgement, second = peer.sent()
+        assert (acknowledgement.type, block_of(second, BLOCK1).number) == (coap.ACK, 1)
+        # The same block answered once more under another message id: two copies of it had arrived.
+        peer.say(coap.CON, coap.CONTINUE, token=first.token, options=[block1(0, True, 1024)])
+        assert peer.sent_one().type == coap.ACK
+        assert peer.happened() == []
+        peer.answer(second, coap.CHANGED, [block1(1, False, 1024)])
+        (event,) = peer.happened()
+        assert isinstance(event, ResponseReceived)
+        assert event.exchange_id == exchange
+
+
+class TestBlock2:
+    def discover(self, peer: Peer) -> tuple[int, Message]:
+        exchange = peer.exchanges.request(coap.GET, ("0",), peer.now, options=[(17, b"\x28")])
+        return exchange, peer.sent_one()
+
+    def test_a_large_answer_is_fetched_block_by_block(self) -> None:
+        peer = Peer()
+        links = bytes(range(200))
+        exchange, message = self.discover(peer)
+        token = message.token
+        peer.answer(message, coap.CONTENT, [(12, b"\x28"), block2(0, True, 64)], links[:64])
+        for number in (1, 2, 3):
+            message = peer.sent_one()
+            assert (message.code, message.token, message.payload) == (coap.GET, token, b"")
+            assert (uri_path(message.options), block_of(message, BLOCK2)) == (("0",), Block(number, False, 64))
+            assert (17, b"\x28") in message.options
+            assert peer.happened() == []
+            more = number < 3
+            peer.answer(message, coap.CONTENT, [block2(number, more, 64)], links[number * 64 : number * 64 + 64])
+        (event,) = peer.happened()
+        assert isinstance(event, ResponseReceived)
+        assert (event.exchange_id, event.code, event.payload) == (exchange, coap.CONTENT, links)
+        assert (12, b"\x28") in event.options
+
+    def test_a_single_block_is_the_whole_answer(self) -> None:
+        peer = Peer()
+        _, message = self.discover(peer)
+        peer.answer(message, coap.CONTENT, [block2(0, False, 64)], b"</>")
+        (event,) = peer.happened()
+        assert isinstance(event, ResponseReceived)
+        assert event.payload == b"</>"
+
+    @pytest.mark.parametrize(
+        "options",
+        [[block2(0, True, 64)], [block2(2, True, 64)], [block2(1, True, 32)], []],
+        ids=["again", "gap", "misplaced", "whole"],
+    )
+    def test_another_block_than_the_one_asked_for_fails_the_request(self, options: list[Option]) -> None:
+        peer = Peer()
+        exchange, message = self.discover(peer)
+        peer.answer(message, coap.CONTENT, [block2(0, True, 64)], bytes(64))
+        peer.answer(peer.sent_one(), coap.CONTENT, options, bytes(64))
+        assert peer.happened() == [ExchangeFailed(exchange, ExchangeFailure.BAD_BLOCK)]
+
+    def test_an_answer_that_does_not_start_at_its_start_fails_the_request(self) -> None:
+        peer = Peer()
+        exchange, message = self.discover(peer)
+        peer.answer(message, coap.CONTENT, [block2(1, True, 64)], bytes(64))
+        assert peer.happened() == [ExchangeFailed(exchange, ExchangeFailure.BAD_BLOCK)]
+
+    def test_an_error_midway_is_the_answer(self) -> None:
+        peer = Peer()
+        exchange, message = self.discover(peer)
+        peer.answer(message, coap.CONTENT, [block2(0, True, 64)], bytes(64))
+        peer.answer(peer.sent_one(), coap.REQUEST_ENTITY_INCOMPLETE)
+        assert peer.happened() == [ResponseReceived(exchange, coap.REQUEST_ENTITY_INCOMPLETE, [], b"", False)]
+
+    def test_an_endless_answer_is_too_large(self) -> None:
+        peer = Peer()
+        exchange, message = self.discover(peer)
+        for number in range(65):
+            peer.answer(message, coap.CONTENT, [block2(number, True, 1024)], bytes(1024))
+            if number < 64:
+                assert peer.happened() == []
+                message = peer.sent_one()
+        assert peer.happened() == [ExchangeFailed(exchange, ExchangeFailure.TOO_LARGE)]
+        assert peer.sent() == []
+
+    def test_a_separate_answer_that_cannot_be_used_is_still_acknowledged(self) -> None:
+        peer = Peer()
+        exchange, message = self.discover(peer)
+        peer.say(coap.CON, coap.CONTENT, token=message.token, options=[block2(1, True, 64)], payload=bytes(64))
+        assert peer.sent_one().type == coap.ACK
+        assert peer.happened() == [ExchangeFailed(exchange, ExchangeFailure.BAD_BLOCK)]
+
+    def test_a_write_in_blocks_may_have_an_answer_in_blocks(self) -> None:
+        peer = Peer()
+        exchange, message = write(peer, bytes(1500))
+        peer.answer(message, coap.CONTINUE, [block1(0, True, 1024)])
+        message = peer.sent_one()
+        peer.answer(message, coap.CHANGED, [block1(1, False, 1024), block2(0, True, 16)], b"a" * 16)
+        message = peer.sent_one()
+        assert BLOCK1 not in dict(message.options)
+        assert (block_of(message, BLOCK2), message.payload) == (Block(1, False, 16), b"")
+        peer.answer(message, coap.CHANGED, [block2(1, False, 16)], b"b")
+        (event,) = peer.happened()
+        assert isinstance(event, ResponseReceived)
+        assert (event.exchange_id, event.payload) == (exchange, b"a" * 16 + b"b")

@@ -1,0 +1,405 @@
+"""The group-commit writer without a database: what goes into one batch, in which order, and who learns what."""
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.store import writer as writer_module
+from server.store.audit import Actor
+from server.store.errors import StoreUnavailable
+from server.store.operations import (
+    ORDER,
+    AuditRow,
+    MarkAbandoned,
+    MarkDelivered,
+    MarkSubmitted,
+    OpenIssuance,
+    Operation,
+    RecordFailed,
+    RecordIssued,
+    RecordPending,
+    RecordSession,
+    TouchDevice,
+    grouped,
+)
+from server.store.writer import RowRefused, Writer
+
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+IDS = tuple(UUID(int=n) for n in range(1, 5))
+STATEMENTS = {kind.statement: kind.statement for kind in ORDER}
+QUERIES = {**STATEMENTS, "writer_session": "writer_session", "write_issued_look": "write_issued_look"}
+
+
+def open_issuance(row: UUID, key: bytes = b"") -> OpenIssuance:
+    return OpenIssuance(
+        id=row,
+        account_id=IDS[0],
+        device_id=None,
+        endpoint="a",
+        service="LWM2M",
+        issuer_id=None,
+        csr=b"csr",
+        csr_sha256=row.bytes,
+        spki_sha256=key or row.bytes,
+        server_key=True,
+        serial=1,
+        not_before=NOW,
+        state="submitted",
+        owner="w",
+        lease_until=NOW,
+    )
+
+
+def record_issued(row: UUID) -> RecordIssued:
+    return RecordIssued(
+        id=row,
+        owner="w",
+        chain=(row.bytes, b"above"),
+        serial=1,
+        issuer_fingerprint=b"f",
+        not_before=NOW,
+        not_after=NOW,
+    )
+
+
+def record_session(row: UUID) -> RecordSession:
+    return RecordSession(
+        id=row,
+        account_id=IDS[0],
+        endpoint="a",
+        started_at=NOW,
+        ended_at=NOW,
+        profile="default",
+        credential="psk",
+        address="",
+        outcome="succeeded",
+        cause=None,
+        sentence="",
+        issuance_id=None,
+        steps="[]",
+    )
+
+
+def touch_device(row: UUID) -> TouchDevice:
+    return TouchDevice(account_id=IDS[0], endpoint=row.hex, profile=None, session_id=None, at=NOW, state="failed")
+
+
+MAKERS: tuple[Callable[[UUID], Operation[Any]], ...] = (
+    open_issuance,
+    lambda row: MarkSubmitted(row, "w"),
+    lambda row: RecordPending(row, "w", "reference", NOW),
+    lambda row: RecordFailed(row, "w", "unknown", "OutcomeUnknown", "no answer"),
+    record_issued,
+    MarkDelivered,
+    lambda row: MarkAbandoned(row, "gone"),
+    record_session,
+    touch_device,
+    lambda row: AuditRow(
+        id=row,
+        at=NOW,
+        account_id=None,
+        actor=Actor(kind="system", name="", request_id=""),
+        action="a",
+        subject_kind="k",
+        subject="s",
+    ),
+)
+operations = st.lists(st.builds(lambda make, row: make(row), st.sampled_from(MAKERS), st.sampled_from(IDS)))
+
+
+# -- order and grouping --
+
+
+@given(operations)
+@settings(deadline=None)
+def test_every_operation_is_written_once(batch: list[Operation[object]]) -> None:
+    written = [position for group in grouped(batch) for position in group]
+    assert sorted(written) == list(range(len(batch)))
+
+
+@given(operations)
+@settings(deadline=None)
+def test_operations_with_a_common_key_keep_their_order(batch: list[Operation[object]]) -> None:
+    statement = {position: number for number, group in enumerate(grouped(batch)) for position in group}
+    for later in range(len(batch)):
+        for earlier in range(later):
+            if set(batch[earlier].keys()) & set(batch[later].keys()):
+                assert statement[earlier] < statement[later]
+
+
+@given(operations)
+@settings(deadline=None)
+def test_a_statement_holds_one_kind_and_no_key_twice(batch: list[Operation[object]]) -> None:
+    for group in grouped(batch):
+        assert len({type(batch[position]) for position in group}) == 1
+        keys = list(itertools.chain.from_iterable(batch[position].keys() for position in group))
+        assert len(keys) == len(set(keys))
+
+
+def test_the_life_of_many_issuances_needs_one_statement_a_kind() -> None:
+    batch: list[Operation[Any]] = []
+    for number in range(10, 40):
+        row = UUID(int=number)
+        batch += [open_issuance(row), record_issued(row), MarkDelivered(row), touch_device(row)]
+    assert len(grouped(batch)) == 4
+
+
+def test_two_intents_for_one_public_key_are_not_in_one_statement() -> None:
+    batch = [open_issuance(IDS[0], b"key"), open_issuance(IDS[1], b"key"), open_issuance(IDS[2], b"other")]
+    assert grouped(batch) == [[0, 2], [1]]
+
+
+# -- the queue, over a connection that is played --
+
+
+class PlayedConnection:
+    """Answers every statement with the ids it was given; may stand still, refuse a row, or go away."""
+
+    def __init__(self) -> None:
+        self.statements: list[tuple[str, int]] = []
+        self.said: list[str] = []
+        self.go = asyncio.Event()
+        self.go.set()
+        self.refused: set[UUID] = set()
+        self.errors: list[Exception] = []
+        self.closed = False
+
+    async def execute(self, sql: str) -> str:
+        self.said.append(sql)
+        return sql
+
+    async def prepare(self, sql: str) -> "PlayedStatement":
+        return PlayedStatement(self, sql)
+
+    def is_closed(self) -> bool:
+        return self.closed
+
+    def terminate(self) -> None:
+        self.closed = True
+
+    async def close(self, timeout: float) -> None:
+        self.closed = True
+
+
+class PlayedStatement:
+    def __init__(self, connection: PlayedConnection, sql: str) -> None:
+        self.connection = connection
+        self.sql = sql
+
+    async def fetch(self, ids: tuple[UUID, ...], *_columns: object) -> list[tuple[UUID]]:
+        connection = self.connection
+        connection.statements.append((self.sql, len(ids)))
+        await connection.go.wait()
+        if connection.errors:
+            raise connection.errors.pop()
+        if connection.refused & set(ids):
+            raise asyncpg.CheckViolationError("the row is bad")
+        return [(row,) for row in ids]
+
+
+class Played:
+    """A writer and the connections it opened."""
+
+    def __init__(self, **options: Any) -> None:
+        self.connections: list[PlayedConnection] = []
+        self.reachable = True
+        self.writer = Writer("postgresql://played", QUERIES, connect=self._connect, **options)
+
+    async def _connect(self, _url: object) -> PlayedConnection:
+        if not self.reachable:
+            raise StoreUnavailable("played")
+        self.connections.append(PlayedConnection())
+        return self.connections[-1]
+
+    @property
+    def connection(self) -> PlayedConnection:
+        return self.connections[-1]
+
+
+@pytest.fixture
+async def played() -> Any:
+    played = Played()
+    await played.writer.start()
+    yield played
+    for connection in played.connections:
+        connection.go.set()
+    await played.writer.close()
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def test_what_queued_during_a_commit_goes_into_the_next_one_together(played: Played) -> None:
+    played.connection.go.clear()
+    first = asyncio.ensure_future(played.writer.write(MarkDelivered(uuid4())))
+    await _until(lambda: bool(played.connection.statements))
+    others = [played.writer.write(MarkDelivered(uuid4())) for _ in range(50)]
+    played.connection.go.set()
+    assert await first is True
+    assert [await other for other in others] == [True] * 50
+    assert played.connection.statements == [("write_delivered", 1), ("write_delivered", 50)]
+
+
+async def test_one_statement_needs_no_transaction_around_it(played: Played) -> None:
+    await played.writer.write(MarkDelivered(uuid4()))
+    assert played.connection.said == ["writer_session"]
+
+
+async def test_several_statements_are_one_transaction(played: Played) -> None:
+    writes = [played.writer.write(MarkDelivered(IDS[0])), played.writer.write(touch_device(IDS[1]))]
+    for write in writes:
+        await write
+    assert played.connection.said == ["writer_session", "BEGIN", "COMMIT"]
+    assert [name for name, _ in played.connection.statements] == ["write_delivered", "write_devices"]
+
+
+@given(bad=st.sets(st.integers(0, 199), max_size=5))
+@settings(deadline=None, max_examples=25)
+def test_of_200_rows_only_the_callers_of_the_bad_ones_fail(bad: set[int]) -> None:
+    async def scenario() -> None:
+        played = Played()
+        await played.writer.start()
+        ids = [uuid4() for _ in range(200)]
+        played.connection.refused = {ids[position] for position in bad}
+        answers = await asyncio.gather(
+            *(played.writer.write(MarkDelivered(row)) for row in ids), return_exceptions=True
+        )
+        await played.writer.close()
+        for position, answer in enumerate(answers):
+            assert isinstance(answer, RowRefused) if position in bad else answer is True
+
+    asyncio.run(scenario())
+
+
+async def test_a_full_queue_refuses_at_once_and_the_queued_are_written() -> None:
+    played = Played(queue_limit=3)
+    await played.writer.start()
+    played.connection.go.clear()
+    writes = [asyncio.ensure_future(played.writer.write(MarkDelivered(uuid4()))) for _ in range(3)]
+    with pytest.raises(StoreUnavailable, match="3 writes are waiting"):
+        await played.writer.write(MarkDelivered(uuid4()))
+    played.connection.go.set()
+    assert await asyncio.gather(*writes) == [True] * 3
+    await played.writer.close()
+
+
+async def test_a_lost_connection_is_made_anew_and_the_batch_written_again(played: Played) -> None:
+    played.connection.errors = [asyncpg.ConnectionDoesNotExistError("connection was closed")]
+    assert await played.writer.write(MarkDelivered(uuid4())) is True
+    assert [len(connection.statements) for connection in played.connections] == [1, 1]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_deadlock_is_tried_again_without_splitting_the_batch(played: Played, times: int) -> None:
+    played.connection.errors = [asyncpg.DeadlockDetectedError("deadlock detected")] * times
+    writes = [asyncio.ensure_future(played.writer.write(MarkDelivered(uuid4()))) for _ in range(3)]
+    assert await asyncio.gather(*writes) == [True] * 3
+    assert played.connection.statements == [("write_delivered", 3)] * (times + 1)
+
+
+async def test_a_row_that_stays_locked_is_unavailable_and_a_fact_is_written_later(played: Played) -> None:
+    played.connection.errors = [asyncpg.LockNotAvailableError("lock timeout")] * 3
+    with pytest.raises(StoreUnavailable):
+        await played.writer.write(MarkDelivered(uuid4()))
+    await _until(lambda: played.writer.queued == 0)
+    assert played.connection.statements == [("write_delivered", 1)] * 4
+
+
+async def test_a_full_disk_is_waited_for(played: Played) -> None:
+    played.connection.errors = [asyncpg.DiskFullError("no space left on device")] * 2
+    writes = [asyncio.ensure_future(played.writer.write(MarkDelivered(uuid4()))) for _ in range(3)]
+    assert await asyncio.gather(*writes) == [True] * 3
+    assert played.connection.statements == [("write_delivered", 3)] * 3
+
+
+async def test_a_database_that_is_away_fails_those_who_wait_but_keeps_facts(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "AWAY_AFTER", 0.05)
+    played.reachable = False
+    played.connection.closed = True
+    fact, wish = MarkDelivered(uuid4()), MarkAbandoned(uuid4(), "gone")
+    writes = [asyncio.ensure_future(played.writer.write(operation)) for operation in (fact, wish)]
+    for write in writes:
+        with pytest.raises(StoreUnavailable, match="away"):
+            await write
+    late = touch_device(IDS[0])
+    with pytest.raises(StoreUnavailable, match="away"):
+        await played.writer.write(late)
+    played.reachable = True
+    await _until(lambda: played.writer.queued == 0)
+    assert played.connection.statements == [("write_delivered", 1), ("write_devices", 1)]
+    assert await played.writer.write(MarkAbandoned(uuid4(), "gone")) is True
+
+
+async def test_a_database_that_stands_still_is_away_too(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "AWAY_AFTER", 0.05)
+    played.connection.go.clear()
+    with pytest.raises(StoreUnavailable, match="away"):
+        await played.writer.write(MarkDelivered(uuid4()))
+    played.connection.go.set()
+    await _until(lambda: played.writer.queued == 0)
+    assert await played.writer.write(MarkDelivered(uuid4())) is True
+
+
+async def test_a_statement_that_never_ends_gives_way_to_a_new_connection(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "STATEMENT_TIMEOUT", 0.05)
+    played.connection.go.clear()
+    assert await played.writer.write(MarkDelivered(uuid4())) is True
+    assert len(played.connections) == 2
+
+
+async def test_a_caller_that_gives_up_disturbs_nobody(played: Played) -> None:
+    played.connection.go.clear()
+    impatient = asyncio.ensure_future(played.writer.write(MarkDelivered(uuid4())))
+    patient = asyncio.ensure_future(played.writer.write(MarkDelivered(uuid4())))
+    await _until(lambda: bool(played.connection.statements))
+    impatient.cancel()
+    played.connection.go.set()
+    assert await patient is True
+
+
+async def test_closing_writes_what_is_queued_and_takes_no_more() -> None:
+    played = Played()
+    await played.writer.start()
+    writes = [asyncio.ensure_future(played.writer.write(MarkDelivered(uuid4()))) for _ in range(10)]
+    await played.writer.close()
+    assert await asyncio.gather(*writes) == [True] * 10
+    with pytest.raises(StoreUnavailable, match="stopping"):
+        await played.writer.write(MarkDelivered(uuid4()))
+
+
+async def test_closing_does_not_wait_for_a_database_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "CLOSE_PATIENCE", 0.05)
+    played = Played()
+    await played.writer.start()
+    played.reachable = False
+    played.connection.closed = True
+    write = asyncio.ensure_future(played.writer.write(MarkDelivered(uuid4())))
+    await asyncio.sleep(0)
+    await played.writer.close()
+    with pytest.raises(StoreUnavailable):
+        await write
+
+
+async def test_seconds_of_each_commit_are_told() -> None:
+    told: list[float] = []
+    played = Played(observe=told.append)
+    await played.writer.start()
+    await played.writer.write(MarkDelivered(uuid4()))
+    await played.writer.close()
+    assert len(told) == 1
+    assert told[0] >= 0

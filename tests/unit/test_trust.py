@@ -1,0 +1,479 @@
+"""The path from a device to an anchor: who is trusted, by whom, and with what words who is not."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server import trust
+from server.trust import Anchor, RefusalReason, Refused, Trusted, TrustIndex, describe
+from tests.unit.transport.rig import HOUR, NOW, Made, anchor, make
+
+A, B, C = UUID(int=0xA), UUID(int=0xB), UUID(int=0xC)
+
+ROOT = make("Root", ca=True)
+LINE = make("Line", ROOT, ca=True)
+DEVICE = make("dev-1", LINE, ca=False)
+
+
+def judge(
+    anchors: list[Anchor] | Anchor, *chain: Made, now: Any = NOW, index: TrustIndex | None = None
+) -> Trusted | Refused:
+    index = index or TrustIndex([anchors] if isinstance(anchors, Anchor) else anchors)
+    return index.judge([made.der for made in chain], now)
+
+
+def accounts(verdict: Trusted | Refused) -> list[UUID]:
+    assert isinstance(verdict, Trusted), verdict
+    return [found.account_id for found in verdict.anchors]
+
+
+def reason(verdict: Trusted | Refused) -> RefusalReason:
+    assert isinstance(verdict, Refused), verdict
+    assert verdict.detail
+    return verdict.reason
+
+
+def usage(**wanted: bool) -> tuple[x509.KeyUsage, bool]:
+    all_false = dict.fromkeys(
+        (
+            "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+            "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+        ),
+        False,
+    )  # fmt: skip
+    return x509.KeyUsage(**{**all_false, **wanted}), True
+
+
+# -- who is trusted -------------------------------------------------------------------------------------------
+
+
+def test_a_path_over_a_sent_intermediate_ends_at_the_root() -> None:
+    root = anchor(ROOT)
+    assert judge(root, DEVICE, LINE) == Trusted((DEVICE.der, LINE.der, ROOT.der), (root,))
+
+
+def test_the_root_may_be_sent_too_and_the_order_does_not_matter() -> None:
+    root = anchor(ROOT)
+    assert judge(root, DEVICE, ROOT, LINE) == judge(root, DEVICE, LINE, ROOT) == judge(root, DEVICE, LINE)
+
+
+def test_an_intermediate_may_be_the_anchor_and_need_not_be_sent() -> None:
+    line = anchor(LINE)
+    assert judge(line, DEVICE) == Trusted((DEVICE.der, LINE.der), (line,))
+
+
+def test_an_anchored_intermediate_that_is_not_sent_still_leads_to_the_root_of_another() -> None:
+    assert accounts(judge([anchor(LINE, account=A, active=False), anchor(ROOT, account=B)], DEVICE)) == [B]
+
+
+def test_the_devices_own_certificate_may_be_the_anchor() -> None:
+    own = anchor(DEVICE)
+    assert judge(own, DEVICE) == Trusted((DEVICE.der,), (own,))
+    alone = make("alone")
+    assert accounts(judge(anchor(alone, account=A), alone)) == [A]
+
+
+def test_every_account_that_holds_the_anchor_is_named() -> None:
+    assert accounts(judge([anchor(ROOT, account=A), anchor(ROOT, account=B)], DEVICE, LINE)) == [A, B]
+
+
+def test_each_service_of_an_account_is_named() -> None:
+    verdict = judge([anchor(ROOT), anchor(ROOT, service="lwm2m")], DEVICE, LINE)
+    assert isinstance(verdict, Trusted)
+    assert [found.service for found in verdict.anchors] == ["bootstrap", "lwm2m"]
+
+
+def test_a_renewed_root_of_the_same_name_and_key_is_the_same_anchor() -> None:
+    renewed = make("Root", ca=True, key=ROOT.key, not_after=NOW + 9000 * HOUR)
+    both = [anchor(ROOT, account=A), anchor(renewed, account=B)]
+    assert accounts(judge(both, DEVICE, LINE)) == [A, B]
+
+
+def test_the_nearest_anchor_of_an_account_is_the_one_named() -> None:
+    near, far = anchor(LINE), anchor(ROOT)
+    assert judge([far, near], DEVICE, LINE) == Trusted((DEVICE.der, LINE.der), (near,))
+
+
+def test_nobody_draws_devices_to_itself_by_anchoring_anothers_intermediate() -> None:
+    assert accounts(judge([anchor(ROOT, account=A), anchor(LINE, account=B)], DEVICE, LINE)) == [B, A]
+    assert accounts(judge([anchor(ROOT, account=A), anchor(DEVICE, account=B)], DEVICE, LINE)) == [B, A]
+
+
+@pytest.mark.parametrize("key_ids", [True, False])
+def test_two_accounts_may_have_anchors_of_the_same_name(key_ids: bool) -> None:
+    ours = make("Factory", ca=True, key_ids=key_ids)
+    theirs = make("Factory", ca=True, key_ids=key_ids)
+    index = TrustIndex([anchor(theirs, account=B), anchor(ours, account=A)])
+    for root, account in ((ours, A), (theirs, B)):
+        assert accounts(judge([], make("dev", root, key_ids=key_ids), index=index)) == [account]
+
+
+def test_two_intermediates_of_one_name_are_told_apart() -> None:
+    other_root = make("Other Root", ca=True)
+    other_line = make("Line", other_root, ca=True)
+    assert accounts(judge(anchor(ROOT, account=A), DEVICE, other_line, LINE)) == [A]
+
+
+def test_a_self_issued_rollover_leads_from_the_new_key_to_the_old_anchor() -> None:
+    rollover = make("Root", ROOT, ca=True)
+    assert accounts(judge(anchor(ROOT, account=A), make("dev", rollover), rollover)) == [A]
+
+
+def test_an_anchor_has_no_end_but_what_is_below_it_has() -> None:
+    past = {"not_before": NOW - 20 * HOUR, "not_after": NOW - HOUR}
+    old_root = make("Old Root", ca=True, **past)
+    assert accounts(judge(anchor(old_root, account=A), make("dev", old_root))) == [A]
+    old_line = make("Old Line", ROOT, ca=True, **past)
+    assert reason(judge(anchor(ROOT), make("dev", old_line), old_line)) is RefusalReason.EXPIRED
+
+
+@pytest.mark.parametrize("version_1_like", [None, False])
+def test_a_device_needs_no_extensions(version_1_like: bool | None) -> None:
+    assert isinstance(judge(anchor(ROOT), make("dev", ROOT, ca=version_1_like)), Trusted)
+
+
+@pytest.mark.parametrize(
+    "extensions",
+    [
+        [usage(digital_signature=True)],
+        [(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), True)],
+        [(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), False)],
+        [(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE]), False)],
+        [(x509.SubjectAlternativeName([x509.DNSName("a")]), True)],
+    ],
+)
+def test_a_device_may_carry_what_fits_a_client(extensions: list[Any]) -> None:
+    assert isinstance(judge(anchor(ROOT), make("dev", ROOT, extensions=extensions)), Trusted)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        rsa.generate_private_key(public_exponent=65537, key_size=2048),
+        ec.generate_private_key(ec.SECP384R1()),
+        ec.generate_private_key(ec.SECP521R1()),
+    ],
+    ids=["rsa-2048", "p-384", "p-521"],
+)
+def test_a_factory_may_sign_with_other_strong_keys(key: Any) -> None:
+    root = make("Root", ca=True, key=key, digest=hashes.SHA384())
+    device = make("dev", root, digest=hashes.SHA512())
+    assert isinstance(judge(anchor(root), device), Trusted)
+
+
+def test_a_factory_may_sign_with_ed25519() -> None:
+    key = ed25519.Ed25519PrivateKey.generate()
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Ed")])
+
+    def build(of: Any, public: Any, ca: bool) -> x509.CertificateBuilder:
+        return (
+            x509.CertificateBuilder()
+            .subject_name(of).issuer_name(subject).public_key(public)
+            .serial_number(1).not_valid_before(NOW - HOUR).not_valid_after(NOW + HOUR)
+            .add_extension(x509.BasicConstraints(ca, None), True)
+        )  # fmt: skip
+
+    root = Made(build(subject, key.public_key(), True).sign(key, None), key)
+    own = ec.generate_private_key(ec.SECP256R1())
+    device = Made(build(DEVICE.certificate.subject, own.public_key(), False).sign(key, None), own)
+    assert isinstance(judge(anchor(root), device), Trusted)
+
+
+# -- who is denied --------------------------------------------------------------------------------------------
+
+
+def test_a_denied_anchor_refuses() -> None:
+    assert reason(judge(anchor(ROOT, active=False), DEVICE, LINE)) is RefusalReason.DENIED
+
+
+def test_a_denied_intermediate_refuses_below_a_trusted_root_sent_or_not() -> None:
+    anchors = [anchor(ROOT), anchor(LINE, active=False)]
+    assert reason(judge(anchors, DEVICE, LINE)) is RefusalReason.DENIED
+    assert reason(judge(anchors, DEVICE)) is RefusalReason.DENIED
+    sibling = make("Line 2", ROOT, ca=True)
+    assert isinstance(judge(anchors, make("dev", sibling), sibling), Trusted)
+
+
+def test_a_reissued_certificate_does_not_escape_its_denial() -> None:
+    reissued = make("Line", ROOT, ca=True, key=LINE.key, not_after=NOW + 5 * HOUR)
+    assert reason(judge([anchor(ROOT), anchor(LINE, active=False)], DEVICE, reissued)) is RefusalReason.DENIED
+
+
+def test_a_denied_device_refuses_below_a_trusted_root() -> None:
+    assert reason(judge([anchor(ROOT), anchor(DEVICE, active=False)], DEVICE, LINE)) is RefusalReason.DENIED
+    assert reason(judge(anchor(DEVICE, active=False), DEVICE)) is RefusalReason.DENIED
+
+
+def test_what_one_account_denies_another_may_trust() -> None:
+    denies = [anchor(ROOT, account=A), anchor(LINE, account=A, active=False)]
+    assert accounts(judge([*denies, anchor(ROOT, account=B)], DEVICE, LINE)) == [B]
+    assert accounts(judge([*denies, anchor(LINE, account=B)], DEVICE, LINE)) == [B]
+
+
+def test_what_is_denied_for_one_service_may_serve_the_other() -> None:
+    anchors = [anchor(ROOT), anchor(LINE, active=False, service="lwm2m"), anchor(ROOT, service="lwm2m")]
+    verdict = judge(anchors, DEVICE, LINE)
+    assert isinstance(verdict, Trusted)
+    assert [found.service for found in verdict.anchors] == ["bootstrap"]
+
+
+def test_a_renewed_active_anchor_overrules_the_denied_old_one_of_its_key() -> None:
+    renewed = make("Root", ca=True, key=ROOT.key, not_after=NOW + 9000 * HOUR)
+    assert isinstance(judge([anchor(ROOT, active=False), anchor(renewed)], DEVICE, LINE), Trusted)
+
+
+# -- who is refused -------------------------------------------------------------------------------------------
+
+
+def test_without_anchors_nobody_is_known() -> None:
+    assert reason(judge([], DEVICE, LINE, ROOT)) is RefusalReason.UNKNOWN_CA
+
+
+def test_a_missing_intermediate_is_an_unknown_ca() -> None:
+    assert reason(judge(anchor(ROOT), DEVICE)) is RefusalReason.UNKNOWN_CA
+
+
+def test_a_self_signed_stranger_is_an_unknown_ca() -> None:
+    assert reason(judge(anchor(ROOT), make("Root 2", ca=True))) is RefusalReason.UNKNOWN_CA
+
+
+def test_nothing_sent_is_malformed() -> None:
+    assert reason(judge(anchor(ROOT))) is RefusalReason.MALFORMED
+
+
+def test_a_forged_issuer_name_is_a_bad_signature() -> None:
+    impostor = make("Root", ca=True)
+    assert reason(judge(anchor(ROOT), make("dev", impostor))) is RefusalReason.BAD_SIGNATURE
+    assert reason(judge(anchor(ROOT), make("dev", impostor), impostor)) is RefusalReason.BAD_SIGNATURE
+
+
+def test_a_copy_of_the_anchors_name_and_key_without_its_secret_proves_nothing() -> None:
+    impostor = make("Somebody", ca=True)
+    copied = make("Line", impostor, ca=True, key=LINE.key)
+    other = make("dev", make("Line", ca=True))
+    assert reason(judge(anchor(LINE), other, copied)) is RefusalReason.BAD_SIGNATURE
+
+
+@pytest.mark.parametrize(
+    ("shift", "expected"),
+    [(-2 * HOUR, RefusalReason.NOT_YET_VALID), (1001 * HOUR, RefusalReason.EXPIRED)],
+)
+def test_a_device_outside_its_validity_is_refused(shift: timedelta, expected: RefusalReason) -> None:
+    assert reason(judge(anchor(ROOT), make("dev", ROOT), now=NOW + shift)) is expected
+
+
+def test_an_intermediate_that_begins_later_is_refused() -> None:
+    line = make("Line", ROOT, ca=True, not_before=NOW + HOUR)
+    assert reason(judge(anchor(ROOT), make("dev", line), line)) is RefusalReason.NOT_YET_VALID
+
+
+def test_the_last_second_is_valid() -> None:
+    device = make("dev", ROOT, not_after=NOW)
+    assert isinstance(judge(anchor(ROOT), device, now=NOW), Trusted)
+    assert reason(judge(anchor(ROOT), device, now=NOW + timedelta(seconds=1))) is RefusalReason.EXPIRED
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        ec.generate_private_key(ec.SECP224R1()),
+        ec.generate_private_key(ec.SECP521R1()),
+        rsa.generate_private_key(public_exponent=65537, key_size=2048),
+        dsa.generate_private_key(key_size=2048),
+    ],
+    ids=["p-224", "p-521", "rsa", "dsa"],
+)
+def test_a_device_key_that_cannot_prove_itself_is_weak(key: Any) -> None:
+    assert reason(judge(anchor(ROOT), make("dev", ROOT, key=key))) is RefusalReason.WEAK_KEY
+
+
+def test_a_weak_issuer_key_is_weak_even_in_an_anchor() -> None:
+    root = make("Weak", ca=True, key=rsa.generate_private_key(public_exponent=65537, key_size=1024))
+    assert reason(judge(anchor(root), make("dev", root))) is RefusalReason.WEAK_KEY
+
+
+def test_a_weak_hash_is_weak_below_the_anchor_and_means_nothing_on_it() -> None:
+    weak = hashes.SHA224()
+    assert reason(judge(anchor(ROOT), make("dev", ROOT, digest=weak))) is RefusalReason.WEAK_KEY
+    line = make("Line", ROOT, ca=True, digest=weak)
+    assert reason(judge(anchor(ROOT), make("dev", line), line)) is RefusalReason.WEAK_KEY
+    old = make("Old", ca=True, digest=weak)
+    assert isinstance(judge(anchor(old), make("dev", old)), Trusted)
+
+
+@pytest.mark.parametrize(
+    "extensions",
+    [
+        [usage(key_agreement=True)],
+        [(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)],
+    ],
+)
+def test_a_device_certificate_for_another_use_is_refused(extensions: list[Any]) -> None:
+    assert reason(judge(anchor(ROOT), make("dev", ROOT, extensions=extensions))) is RefusalReason.WRONG_USAGE
+
+
+def test_an_intermediate_for_another_use_is_refused() -> None:
+    line = make("Line", ROOT, ca=True, extensions=[(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)])
+    assert reason(judge(anchor(ROOT), make("dev", line), line)) is RefusalReason.WRONG_USAGE
+
+
+@pytest.mark.parametrize("ca", [None, False])
+def test_a_device_certificate_cannot_issue_others(ca: bool | None) -> None:
+    line = make("dev-1", ROOT, ca=ca)
+    assert reason(judge(anchor(ROOT), make("dev-2", line), line)) is RefusalReason.NOT_A_CA
+    assert reason(judge(anchor(line), make("dev-2", line))) is RefusalReason.NOT_A_CA
+
+
+def test_an_issuer_without_the_right_to_sign_certificates_is_refused() -> None:
+    line = make("Line", ROOT, ca=True, extensions=[usage(digital_signature=True)])
+    assert reason(judge(anchor(ROOT), make("dev", line), line)) is RefusalReason.NOT_A_CA
+
+
+def test_the_path_length_of_an_issuer_is_kept() -> None:
+    root = make("Short", ca=True, path_length=0)
+    line = make("Line", root, ca=True)
+    assert isinstance(judge(anchor(root), make("dev", root)), Trusted)
+    assert reason(judge(anchor(root), make("dev", line), line)) is RefusalReason.PATH_TOO_LONG
+
+
+def chain_of(length: int) -> list[Made]:
+    """Certificates from a root down, root first."""
+    made = [make("CA 0", ca=True)]
+    while len(made) < length - 1:
+        made.append(make(f"CA {len(made)}", made[-1], ca=True))
+    return [*made, make("dev", made[-1])]
+
+
+def test_a_path_has_at_most_six_certificates() -> None:
+    longest = chain_of(trust.MAX_PATH)
+    assert isinstance(judge(anchor(longest[0]), *longest[:0:-1]), Trusted)
+    too_long = chain_of(trust.MAX_PATH + 1)
+    assert reason(judge(anchor(too_long[0]), *too_long[:0:-1])) is RefusalReason.PATH_TOO_LONG
+
+
+def test_a_peer_may_send_at_most_ten_certificates() -> None:
+    assert isinstance(judge(anchor(ROOT), DEVICE, *[LINE] * (trust.MAX_SENT - 1)), Trusted)
+    assert reason(judge(anchor(ROOT), DEVICE, *[LINE] * trust.MAX_SENT)) is RefusalReason.PATH_TOO_LONG
+
+
+def test_certificates_that_issue_each_other_come_to_an_end() -> None:
+    first, second = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    a = Made(make("A", ca=True).certificate, first)
+    b = make("B", a, ca=True, key=second)
+    sent = [make("A", b, ca=True, key=first) for _ in range(4)]
+    sent += [make("B", a, ca=True, key=second) for _ in range(4)]
+    device = make("dev", a)
+    assert reason(judge(anchor(ROOT), device, *sent)) is RefusalReason.PATH_TOO_LONG
+
+
+@pytest.mark.parametrize("critical", [True, False])
+def test_name_constraints_are_refused_as_nobody_applies_them(critical: bool) -> None:
+    constraints = x509.NameConstraints([x509.DNSName("example.com")], None)
+    line = make("Line", ROOT, ca=True, extensions=[(constraints, critical)])
+    assert reason(judge(anchor(ROOT), make("dev", line), line)) is RefusalReason.MALFORMED
+
+
+def test_an_unknown_critical_extension_is_refused_and_an_uncritical_one_is_not() -> None:
+    unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
+    assert reason(judge(anchor(ROOT), make("dev", ROOT, extensions=[(unknown, True)]))) is RefusalReason.MALFORMED
+    assert isinstance(judge(anchor(ROOT), make("dev", ROOT, extensions=[(unknown, False)])), Trusted)
+    line = make("Line", ROOT, ca=True, extensions=[(unknown, True)])
+    assert reason(judge(anchor(ROOT), make("dev", line), line)) is RefusalReason.MALFORMED
+
+
+def test_an_unreadable_intermediate_does_not_hide_a_readable_one() -> None:
+    index = TrustIndex([anchor(ROOT)])
+    assert isinstance(index.judge([DEVICE.der, b"\x30\x03abc", LINE.der], NOW), Trusted)
+    refused = index.judge([DEVICE.der, b"\x30\x03abc"], NOW)
+    assert isinstance(refused, Refused)
+    assert refused.reason is RefusalReason.MALFORMED
+
+
+@pytest.mark.parametrize("rubbish", [b"", b"\x30\x00", b"rubbish"])
+def test_what_is_no_certificate_cannot_be_an_anchor(rubbish: bytes) -> None:
+    with pytest.raises(ValueError):
+        Anchor(id=A, account_id=A, service="bootstrap", certificate=rubbish)
+
+
+def test_an_anchor_tells_its_name_and_key() -> None:
+    made = anchor(ROOT)
+    assert made.fingerprint == ROOT.certificate.fingerprint(hashes.SHA256())
+    assert made.subject == ROOT.certificate.subject.public_bytes()
+    assert made.spki in ROOT.der
+    assert TrustIndex([made]).unreadable == ()
+
+
+# -- the caches -----------------------------------------------------------------------------------------------
+
+
+def test_a_remembered_link_gives_the_same_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = TrustIndex([anchor(ROOT)])
+    bad_line = make("Line", make("Root", ca=True), ca=True)
+    verdicts = [judge([], DEVICE, LINE, index=index) for _ in range(2)]
+    refusals = [judge([], make("dev", bad_line), bad_line, index=index) for _ in range(2)]
+    assert verdicts[0] == verdicts[1]
+    assert [reason(refusal) for refusal in refusals] == [RefusalReason.BAD_SIGNATURE] * 2
+    monkeypatch.setattr(trust, "MAX_CACHED", 1)
+    for _ in range(3):
+        assert judge([], DEVICE, LINE, index=index) == verdicts[0]
+        assert reason(judge([], make("dev", bad_line), bad_line, index=index)) is RefusalReason.BAD_SIGNATURE
+
+
+def test_a_remembered_link_does_not_outlive_the_validity_of_its_certificates() -> None:
+    index = TrustIndex([anchor(ROOT)])
+    line = make("Line", ROOT, ca=True, not_after=NOW + HOUR)
+    device = make("dev", line)
+    assert isinstance(judge([], device, line, index=index), Trusted)
+    assert reason(judge([], device, line, index=index, now=NOW + 2 * HOUR)) is RefusalReason.EXPIRED
+
+
+# -- hostile input --------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data())
+def test_no_bytes_raise_and_no_changed_byte_is_trusted(data: st.DataObject) -> None:
+    index = TrustIndex([anchor(ROOT)])
+    der = bytearray(DEVICE.der)
+    at = data.draw(st.integers(0, len(der) - 1))
+    der[at] ^= data.draw(st.integers(1, 255))
+    assert isinstance(index.judge([bytes(der), LINE.der], NOW), Refused)
+    other = bytearray(LINE.der)
+    at = data.draw(st.integers(0, len(other) - 1))
+    other[at] ^= data.draw(st.integers(1, 255))
+    assert isinstance(index.judge([DEVICE.der, bytes(other)], NOW), Refused)
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=200), max_size=12))
+def test_any_bytes_are_refused_in_words(chain: list[bytes]) -> None:
+    verdict = TrustIndex([anchor(ROOT)]).judge(chain, NOW)
+    assert isinstance(verdict, Refused)
+    assert verdict.detail
+
+
+def test_a_serial_number_below_one_is_read_without_a_warning() -> None:
+    der = bytearray(DEVICE.der)
+    serial = DEVICE.certificate.serial_number
+    der[der.index(serial.to_bytes(serial.bit_length() // 8 + 1, "big"))] |= 0x80
+    refused = TrustIndex([anchor(ROOT)]).judge([bytes(der), LINE.der], NOW)
+    assert isinstance(refused, Refused)
+    assert refused.reason is RefusalReason.BAD_SIGNATURE
+    assert describe(bytes(der)) == "CN=dev-1"
+
+
+# -- describe -------------------------------------------------------------------------------------------------
+
+
+def test_a_certificate_is_described_by_its_subject_or_its_fingerprint() -> None:
+    assert describe(DEVICE.der) == "CN=dev-1"
+    assert describe(make("a\nb").der) == "CN=a\\nb"
+    assert describe(b"rubbish").startswith("sha256:")

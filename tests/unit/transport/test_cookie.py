@@ -1,0 +1,44 @@
+"""The stateless cookie."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.transport.cookie import COOKIE_LENGTH, SLOT_SECONDS, CookieJar
+
+SECRET = b"s" * 32
+
+
+@given(st.binary(max_size=60), st.floats(0, 1e9), st.floats(0, SLOT_SECONDS))
+def test_a_cookie_is_accepted_for_a_slot_at_least_also_by_another_worker(
+    address: bytes, now: float, later: float
+) -> None:
+    cookie = CookieJar(SECRET).issue(address, now)
+    assert len(cookie) == COOKIE_LENGTH
+    assert CookieJar(SECRET).accepts(address, cookie, now + later)
+
+
+def test_a_cookie_is_refused_two_slots_later_and_by_a_clock_that_went_back() -> None:
+    jar = CookieJar(SECRET)
+    cookie = jar.issue(b"a", 1000.0)
+    assert jar.accepts(b"a", cookie, 1000.0)
+    assert not jar.accepts(b"a", cookie, 1000.0 + 2 * SLOT_SECONDS)
+    assert not jar.accepts(b"a", cookie, 1000.0 - SLOT_SECONDS)
+    assert jar.accepts(b"a", cookie, 1000.0)
+
+
+def test_a_cookie_of_another_address_or_secret_is_refused() -> None:
+    jar = CookieJar(SECRET)
+    cookie = jar.issue(b"192.0.2.1|1000", 5.0)
+    assert not jar.accepts(b"192.0.2.1|1001", cookie, 5.0)
+    assert not CookieJar(b"t" * 32).accepts(b"192.0.2.1|1000", cookie, 5.0)
+
+
+@given(st.binary(max_size=40))
+def test_any_other_bytes_are_no_cookie(cookie: bytes) -> None:
+    assert not CookieJar(SECRET).accepts(b"a", cookie, 5.0)
+
+
+def test_a_short_secret_is_refused() -> None:
+    with pytest.raises(ValueError):
+        CookieJar(b"short")
