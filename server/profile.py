@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
-from uuid import UUID
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -58,7 +57,7 @@ _BINDING = re.compile(r"[UMHTSNQ]{1,7}")
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}|[0-9a-f]{32}")
 
 # Optional resources of the Server object that a profile may set, by their registry names (LwM2M Core 1.2 E.2).
-_SERVER_RESOURCES: Mapping[str, int] = {
+SERVER_RESOURCES: Mapping[str, int] = {
     "default_minimum_period": 2,
     "default_maximum_period": 3,
     "disable_timeout": 5,
@@ -76,6 +75,26 @@ _SERVER_RESOURCES: Mapping[str, int] = {
     "default_notification_mode": 26,
     "profile_id_hash_algorithm": 27,
 }
+
+_SECTIONS = ("match", "bootstrap", "security", "servers")
+_MATCH_KEYS = ("endpoint", "trusted_certificate")
+_BOOTSTRAP_KEYS = ("content_format", "discover", "delete", "on_error", "ask")
+_ON_ERROR_KEYS = ("delete", "write")
+_SECURITY_KEYS = (
+    "id",
+    "uri",
+    "short_server_id",
+    "mode",
+    "service",
+    "subject",
+    "server_certificate_file",
+    "certificate_usage",
+    "matching_type",
+    "sni",
+    "ciphersuites",
+    "chain",
+)
+_SERVER_KEYS = ("id", "short_server_id", "lifetime", "binding", "notification_storing", *SERVER_RESOURCES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,11 +116,6 @@ class Profile:
         if self.trusted_certificate is not None and self.trusted_certificate not in anchors:
             return False
         return self.pattern.fullmatch(endpoint) is not None
-
-    def subject_for(self, index: int, *, endpoint: str, account_id: UUID, device_id: UUID) -> x509.Name:
-        """The subject of the certificate for `plan.securities[index]`; raises Rejected when a value does not fit."""
-        template = parse_subject(self.plan.securities[index].subject)
-        return template.fill(endpoint=endpoint, account=account_id.hex, device=device_id.hex)
 
     @property
     def specificity(self) -> tuple[bool, bool, int]:
@@ -150,12 +164,12 @@ def named_files(toml_text: str, *, name: str) -> tuple[str, ...]:
 
 def parse_profile(toml_text: str, files: Mapping[str, bytes], *, name: str) -> Profile:
     """Read a profile; `files` holds the content of the files it names. Raises ProfileError."""
-    document = ProfileTable(_document(toml_text, name), f"profile {name}", "")
-    match = document.table("match")
-    bootstrap = document.table("bootstrap")
+    document = ProfileTable(_document(toml_text, name), _SECTIONS, f"profile {name}", "")
+    match = document.table("match", _MATCH_KEYS)
+    bootstrap = document.table("bootstrap", _BOOTSTRAP_KEYS)
     on_error = _on_error(bootstrap)
-    securities = tuple(_security(table, files) for table in document.tables("security"))
-    servers = tuple(_server(table) for table in document.tables("servers"))
+    securities = tuple(_security(table, files) for table in document.tables("security", _SECURITY_KEYS))
+    servers = tuple(_server(table) for table in document.tables("servers", _SERVER_KEYS))
     delete = tuple(_delete_path(bootstrap, text) for text in bootstrap.texts("delete", ("/0", "/1")))
     plan = Plan(
         content_format=bootstrap.choice("content_format", get_args(FormatPolicy), "auto"),
@@ -176,8 +190,6 @@ def parse_profile(toml_text: str, files: Mapping[str, bytes], *, name: str) -> P
         # fnmatch knows sets in brackets; endpoint names hold brackets of their own
         pattern=re.compile(fnmatch.translate(endpoint.replace("[", "[[]"))),
     )
-    for table in (document, match, bootstrap):
-        table.nothing_left()
     _fits_together(document, plan)
     return profile
 
@@ -197,13 +209,11 @@ def _on_error(bootstrap: ProfileTable) -> OnError:
             return OnError()
         # another format means nothing to a delete
         return OnError(delete="stop" if write == "stop" else "continue", write=write)
-    table = bootstrap.table("on_error")
-    on_error = OnError(
+    table = bootstrap.table("on_error", _ON_ERROR_KEYS)
+    return OnError(
         delete=table.choice("delete", get_args(OnDeleteError), "continue"),
         write=table.choice("write", get_args(OnWriteError), "stop"),
     )
-    table.nothing_left()
-    return on_error
 
 
 def _ask(bootstrap: ProfileTable, securities: Iterable[SecurityPlan]) -> Ask:
@@ -268,7 +278,6 @@ def _security(table: ProfileTable, files: Mapping[str, bytes]) -> SecurityPlan:
             "server_certificate_file",
             f"is missing; mode {mode} needs the certificate of the LwM2M server or of its CA",
         )
-    table.nothing_left()
     return security
 
 
@@ -324,7 +333,7 @@ def _server(table: ProfileTable) -> ServerPlan:
     binding = table.text("binding", "U")
     if not _BINDING.fullmatch(binding):
         raise table.wrong("binding", f'must be letters of U M H T S N Q, like "U", not {binding!r}')
-    server = ServerPlan(
+    return ServerPlan(
         id=_id(table),
         short_server_id=table.integer("short_server_id", 1, MAX_SHORT_SERVER_ID),
         lifetime=table.integer("lifetime", 1, MAX_LIFETIME, 86400),
@@ -332,13 +341,11 @@ def _server(table: ProfileTable) -> ServerPlan:
         notification_storing=table.flag("notification_storing", True),
         optional=_optional_resources(table),
     )
-    table.nothing_left()
-    return server
 
 
 def _optional_resources(table: ProfileTable) -> dict[int, ResourceValue]:
     found: dict[int, ResourceValue] = {}
-    for key, id in _SERVER_RESOURCES.items():
+    for key, id in SERVER_RESOURCES.items():
         if table.given(key) is None:
             continue
         match OBJECTS[SERVER_OBJECT].resources[id].type:

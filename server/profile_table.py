@@ -1,7 +1,7 @@
 """The tables of a profile file, asked key by key, so that nothing wrong or unknown passes in silence."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 from server.errors import ConfigurationError
@@ -14,13 +14,16 @@ class ProfileError(ConfigurationError):
 
 
 class ProfileTable:
-    """A TOML table that is asked for its keys, and in the end knows which ones nobody asked for."""
+    """A TOML table with the keys it may have; every other key raises ProfileError with the nearest of them."""
 
-    def __init__(self, values: Mapping[str, Any], source: str, where: str) -> None:
+    def __init__(self, values: Mapping[str, Any], known: Collection[str], source: str, where: str) -> None:
         self._values = values
         self._source = source
         self._where = where
-        self._known: list[str] = []
+        for key in values:
+            if key not in known:
+                nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
+                raise self.wrong(key, f"is unknown; did you mean {nearest}? Known here: {', '.join(known)}")
 
     def wrong(self, key: str, rule: str) -> ProfileError:
         """An error about one of its keys."""
@@ -29,11 +32,10 @@ class ProfileTable:
 
     def given(self, key: str) -> Any:
         """The value of `key`, None when absent."""
-        if key not in self._known:
-            self._known.append(key)
         return self._values.get(key)
 
     def text(self, key: str, default: str | None = None) -> str:
+        """A text; ProfileError when it is missing and has no default."""
         value = self.optional_text(key)
         if value is not None:
             return value
@@ -42,6 +44,7 @@ class ProfileTable:
         return default
 
     def optional_text(self, key: str) -> str | None:
+        """A text, None when absent."""
         value = self.given(key)
         if value is None:
             return None
@@ -50,15 +53,17 @@ class ProfileTable:
         return value
 
     def choice(self, key: str, options: tuple[_T, ...], default: _T | None = None) -> _T:
+        """One of the words of `options`."""
         value = self.text(key, default)
         for option in options:
             if value == option:
                 return option
-        close = difflib.get_close_matches(value, options, n=1, cutoff=0.6)
+        close = difflib.get_close_matches(value, options, n=1, cutoff=0.5)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise self.wrong(key, f"must be one of {', '.join(options)}, not {value!r}{hint}")
 
     def integer(self, key: str, low: int, high: int, default: int | None = None) -> int:
+        """A whole number; ProfileError when it is missing and has no default."""
         value = self.optional_integer(key, low, high)
         if value is not None:
             return value
@@ -67,6 +72,7 @@ class ProfileTable:
         return default
 
     def optional_integer(self, key: str, low: int, high: int) -> int | None:
+        """A whole number of `low` to `high`, None when absent."""
         value = self.given(key)
         if value is None:
             return None
@@ -76,6 +82,7 @@ class ProfileTable:
         return value
 
     def flag(self, key: str, default: bool) -> bool:
+        """A truth value."""
         value = self.given(key)
         if value is None:
             return default
@@ -84,6 +91,7 @@ class ProfileTable:
         return value
 
     def texts(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        """A list of texts."""
         value = self.given(key)
         if value is None:
             return default
@@ -92,6 +100,7 @@ class ProfileTable:
         return tuple(value)
 
     def integers(self, key: str, low: int, high: int) -> tuple[int, ...]:
+        """A list of whole numbers of `low` to `high`, empty when absent."""
         value = self.given(key)
         if value is None:
             return ()
@@ -99,24 +108,19 @@ class ProfileTable:
             raise self.wrong(key, f"must be a list of whole numbers of {low} to {high}, not {value!r}")
         return tuple(value)
 
-    def table(self, key: str) -> "ProfileTable":
+    def table(self, key: str, known: Collection[str]) -> "ProfileTable":
+        """The table below `key`; an absent one is empty."""
         value = self.given(key)
+        where = f"{self._where[:-1]}.{key}]" if self._where else f"[{key}]"
         if value is not None and not isinstance(value, dict):
-            raise self.wrong(key, f"must be a table, written [{key}]")
-        return ProfileTable(value or {}, self._source, f"[{key}]")
+            raise self.wrong(key, f"must be a table, written {where}")
+        return ProfileTable(value or {}, known, self._source, where)
 
-    def tables(self, key: str) -> "list[ProfileTable]":
+    def tables(self, key: str, known: Collection[str]) -> "list[ProfileTable]":
+        """The tables of the list below `key`; an absent one is empty."""
         value = self.given(key)
         if value is None:
             return []
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
             raise self.wrong(key, f"must be a list of tables, each written [[{key}]]")
-        return [ProfileTable(item, self._source, f"[[{key}]] {number}") for number, item in enumerate(value, 1)]
-
-    def nothing_left(self) -> None:
-        """Raise ProfileError for the first key that was never asked for, with the nearest that was."""
-        for key in self._values:
-            if key not in self._known:
-                nearest = difflib.get_close_matches(key, self._known, n=1, cutoff=0.0)[0]
-                others = ", ".join(self._known)
-                raise self.wrong(key, f"is unknown; did you mean {nearest}? Known here: {others}")
+        return [ProfileTable(item, known, self._source, f"[[{key}]] {n}") for n, item in enumerate(value, 1)]

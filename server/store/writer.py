@@ -249,9 +249,13 @@ class Writer:
         return self._batches
 
     async def _open(self) -> None:
-        self._connection = connection = await self._connect(self._url)
-        await connection.execute(self._queries["writer_session"])
-        self._batches = Batches(connection, self._queries)
+        connection = await self._connect(self._url)
+        try:
+            await connection.execute(self._queries["writer_session"])
+        except BaseException:
+            connection.terminate()
+            raise
+        self._connection, self._batches = connection, Batches(connection, self._queries)
 
     def _disconnect(self) -> None:
         connection, self._connection, self._batches = self._connection, None, None

@@ -103,5 +103,3 @@ def device(opened: OpenIssuance, *, account_id: UUID = ACCOUNT, at: datetime = N
         state="bootstrapped",
         learned='{"leaf_only": true}',
     )
-
-
