@@ -40,6 +40,7 @@ class _Search:
     def climb(self, path: Path) -> Iterator[Path]:
         child = path[-1]
         if len(path) == DEEPEST:
+            self._misfits.append(f"the path is longer than {DEEPEST} certificates")
             return
         if child.self_signed:
             self._ends.append((len(path), child.subject))

@@ -15,6 +15,16 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""All that cryptography raises on a certificate it cannot read."""
+
 MIN_RSA_BITS = 2048
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 # The device proves possession with ECDSA (dtls.md 2): only these curves can.
@@ -110,8 +120,11 @@ class Certificate:
                 extensions = parsed.extensions
                 self.signature_hash = parsed.signature_hash_algorithm
                 self.signature_padding = parsed.signature_algorithm_parameters
-        except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+        except UNREADABLE as error:
             raise Fault(RefusalReason.MALFORMED, f"not a certificate we can read: {error}") from error
+        if der[-len(self.signature) - 1 :][:1] != b"\0":
+            # The count of unused bits stands outside what is signed; every signature has whole bytes.
+            raise Fault(RefusalReason.MALFORMED, "the signature has unused bits")
         self.key: _PublicKey | None = (
             key
             if isinstance(
@@ -236,8 +249,8 @@ def name_and_key(der: bytes) -> tuple[bytes, bytes]:
         with _leniently():
             certificate = x509.load_der_x509_certificate(der)
             return certificate.subject.public_bytes(), _public_key_info(certificate.public_key())
-    except UnsupportedAlgorithm as error:
-        raise ValueError(f"a key of a kind not accepted: {error}") from error
+    except UNREADABLE as error:
+        raise ValueError(f"not a certificate we can use: {error}") from error
 
 
 def describe(der: bytes) -> str:
@@ -245,7 +258,7 @@ def describe(der: bytes) -> str:
     try:
         with _leniently():
             subject = x509.load_der_x509_certificate(der).subject.rfc4514_string()
-    except ValueError:
+    except UNREADABLE:
         subject = ""
     if not subject:
         return f"sha256:{sha256(der).hexdigest()}"

@@ -131,10 +131,9 @@ def _account_id(aid: str) -> UUID | None:
 
 
 def _common_name(peer: PeerIdentity) -> str:
-    try:
-        names = x509.load_der_x509_certificate(peer.chain[0]).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    except (IndexError, ValueError):
-        names = []
+    # trust.py has read this certificate whole, or the peer would not be here
+    subject = x509.load_der_x509_certificate(peer.chain[0]).subject
+    names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     if len(names) != 1 or not isinstance(names[0].value, str) or not names[0].value:
         raise BadRequest("the subject of the certificate must have exactly one common name, the endpoint name")
     return names[0].value

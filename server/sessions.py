@@ -5,7 +5,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import assert_never
@@ -161,11 +161,11 @@ class Sessions:
             async with asyncio.timeout(self._limits.session_seconds):
                 return await self._drive(running, incoming)
         except TimeoutError:
-            return Failed(FailureCause.DEADLINE, None, None)
+            return self._interrupted(running, FailureCause.DEADLINE)
         except asyncio.CancelledError:
             if not running.superseded:
                 raise
-            return Failed(FailureCause.SUPERSEDED, None, None)
+            return self._interrupted(running, FailureCause.SUPERSEDED)
         except _Refused as refused:
             code, options = response_for(refused.error)
             running.conversation.respond(incoming.request_id, code, options=options)
@@ -176,6 +176,12 @@ class Sessions:
             self._metrics.internal_errors.inc()
             log.exception("session_failed", endpoint=running.admitted.endpoint)
             return Failed(FailureCause.INTERNAL, None, None)
+
+    def _interrupted(self, running: Running, cause: FailureCause) -> Failed:
+        """The verdict of a session that ends from outside; the operation under way goes on record."""
+        if running.machine is None:
+            return Failed(cause, None, None)
+        return running.machine.interrupt(cause, now=self._clock())
 
     async def _drive(self, running: Running, incoming: RequestReceived) -> Done | Failed:
         admitted, conversation = running.admitted, running.conversation
@@ -250,30 +256,36 @@ class Sessions:
             ) from error
         except TemporarilyUnavailable as error:
             raise _Refused(FailureCause.ISSUER_UNAVAILABLE, error, error.message) from error
+        fatal = self._preflight(admitted, credentials, learned)
+        if fatal is not None:
+            raise _Refused(
+                FailureCause.CONFIGURATION_INVALID, TemporarilyUnavailable(fatal, OPERATOR_RETRY_AFTER), fatal
+            )
+        return credentials, learned
+
+    def _preflight(
+        self, admitted: Admitted, credentials: Mapping[int, Credential | PskCredential], learned: Learned
+    ) -> str | None:
+        """Everything that speaks against the first write, into the log; the first that forbids it."""
         findings = preflight.check_plan(admitted.profile.plan, credentials, learned, self._now())
         for finding in findings:
-            log.info(
-                "plan_checked",
-                endpoint=admitted.endpoint,
-                severity=finding.severity,
-                finding=finding.sentence,
-            )
-        fatal = [finding.sentence for finding in findings if finding.severity == "error"]
-        if fatal:
-            unavailable = TemporarilyUnavailable(fatal[0], OPERATOR_RETRY_AFTER)
-            raise _Refused(FailureCause.CONFIGURATION_INVALID, unavailable, fatal[0])
-        return credentials, learned
+            log.info("plan_checked", endpoint=admitted.endpoint, severity=finding.severity, finding=finding.sentence)
+        return next((finding.sentence for finding in findings if finding.severity == "error"), None)
 
     async def _after_accept(self, running: Running, machine: BootstrapSession, index: int) -> Step:
         admitted = running.admitted
         device = await devices.ensure(self._database, admitted.account_id, admitted.endpoint)
         try:
-            return machine.supply(index, await self._credential(running, device.id, index), self._clock())
+            credential = await self._credential(running, device.id, index)
         except IssuerError as error:
             cause, _, detail = _refusal(error)
             return Failed(cause, None, None, detail)
         except TemporarilyUnavailable as error:
             return Failed(FailureCause.ISSUER_UNAVAILABLE, None, None, error.message)
+        fatal = self._preflight(admitted, {index: credential}, machine.learned)
+        if fatal is not None:
+            return Failed(FailureCause.CONFIGURATION_INVALID, None, None, fatal)
+        return machine.supply(index, credential, self._clock())
 
     async def _credential(self, running: Running, device_id: UUID, index: int) -> Credential | PskCredential:
         admitted = running.admitted

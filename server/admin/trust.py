@@ -5,6 +5,7 @@ from uuid import UUID
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from server.certificate import UNREADABLE
 from server.errors import BadRequest
 from server.store import trust
 from server.store.audit import Actor
@@ -49,7 +50,7 @@ def parse(pem: bytes) -> list[x509.Certificate]:
         raise BadRequest("the file holds a private key; give the certificates alone and keep that key where it is")
     try:
         return x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
+    except UNREADABLE as error:
         raise BadRequest(f"the file holds no certificate in PEM ({error})") from error
 
 
