@@ -188,6 +188,9 @@ class EmbeddedIssuer(Issuer):
         )
         if self._options.subject_key_identifier:
             builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+        emails = csr.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS)
+        if emails:
+            builder = builder.add_extension(_email_names(emails), critical=False)
         leaf = builder.sign(self._key, hashes.SHA256(), ecdsa_deterministic=True)
         # No certificate leaves before its line stands: what the journal has is all there can be.
         self._write(
@@ -238,3 +241,11 @@ def _subject(subject: x509.Name, endpoint: str) -> x509.Name:
     if all(each.value for each in subject):
         return subject
     return x509.Name([each for each in subject if each.value])
+
+
+def _email_names(emails: Iterable[x509.NameAttribute[str | bytes]]) -> x509.SubjectAlternativeName:
+    """An address in the subject must stand in the SAN too (RFC 5280 4.1.2.6); raises Rejected if it cannot."""
+    try:
+        return x509.SubjectAlternativeName([x509.RFC822Name(str(each.value)) for each in emails])
+    except ValueError as error:
+        raise Rejected(f"emailAddress of the CSR's subject is no e-mail address: {error}") from error

@@ -328,7 +328,8 @@ def check(config: Config) -> None:
     for text in config.server.coaps:
         configuration.host_and_port(text, "server.coaps")
     configuration.host_and_port(config.server.http, "server.http")
-    parse_profile(*first_start.default_profile_text(config), name="default")
+    if config.server.lwm2m_server_certificate_file is not None:
+        parse_profile(*first_start.default_profile_text(config), name="default")
     if config.secrets.master_key is not None or config.secrets.master_key_file is not None:
         record.master_keys(config, create=False)
 

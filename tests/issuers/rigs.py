@@ -1,4 +1,7 @@
-"""One rig for each adapter: an issuer opened by the registry on a CA that works. A new adapter adds its line to RIGS."""
+"""One rig for each adapter: an issuer opened by the registry on a CA that works.
+
+A new adapter adds its line to RIGS.
+"""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager

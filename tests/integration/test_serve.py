@@ -1,0 +1,179 @@
+"""`firstlight serve` as a rig relies on it: ready file, health, metrics, drain, workers that die."""
+
+import asyncio
+import json
+import os
+import signal
+import stat
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.integration.service import PATIENCE, Service, firstlight, running, simulate
+
+
+@pytest.fixture
+async def service(tmp_path: Path) -> AsyncIterator[Service]:
+    tmp_path.chmod(0o755)
+    async with running(tmp_path) as started:
+        yield started
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def workers(pid: int) -> list[int]:
+    return [child for child in children(pid) if b"server.worker" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+async def eventually(condition: object) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not await condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+
+
+async def test_the_ready_file_tells_a_rig_all_it_needs_and_goes_at_exit(service: Service) -> None:
+    ready = service.ready
+    assert set(ready) >= {"coaps", "http", "account_id", "api_key_file", "server_ca_file", "profile", "pid", "version"}
+    assert ready["coaps"].startswith("coaps://127.0.0.1:")
+    assert not ready["coaps"].endswith(":0")
+    assert service.process is not None
+    assert ready["pid"] == service.process.pid
+    key_file = Path(ready["api_key_file"])
+    assert key_file.read_text().startswith("ak_1")
+    assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
+    assert stat.S_IMODE((service.data / "master.key").stat().st_mode) == 0o600
+    assert await service.stop() == 0
+    assert not service.ready_file.exists()
+
+
+async def test_a_second_start_finds_everything_as_it_was(service: Service) -> None:
+    before = dict(service.ready)
+    key, ca = (Path(before[name]).read_bytes() for name in ("api_key_file", "server_ca_file"))
+    await service.stop()
+    await service.start()
+    assert service.ready["account_id"] == before["account_id"]
+    assert Path(service.ready["api_key_file"]).read_bytes() == key
+    assert Path(service.ready["server_ca_file"]).read_bytes() == ca
+
+
+async def test_health_readiness_and_metrics(service: Service) -> None:
+    async with httpx.AsyncClient(base_url=service.ready["http"]) as client:
+        assert (await client.get("/healthz")).json() == {"status": "ok"}
+        ready = await client.get("/readyz")
+        assert (ready.status_code, ready.json()) == (200, {"status": "ready", "problems": []})
+        metrics = (await client.get("/metrics")).text
+        assert 'firstlight_bootstraps_total{outcome="succeeded"} 0.0' in metrics
+
+
+async def test_a_dead_worker_is_replaced_on_the_same_socket(service: Service) -> None:
+    pid = int(service.ready["pid"])
+    [worker] = workers(pid)
+    os.kill(worker, signal.SIGKILL)
+
+    async def replaced() -> bool:
+        return bool(workers(pid)) and workers(pid) != [worker]
+
+    await eventually(replaced)
+    async with httpx.AsyncClient(base_url=service.ready["http"]) as client:
+
+        async def ready_again() -> bool:
+            return (await client.get("/readyz")).status_code == 200
+
+        await eventually(ready_again)
+    keys = service.folder / "keys.txt"
+    keys.write_text(f"dev:{'ab' * 16}:dev\n")
+    await service.command("psk", "add", "--from", str(keys))
+    await asyncio.sleep(2)
+    code, _, summary = await simulate(
+        *("--server", service.server_uri, "--server-ca", service.ready["server_ca_file"]),
+        *("--mode", "psk", "--psk-file", str(keys), "--count", "1", "--out", str(service.folder / "out")),
+    )
+    assert (code, summary["succeeded"]) == (0, 1)
+
+
+async def test_a_killed_parent_leaves_no_process(service: Service) -> None:
+    pid = int(service.ready["pid"])
+    family = children(pid)
+    assert len(family) >= 2
+    await service.kill()
+
+    async def all_gone() -> bool:
+        return not any(Path(f"/proc/{child}").exists() for child in family)
+
+    await eventually(all_gone)
+
+
+async def test_a_server_in_one_process_serves_too(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    async with running(tmp_path, "--single-process") as service:
+        assert workers(int(service.ready["pid"])) == []
+        keys = tmp_path / "keys.txt"
+        keys.write_text(f"dev:{'cd' * 16}:dev\n")
+        await service.command("psk", "add", "--from", str(keys))
+        await asyncio.sleep(2)
+        code, [report], _ = await simulate(
+            *("--server", service.server_uri, "--server-ca", service.ready["server_ca_file"]),
+            *("--mode", "psk", "--psk-file", str(keys), "--count", "1", "--out", str(tmp_path / "out")),
+        )
+        assert (code, report["ok"]) == (0, True)
+        async with httpx.AsyncClient(base_url=service.ready["http"]) as client:
+
+            async def counted() -> bool:
+                return 'outcome="succeeded"} 1.0' in (await client.get("/metrics")).text
+
+            await eventually(counted)
+
+
+async def test_a_second_server_on_the_same_folder_is_refused_in_one_line(service: Service) -> None:
+    said = await firstlight(
+        *("serve", "--data-dir", str(service.data), "--coaps", "127.0.0.1:0", "--http", "127.0.0.1:0"), code=1
+    )
+    last = said.strip().splitlines()[-1]
+    assert last.startswith("firstlight: ")
+    assert "in use" in last
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--http", "0.0.0.0:0"), "not a loopback address"),
+        (("--coaps", "192.0.2.1:0"), "cannot be bound"),
+        (("--coaps", "nonsense"), "HOST:PORT"),
+        (("--database-url", "postgresql://nobody@127.0.0.1:1/none"), "cannot be reached"),
+    ],
+)
+async def test_what_cannot_start_says_why_in_one_line(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    output = await firstlight(
+        "serve", "--data-dir", str(tmp_path / "data"), "--http", "127.0.0.1:0", "--coaps", "127.0.0.1:0", *words, code=1
+    )
+    last = output.strip().splitlines()[-1]
+    assert last.startswith("firstlight: ")
+    assert said in last
+    assert "Traceback" not in output
+
+
+async def test_check_config_tells_good_from_bad(tmp_path: Path) -> None:
+    assert "is good" in await firstlight("check-config", "--data-dir", str(tmp_path))
+    bad = tmp_path / "bad.toml"
+    bad.write_text("[server]\nworkres = 2\n")
+    said = await firstlight("check-config", "--config", str(bad), code=1)
+    assert "did you mean workers?" in said
+    assert len(said.strip().splitlines()) == 1
+
+
+async def test_the_root_key_leaves_encrypted_and_is_gone_then(service: Service) -> None:
+    passphrase, out = service.folder / "passphrase", service.folder / "root-key.pem"
+    passphrase.write_text("correct horse battery staple\n")
+    words = ("ca", "export-root-key", "--passphrase-file", str(passphrase), "--out", str(out), "--remove")
+    await service.command(*words)
+    assert out.read_text().startswith("-----BEGIN ENCRYPTED PRIVATE KEY-----")
+    shown = [json.loads(line) for line in (await service.command("ca", "show", "--json")).splitlines()]
+    assert next(row["key"] for row in shown if row["certificate"] == "device root") == "off-line"
+    out.unlink()
+    assert "not here" in await service.command(*words, code=1)
