@@ -207,7 +207,7 @@ def _run(options: argparse.Namespace) -> fleet.Run:
         content_formats=frozenset(taken),
         pem=not options.der_only,
         discover=not options.no_discover,
-        finish_delay=2 * CoapParameters.empty_ack_after if options.separate_finish else 0.0,
+        finish_delay=2 * CoapParameters().empty_ack_after if options.separate_finish else 0.0,
         mtu=options.mtu,
         coap=CoapParameters(block_exponent=options.block_size.bit_length() - 5),
     )

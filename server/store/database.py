@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Self
 from urllib.parse import quote, urlencode
 
@@ -51,10 +52,6 @@ WRONG_SETTINGS = (
     ValueError,
 )
 
-# Not start-up parameters: a pooler in session mode refuses those it does not know. A managed server may come
-# with synchronous_commit off; the record needs it on (design 3). Compiling costs more than our statements do.
-SESSION_SETTINGS = "SELECT set_config('synchronous_commit', 'on', false), set_config('jit', 'off', false)"
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConnectArguments:
@@ -92,8 +89,13 @@ async def connect(
             max_cached_statement_lifetime=0,
             server_settings={"application_name": APPLICATION_NAME},
         )
-        await connection.execute(SESSION_SETTINGS)
+        await connection.execute(_session_settings())
     return connection
+
+
+@cache
+def _session_settings() -> str:
+    return load_queries()["session_settings"]
 
 
 def is_away(error: BaseException, connection: Any = None) -> bool:

@@ -52,8 +52,8 @@ FAST_PATIENCE = 30.0
 IMMEDIATE_PATIENCE = 5.0
 RESTART_FIRST = 0.1
 RESTART_LONGEST = 10.0
-# A server that lived this many seconds has recovered: the next pause is the first again.
-LIVED_WELL = 60.0
+# A server that answered and then lived this many seconds has recovered: the next pause is the first again.
+LIVED_WELL = 1.0
 POLL = 0.01
 
 # How a server says that an old one still has the files.

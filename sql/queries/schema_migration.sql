@@ -18,3 +18,8 @@ SELECT version, checksum FROM schema_migration ORDER BY version;
 
 -- name: schema_migration_add
 INSERT INTO schema_migration (version, name, checksum) VALUES ($1, $2, $3);
+
+-- name: session_settings
+-- For every connection. Not start-up parameters: a pooler in session mode refuses those it does not know. A managed
+-- server may come with synchronous_commit off; the record needs it on. Compiling costs more than any of our statements.
+SELECT set_config('synchronous_commit', 'on', false), set_config('jit', 'off', false);

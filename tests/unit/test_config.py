@@ -55,7 +55,7 @@ def test_flags_win_over_environment_and_environment_over_the_file(tmp_path: Path
 )
 def test_a_mistake_in_the_file_names_the_key_and_the_rule(tmp_path: Path, text: str, said: str) -> None:
     file = written(tmp_path, text)
-    with pytest.raises(ConfigurationError, match="firstlight.toml") as raised:
+    with pytest.raises(ConfigurationError, match=r"firstlight\.toml") as raised:
         load(file)
     assert said in str(raised.value)
     assert "\n" not in str(raised.value).strip()
