@@ -113,8 +113,10 @@ async def bootstrap_killed_at(
     async with FaultyPath(to=address(service)) as path:
 
         async def kill_and_follow() -> None:
+            before = address(service)
             await kill(service)
-            path.retarget(address(service))
+            if address(service) != before:
+                path.retarget(address(service))
 
         async def hook(_seen: Seen) -> None:
             nonlocal killing
