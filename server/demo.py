@@ -29,8 +29,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from server import logs
+from server.store.postgres import EmbeddedPostgres
+
 START_TIMEOUT = 60.0
 FACTORY = "Demo Factory"
+LOG_WIDTH = 140
 
 
 @dataclass(slots=True)
@@ -54,6 +58,10 @@ class DemoFailed(Exception):
 def main(*, devices: int, out: Path, anchor: Path | None, as_json: bool) -> int:
     """Run the demo; 0 only if every device passed every check."""
     console = Console(file=sys.stderr if as_json else sys.stdout)
+    if not console.is_terminal:
+        # A log has no width of its own; the table must not fold there.
+        console = Console(file=console.file, width=LOG_WIDTH)
+    logs.configure("console", "warning")
     try:
         return asyncio.run(_demo(devices, out, anchor, as_json, console))
     except DemoFailed as error:
@@ -134,6 +142,10 @@ async def _server(folder: Path) -> AsyncIterator[Mapping[str, str]]:
         except TimeoutError:
             process.kill()
             await process.wait()
+    # As root the cluster lives outside the data folder; it must not stay behind.
+    postgres = EmbeddedPostgres(folder / "data")
+    await postgres.start()
+    await postgres.destroy()
     if process.returncode != 0:
         raise DemoFailed(f"the server ended with {process.returncode} after the demo")
 
@@ -309,7 +321,7 @@ def _tell(proofs: Sequence[Proof], recorded: int, seconds: float, as_json: bool,
             table.add_row(
                 str(report["endpoint"]),
                 str(report["credential"]),
-                str(report["issuer"] or "–"),
+                _common_name(report["issuer"]),
                 str(report["serial"] or "–"),
                 "yes" if proof.ok else f"NO: {report['reason'] or _why(proof)}",
                 str(report["ms"]),
@@ -321,6 +333,12 @@ def _tell(proofs: Sequence[Proof], recorded: int, seconds: float, as_json: bool,
             highlight=False,
         )
     return 0 if proofs and not failed and agree else 1
+
+
+def _common_name(issuer: object) -> str:
+    """The CN of a name as RFC 4514 has it, for the table."""
+    words = str(issuer).split(",") if issuer else []
+    return next((word.removeprefix("CN=") for word in words if word.startswith("CN=")), str(issuer or "–"))
 
 
 def _why(proof: Proof) -> str:
