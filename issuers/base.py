@@ -15,6 +15,7 @@ from uuid import UUID
 from cryptography import x509
 
 from issuers.errors import NotSupported
+from issuers.reach import Reach
 
 Purpose = Literal["device", "renew", "verify"]
 
@@ -149,8 +150,8 @@ class Issuer(ABC):
         """Let connections go."""
 
 
-IssuerFactory = Callable[[str, Mapping[str, object], Mapping[str, object]], Issuer]
-"""Opens an issuer from its name, attributes (shown to operators) and credentials (never shown).
+IssuerFactory = Callable[[str, Mapping[str, object], Mapping[str, object], Reach], Issuer]
+"""Opens an issuer from its name, attributes (shown to operators), credentials (never shown) and what it may reach.
 
-Keys arrive as loaded objects, never as paths. Raises Misconfigured with the name of the setting at fault.
+Keys arrive as loaded objects or PEM texts, never as paths. Raises Misconfigured with the setting at fault.
 """

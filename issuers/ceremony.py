@@ -40,6 +40,7 @@ SERVER_VALIDITY = 20 * YEAR
 BACKDATE = timedelta(days=1)
 """CA certificates begin a day before they are made, so that what they sign, backdated an hour, lies within."""
 LONGEST_CN = 64
+LONGEST_ORGANIZATION = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,15 @@ class CaName:
     country: str
 
     def as_name(self) -> x509.Name:
-        """In the usual order; raises Misconfigured when a part is too long or the country no two letters."""
+        """In the usual order; raises Misconfigured when a part is empty or too long, the country no two letters."""
+        # RFC 5280 A.1: ub-organization-name, and X520countryName is two letters.
+        if not 0 < len(self.organization) <= LONGEST_ORGANIZATION or not self.organization.isprintable():
+            raise Misconfigured(
+                f"{self.organization!r} cannot be a CA's name: give an organization of 1 to "
+                f"{LONGEST_ORGANIZATION} printable characters"
+            )
+        if len(self.country) != 2 or not (self.country.isascii() and self.country.isalpha()):
+            raise Misconfigured(f"{self.country!r} cannot be in a CA's name: give a country of two letters")
         try:
             return x509.Name(
                 [

@@ -22,6 +22,7 @@ from issuers.extensions import CLIENT_AUTH, DIGITAL_SIGNATURE, authority_key_ide
 from issuers.journal import JournalEntry, Revoked, Signed
 from issuers.options import function, option, refuse_unknown
 from issuers.path import find_path
+from issuers.reach import Reach
 
 BACKDATE = timedelta(hours=1)
 """A device's clock may be an hour slow and its certificate still counts."""
@@ -92,9 +93,11 @@ class EmbeddedIssuer(Issuer):
         )
 
     @classmethod
-    def open(cls, name: str, attributes: Mapping[str, object], credentials: Mapping[str, object]) -> "EmbeddedIssuer":
+    def open(
+        cls, name: str, attributes: Mapping[str, object], credentials: Mapping[str, object], reach: Reach
+    ) -> "EmbeddedIssuer":
         """Open by the registry: attributes `validity_days`, `subject_key_identifier`; credentials `key`, `chain`,
-        `root` as loaded objects and the function `journal`. Raises Misconfigured.
+        `root` as loaded objects and the function `journal`; it reaches for nothing. Raises Misconfigured.
         """
         what = f"issuer {name!r}"
         refuse_unknown(attributes, ("validity_days", "subject_key_identifier"), what)

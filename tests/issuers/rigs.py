@@ -17,21 +17,25 @@ from issuers.base import Issuer, IssueRequest, Purpose
 from issuers.ceremony import CaBundle, hold_ceremony, make_keys, make_serials
 from issuers.csr import make_csr
 from issuers.journal import JournalEntry
+from issuers.reach import Reach
 from issuers.subject import parse_subject
-from tests.pki import make_key
+from tests.issuers.peers.cfssl import PAGE_KEY, cfssl_serve
+from tests.pki import make_factory_ca, make_key
 
 NOW = datetime(2026, 6, 1, 12, 0, 0, tzinfo=UTC)
 ACCOUNT = UUID("0123456789abcdef0123456789abcdef")
+LOOPBACK = Reach(private=True)
 DEVICE = "fedcba98765432100123456789abcdef"
 
 
 @dataclass(frozen=True)
 class Rig:
-    """An issuer, where the paths of its certificates may end, and words that must never show."""
+    """An issuer, where the paths of its certificates may end, words that must never show, and the CA's time."""
 
     issuer: Issuer
     anchors: tuple[x509.Certificate, ...]
     secrets: tuple[str, ...] = field(repr=False, default=())
+    now: datetime = NOW
 
 
 def make_bundle(now: datetime = NOW) -> CaBundle:
@@ -90,6 +94,22 @@ async def embedded() -> AsyncIterator[Rig]:
     await issuer.aclose()
 
 
+@asynccontextmanager
+async def cfssl() -> AsyncIterator[Rig]:
+    ca = make_factory_ca("CFSSL Root")
+    async with cfssl_serve(ca) as peer:
+        issuer = open_issuer(
+            "CFSSL_AUTH",
+            "the page's",
+            {"host_url": peer.url, "cfssl_profile": "CA"},
+            {"hmac_hex_key": PAGE_KEY},
+            LOOPBACK,
+        )
+        yield Rig(issuer, (ca.certificate,), (PAGE_KEY, repr(bytes.fromhex(PAGE_KEY))), datetime.now(UTC))
+        await issuer.aclose()
+
+
 RIGS: Mapping[str, Callable[[], AbstractAsyncContextManager[Rig]]] = {
+    "CFSSL_AUTH": cfssl,
     "EMBEDDED": embedded,
 }

@@ -14,7 +14,7 @@ from issuers import ADAPTERS, open_issuer
 from issuers.base import Capability, Issued, IssueRequest, Pending, Recovery
 from issuers.errors import IssuerError, Misconfigured, NotSupported
 from issuers.returned import Checked, Expectation, check_returned
-from tests.issuers.rigs import ACCOUNT, DEVICE, NOW, RIGS, Rig, make_request
+from tests.issuers.rigs import ACCOUNT, DEVICE, RIGS, Rig, make_request
 from tests.pki import make_name
 
 
@@ -40,7 +40,7 @@ def checked(rig: Rig, request: IssueRequest, issued: Issued) -> Checked:
         Expectation(
             csr=request.csr,
             endpoint=request.endpoint,
-            now=NOW,
+            now=rig.now,
             minimum_validity=timedelta(days=1),
             anchors=rig.anchors,
             account_id=request.account_id,
@@ -106,7 +106,7 @@ async def test_ca_certificates_lead_from_the_signer_of_the_leaf_to_an_anchor(rig
 
 async def test_it_revokes_or_says_that_it_cannot(rig: Rig) -> None:
     issued = await settled(rig, await rig.issuer.issue(make_request()))
-    revocation = rig.issuer.revoke(issued.leaf.serial_number, x509.ReasonFlags.superseded, NOW)
+    revocation = rig.issuer.revoke(issued.leaf.serial_number, x509.ReasonFlags.superseded, rig.now)
     if Capability.REVOKE in rig.issuer.capabilities:
         await revocation
     else:
@@ -124,7 +124,7 @@ async def test_it_collects_or_says_that_it_cannot(rig: Rig) -> None:
 
 
 async def test_a_check_without_a_test_certificate_issues_nothing(rig: Rig) -> None:
-    report = await rig.issuer.check(None, NOW)
+    report = await rig.issuer.check(None, rig.now)
     assert report.successful, report.message
     assert report.issued is None
     assert report.steps
@@ -132,7 +132,7 @@ async def test_a_check_without_a_test_certificate_issues_nothing(rig: Rig) -> No
 
 async def test_a_check_hands_its_test_certificate_over(rig: Rig) -> None:
     request = make_request("verify", purpose="verify")
-    report = await rig.issuer.check(request, NOW)
+    report = await rig.issuer.check(request, rig.now)
     assert report.successful, report.message
     checked(rig, request, await settled(rig, report.issued))
 
@@ -151,7 +151,7 @@ async def test_a_csr_of_any_kind_raises_nothing_but_issuer_errors(rig: Rig, curv
 
 
 async def test_secrets_never_show(rig: Rig) -> None:
-    report = await rig.issuer.check(None, NOW)
+    report = await rig.issuer.check(None, rig.now)
     shown = repr(rig.issuer) + repr(vars(rig.issuer)) + repr(report)
     assert rig.secrets
     assert not any(secret in shown for secret in rig.secrets)

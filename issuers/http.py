@@ -1,0 +1,357 @@
+"""HTTP to a CA: one client per issuer, bounded in time, size and reach, and every failure put into issuer words.
+
+HTTP/1.1 (RFC 9112); no redirects, no proxies, nothing from the environment. What httpx and ssl raise becomes an
+`IssuerError` in `failures.py`, and what an answer's status says without the CA's own words in `refused_by_status`
+(`issuers.md` A4): adapters read the words of their CA first.
+"""
+
+import asyncio
+import contextlib
+import json
+import re
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
+from typing import Any
+
+import httpx
+
+from issuers.errors import IssuerError, Misconfigured, OutcomeUnknown, Throttled, Unauthorized, Unavailable
+from issuers.failures import (
+    CONNECT_SECONDS,
+    CONNECTIONS,
+    LARGEST_ANSWER,
+    READ_SECONDS,
+    TOTAL_SECONDS,
+    Circumstances,
+    SpeaksTls,
+    TooLarge,
+    translated,
+)
+from issuers.reach import IPAddress, Reach
+from issuers.tls import tls_context
+
+LONGEST_RETRY_AFTER = 3600.0
+"""Seconds: a CA may say slower, not never."""
+REASON_SECONDS = 2.0
+"""How long a server that broke a connection is listened to for its reason."""
+RESOLVED_SECONDS = 30.0
+"""How long a resolved name counts: devices that come in a storm do not each ask the DNS."""
+
+Resolver = Callable[[str, int], Awaitable[Sequence[IPAddress]]]
+"""The addresses of a name, best first; raises OSError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer; `where` is the CA it came from, for messages."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes = field(repr=False)
+    where: str
+
+    @property
+    def date(self) -> datetime | None:
+        """The CA's clock (UTC), when it told."""
+        return _http_date(self.headers.get("date", ""))
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds until the CA wants to be asked again, when it told (RFC 9110 10.2.3)."""
+        value = self.headers.get("retry-after", "").strip()
+        if value.isascii() and value.isdigit():
+            return min(float(value[:12]), LONGEST_RETRY_AFTER)
+        at, now = _http_date(value), self.date
+        if at is None or now is None:
+            return None
+        return min(max((at - now).total_seconds(), 0.0), LONGEST_RETRY_AFTER)
+
+    def json(self) -> Any:
+        """The body read as JSON, whatever its content type says (`issuers.md` 0.1); None when it is none."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+
+    def excerpt(self) -> str:
+        """The beginning of the body in one line for messages, without the tags of an HTML page."""
+        return plain(re.sub(r"<[^>]*>", " ", self.body[:4096].decode(errors="replace")))
+
+
+class HttpClient:
+    """Speaks to one CA at `base_url`, which has passed `read_url`.
+
+    `tls` is for https; without it the public CAs are trusted. `resolver` is the system's unless a test gives one.
+    """
+
+    def __init__(
+        self, base_url: httpx.URL, *, reach: Reach, tls: ssl.SSLContext | None, resolver: "Resolver | None" = None
+    ) -> None:
+        self.where = f"the CA at {base_url.scheme}://{base_url.netloc.decode('ascii')}"
+        self._base = str(base_url).rstrip("/")
+        self._tls = (tls or tls_context((), None)) if base_url.scheme == "https" else None
+        self._transport = _PinnedTransport(reach, self._tls, resolver or _system_resolver)
+        self._client: httpx.AsyncClient | None = None
+        self._under_way = 0
+        self._closing = False
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        orders: bool,
+    ) -> Answer:
+        """One request and its whole answer, whatever its status; nothing is ever sent twice.
+
+        `orders` says that the CA may act on it: then a lost answer is OutcomeUnknown, else Unavailable. `path` begins
+        with a slash and goes behind the base URL. Raises IssuerError.
+        """
+        sent = _Sent()
+        try:
+            async with asyncio.timeout(TOTAL_SECONDS), self._opened() as client:
+                request = client.build_request(
+                    method,
+                    self._base + path,
+                    content=content,
+                    headers={"accept-encoding": "identity", **(headers or {})},
+                    extensions={"trace": sent.trace},
+                )
+                response = await client.send(request, stream=True)
+                try:
+                    body = await _whole_body(response)
+                finally:
+                    await response.aclose()
+        except (httpx.HTTPError, OSError, TooLarge) as error:
+            # OSError: TimeoutError of the total deadline, and ssl.SSLError, which httpcore lets through while reading.
+            cause = await self._transport.why_broken_off() if _broken_off(error) else None
+            at = Circumstances(self.where, sent.request, orders, self._tls is not None)
+            raise translated(cause or error, at) from error
+        return Answer(response.status_code, response.headers, body, self.where)
+
+    async def aclose(self) -> None:
+        """Let connections go; a request under way ends first, and a late one opens and closes its own."""
+        self._closing = True
+        await self._close_if_idle()
+
+    @contextlib.asynccontextmanager
+    async def _opened(self) -> AsyncIterator[httpx.AsyncClient]:
+        if self._client is None:
+            self._client = httpx.AsyncClient(
+                transport=self._transport,
+                trust_env=False,
+                follow_redirects=False,
+                timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+            )
+        self._under_way += 1
+        try:
+            yield self._client
+        finally:
+            self._under_way -= 1
+            await self._close_if_idle()
+
+    async def _close_if_idle(self) -> None:
+        if self._closing and not self._under_way and self._client is not None:
+            client, self._client = self._client, None
+            await client.aclose()
+
+
+def _broken_off(error: Exception) -> bool:
+    return isinstance(error, httpx.ReadError | httpx.WriteError | httpx.RemoteProtocolError)
+
+
+def plain(text: str) -> str:
+    """What a CA wrote, in one printable line of bounded length for messages to operators."""
+    text = " ".join("".join(each if each.isprintable() else " " for each in text).split())
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def read_url(text: str, what: str, *, default_port: int | None = None) -> httpx.URL:
+    """`text` as `http(s)://host[:port][/prefix]`, without a slash at its end; `what` names the setting.
+
+    Raises Misconfigured, also for a URL with a password, which would be shown to every operator.
+    """
+    text = text.strip()
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL as error:
+        raise Misconfigured(f"{what} is no URL: {error}; give it as https://host:port") from error
+    if url.scheme not in ("http", "https") or not url.host or (url.port or 1) > 65535:
+        raise Misconfigured(f"{what} is {text!r}; give it as http://host:port or https://host:port")
+    if url.userinfo:
+        raise Misconfigured(f"{what} holds a user name or password; leave them out, every operator can read it")
+    if url.query or url.fragment:
+        raise Misconfigured(f"{what} has a ? or #, which no address of a CA has; leave out what follows")
+    if url.port is None and default_port is not None:
+        url = url.copy_with(port=default_port)
+    return url.copy_with(path=url.path.rstrip("/"))
+
+
+def refused_by_status(answer: Answer, *, orders: bool) -> IssuerError:
+    """What an answer without words of the CA means: a proxy's page, another program's, an empty body."""
+    where, status = answer.where, answer.status
+    said = f"HTTP {status}" + (f" ({answer.excerpt()})" if answer.body.strip() else "")
+    if status == 429:
+        return Throttled(f"{where} asks us to be slower: {said}", answer.retry_after)
+    if status in (502, 503):
+        return Unavailable(
+            f"{where}, or a proxy before it, is out of service: {said}; look at the CA and its proxy",
+            answer.retry_after,
+        )
+    if status >= 500:
+        message = f"{where}, or a proxy before it, failed: {said}; look at its log"
+        return OutcomeUnknown(message) if orders else Unavailable(message, answer.retry_after)
+    if status in (401, 403):
+        return Unauthorized(
+            f"{where} does not let us in: {said}; check our credentials and what the CA and its proxy ask for"
+        )
+    if 300 <= status < 400:
+        target = answer.headers.get("location", "another place")[:200]
+        return Misconfigured(f"{where} sends us on to {target}, which is not followed; give the final address")
+    # Go's words, and nginx's.
+    if b"HTTP request to an HTTPS server" in answer.body or b"plain HTTP request was sent to HTTPS port" in answer.body:
+        return Misconfigured(f"{where} speaks TLS and was addressed without; begin its address with https://")
+    if status in (404, 405, 410):
+        return Misconfigured(
+            f"{where} has no such service: {said}; check the address, its path, and how the CA was started"
+        )
+    if status >= 400:
+        return Misconfigured(f"{where}, or a proxy before it, refuses our request: {said}; look at its log")
+    message = f"{where} answered {said}, which is none of its answers; check that this address is the CA's"
+    return OutcomeUnknown(message) if orders else Misconfigured(message)
+
+
+class _Sent:
+    """Whether a request has begun to leave: from then on the CA may have it."""
+
+    def __init__(self) -> None:
+        self.request = False
+
+    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        if event == "http11.send_request_body.started":
+            self.request = True
+
+
+class _PinnedTransport(httpx.AsyncBaseTransport):
+    """Resolves a name once, asks `reach`, and connects to the very address that passed; Host and SNI keep the name."""
+
+    def __init__(self, reach: Reach, tls: ssl.SSLContext | None, resolver: Resolver) -> None:
+        self._reach = reach
+        self._tls = tls
+        self._resolver = resolver
+        self._inner = httpx.AsyncHTTPTransport(
+            # Without a context nothing but http is spoken.
+            verify=tls or False,
+            trust_env=False,
+            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
+        )
+        self._resolved: tuple[IPAddress, ...] = ()
+        self._until = 0.0
+        self._reached: tuple[str, str, int] | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        host = request.url.raw_host.decode("ascii")
+        port = request.url.port or {"http": 80, "https": 443}[request.url.scheme]
+        failure: httpx.TransportError | None = None
+        for address in await self._addresses(host, port):
+            pinned = httpx.Request(
+                request.method,
+                request.url.copy_with(host=str(address)),
+                headers=request.headers,
+                stream=request.stream,
+                extensions={**request.extensions, "sni_hostname": host},
+            )
+            self._reached = (str(address), host, port)
+            try:
+                return await self._inner.handle_async_request(pinned)
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                # Nothing was sent: the next address of the name may answer.
+                failure = failure or error
+        self._until = 0.0
+        assert failure is not None, "there is at least one address"
+        raise failure
+
+    async def why_broken_off(self) -> Exception | None:
+        """What a server that hung up had to say: an alert about our client certificate, or that it SpeaksTls.
+
+        With TLS 1.3 a server objects to our certificate after the handshake, and one that speaks TLS where we do not
+        at our first byte, both while we are still writing: the reset that this brings can swallow its words. Here no
+        request is written, so they are heard. None when it has no objection.
+        """
+        if self._reached is None:
+            return None
+        address, host, port = self._reached
+        context = self._tls
+        if context is None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        try:
+            async with asyncio.timeout(REASON_SECONDS):
+                reader, writer = await asyncio.open_connection(address, port, ssl=context, server_hostname=host)
+                try:
+                    if self._tls is None:
+                        return SpeaksTls()
+                    await reader.read(1)
+                finally:
+                    writer.transport.abort()
+        except ssl.SSLError as error:
+            if self._tls is not None:
+                return error
+        except OSError:
+            pass
+        return None
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def _addresses(self, host: str, port: int) -> Sequence[IPAddress]:
+        """Raises Misconfigured when there are addresses and none is in reach."""
+        now = asyncio.get_running_loop().time()
+        if now < self._until:
+            return self._resolved
+        try:
+            found: Sequence[IPAddress] = (ip_address(host),)
+        except ValueError:
+            try:
+                found = await self._resolver(host, port)
+                if not found:
+                    raise socket.gaierror(f"{host} has no address")
+            except OSError as error:
+                raise httpx.ConnectError(str(error)) from error
+        refusals = {address: self._reach.refusal(address, port) for address in found}
+        self._resolved = tuple(address for address in found if not refusals[address])
+        if not self._resolved:
+            raise Misconfigured(f"the CA's address {host} leads where issuers may not go: {refusals[found[0]]}")
+        self._until = now + RESOLVED_SECONDS
+        return self._resolved
+
+
+async def _system_resolver(host: str, port: int) -> Sequence[IPAddress]:
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return tuple(dict.fromkeys(ip_address(str(entry[4][0]).partition("%")[0]) for entry in found))
+
+
+async def _whole_body(response: httpx.Response) -> bytes:
+    """The body as it came: asked for without compression, so no small answer grows here."""
+    body = bytearray()
+    async for part in response.aiter_raw():
+        body += part
+        if len(body) > LARGEST_ANSWER:
+            raise TooLarge
+    return bytes(body)
+
+
+def _http_date(text: str) -> datetime | None:
+    try:
+        parsed = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)

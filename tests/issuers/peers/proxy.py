@@ -1,0 +1,83 @@
+"""A TCP proxy before a CA that counts what passes and can lose answers."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+
+@dataclass
+class CountingProxy:
+    """What has passed so far; `paths` are the request paths in their order.
+
+    While `lose_answers_to` is a path, whole requests to it go through, and their connection breaks as soon as the
+    answer comes: the CA has acted and nobody hears of it.
+    """
+
+    port: int = 0
+    connections: int = 0
+    lost: int = 0
+    paths: list[str] = field(default_factory=list)
+    lose_answers_to: str = ""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def requests(self, path: str) -> int:
+        """How many requests to a path that ends so have passed."""
+        return sum(each.endswith(path) for each in self.paths)
+
+
+@contextlib.asynccontextmanager
+async def counting_proxy(target_port: int) -> AsyncIterator[CountingProxy]:
+    """A proxy on a port of its own before 127.0.0.1:`target_port`."""
+    proxy = CountingProxy()
+    writers: set[asyncio.StreamWriter] = set()
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        proxy.connections += 1
+        try:
+            upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", target_port)
+        except OSError:
+            writer.transport.abort()
+            return
+        writers.update((writer, upstream_writer))
+        last_path = ""
+
+        async def up() -> None:
+            nonlocal last_path
+            while data := await reader.read(65536):
+                method, _, rest = data.partition(b" ")
+                if method in (b"GET", b"POST"):
+                    last_path = rest.partition(b" ")[0].decode()
+                    proxy.paths.append(last_path)
+                upstream_writer.write(data)
+                await upstream_writer.drain()
+
+        async def down() -> None:
+            while data := await upstream_reader.read(65536):
+                if proxy.lose_answers_to and last_path.endswith(proxy.lose_answers_to):
+                    proxy.lost += 1
+                    writer.transport.abort()
+                    return
+                writer.write(data)
+                await writer.drain()
+
+        both = [asyncio.create_task(up()), asyncio.create_task(down())]
+        with contextlib.suppress(OSError):
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        for task in both:
+            task.cancel()
+        await asyncio.gather(*both, return_exceptions=True)
+        for each in (writer, upstream_writer):
+            each.close()
+
+    server = await asyncio.start_server(forward, "127.0.0.1", 0)
+    proxy.port = server.sockets[0].getsockname()[1]
+    try:
+        yield proxy
+    finally:
+        server.close()
+        for each in writers:
+            each.transport.abort()
