@@ -3,10 +3,13 @@
 ServiceError
 ├── NotAuthenticated          no credential that proves who speaks
 ├── NotAuthorized             known, but not allowed this
+│   ├── LimitReached          the account has as many as it may
+│   └── NoProfile             no profile says what to write to the device
 ├── BadRequest                the request itself is wrong: do not repeat it unchanged
 │   └── UnsupportedFormat     a Content-Format or `pct` nobody here writes
 ├── NotFound                  no such resource
 ├── Conflict                  another session or device has it
+├── OutsideFailed             a service of the operator's, not ours, did not do its part
 └── TemporarilyUnavailable    come back after `retry_after` seconds
 
 ConfigurationError            a setting is wrong; the message names it, the rule and the remedy
@@ -31,8 +34,20 @@ class NotAuthorized(ServiceError):
     """The speaker is known but may not do this."""
 
 
+class LimitReached(NotAuthorized):
+    """The account has as many of a kind as it may have."""
+
+
+class NoProfile(NotAuthorized):
+    """No profile says what to write to the device."""
+
+
 class BadRequest(ServiceError):
-    """The request is wrong and stays wrong when repeated."""
+    """The request is wrong and stays wrong when repeated; `field` is what of it, when one is at fault."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class UnsupportedFormat(BadRequest):
@@ -44,7 +59,15 @@ class NotFound(ServiceError):
 
 
 class Conflict(ServiceError):
-    """Someone else has what was asked for."""
+    """Someone else has what was asked for; `field` is what names it, when one does."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class OutsideFailed(ServiceError):
+    """A service of the operator's, for instance a CA's address, failed while a request needed it."""
 
 
 class TemporarilyUnavailable(ServiceError):

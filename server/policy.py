@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from lwm2m.bootstrap_request import BootstrapRequest
-from server.errors import BadRequest, NotAuthenticated, NotAuthorized
+from server.errors import BadRequest, NoProfile, NotAuthenticated, NotAuthorized
 from server.profile import Profile
 from server.transport.engine import PeerIdentity
 from server.trust import Anchor
@@ -37,8 +37,8 @@ def admit(
 ) -> Admitted:
     """Decide on a Bootstrap-Request; `claimed_by` is the account whose enrolment list holds the device.
 
-    Raises NotAuthenticated and NotAuthorized as `account_of_peer`, BadRequest as `endpoint_of`, and NotAuthorized
-    when no profile is for the device.
+    Raises NotAuthenticated and NotAuthorized as `account_of_peer`, BadRequest as `endpoint_of`, and NoProfile
+    when none is for the device.
     """
     account_id = account_of_peer(peer, request, claimed_by=claimed_by)
     endpoint = endpoint_of(peer, request.endpoint)
@@ -50,7 +50,7 @@ def admit(
     )
     profile = choose_profile(profiles_of(account_id), endpoint, anchors)
     if profile is None:
-        raise NotAuthorized(f"no profile is for {endpoint}; store one whose [match] takes it")
+        raise NoProfile(f"no profile is for {endpoint}; store one whose [match] takes it")
     if asked_for_pack:
         request = replace(request, asked_for_pack=True)
     return Admitted(account_id=account_id, endpoint=endpoint, request=request, profile=profile)

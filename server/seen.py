@@ -5,7 +5,7 @@ Bounded here and in the record: what an unauthenticated peer can make us keep ha
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 from server import logs
 from server.store import refusals
@@ -35,10 +35,13 @@ class Seen:
 
     def refused(self, refusal: Refusal) -> None:
         """Take a peer that a handshake or the policy refused; only after its cookie proved its address."""
-        self.note(refusal.address, refusal.reason.value, refusal.credential, refusal.identity)
+        self.note(refusal.address, refusal.reason.value, refusal.credential, refusal.identity, refusal.detail)
 
-    def note(self, address: str, reason: str, credential: str, identity: str) -> None:
-        """Count one refusal of `identity` (printable, at most 200 characters) at `address`."""
+    def note(self, address: str, reason: str, credential: str, identity: str, detail: str = "") -> None:
+        """Count one refusal of `identity` (printable, at most 200 characters kept) at `address`.
+
+        `reason` is a word of a closed list (RefusalReason, FailureCause); `detail` goes to the log alone.
+        """
         source = address.rsplit(":", 1)[0] if address.count(":") == 1 or "]" in address else address
         key = (source, reason, identity[:200])
         row = self._rows.get(key)
@@ -46,12 +49,19 @@ class Seen:
             if len(self._rows) >= MOST:
                 self.overflowed += 1
                 return
-            row = self._rows[key] = Seenrow(source, reason, credential, identity[:200], 0, datetime.now(UTC))
+            row = self._rows[key] = Seenrow(source, reason, credential, identity[:200], 0, self._now())
         row.count += 1
         row.last_seen = self._now()
         if self._logged < LOGGED_PER_FLUSH:
             self._logged += 1
-            log.warning("device_not_admitted", address=address, reason=reason, credential=credential, identity=key[2])
+            log.warning(
+                "device_not_admitted",
+                address=address,
+                reason=reason,
+                credential=credential,
+                identity=key[2],
+                detail=detail or None,
+            )
 
     async def run(self) -> None:
         """Write what was seen into the record, until cancelled."""

@@ -4,8 +4,7 @@
 """
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import assert_never
@@ -28,19 +27,19 @@ from lwm2m.bootstrap import (
 from lwm2m.coap import message as coap
 from lwm2m.coap import options as coap_options
 from lwm2m.coap.exchange import ExchangeFailed, ExchangeFailure, RequestReceived, ResponseReceived
-from server import logs, preflight, sentences
+from server import logs, preflight
 from server.coap.endpoint import CoapAssociation, Gone
 from server.coap.responses import response_for
 from server.config import LimitsConfig
 from server.errors import NotAuthorized, ServiceError, TemporarilyUnavailable
 from server.issuance import Issuance, ServerMade, Wish
 from server.metrics import Metrics
+from server.outcomes import Outcome, Outcomes
 from server.policy import Admitted
 from server.store import devices, psk
 from server.store.database import Database
 from server.store.errors import StoreUnavailable
 from server.store.secrets import Sealer
-from server.store.writer import MarkDelivered, RecordSession, TouchDevice, Writer
 
 log = logs.get("bootstrap")
 
@@ -62,7 +61,8 @@ class Running:
     task: asyncio.Task[None] | None = None
     machine: BootstrapSession | None = None
     made: dict[int, tuple[ServerMade, Wish]] = field(default_factory=dict)
-    superseded: bool = False
+    answered: bool = False
+    interrupted: tuple[FailureCause, str] | None = None
     ending: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -84,7 +84,7 @@ class Sessions:
         self,
         *,
         database: Database,
-        writer: Writer,
+        outcomes: Outcomes,
         issuance: Issuance,
         sealer: Sealer,
         limits: LimitsConfig,
@@ -94,7 +94,7 @@ class Sessions:
         metrics: Metrics,
     ) -> None:
         self._database = database
-        self._writer = writer
+        self._outcomes = outcomes
         self._issuance = issuance
         self._sealer = sealer
         self._limits = limits
@@ -116,7 +116,7 @@ class Sessions:
         """
         slot = (admitted.account_id, admitted.endpoint)
         while (earlier := self._running.get(slot)) is not None:
-            await self._supersede(earlier)
+            await self._interrupt(earlier, FailureCause.SUPERSEDED)
         if len(self._running) >= self._limits.max_sessions:
             self._metrics.shed.inc()
             raise TemporarilyUnavailable("as many sessions as allowed", SHED_RETRY_AFTER * (1 + self._jitter()))
@@ -145,12 +145,12 @@ class Sessions:
             await next(iter(self._running.values())).ended.wait()
 
     async def end_all(self) -> None:
-        """End every session under way."""
+        """End every session under way: the server stops."""
         for running in list(self._running.values()):
-            await self._supersede(running)
+            await self._interrupt(running, FailureCause.ASSOCIATION_LOST, "this server was stopped")
 
-    async def _supersede(self, running: Running) -> None:
-        running.superseded = True
+    async def _interrupt(self, running: Running, cause: FailureCause, reason: str = "") -> None:
+        running.interrupted = running.interrupted or (cause, reason)
         if running.task is not None and not running.ending:
             running.task.cancel()
         await running.ended.wait()
@@ -161,27 +161,38 @@ class Sessions:
             async with asyncio.timeout(self._limits.session_seconds):
                 return await self._drive(running, incoming)
         except TimeoutError:
-            return self._interrupted(running, FailureCause.DEADLINE)
+            late = TemporarilyUnavailable("the session ran out of time", SHED_RETRY_AFTER * (1 + self._jitter()))
+            self._answer(running, incoming, late)
+            return self._verdict(running, FailureCause.DEADLINE)
         except asyncio.CancelledError:
-            if not running.superseded:
+            if running.interrupted is None:
                 raise
-            return self._interrupted(running, FailureCause.SUPERSEDED)
+            return self._verdict(running, *running.interrupted)
         except _Refused as refused:
-            code, options = response_for(refused.error)
-            running.conversation.respond(incoming.request_id, code, options=options)
+            code = self._answer(running, incoming, refused.error)
             return Failed(refused.cause, None, code, refused.detail)
         except StoreUnavailable as error:
             return Failed(FailureCause.STORE_UNAVAILABLE, None, None, str(error))
-        except Exception:
+        except Exception as error:
             self._metrics.internal_errors.inc()
             log.exception("session_failed", endpoint=running.admitted.endpoint)
-            return Failed(FailureCause.INTERNAL, None, None)
+            self._answer(running, incoming, error)
+            return self._verdict(running, FailureCause.INTERNAL)
 
-    def _interrupted(self, running: Running, cause: FailureCause) -> Failed:
+    def _answer(self, running: Running, incoming: RequestReceived, error: Exception) -> int | None:
+        """Answer the Bootstrap-Request with the code of `error`, unless it has its 2.04; the code."""
+        if running.answered:
+            return None
+        running.answered = True
+        code, options = response_for(error)
+        running.conversation.respond(incoming.request_id, code, options=options)
+        return code
+
+    def _verdict(self, running: Running, cause: FailureCause, reason: str = "") -> Failed:
         """The verdict of a session that ends from outside; the operation under way goes on record."""
         if running.machine is None:
-            return Failed(cause, None, None)
-        return running.machine.interrupt(cause, now=self._clock())
+            return Failed(cause, None, None, reason)
+        return running.machine.interrupt(cause, reason, now=self._clock())
 
     async def _drive(self, running: Running, incoming: RequestReceived) -> Done | Failed:
         admitted, conversation = running.admitted, running.conversation
@@ -193,6 +204,7 @@ class Sessions:
             credentials=credentials,
         )
         running.machine = machine
+        running.answered = True
         # Writes start only after the 2.04 has left (LwM2M Core 1.2 6.1.7.1).
         if not await conversation.respond(incoming.request_id, coap.CHANGED):
             return Failed(FailureCause.ASSOCIATION_LOST, None, None, conversation.gone or "")
@@ -325,75 +337,29 @@ class Sessions:
     # -- the record ----------------------------------------
 
     async def _record_end(self, running: Running, verdict: Done | Failed) -> None:
-        """Write how it ended: one group commit for session, device and delivery; then the sentence to the log."""
         admitted, machine = running.admitted, running.machine
-        seconds = self._clock() - running.started
-        succeeded = isinstance(verdict, Done)
-        sentence = "" if isinstance(verdict, Done) else sentences.for_failure(verdict, admitted.endpoint)
-        writes: list[Awaitable[object]] = []
-        learned = machine.learned.as_json() if machine is not None else None
-        if succeeded:
-            for made, wish in running.made.values():
-                writes.append(self._writer.write(MarkDelivered(made.issuance_id)))
-                self._issuance.delivered(made.issuance_id, wish)
-        writes.append(
-            self._writer.write(
-                RecordSession(
-                    id=running.id,
-                    account_id=admitted.account_id,
-                    endpoint=admitted.endpoint,
-                    started_at=running.started_at,
-                    ended_at=self._now(),
-                    profile=admitted.profile.name,
-                    credential=running.conversation.association.peer.kind,
-                    address=running.conversation.association.address_text,
-                    outcome="succeeded" if succeeded else "failed",
-                    cause=None if isinstance(verdict, Done) else verdict.cause.value,
-                    sentence=sentence,
-                    issuance_id=next((made.issuance_id for made, _ in running.made.values()), None),
-                    steps=json.dumps([record.as_row() for record in machine.log] if machine else []),
-                )
-            )
-        )
-        writes.append(
-            self._writer.write(
-                TouchDevice(
-                    account_id=admitted.account_id,
-                    endpoint=admitted.endpoint,
-                    profile=admitted.profile.name,
-                    session_id=running.id,
-                    at=self._now(),
-                    state="bootstrapped" if succeeded else "failed",
-                    learned=learned,
-                )
-            )
-        )
-        outcomes = await asyncio.gather(*writes, return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                log.error("record_postponed", endpoint=admitted.endpoint, reason=str(outcome))
-        self._metrics.bootstrap_seconds.observe(seconds)
         if isinstance(verdict, Done):
-            self._metrics.bootstraps.inc("succeeded")
-            log.info(
-                "bootstrap_succeeded",
+            for made, wish in running.made.values():
+                self._issuance.delivered(made.issuance_id, wish)
+        await self._outcomes.write(
+            Outcome(
+                session_id=running.id,
+                account_id=admitted.account_id,
                 endpoint=admitted.endpoint,
-                ms=round(seconds * 1000),
-                session=running.id.hex,
+                profile=admitted.profile.name,
+                credential=running.conversation.association.peer.kind,
+                address=running.conversation.association.address_text,
+                started_at=running.started_at,
+                seconds=self._clock() - running.started,
+                verdict=verdict,
+                steps=machine.log if machine is not None else (),
+                learned=machine.learned.as_json() if machine is not None else None,
+                issuances=tuple(made.issuance_id for made, _ in running.made.values()),
             )
+        )
+        if isinstance(verdict, Done):
             loop = asyncio.get_running_loop()
             loop.call_later(self._limits.after_finish_seconds, running.conversation.close)
-            return
-        self._metrics.bootstraps.inc("failed")
-        self._metrics.failures.inc(verdict.cause.value)
-        log.warning(
-            "bootstrap_failed",
-            endpoint=admitted.endpoint,
-            cause=verdict.cause.value,
-            sentence=sentence,
-            ms=round(seconds * 1000),
-            session=running.id.hex,
-        )
 
 
 def _refusal(error: IssuerError) -> tuple[FailureCause, ServiceError, str]:

@@ -116,6 +116,7 @@ class Association(interfaces.MessageInterface):  # type: ignore[misc]
         self._context: Any = None
         self._timer: asyncio.TimerHandle | None = None
         self._established: asyncio.Future[None] = self._loop.create_future()
+        self._gone = False
         self._pings: dict[int, asyncio.Future[None]] = {}
         # Message ID of a separate response → whether we acknowledged it.
         self._responses: dict[int, bool] = {}
@@ -152,6 +153,11 @@ class Association(interfaces.MessageInterface):  # type: ignore[misc]
     async def _attach(self, manager: Any) -> "Association":
         self._manager = manager
         return self
+
+    def vanish(self) -> None:
+        """Send nothing any more, as after a loss of power; `close` then says nothing either."""
+        self._lose("the device lost its power")
+        self._gone = True
 
     async def close(self) -> None:
         """Say close_notify, stop everything that runs for this association; the socket stays."""
@@ -259,6 +265,8 @@ class Association(interfaces.MessageInterface):  # type: ignore[misc]
 
     def _after_step(self) -> None:
         for datagram in self._client.datagrams_to_send():
+            if self._gone:
+                continue
             try:
                 self._socket.send(datagram)
             except OSError:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -17,6 +17,15 @@ from simulators.formats import Resource
 PEM_PREFIX = b"-----BEGIN CERTIFICATE-----"
 # No path of a device PKI is longer; a limit for loops.
 MAX_PATH = 8
+# All that cryptography raises on a certificate it cannot read.
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 
 Chain = tuple[x509.Certificate, ...]
 Extension = TypeVar("Extension", bound=x509.ExtensionType)
@@ -48,10 +57,15 @@ def read_certificates(value: bytes) -> Chain:
     """
     try:
         if value.lstrip().startswith(PEM_PREFIX):
-            return tuple(x509.load_pem_x509_certificates(value))
-        return (x509.load_der_x509_certificate(_first_der(value)),)
-    except ValueError as error:
+            found = tuple(x509.load_pem_x509_certificates(value))
+        else:
+            found = (x509.load_der_x509_certificate(_first_der(value)),)
+        for each in found:
+            # Parsed when first asked for: what is broken there makes it no certificate either.
+            _ = each.subject, each.issuer, each.extensions, each.public_key()
+    except UNREADABLE as error:
         raise UnusableCredential(f"not a certificate: {error}") from error
+    return found
 
 
 def _first_der(value: bytes) -> bytes:
@@ -70,7 +84,7 @@ def read_identity(instance: int, held: Mapping[int, Resource]) -> Identity:
         raise UnusableCredential(f"/0/{instance}/3: {error}") from error
     try:
         key = load_der_private_key(_opaque(held, tree.SECRET), password=None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         # The cause may quote the key, so its text stays out.
         raise UnusableCredential(f"/0/{instance}/5 is no private key") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
@@ -178,7 +192,7 @@ def _issued(issuer: x509.Certificate, subject: x509.Certificate) -> bool:
         return False
     try:
         subject.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
+    except (InvalidSignature, *UNREADABLE):
         return False
     return True
 

@@ -205,7 +205,7 @@ def _run(options: argparse.Namespace) -> fleet.Run:
         send_endpoint=not options.no_endpoint_parameter,
         pct=_pct(options.pct),
         content_formats=frozenset(taken),
-        pem=not options.der_only,
+        pem="4.00" if options.der_only else "2.04",
         discover=not options.no_discover,
         finish_delay=2 * CoapParameters().empty_ack_after if options.separate_finish else 0.0,
         mtu=options.mtu,

@@ -26,7 +26,7 @@ from simulators.association import Association, AssociationLost, CoapParameters
 from simulators.checks import Identity
 from simulators.dtls import Credential, DtlsContext, X509Credential
 from simulators.site import MAX_PAYLOAD, BootstrapSite
-from simulators.tree import MODE_CERTIFICATE, MODE_PSK, ObjectTree, Version
+from simulators.tree import MODE_CERTIFICATE, MODE_PSK, ObjectTree, PemAnswer, Version
 
 # How real clients come back after a failure: 1, 2, 4 … at most 20 seconds (lwm2m.md E2).
 FIRST_BACK_OFF = 1.0
@@ -61,9 +61,10 @@ class Behaviour:
     """What kind of client a device is; the defaults are a well-behaved LwM2M 1.2 client.
 
     `account` is the instance of the bootstrap account in /0. `pct` goes with the Bootstrap-Request (None = a
-    1.0 client). `content_formats` are numbers that it takes. Without `pem` only DER certificates are taken.
-    `discover` False is a client that says nothing at all to Discover. `finish_delay` above `empty_ack_after`
-    makes the answer to Finish a separate response.
+    1.0 client). `content_formats` are numbers that it takes. `pem` is what a certificate in PEM is answered (taken,
+    refused at its write, or found unusable at the Finish), `refuses` names operations ("DELETE /0") and the code
+    they are answered whatever they hold. `discover` False is a client that says nothing at all to Discover.
+    `finish_delay` above `empty_ack_after` makes the answer to Finish a separate response.
     """
 
     version: Version = "1.2"
@@ -71,7 +72,8 @@ class Behaviour:
     send_endpoint: bool = True
     pct: int | None = formats.SENML_CBOR
     content_formats: frozenset[int] = frozenset((*formats.FORMATS.values(), formats.TLV_OLD))
-    pem: bool = True
+    pem: PemAnswer = "2.04"
+    refuses: Mapping[str, str] = field(default_factory=dict)
     discover: bool = True
     one_token: bool = True
     finish_delay: float = 0.0
@@ -148,6 +150,7 @@ class Device:
             mode=MODE_CERTIFICATE if isinstance(credential, X509Credential) else MODE_PSK,
             account=self.behaviour.account,
             pem=self.behaviour.pem,
+            refuses=self.behaviour.refuses,
         )
         self.identities: tuple[Identity, ...] = ()
         self.transcript: list[str] = []
@@ -230,6 +233,11 @@ class Device:
             done, _ = await asyncio.wait({association.lost}, timeout=left)
             if done:
                 return
+
+    def lose_power(self) -> None:
+        """Be gone without a word; an attempt under way fails, the next one comes from the same port."""
+        if self._association is not None:
+            self._association.vanish()
 
     async def close(self) -> None:
         """End the association and give the port back; safe to call again."""

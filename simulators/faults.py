@@ -30,7 +30,11 @@ _ROOM = 65535
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """Probabilities of [0, 1] per datagram and direction; `delay` and `delay_jitter` in seconds."""
+    """Probabilities of [0, 1] per datagram and direction; `delay` and `delay_jitter` in seconds.
+
+    `loss` comes first, the others are of what is not lost. `reorder` is the share that the next datagram overtakes,
+    so more than a half cannot be.
+    """
 
     loss: float = 0.0
     duplicate: float = 0.0
@@ -244,7 +248,8 @@ class FaultyPath:
             counts.duplicated += 1
             self._say(number, direction, datagram, "duplicated")
             flow.later(wait + DUPLICATE_AFTER, direction, datagram)
-        if held < faults.reorder and flow.hold(direction, datagram, wait):
+        # Nobody is held while another one is: of the others so many more are, that the share comes out right.
+        if held < faults.reorder / max(1 - faults.reorder, 0.5) and flow.hold(direction, datagram, wait):
             counts.reordered += 1
             self._say(number, direction, datagram, "held for the next one")
             return

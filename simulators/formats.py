@@ -75,10 +75,10 @@ def _kinds(**resources: str) -> dict[int, tuple[Kind, bool]]:
 # Object → resource → (type, multiple); the numbers are those of the OMA registry's objects 0, 1, 2, 3 and 21.
 KINDS: Mapping[int, Mapping[int, tuple[Kind, bool]]] = {
     0: _kinds(
-        STRING="0 9 14 25*",
+        STRING="0 9 14 25* 30",
         BOOLEAN="1",
         INTEGER="2 6 10 11 12 28 29",
-        OPAQUE="3 4 5 7 8 30",
+        OPAQUE="3 4 5 7 8",
         UNSIGNED="13 15 16* 18* 19* 20* 21* 22 23 24",
         LINK="17 26 27*",
     ),
@@ -294,7 +294,7 @@ def _senml_value(name: str, value: object, path: Segments, kind: Kind) -> Value:
 
 def _link(value: object, path: Segments) -> Link:
     parts = value.split(":") if isinstance(value, str) else []
-    if len(parts) != 2 or not all(part.isascii() and part.isdecimal() for part in parts):
+    if len(parts) != 2 or not all(part.isascii() and part.isdecimal() and len(part) <= 5 for part in parts):
         raise FormatError(f"{_named(path)} is no object link")
     link = Link(int(parts[0]), int(parts[1]))
     if max(link) > MAX_ID:

@@ -18,6 +18,8 @@ SHORT_SERVER_IDS = range(1, 65535)
 MODE_PSK, MODE_RAW, MODE_CERTIFICATE, MODE_NOSEC, MODE_EST = range(5)
 
 Version = Literal["1.0", "1.1", "1.2"]
+# What a certificate in PEM is answered: taken, refused at its write, or found unusable at the Finish.
+PemAnswer = Literal["2.04", "4.00", "4.15", "4.06"]
 
 
 class RefusedOperation(Exception):
@@ -31,12 +33,22 @@ class RefusedOperation(Exception):
 class ObjectTree:
     """The tree of a device that was made for one bootstrap server.
 
-    `account` is the instance of /0 that holds the bootstrap account, `uri` its Server URI. Without `pem` a
-    certificate in PEM is refused at its write (4.00), as some clients do.
+    `account` is the instance of /0 that holds the bootstrap account, `uri` its Server URI. A certificate in PEM
+    is answered `pem`, as clients differ in it. `refuses` names operations like "DELETE /0" or "PUT /1/0" and the
+    code each is answered whatever it holds.
     """
 
-    def __init__(self, *, uri: str, mode: int, account: int = 0, pem: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        uri: str,
+        mode: int,
+        account: int = 0,
+        pem: PemAnswer = "2.04",
+        refuses: Mapping[str, str] | None = None,
+    ) -> None:
         self._pem = pem
+        self._refuses = dict(refuses or {})
         self.objects: dict[int, Instances] = {number: {} for number in OBJECTS}
         self.objects[SECURITY][account] = {URI: uri, BOOTSTRAP: True, MODE: mode}
         self.objects[DEVICE][0] = {0: "Firstlight", 1: "simulated device"}
@@ -63,6 +75,8 @@ class ObjectTree:
             return f"there are {len(accounts)} bootstrap accounts in /0"
         servers: dict[object, str] = {}
         for number, held in self.server_accounts().items():
+            if self._pem == "4.06" and _is_pem(held.get(IDENTITY)):
+                return f"/0/{number}/3 is PEM, only DER is understood"
             if reason := _wrong_security(held):
                 return f"/0/{number}: {reason}"
             ssid = held[SECURITY_SSID]
@@ -123,6 +137,7 @@ class ObjectTree:
 
         Creates or replaces instances, on a resource only that resource. Raises RefusedOperation.
         """
+        self._refuse("PUT", at)
         if not at:
             raise RefusedOperation("4.00", "nothing can be written to /")
         if len(at) > 3:
@@ -145,9 +160,8 @@ class ObjectTree:
     def _admit_security(self, instance: int, resources: Mapping[int, Resource]) -> None:
         """What a client refuses at the write already, not first at Finish."""
         for number in (IDENTITY, SERVER_KEY):
-            value = resources.get(number)
-            if not self._pem and isinstance(value, bytes) and value.lstrip().startswith(b"-----BEGIN"):
-                raise RefusedOperation("4.00", f"/0/{instance}/{number} is PEM, only DER is understood")
+            if self._pem in ("4.00", "4.15") and _is_pem(resources.get(number)):
+                raise RefusedOperation(self._pem, f"/0/{instance}/{number} is PEM, only DER is understood")
         if resources.get(MODE) == MODE_EST:
             for number in (IDENTITY, SECRET):
                 if resources.get(number):
@@ -158,6 +172,7 @@ class ObjectTree:
 
         The bootstrap account, an /21 instance it links to and /3/0 stay.
         """
+        self._refuse("DELETE", at)
         if len(at) > 2:
             raise RefusedOperation("4.00", "Bootstrap-Delete goes no deeper than an instance")
         kept = set(self._kept())
@@ -173,6 +188,11 @@ class ObjectTree:
             held = self.objects[number].pop(instance, None)
             if number == SECURITY and held is not None:
                 self._forget_server(held.get(SECURITY_SSID))
+
+    def _refuse(self, method: str, at: Segments) -> None:
+        code = self._refuses.get(f"{method} /{'/'.join(map(str, at))}")
+        if code is not None:
+            raise RefusedOperation(code, "this device refuses it")
 
     def _kept(self) -> Iterator[tuple[int, int]]:
         yield DEVICE, 0
@@ -210,6 +230,10 @@ def _shown(value: Resource) -> object:
     if isinstance(value, formats.Link):
         return f"{value.object}:{value.instance}"
     return value
+
+
+def _is_pem(value: Resource | None) -> bool:
+    return isinstance(value, bytes) and value.lstrip().startswith(b"-----BEGIN")
 
 
 def _wrong_security(held: Mapping[int, Resource]) -> str | None:

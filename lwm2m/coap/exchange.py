@@ -109,15 +109,24 @@ class Exchanges:
         *,
         options: Sequence[Option] = (),
         payload: bytes = b"",
-    ) -> None:
-        """Answer a request once; one already answered stays as it is. The fate of the answer comes as an
-        event.
+    ) -> bool:
+        """Answer a request once; one already answered stays as it is and False is returned. The fate of the
+        answer comes as an event.
 
         In the acknowledgement when none has left yet, else as a message of its own (RFC 7252 5.2); in
         Block2 blocks when it is larger than one of ours or of the size the peer asked for (RFC 7959 2.4).
         """
         self._layer.now = now
-        self._incoming.respond(request_id, code, options, payload)
+        return self._incoming.respond(request_id, code, options, payload)
+
+    def abandon(self, request_id: int, now: float) -> None:
+        """Give up a request that will never be answered, so that it takes none of the peer's places; one
+        answered stays as it is.
+
+        Its acknowledgement leaves now if it has not yet: the peer need not send it again (RFC 7252 4.2).
+        """
+        self._layer.now = now
+        self._incoming.abandon(request_id)
 
     def cancel(self, exchange_id: int) -> None:
         """Stop one of our requests: no more of its messages are sent and no event tells its end.

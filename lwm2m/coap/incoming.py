@@ -117,11 +117,11 @@ class IncomingRequests:
             RequestReceived(request_id, message.code, target.path, target.query, message.options, payload, confirmable)
         )
 
-    def respond(self, request_id: int, code: int, options: Sequence[Option], payload: bytes) -> None:
+    def respond(self, request_id: int, code: int, options: Sequence[Option], payload: bytes) -> bool:
         """Answer an open request; see `Exchanges.respond`."""
         incoming = self._open.pop(request_id, None)
         if incoming is None:
-            return
+            return False
         layer = self._layer
         layer.open_mids.discard(incoming.mid)
         whole = True
@@ -136,10 +136,20 @@ class IncomingRequests:
                 request_id, datagram, whole, layer.parameters.max_retransmit, layer.first_timeout(), layer.now
             )
             layer.outbox.append(datagram)
-            return
+            return True
         layer.reply(incoming.type, incoming.mid, incoming.token, code, options, payload)
         if whole:
             layer.events.append(ResponseDelivered(request_id))
+        return True
+
+    def abandon(self, request_id: int) -> None:
+        """Forget an open request; see `Exchanges.abandon`."""
+        incoming = self._open.pop(request_id, None)
+        if incoming is None:
+            return
+        self._layer.open_mids.discard(incoming.mid)
+        if incoming.acknowledge_at != inf:
+            self._layer.remember(incoming.mid, self._layer.send_empty(ACK, incoming.mid))
 
     def receive_empty(self, type: int, mid: int) -> bool:
         """Take an empty ACK or RST; whether it was about one of our separate responses."""

@@ -98,7 +98,9 @@ def show_device(
                 empty="",
             )
             return
-        options.console.print(f"[bold]{endpoint}[/bold]  {device.state}, profile {device.profile}", highlight=False)
+        options.console.print(
+            f"[bold]{endpoint}[/bold]  {device.state}, profile {device.profile or 'none'}", highlight=False
+        )
         for row in issued:
             revoked = f", revoked {row.revoked_at:%Y-%m-%d %H:%M} UTC" if row.revoked_at else ""
             options.console.print(

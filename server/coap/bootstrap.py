@@ -1,40 +1,84 @@
-"""`POST /bs` and `GET /bspack`: who asks, may they, and with which profile (LwM2M Core 1.2 6.1.7.1, 6.1.7.2)."""
+"""`POST /bs` and `/bspack`: who asks, may they, and with which profile (LwM2M Core 1.2 6.1.7.1, 6.1.7.2)."""
+
+from collections.abc import Callable
+from datetime import datetime
+from uuid import UUID, uuid4
 
 from lwm2m.bootstrap import parse_bootstrap_request
 from lwm2m.coap import message as coap
 from lwm2m.coap.exchange import RequestReceived
 from lwm2m.content_format import negotiate
 from lwm2m.errors import DecodeError
+from lwm2m.steps import Failed, FailureCause
 from server import policy
 from server.coap.endpoint import CoapAssociation
-from server.errors import ServiceError, UnsupportedFormat
+from server.coap.responses import response_for
+from server.errors import NoProfile, NotAuthenticated, NotAuthorized, ServiceError, UnsupportedFormat
 from server.knowledge import Knowledge
+from server.metrics import Metrics
+from server.outcomes import Outcome, Outcomes
 from server.seen import Seen
 from server.sessions import Sessions
+from server.transport.engine import PeerIdentity
 
 
 class BootstrapResource:
     """The two bootstrap resources a device calls."""
 
-    def __init__(self, *, knowledge: Knowledge, sessions: Sessions, seen: Seen) -> None:
+    def __init__(
+        self,
+        *,
+        knowledge: Knowledge,
+        sessions: Sessions,
+        seen: Seen,
+        outcomes: Outcomes,
+        now: Callable[[], datetime],
+        metrics: Metrics,
+    ) -> None:
         self._knowledge = knowledge
         self._sessions = sessions
         self._seen = seen
+        self._outcomes = outcomes
+        self._now = now
+        self._metrics = metrics
 
     async def post(self, conversation: CoapAssociation, incoming: RequestReceived) -> None:
-        """Admit the device and run its bootstrap; a refusal is noted for the operator and answered by its code."""
+        """Admit the device and run its bootstrap; a refusal is answered by its code and noted for the operator."""
         try:
             admitted = self._admit(conversation, incoming)
         except (ServiceError, DecodeError) as error:
-            peer = conversation.association.peer
-            self._seen.note(
-                conversation.association.address_text,
-                type(error).__name__,
-                peer.kind,
-                f"{peer.label}: {error}",
-            )
-            raise
+            code, options = response_for(error)
+            conversation.respond(incoming.request_id, code, options=options)
+            await self._refused(conversation, Failed(_cause(error), None, code, str(error)))
+            return
         await self._sessions.run(conversation, incoming, admitted)
+
+    async def _refused(self, conversation: CoapAssociation, verdict: Failed) -> None:
+        """Note who was not admitted; where the credential proves whose device it is, as its bootstrap too."""
+        association = conversation.association
+        peer = association.peer
+        identity = f"{peer.label}: {verdict.detail}"
+        self._seen.note(association.address_text, verdict.cause.value, peer.kind, identity)
+        self._metrics.bootstraps.inc("started")
+        proven = _proven(peer)
+        if proven is None:
+            self._metrics.bootstraps.inc("failed")
+            self._metrics.failures.inc(verdict.cause.value)
+            return
+        account_id, endpoint = proven
+        await self._outcomes.write(
+            Outcome(
+                session_id=uuid4(),
+                account_id=account_id,
+                endpoint=endpoint,
+                profile=None,
+                credential=peer.kind,
+                address=association.address_text,
+                started_at=self._now(),
+                seconds=0.0,
+                verdict=verdict,
+            )
+        )
 
     async def pack(self, conversation: CoapAssociation, incoming: RequestReceived) -> None:
         """5.01 sends a 1.2 client on to `/bs` (LwM2M Core 1.2 6.1.7.2); that it asked says it speaks 1.2."""
@@ -51,3 +95,21 @@ class BootstrapResource:
             profiles_of=self._knowledge.profiles_of,
             asked_for_pack=conversation.said_1_2,
         )
+
+
+def _cause(error: ServiceError | DecodeError) -> FailureCause:
+    match error:
+        case NoProfile():
+            return FailureCause.NO_PROFILE
+        case NotAuthenticated() | NotAuthorized():
+            return FailureCause.NOT_AUTHORIZED
+        case _:
+            return FailureCause.BAD_REQUEST
+
+
+def _proven(peer: PeerIdentity) -> tuple[UUID, str] | None:
+    """Account and endpoint name that the credential alone proves, whatever was asked."""
+    try:
+        return policy.account_of_peer(peer, None), policy.endpoint_of(peer, None)
+    except ServiceError:
+        return None

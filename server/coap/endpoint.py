@@ -28,6 +28,9 @@ log = logs.get("coap")
 
 # Seconds between two looks at the timers: a retransmission may be this late, an idle worker wakes this often.
 TICK = 0.05
+# Seconds a timer is looked at ahead of time at most. A timer of minutes would keep a conversation in the heap, with all
+# that its device made us keep, for minutes after the association ended.
+LOOK_AHEAD = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Gone:
 
 Outcome = ResponseReceived | ExchangeFailed | Gone
 Resource = Callable[["CoapAssociation", RequestReceived], Awaitable[None]]
+"""Serves one request; one it has not answered when it returns is given up."""
 Routes = Mapping[tuple[str, ...], Mapping[int, Resource]]
 
 
@@ -131,15 +135,25 @@ class CoapAssociation:
     def respond(
         self, request_id: int, code: int, *, options: Sequence[tuple[int, bytes]] = (), payload: bytes = b""
     ) -> asyncio.Future[bool]:
-        """Answer a request; the future tells whether the device has the answer, as far as CoAP can tell."""
+        """Answer a request; the future tells whether the device has the answer, as far as CoAP can tell.
+
+        False at once for a request that has its answer: the first one stays.
+        """
         delivered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        if self.gone is not None:
+        if self.gone is not None or not self._exchanges.respond(
+            request_id, code, self._endpoint.clock(), options=options, payload=payload
+        ):
             delivered.set_result(False)
             return delivered
         self._delivered[request_id] = delivered
-        self._exchanges.respond(request_id, code, self._endpoint.clock(), options=options, payload=payload)
         self._take(self._exchanges.take_events())
         return delivered
+
+    def abandon(self, request_id: int) -> None:
+        """Forget a request that nobody will answer any more; nothing when it has its answer."""
+        if self.gone is None:
+            self._exchanges.abandon(request_id, self._endpoint.clock())
+            self._flush()
 
     def on_lost(self, callback: Callable[[str], None]) -> None:
         """Call `callback` with the reason when the association ends."""
@@ -229,6 +243,7 @@ class CoapEndpoint:
         """Remember when `conversation` wants its timers looked at; a later look makes the earlier entry stale."""
         due = conversation.next_timer()
         if due is not None and due < conversation.due and conversation.gone is None:
+            due = min(due, self.clock() + LOOK_AHEAD)
             conversation.due = due
             self._pushed += 1
             heapq.heappush(self._heap, (due, self._pushed, conversation))
@@ -274,6 +289,8 @@ class CoapEndpoint:
                 log.exception("request_failed", path="/" + "/".join(request.path))
             code, options = response_for(error)
             conversation.respond(request.request_id, code, options=options)
+        finally:
+            conversation.abandon(request.request_id)
 
     async def drained(self) -> None:
         """Wait until every request under way has ended."""

@@ -11,6 +11,7 @@ from server.errors import (
     NotAuthenticated,
     NotAuthorized,
     NotFound,
+    OutsideFailed,
     ServiceError,
     TemporarilyUnavailable,
     UnsupportedFormat,
@@ -25,6 +26,7 @@ CODES: tuple[tuple[type[Exception], int], ...] = (
     (DecodeError, coap.BAD_REQUEST),
     (NotFound, coap.NOT_FOUND),
     (Conflict, coap.SERVICE_UNAVAILABLE),
+    (OutsideFailed, coap.SERVICE_UNAVAILABLE),
     (TemporarilyUnavailable, coap.SERVICE_UNAVAILABLE),
 )
 

@@ -192,7 +192,7 @@ FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::time
     AS w (id, account_id, endpoint, profile, session_id, at, state, learned)
 ORDER BY w.id
 ON CONFLICT (account_id, endpoint) DO UPDATE
-SET profile = EXCLUDED.profile, last_session_id = EXCLUDED.last_session_id, last_seen = EXCLUDED.last_seen,
+SET profile = coalesce(EXCLUDED.profile, device.profile), last_session_id = EXCLUDED.last_session_id, last_seen = EXCLUDED.last_seen,
     state = EXCLUDED.state, learned = coalesce(EXCLUDED.learned, device.learned)
 WHERE device.last_seen <= EXCLUDED.last_seen;
 

@@ -1,0 +1,111 @@
+"""How a bootstrap ended: its row, its steps, its device and its deliveries in one group commit, and one sentence.
+
+A Bootstrap-Request that was refused before any session ends here too, when its credential proved whose it was.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from lwm2m.steps import Done, Failed, StepRecord
+from server import logs, sentences
+from server.metrics import Metrics
+from server.store.writer import MarkDelivered, RecordSession, TouchDevice, Writer
+
+log = logs.get("bootstrap")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One bootstrap that is over.
+
+    `seconds` from the Bootstrap-Request to the end; `profile` None when none was chosen; `learned` is JSON, None
+    keeps what is known of the device; `issuances` are those made for this session.
+    """
+
+    session_id: UUID
+    account_id: UUID
+    endpoint: str
+    profile: str | None
+    credential: str
+    address: str
+    started_at: datetime
+    seconds: float
+    verdict: Done | Failed
+    steps: Sequence[StepRecord] = ()
+    learned: str | None = None
+    issuances: tuple[UUID, ...] = ()
+
+
+class Outcomes:
+    """Writes down the outcomes of one worker; nothing here fails a bootstrap."""
+
+    def __init__(self, *, writer: Writer, now: Callable[[], datetime], metrics: Metrics) -> None:
+        self._writer = writer
+        self._now = now
+        self._metrics = metrics
+
+    async def write(self, outcome: Outcome) -> None:
+        """Put `outcome` on record, count it, and say it in the log; the log line comes after the commit."""
+        verdict = outcome.verdict
+        sentence = "" if isinstance(verdict, Done) else sentences.for_failure(verdict, outcome.endpoint)
+        await self._commit(outcome, sentence)
+        self._metrics.bootstrap_seconds.observe(outcome.seconds)
+        told = {
+            "endpoint": outcome.endpoint,
+            "ms": round(outcome.seconds * 1000),
+            "session": outcome.session_id.hex,
+        }
+        if isinstance(verdict, Done):
+            self._metrics.bootstraps.inc("succeeded")
+            log.info("bootstrap_succeeded", **told)
+            return
+        self._metrics.bootstraps.inc("failed")
+        self._metrics.failures.inc(verdict.cause.value)
+        log.warning("bootstrap_failed", cause=verdict.cause.value, sentence=sentence, **told)
+
+    async def _commit(self, outcome: Outcome, sentence: str) -> None:
+        verdict = outcome.verdict
+        succeeded = isinstance(verdict, Done)
+        writes: list[Awaitable[object]] = []
+        if succeeded:
+            writes += [self._writer.write(MarkDelivered(issuance)) for issuance in outcome.issuances]
+        writes.append(
+            self._writer.write(
+                RecordSession(
+                    id=outcome.session_id,
+                    account_id=outcome.account_id,
+                    endpoint=outcome.endpoint,
+                    started_at=outcome.started_at,
+                    ended_at=self._now(),
+                    profile=outcome.profile or "",
+                    credential=outcome.credential,
+                    address=outcome.address,
+                    outcome="succeeded" if succeeded else "failed",
+                    cause=None if isinstance(verdict, Done) else verdict.cause.value,
+                    sentence=sentence,
+                    issuance_id=next(iter(outcome.issuances), None),
+                    steps=json.dumps([step.as_row() for step in outcome.steps]),
+                )
+            )
+        )
+        writes.append(
+            self._writer.write(
+                TouchDevice(
+                    account_id=outcome.account_id,
+                    endpoint=outcome.endpoint,
+                    profile=outcome.profile,
+                    session_id=outcome.session_id,
+                    # The start: an old session that ends late, maybe in another worker, must not hide a newer one.
+                    at=outcome.started_at,
+                    state="bootstrapped" if succeeded else "failed",
+                    learned=outcome.learned,
+                )
+            )
+        )
+        for result in await asyncio.gather(*writes, return_exceptions=True):
+            if isinstance(result, BaseException):
+                log.error("record_postponed", endpoint=outcome.endpoint, reason=str(result))

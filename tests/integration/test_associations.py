@@ -1,0 +1,201 @@
+"""One device must not be in the way of another, nor of its own next attempt."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+import pytest_asyncio
+from aiocoap.numbers import codes
+
+from simulators.device import Behaviour, Device, Patience
+from tests.integration.field import IMPATIENT, Field, opened, operations, until
+from tests.integration.raw_peer import raw_peer
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+# An answer to Finish that is never given: such a device is in the middle of its bootstrap for as long as a test likes.
+NEVER = 600.0
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def field(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Field]:
+    async with opened(tmp_path_factory.mktemp("associations"), "--workers", "2") as started:
+        yield started
+
+
+async def asked_to_finish(device: Device) -> None:
+    """Wait until the server waits for this device's answer to Finish."""
+
+    async def asked() -> bool:
+        return "POST /bs" in list(operations(device))
+
+    await until(asked)
+
+
+# -- its own next attempt ----------------------------------------
+
+
+async def test_a_new_bootstrap_request_ends_the_session_under_way(field: Field) -> None:
+    async with raw_peer(field, field.certificate("again")) as peer:
+        first = peer.bootstrap_request("ep=again", "pct=112")
+        assert (await peer.ask(first)).code.dotted == "2.04"
+        second = peer.bootstrap_request("ep=again", "pct=112")
+        assert (await peer.ask(second)).code.dotted == "2.04"
+        [newer] = (await field.ended("again"))["sessions"]
+        assert newer["cause"] == "superseded"
+        assert "sent a new Bootstrap-Request" in newer["sentence"]
+        # Its Discover was under way and is on record as what it was.
+        assert [(step["op"], step.get("code")) for step in newer["steps"]] == [("discover", None)]
+
+
+async def test_a_device_that_lost_its_power_comes_back_on_the_same_port(field: Field) -> None:
+    certificate = field.certificate("reboots")
+    twice = Patience(handshake=20.0, server=40.0, first_back_off=0.1, attempts=2)
+    async with field.device("reboots", credential=certificate, patience=twice, finish_delay=NEVER) as device:
+        under_way = asyncio.create_task(device.bootstrap())
+        await asked_to_finish(device)
+        device.behaviour = Behaviour()
+        device.lose_power()
+        report = await under_way
+    assert (report.ok, report.attempts) == (True, 2), report.reason
+    shown = await field.ended("reboots", count=2)
+    assert [session["outcome"] for session in shown["sessions"]] == ["succeeded", "failed"]
+    assert {session["address"] for session in shown["sessions"]} == {shown["sessions"][0]["address"]}
+    assert shown["state"] == "bootstrapped"
+    # The key was held for it: the certificate is the same, and one.
+    assert [issuance["state"] for issuance in shown["issuances"]] == ["delivered"]
+
+
+async def test_a_session_that_ends_late_does_not_hide_a_newer_one(field: Field) -> None:
+    certificate = field.certificate("elsewhere")
+    async with field.device("elsewhere", credential=certificate, finish_delay=NEVER) as device:
+        under_way = asyncio.create_task(device.bootstrap())
+        await asked_to_finish(device)
+        # From another port, so maybe at another worker, which knows nothing of the first session.
+        report, _ = await field.bootstrap("elsewhere", credential=certificate)
+        assert report.ok, report.reason
+        device.lose_power()
+        assert not (await under_way).ok
+        # Whoever still waits for the lost device learns it from the next one on that port.
+        async with field.device("elsewhere-2", patience=IMPATIENT) as other:
+            other._socket, device._socket = device._socket, None
+            report = await other.bootstrap()
+            assert report.ok, report.reason
+    shown = await field.ended("elsewhere", count=2)
+    assert shown["state"] == "bootstrapped"
+    assert sorted(session["outcome"] for session in shown["sessions"]) == ["failed", "succeeded"]
+
+
+# -- two workers ----------------------------------------
+
+
+async def test_two_workers_share_the_devices(field: Field) -> None:
+    names = [f"shared-{number:02d}" for number in range(16)]
+    reports = await asyncio.gather(*(field.bootstrap(name) for name in names))
+    assert all(report.ok for report, _ in reports), [report.reason for report, _ in reports]
+    serials = {device.identities[0].leaf.serial_number for _, device in reports}
+    assert len(serials) == len(names)
+    for name in names:
+        await field.over(name)
+    listed = await field.service.command("device", "list", "--json", "--limit", "1000")
+    assert all(f'"{name}"' in listed for name in names)
+
+
+# -- nonsense ----------------------------------------
+
+NONSENSE = {
+    "three bytes": b"\x40\x01\x00",
+    "version 0": b"\x00\x01\x12\x34",
+    "version 3": b"\xc0\x01\x12\x34",
+    "token of nine bytes": b"\x49\x01\x12\x34" + b"t" * 9,
+    "token cut off": b"\x48\x01\x12\x34tt",
+    "payload marker and nothing": b"\x40\x02\x12\x35\xff",
+    "empty message with a token": b"\x41\x00\x12\x36t",
+    "option delta 15": b"\x40\x02\x12\x37\xf0",
+    "option beyond the end": b"\x40\x02\x12\x38\xbd\xffbs",
+    "path that is not UTF-8": b"\x40\x02\x12\x39\xb2\xc3\x28",
+    "reserved class": b"\x40\xe1\x12\x3a",
+    "an acknowledgement of nothing": b"\x60\x00\xab\xcd",
+    "an answer to nothing": b"\x61\x45\xab\xcdt\xffhello",
+    "a confirmable answer to nothing": b"\x41\x45\xab\xcet\xffhello",
+    "a reset of nothing": b"\x70\x00\xab\xcd",
+    "zeros": b"\x00" * 1000,
+    "ones": b"\xff" * 1000,
+}
+
+
+async def test_nonsense_in_an_association_disturbs_nobody(field: Field) -> None:
+    async with raw_peer(field, field.certificate("babbler")) as peer:
+        for datagram in NONSENSE.values():
+            peer.send(datagram)
+        report, _ = await field.bootstrap("beside-1")
+        assert report.ok, report.reason
+        # In the middle of another's session, and of its own.
+        async with field.device("beside-2", finish_delay=2.0) as device:
+            under_way = asyncio.create_task(device.bootstrap())
+            await asked_to_finish(device)
+            assert (await peer.ask(peer.bootstrap_request("ep=babbler"))).code.dotted == "2.04"
+            for datagram in NONSENSE.values():
+                peer.send(datagram)
+            report = await under_way
+            assert report.ok, report.reason
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name, datagram in NONSENSE.items() if len(datagram) >= 4 and datagram[0] >> 4 == 4],
+)
+async def test_a_confirmable_that_cannot_be_understood_is_reset_or_refused(field: Field, name: str) -> None:
+    datagram = NONSENSE[name]
+    async with raw_peer(field, field.certificate("resets")) as peer:
+        peer.send(datagram)
+        answer = await peer.receive()
+        assert answer.mid == int.from_bytes(datagram[2:4], "big")
+        assert answer.mtype.name == "RST" or answer.code.dotted == "4.02"
+
+
+async def test_oversized_payloads_are_refused_without_being_gathered(field: Field) -> None:
+    async with raw_peer(field, field.certificate("heavy")) as peer:
+        answer = await peer.ask(peer.bootstrap_request("ep=heavy", payload=b"x" * 16, block1=(0, True, 7)))
+        assert answer.code.dotted == "4.00"
+        answer = await peer.ask(peer.bootstrap_request("ep=heavy", payload=b"x" * 1024, block1=(5000, True, 6)))
+        assert answer.code.dotted in ("4.08", "4.13")
+        number, answer = 0, None
+        while answer is None or answer.code.dotted == "2.31":
+            answer = await peer.ask(peer.bootstrap_request("ep=heavy", payload=b"x" * 1024, block1=(number, True, 6)))
+            number += 1
+        assert answer.code.dotted == "4.13"
+        assert answer.opt.size1
+        # And it may still do what it came for.
+        assert (await peer.ask(peer.bootstrap_request("ep=heavy"))).code.dotted == "2.04"
+
+
+@pytest.mark.parametrize("method", [codes.GET, codes.POST])
+async def test_a_bootstrap_pack_request_is_sent_on_to_bs(field: Field, method: codes.Code) -> None:
+    name = f"pack-{method.name}"
+    async with raw_peer(field, field.certificate(name)) as peer:
+        assert (await peer.ask(peer.request(method, "/bspack", f"ep={name}"))).code.dotted == "5.01"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        (codes.GET, "/bs", "4.05"),
+        (codes.PUT, "/bs", "4.05"),
+        (codes.POST, "/rd", "4.04"),
+        (codes.GET, "/.well-known/core", "4.04"),
+        (codes.POST, "/bs/1", "4.04"),
+    ],
+)
+async def test_what_is_not_here_is_not_found_or_not_allowed(
+    field: Field, method: codes.Code, path: str, code: str
+) -> None:
+    async with raw_peer(field, field.certificate("explorer")) as peer:
+        assert (await peer.ask(peer.request(method, path))).code.dotted == code
+
+
+async def test_what_went_wrong_is_counted(field: Field) -> None:
+    async with httpx.AsyncClient(base_url=field.service.ready["http"]) as client:
+        metrics = (await client.get("/metrics")).text
+    assert "firstlight_internal_errors_total 0.0" in metrics

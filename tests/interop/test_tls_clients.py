@@ -1,0 +1,108 @@
+"""`openssl s_client` and `gnutls-cli` come in with certificate and key, and carry a Bootstrap-Request by hand."""
+
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+import pytest_asyncio
+
+from tests.integration.field import Field, opened, until
+from tests.interop.coap_bytes import CHANGED, bootstrap_request
+from tests.interop.programs import conversation, required
+from tests.pki import make_device_certificate, make_factory_ca
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+KEY = "c0ffee" * 6
+CHANGED_TEXT = CHANGED.decode("latin-1")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def field(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Field]:
+    folder = tmp_path_factory.mktemp("tls-clients")
+    # These clients answer nothing of what follows the 2.04 and leave without a word.
+    (folder / "firstlight.toml").write_text("[server]\ndrain_seconds = 0\n")
+    keys = {"ossl-psk": KEY, "gnu-psk": KEY}
+    async with opened(folder, "--config", str(folder / "firstlight.toml"), keys=keys) as started:
+        yield started
+
+
+def files(field: Field, name: str, *, stranger: bool = False) -> tuple[str, str, str]:
+    """Certificate, key, and what the server's certificate is checked with."""
+    held = make_device_certificate(make_factory_ca("Unknown Factory") if stranger else field.factory, name)
+    for end, content in (("pem", held.pem), ("key", held.key_pem)):
+        (field.folder / f"{name}.{end}").write_bytes(content)
+    return str(field.folder / f"{name}.pem"), str(field.folder / f"{name}.key"), field.service.ready["server_ca_file"]
+
+
+def openssl(field: Field, *credential: str) -> Sequence[str]:
+    """`s_client` that prints what it gets and takes no line as a command of its own."""
+    host, port = field.address
+    words = ("s_client", "-dtls1_2", "-timeout", "-ign_eof", "-connect", f"{host}:{port}")
+    return (required("openssl"), *words, *credential)
+
+
+def openssl_certificate(field: Field, name: str, *, stranger: bool = False) -> Sequence[str]:
+    certificate, key, anchor = files(field, name, stranger=stranger)
+    return ("-cert", certificate, "-key", key, "-CAfile", anchor, "-verify_return_error")
+
+
+@pytest.mark.parametrize("suite", ["ECDHE-ECDSA-AES128-CCM8", "ECDHE-ECDSA-AES128-GCM-SHA256"])
+async def test_s_client_bootstraps_with_its_certificate(field: Field, suite: str) -> None:
+    credential = openssl_certificate(field, "ossl-x509")
+    async with conversation(*openssl(field, *credential, "-cipher", f"{suite}:@SECLEVEL=0")) as client:
+        await client.until("Verify return code: 0 (ok)")
+        assert f"Cipher is {suite}" in client.printed
+        await client.tell(bootstrap_request("ossl-x509"))
+        await client.until(CHANGED_TEXT)
+
+
+@pytest.mark.parametrize("suite", ["PSK-AES128-CCM8", "PSK-AES128-GCM-SHA256", "PSK-AES128-CBC-SHA256"])
+async def test_s_client_bootstraps_with_its_pre_shared_key(field: Field, suite: str) -> None:
+    credential = ("-psk_identity", "ossl-psk", "-psk", KEY, "-cipher", f"{suite}:@SECLEVEL=0")
+    async with conversation(*openssl(field, *credential)) as client:
+        await client.until("Extended master secret")
+        assert f"Cipher is {suite}" in client.printed
+        await client.tell(bootstrap_request("ossl-psk"))
+        await client.until(CHANGED_TEXT)
+
+
+async def test_s_client_of_another_factory_is_told_unknown_ca(field: Field) -> None:
+    async with conversation(*openssl(field, *openssl_certificate(field, "ossl-alien", stranger=True))) as client:
+        await client.until("alert number 48")
+    assert (await field.seen_with("CN=ossl-alien"))["reason"] == "unknown_ca"
+
+
+async def test_s_client_without_any_credential_is_seen_as_such(field: Field) -> None:
+    async with conversation(*openssl(field)) as client:
+        await client.until("alert number")
+
+    async def seen() -> list[tuple[str, str]]:
+        rows = await field.seen()
+        return [(row["source"], row["identity"]) for row in rows if row["reason"] == "no_certificate"]
+
+    assert await until(seen) == [("127.0.0.1", "")]
+
+
+def gnutls(field: Field, *credential: str) -> Sequence[str]:
+    host, port = field.address
+    return (required("gnutls-cli"), "--udp", "-p", str(port), *credential, host)
+
+
+async def test_gnutls_cli_bootstraps_with_its_certificate(field: Field) -> None:
+    certificate, key, anchor = files(field, "gnu-x509")
+    credential = (f"--x509certfile={certificate}", f"--x509keyfile={key}", f"--x509cafile={anchor}")
+    priority = "--priority=NORMAL:-VERS-ALL:+VERS-DTLS1.2:-CIPHER-ALL:+AES-128-CCM-8"
+    async with conversation(*gnutls(field, *credential, priority)) as client:
+        await client.until("Handshake was completed")
+        assert "The certificate is trusted" in client.printed
+        assert "AES-128-CCM-8" in client.printed
+        await client.tell(bootstrap_request("gnu-x509"))
+        await client.until(CHANGED_TEXT)
+
+
+async def test_gnutls_cli_bootstraps_with_its_pre_shared_key(field: Field) -> None:
+    priority = "--priority=NORMAL:-VERS-ALL:+VERS-DTLS1.2:-KX-ALL:+PSK"
+    async with conversation(*gnutls(field, "--pskusername=gnu-psk", f"--pskkey={KEY}", priority)) as client:
+        await client.until("Handshake was completed")
+        await client.tell(bootstrap_request("gnu-psk"))
+        await client.until(CHANGED_TEXT)
