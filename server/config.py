@@ -85,6 +85,13 @@ class IssuanceConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class IssuersConfig:
+    """Which networks the CAs of operators may be in, besides the public internet (design 10)."""
+
+    allow: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class EmbeddedCaConfig:
     """The embedded CA's leaf profile (issuers.md E)."""
 
@@ -120,6 +127,7 @@ class Config:
     secrets: SecretsConfig = SecretsConfig()
     limits: LimitsConfig = LimitsConfig()
     issuance: IssuanceConfig = IssuanceConfig()
+    issuers: IssuersConfig = IssuersConfig()
     embedded_ca: EmbeddedCaConfig = EmbeddedCaConfig()
     retention: RetentionConfig = RetentionConfig()
     log: LogConfig = LogConfig()

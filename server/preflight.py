@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
 from lwm2m.plan import Credential, Learned, Plan, PskCredential, SecurityPlan
+from server.certificate import UNREADABLE
 
 Severity = Literal["error", "warning"]
 
@@ -79,8 +80,8 @@ def _server_certificate(der: bytes) -> x509.Certificate | None:
     try:
         certificate = x509.load_der_x509_certificate(der)
         # what is read later is read now, where a broken certificate is caught
-        _ = certificate.extensions, certificate.subject
-    except ValueError:
+        _ = certificate.extensions, certificate.subject, certificate.issuer
+    except UNREADABLE:
         return None
     return certificate
 
@@ -170,19 +171,21 @@ def _certificate_findings(security: SecurityPlan, credential: Credential, learne
     chain = credential.chain
     try:
         certificates = [x509.load_der_x509_certificate(der) for der in chain]
-    except ValueError:
+        # names are parsed when first asked for, and may be what is broken
+        names = [(each.subject, each.issuer) for each in certificates]
+    except UNREADABLE:
         certificates = []
     if not certificates:
         yield Finding("error", "the chain holds something that is not a certificate; the issuer must be mended")
         return
-    for child, issuer in pairwise(certificates):
-        if child.issuer != issuer.subject:
+    for (child, issued_by), (issuer, _) in pairwise(names):
+        if issued_by != issuer:
             yield Finding(
                 "error",
-                f"the chain is out of order: {child.subject.rfc4514_string()} is not issued by "
-                f"{issuer.subject.rfc4514_string()}; it must stand leaf first, each next the issuer of the one before",
+                f"the chain is out of order: {child.rfc4514_string()} is not issued by "
+                f"{issuer.rfc4514_string()}; it must stand leaf first, each next the issuer of the one before",
             )
-    if len(certificates) > 1 and certificates[-1].subject == certificates[-1].issuer:
+    if len(names) > 1 and names[-1][0] == names[-1][1]:
         yield Finding("warning", "the chain ends with a root, which no device needs; the issuer should leave it out")
     if not _key_fits(credential, certificates[0]):
         yield Finding("error", "the private key does not belong to the certificate; nothing was written")
@@ -229,9 +232,9 @@ def _key_fits(credential: Credential, leaf: x509.Certificate) -> bool:
         return True
     try:
         key = serialization.load_der_private_key(credential.private_key_pkcs8, None)
-    except (ValueError, TypeError):
+        return key.public_key() == leaf.public_key()
+    except UNREADABLE:
         return False
-    return key.public_key() == leaf.public_key()
 
 
 def _host(security: SecurityPlan) -> str:

@@ -34,6 +34,7 @@ from lwm2m.plan import (
     SecurityPlan,
     ServerPlan,
 )
+from server.certificate import UNREADABLE
 from server.profile_table import ProfileError, ProfileTable
 
 __all__ = ["Ask", "Profile", "ProfileError", "default_profile", "named_files", "parse_profile"]
@@ -320,7 +321,7 @@ def _server_certificate(table: ProfileTable, files: Mapping[str, bytes]) -> byte
             certificates = x509.load_pem_x509_certificates(content)
         else:
             certificates = [x509.load_der_x509_certificate(content)]
-    except ValueError as error:
+    except UNREADABLE as error:
         raise table.wrong(key, f"names {file!r}, which holds no certificate in PEM or DER") from error
     if len(certificates) != 1:
         raise table.wrong(

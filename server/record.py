@@ -12,6 +12,7 @@ from server.admin import first_start
 from server.admin.files import write_private
 from server.config import Config
 from server.errors import ConfigurationError
+from server.store import sealed
 from server.store.database import Database
 from server.store.postgres import EmbeddedPostgres
 from server.store.secrets import Sealer
@@ -50,7 +51,12 @@ def master_keys(config: Config, *, create: bool) -> tuple[bytes, ...]:
     if not file.exists() and create and config.secrets.master_key_file is None:
         write_private(file, random_secrets.token_hex(MASTER_KEY_BYTES) + "\n")
         log.info("master_key_made", file=str(file))
-    return _keys(_read(file, "secrets.master_key_file"), str(file))
+    return keys_in(file, "secrets.master_key_file")
+
+
+def keys_in(file: Path, setting: str) -> tuple[bytes, ...]:
+    """The master keys of a file, one a line; ConfigurationError naming the `setting` that names the file."""
+    return _keys(_read(file, setting), str(file))
 
 
 def _read(file: Path, setting: str) -> str:
@@ -106,9 +112,12 @@ async def opened(config: Config, url: str, *, create: bool) -> AsyncIterator[Rec
 
     keys = master_keys(config, create=create)
     sealer = Sealer(keys)
-    database = await Database.open(url)
+    database = await Database.open(url, application_name=sealed.announcement(sealer))
     try:
+        await sealed.check(database, sealer)
         account_id = await first_start.ensure(database, sealer, config)
+        # Of two first starters with keys of their own one was first.
+        await sealed.check(database, sealer)
         yield Record(database=database, database_url=url, sealer=sealer, master_keys=keys, account_id=account_id)
     finally:
         await database.close()

@@ -20,11 +20,13 @@ from pathlib import Path
 from server import config as configuration
 from server import logs, parent, record
 from server.admin import first_start
+from server.api.access import Office
 from server.api.app import Health, serve_http
 from server.config import Config
 from server.errors import ConfigurationError
 from server.metrics import Merged
 from server.profile import parse_profile
+from server.reach import networks
 from server.record import Record
 from server.store import prune
 from server.store.errors import StoreUnavailable
@@ -72,7 +74,13 @@ class Service:
     async def run(self) -> None:
         """Serve until `end` is called; every way out stops everything that was started."""
         config = self._config
-        config.server.data_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            config.server.data_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(
+                f"server.data_dir: {config.server.data_dir} cannot be made ({error.strerror}); give a folder that this "
+                "user may write"
+            ) from error
         async with contextlib.AsyncExitStack() as stack:
             url = await stack.enter_async_context(record.postgres(config))
             opened = await stack.enter_async_context(record.opened(config, url, create=True))
@@ -85,12 +93,11 @@ class Service:
             await self._start_workers(stack, opened, sockets)
             http = _bind_http(config)
             stack.callback(http.close)
-            await stack.enter_async_context(
-                serve_http(http, health=self._health, merged=self._merged, database=opened.database)
-            )
+            coaps = [_uri("coaps", group[0]) for group in sockets]
+            office = Office(database=database, sealer=sealer, config=config, coaps=coaps[0])
+            await stack.enter_async_context(serve_http(http, health=self._health, merged=self._merged, office=office))
             self._tasks.append(asyncio.create_task(self._nightly(opened)))
             stack.push_async_callback(self._cancel_tasks)
-            coaps = [_uri("coaps", group[0]) for group in sockets]
             ready = {
                 "coaps": coaps[0],
                 "coaps_all": coaps,
@@ -315,8 +322,14 @@ def _ready_file(file: Path | None, content: Mapping[str, object]) -> Iterator[No
         yield
         return
     scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    scratch.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    scratch.rename(file)
+    try:
+        scratch.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        scratch.rename(file)
+    except OSError as error:
+        raise ConfigurationError(
+            f"server.ready_file: {file} cannot be written ({error.strerror}); give a file in a folder that exists and "
+            "that this user may write"
+        ) from error
     try:
         yield
     finally:
@@ -328,6 +341,7 @@ def check(config: Config) -> None:
     for text in config.server.coaps:
         configuration.host_and_port(text, "server.coaps")
     configuration.host_and_port(config.server.http, "server.http")
+    networks(config.issuers.allow)
     if config.server.lwm2m_server_certificate_file is not None:
         parse_profile(*first_start.default_profile_text(config), name="default")
     if config.secrets.master_key is not None or config.secrets.master_key_file is not None:

@@ -29,9 +29,10 @@ from server.coap.endpoint import CoapEndpoint
 from server.issuance import Issuance
 from server.knowledge import Knowledge
 from server.metrics import Metrics
+from server.outcomes import Outcomes
 from server.seen import Seen
 from server.sessions import Sessions
-from server.store import embedded_ca
+from server.store import embedded_ca, sealed
 from server.store.database import Database
 from server.store.errors import StoreUnavailable
 from server.store.revision import Revisions, current
@@ -48,6 +49,8 @@ Report = Callable[[Mapping[str, object]], None]
 
 # Seconds between two snapshots for the parent.
 REPORT_EVERY = 1.0
+# How long the outcomes of sessions that a stop cut short may take to reach the record, in seconds.
+RECORD_PATIENCE = 5.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,7 +119,9 @@ class Worker:
         self_test()
         owner = f"{socket.gethostname()}/{os.getpid()}/{assignment.number}/{os.urandom(4).hex()}"
         sealer = Sealer(assignment.master_keys)
-        database = await Database.open(assignment.database_url, migrate=False)
+        database = await Database.open(
+            assignment.database_url, migrate=False, application_name=sealed.announcement(sealer)
+        )
         self._stack.push_async_callback(database.close)
         writer = Writer(assignment.database_url, database.queries, observe=self.metrics.commit_seconds.observe)
         await writer.start()
@@ -142,9 +147,10 @@ class Worker:
             metrics=self.metrics,
         )
         seen = self._seen = Seen(database=database, now=utc_now)
+        outcomes = Outcomes(writer=writer, now=utc_now, metrics=self.metrics)
         self.sessions = Sessions(
             database=database,
-            writer=writer,
+            outcomes=outcomes,
             issuance=issuance,
             sealer=sealer,
             limits=config.limits,
@@ -153,11 +159,19 @@ class Worker:
             jitter=random.random,
             metrics=self.metrics,
         )
-        bootstrap = BootstrapResource(knowledge=knowledge, sessions=self.sessions, seen=seen)
+        bootstrap = BootstrapResource(
+            knowledge=knowledge,
+            sessions=self.sessions,
+            seen=seen,
+            outcomes=outcomes,
+            now=utc_now,
+            metrics=self.metrics,
+        )
         self._coap = CoapEndpoint(
             routes={
                 ("bs",): {coap.POST: bootstrap.post},
-                ("bspack",): {coap.GET: bootstrap.pack},
+                # GET by the standard; clients were seen to POST as they do to /bs.
+                ("bspack",): {coap.GET: bootstrap.pack, coap.POST: bootstrap.pack},
             },
             parameters=Parameters(block_size=config.limits.block_size),
             clock=time.monotonic,
@@ -212,6 +226,10 @@ class Worker:
         await self.sessions.end_all()
         for endpoint in self._udp:
             endpoint.close()
+        # What ended just now still goes on record.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RECORD_PATIENCE):
+                await self._coap.drained()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -5,7 +5,7 @@ How the certificates look is decided in `issuers/ceremony.py`; here keys are mad
 
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
 from uuid import UUID
 
@@ -121,15 +121,15 @@ async def encrypted_root_key(database: Database, sealer: Sealer, account_id: UUI
         raise BadRequest(error.message) from error
 
 
-async def crl(database: Database, sealer: Sealer, account_id: UUID) -> tuple[bytes, int]:
-    """The revocation list (DER) of the account's issuing CA as of now, and how many it lists."""
+async def crl(database: Database, sealer: Sealer, account_id: UUID, now: datetime) -> tuple[bytes, int]:
+    """The revocation list (DER) of the account's issuing CA as of `now` (UTC), and how many it lists."""
     material = next(
         (found for found in await embedded_ca.issuing_material(database, sealer) if found.account_id == account_id),
         None,
     )
     if material is None:
         raise NotFound("this account has no embedded CA")
-    now = datetime.now(UTC).replace(microsecond=0)
+    now = now.replace(microsecond=0)
     issuer = EmbeddedIssuer(
         key=material.issuing_key, chain=material.chain, root=material.root, journal=lambda _entry: None
     )
@@ -149,11 +149,21 @@ async def _own(database: Database, account_id: UUID) -> embedded_ca.EmbeddedCa:
     return own
 
 
+def check_names(config: EmbeddedCaConfig) -> None:
+    """That the configured organization and country can name a CA; ConfigurationError."""
+    _name(config, "Device Root", 0)
+
+
 def _name(config: EmbeddedCaConfig, what: str, serial: int) -> ceremony.CaName:
     # Digits of the serial number tell the CAs of two ceremonies apart.
-    return ceremony.CaName(
+    name = ceremony.CaName(
         f"{config.organization[:40]} {what} {serial:040x}"[:-32], config.organization, config.country
     )
+    try:
+        name.as_name()
+    except Misconfigured as error:
+        raise ConfigurationError(f"embedded_ca.organization, embedded_ca.country: {error.message}") from error
+    return name
 
 
 def _server_certificate(

@@ -3,7 +3,6 @@
 Every step may race another starter on the same database; whoever is second takes what the first made.
 """
 
-import base64
 import ipaddress
 import secrets
 from collections.abc import Sequence
@@ -16,11 +15,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from server import logs
-from server.admin import ceremony
+from server.admin import api_keys, ceremony
 from server.admin.files import write_private
 from server.config import Config
 from server.errors import ConfigurationError, Conflict
-from server.profile import DEFAULT_NAME, DEFAULT_SERVER_CERTIFICATE, default_profile
+from server.profile import DEFAULT_NAME, DEFAULT_SERVER_CERTIFICATE, ProfileError, default_profile, parse_profile
 from server.store import accounts, embedded_ca, profiles
 from server.store.audit import Actor
 from server.store.database import Database
@@ -108,6 +107,12 @@ async def _ensure_profile(database: Database, sealer: Sealer, config: Config, ac
         return
     root = x509.load_der_x509_certificate((await embedded_ca.server_credential(database, sealer)).root_certificate)
     text, files = default_profile_text(config, root.public_bytes(serialization.Encoding.PEM))
+    try:
+        parse_profile(text, files, name=DEFAULT_NAME)
+    except ProfileError as error:
+        raise ConfigurationError(
+            f"server.lwm2m_uri or server.lwm2m_server_certificate_file makes no profile ({error}); mend that setting"
+        ) from error
     await profiles.ensure(database, account_id, DEFAULT_NAME, text, files)
 
 
@@ -121,16 +126,8 @@ async def ensure_api_key(database: Database, config: Config, account_id: UUID) -
         held = await accounts.find_api_key(database, sha256(file.read_bytes().strip()).digest())
         if held is not None:
             return file
-    key_id = secrets.token_bytes(16)
-    key = "ak_1" + base64.urlsafe_b64encode(account_id.bytes + key_id + secrets.token_bytes(32)).decode().rstrip("=")
-    await accounts.add_api_key(
-        database,
-        SYSTEM,
-        account_id,
-        name=f"first start {key_id.hex()[:8]}",
-        role="admin",
-        key_sha256=sha256(key.encode()).digest(),
-    )
+    name = f"first start {secrets.token_hex(4)}"
+    _, key = await api_keys.make(database, SYSTEM, account_id, name=name, role="admin")
     write_private(file, key + "\n")
     log.info("api_key_made", file=str(file))
     return file

@@ -1,5 +1,6 @@
 """Profiles as an operator gives them: a TOML file and the files beside it that it names."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from uuid import UUID
 
@@ -8,6 +9,7 @@ from server.profile import Profile, ProfileError, named_files, parse_profile
 from server.store import profiles
 from server.store.audit import Actor
 from server.store.database import Database
+from server.store.profiles import ProfileRow
 
 
 def read(name: str, file: Path) -> tuple[str, dict[str, bytes], Profile]:
@@ -25,11 +27,28 @@ def read(name: str, file: Path) -> tuple[str, dict[str, bytes], Profile]:
 async def store(database: Database, actor: Actor, account_id: UUID, name: str, file: Path) -> Profile:
     """Check and store the profile `name` from `file`."""
     text, files, profile = read(name, file)
-    if not name or len(name) > 100 or not name.isprintable():
-        raise BadRequest("a profile's name is 1 to 100 printable characters")
-    refuse_unserved(profile)
-    await profiles.put(database, actor, account_id, name, text, files)
+    await _put(database, actor, account_id, profile, text, files)
     return profile
+
+
+async def put(
+    database: Database, actor: Actor, account_id: UUID, name: str, text: str, files: Mapping[str, bytes]
+) -> ProfileRow:
+    """Check and store the profile `name` from its text and the files it names."""
+    try:
+        profile = parse_profile(text, files, name=name)
+    except ProfileError as error:
+        raise BadRequest(str(error), field="toml") from error
+    return await _put(database, actor, account_id, profile, text, files)
+
+
+async def _put(
+    database: Database, actor: Actor, account_id: UUID, profile: Profile, text: str, files: Mapping[str, bytes]
+) -> ProfileRow:
+    if not profile.name or len(profile.name) > 100 or not profile.name.isprintable():
+        raise BadRequest("a profile's name is 1 to 100 printable characters", field="name")
+    refuse_unserved(profile)
+    return await profiles.put(database, actor, account_id, profile.name, text, files)
 
 
 def refuse_unserved(profile: Profile) -> None:

@@ -1,8 +1,9 @@
-"""Trusted certificates as an operator gives them: PEM in, checked, one row for each certificate of the file."""
+"""Trusted certificates as an operator gives them: PEM or DER in, checked, one row for each certificate of the file."""
 
 from uuid import UUID
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
 from server.certificate import UNREADABLE
@@ -23,7 +24,7 @@ async def add_pem(
     name: str = "",
     enrollment_mode: bool = False,
 ) -> list[TrustedCertificate]:
-    """Trust every CA certificate of `pem`; raises BadRequest or Conflict, and then none is added.
+    """Trust every certificate of `pem` (or the one in DER); raises BadRequest or Conflict, and then none is added.
 
     A file may hold a chain; each certificate of it becomes an anchor of its own.
     """
@@ -45,13 +46,42 @@ async def add_pem(
 
 
 def parse(pem: bytes) -> list[x509.Certificate]:
-    """The certificates of a PEM file; BadRequest when there is none or a private key lies with them."""
+    """The certificates of a PEM file, or the one of a DER file; BadRequest when a private key lies with them."""
     if b"PRIVATE KEY" in pem:
         raise BadRequest("the file holds a private key; give the certificates alone and keep that key where it is")
     try:
+        if b"-----BEGIN" not in pem:
+            return [x509.load_der_x509_certificate(pem)]
         return x509.load_pem_x509_certificates(pem)
     except UNREADABLE as error:
-        raise BadRequest(f"the file holds no certificate in PEM ({error})") from error
+        raise BadRequest(f"the file holds no certificate in PEM or DER ({error})") from error
+
+
+def lowest(pem: bytes) -> x509.Certificate:
+    """The CA of a chain that the others stand above; BadRequest when they are no one chain.
+
+    One certificate is its own chain; the order does not matter, the signatures do.
+    """
+    certificates = list(dict.fromkeys(parse(pem)))
+    low = [each for each in certificates if not any(_issued(each, other) for other in certificates if other != each)]
+    if len(low) != 1:
+        raise BadRequest("the certificates are no one chain; upload each CA by itself", field="certificate")
+    above, current = set(certificates) - set(low), low[0]
+    while above:
+        parent = next((each for each in above if _issued(each, current)), None)
+        if parent is None:
+            raise BadRequest("the certificates are no one chain; upload each CA by itself", field="certificate")
+        above.remove(parent)
+        current = parent
+    return low[0]
+
+
+def _issued(issuer: x509.Certificate, subject: x509.Certificate) -> bool:
+    try:
+        subject.verify_directly_issued_by(issuer)
+    except (InvalidSignature, *UNREADABLE):
+        return False
+    return True
 
 
 async def find(database: Database, account_id: UUID, word: str) -> TrustedCertificate:

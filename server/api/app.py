@@ -1,4 +1,4 @@
-"""The HTTP side: health, readiness and metrics (the management API joins here)."""
+"""The HTTP side, put together: the management API, its documentation, health, readiness and metrics."""
 
 import asyncio
 import contextlib
@@ -9,10 +9,52 @@ from dataclasses import dataclass
 import uvicorn
 from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.middleware.base import BaseHTTPMiddleware
 
+from server.api import (
+    access,
+    accounts,
+    api_keys,
+    certificate_issuer_configurations,
+    certificate_issuers,
+    certificates,
+    developer_certificates,
+    device_enrollments,
+    devices,
+    dry_run,
+    events,
+    openapi,
+    problems,
+    profiles,
+    records,
+    server_credentials,
+    trusted_certificates,
+)
+from server.api.access import Office
 from server.metrics import Merged
 from server.store.database import Database
 from server.store.errors import StoreUnavailable
+
+ROUTERS = (
+    certificate_issuers.router,
+    certificate_issuer_configurations.router,
+    trusted_certificates.router,
+    developer_certificates.router,
+    server_credentials.router,
+    devices.router,
+    device_enrollments.router,
+    api_keys.router,
+    accounts.router,
+    profiles.router,
+    certificates.router,
+    certificates.crl_router,
+    records.router,
+    dry_run.router,
+    events.router,
+    openapi.router,
+)
+# Seconds an open stream of events may hold the end of the server up.
+STREAMS_END_WITHIN = 2
 
 
 @dataclass(slots=True)
@@ -24,38 +66,70 @@ class Health:
     draining: bool = False
 
 
-def make_app(*, health: Health, merged: Merged, database: Database) -> FastAPI:
-    """The application; pages need no outside host, so FastAPI's own `/docs` is off."""
-    app = FastAPI(title="Firstlight", docs_url=None, redoc_url=None)
+def make_app(*, health: Health, merged: Merged, office: Office) -> FastAPI:
+    """The application; pages need no outside host, so FastAPI's own `/docs` is off and ours is served."""
+    app = FastAPI(
+        title="Firstlight",
+        description="Gets every device its certificate from the CA its operator chose.",
+        docs_url=None,
+        redoc_url=None,
+        # `/x/` is not `/x`: a redirect would drop the key of clients that do not send it twice.
+        redirect_slashes=False,
+    )
+    app.state.office = office
+    problems.install(app)
+    app.add_middleware(BaseHTTPMiddleware, dispatch=access.name_request)
+    for router in ROUTERS:
+        app.include_router(router)
+    _add_operation(app, health, merged, office.database)
+    openapi.describe(app)
+    return app
+
+
+def _add_operation(app: FastAPI, health: Health, merged: Merged, database: Database) -> None:
     registry = CollectorRegistry()
     registry.register(merged)
 
-    @app.get("/healthz")
+    @app.get(
+        "/healthz",
+        tags=["Operation"],
+        responses={200: {"content": {"application/json": {"example": {"status": "ok"}}}}},
+    )
     async def healthz() -> dict[str, str]:
         """The process runs and answers."""
         return {"status": "ok"}
 
-    @app.get("/readyz")
+    @app.get(
+        "/readyz",
+        tags=["Operation"],
+        responses={
+            200: {"content": {"application/json": {"example": {"status": "ready", "problems": []}}}},
+            503: {"description": "Not ready."},
+        },
+    )
     async def readyz(response: Response) -> dict[str, object]:
         """Devices would be served now: the record answers, workers listen, nothing drains."""
-        problems: list[str] = []
+        found: list[str] = []
         try:
             await database.fetchrow("ping")
         except StoreUnavailable as error:
-            problems.append(f"the database is away: {error}")
+            found.append(f"the database is away: {error}")
         if health.workers_ready < health.workers:
-            problems.append(f"{health.workers_ready} of {health.workers} workers are ready")
+            found.append(f"{health.workers_ready} of {health.workers} workers are ready")
         if health.draining:
-            problems.append("the server is draining after SIGTERM")
-        response.status_code = 503 if problems else 200
-        return {"status": "not ready" if problems else "ready", "problems": problems}
+            found.append("the server is draining after SIGTERM")
+        response.status_code = 503 if found else 200
+        return {"status": "not ready" if found else "ready", "problems": found}
 
-    @app.get("/metrics")
+    @app.get(
+        "/metrics",
+        tags=["Operation"],
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"example": "firstlight_bootstraps_total 12"}}}},
+    )
     def metrics() -> Response:
         """Prometheus text format; every series is present from the start."""
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
-
-    return app
 
 
 class _Embedded(uvicorn.Server):
@@ -67,10 +141,19 @@ class _Embedded(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serve_http(sock: socket.socket, *, health: Health, merged: Merged, database: Database) -> AsyncIterator[None]:
+async def serve_http(sock: socket.socket, *, health: Health, merged: Merged, office: Office) -> AsyncIterator[None]:
     """Serve HTTP on the bound `sock` while the block runs."""
-    app = make_app(health=health, merged=merged, database=database)
-    server = _Embedded(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False))
+    app = make_app(health=health, merged=merged, office=office)
+    server = _Embedded(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=STREAMS_END_WITHIN,
+        )
+    )
     task = asyncio.create_task(server.serve(sockets=[sock]))
     while not server.started and not task.done():
         await asyncio.sleep(0.01)

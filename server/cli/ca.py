@@ -1,5 +1,6 @@
 """`firstlight ca`: the embedded CA, its ceremony, and what it issued."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -171,7 +172,7 @@ def crl(
 
     async def work() -> None:
         async with options.opened(config, data_dir, database_url, master_key_file) as record:
-            der, count = await ceremony.crl(record.database, record.sealer, record.account_id)
+            der, count = await ceremony.crl(record.database, record.sealer, record.account_id, datetime.now(UTC))
         out.write_bytes(der)
         print(f"{count} revoked certificates are listed in {out}.")
 

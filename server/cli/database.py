@@ -1,11 +1,16 @@
 """`firstlight db`: the record itself."""
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
+from server import record as records
+from server.admin import master_key
 from server.cli import options
 from server.store import prune as pruning
 
-app = typer.Typer(help="The record: migrations and retention.", no_args_is_help=True)
+app = typer.Typer(help="The record: migrations, retention, master key.", no_args_is_help=True)
 
 
 @app.command("migrate")
@@ -47,5 +52,28 @@ def prune(
             f"{pruned.months_dropped} months dropped, {pruned.sessions_deleted} sessions and "
             f"{pruned.audit_deleted} audit rows deleted, {pruned.months_made} months made ahead."
         )
+
+    options.run(work)
+
+
+@app.command("rotate-master-key")
+def rotate_master_key(
+    new_key_file: Annotated[
+        Path, typer.Option(help="File with the new key alone; it must be the first of the master key file already.")
+    ],
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
+) -> None:
+    """Seal every secret of the record with a new master key, all or none (docs/operate.md says the steps)."""
+
+    async def work() -> None:
+        new_keys = records.keys_in(new_key_file, "--new-key-file")
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
+            rotated = await master_key.rotate(record.database, record.sealer, options.actor(), new_keys)
+        print(f"{sum(rotated.resealed.values())} values were sealed again with master key {rotated.current}.")
+        for name in rotated.retired:
+            print(f"Nothing needs the master key {name} any more: take it out of every master key file.")
 
     options.run(work)

@@ -22,7 +22,7 @@ from server.config import Config
 from server.errors import ConfigurationError, ServiceError
 from server.record import Record
 from server.store.audit import Actor
-from server.store.errors import StoreUnavailable
+from server.store.errors import SealBroken, StoreUnavailable
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.", show_default=False)]
 DataDir = Annotated[
@@ -40,6 +40,9 @@ MasterKeyFile = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one value a line.")]
 
 T = TypeVar("T")
+
+EXPECTED = (ConfigurationError, ServiceError, StoreUnavailable, SealBroken, IssuerError)
+"""What a command may fail with: one line for people, no traceback."""
 
 console = Console()
 
@@ -81,7 +84,7 @@ def run(work: Callable[[], Coroutine[object, object, T]]) -> T:
     logs.configure("console", "warning")
     try:
         return asyncio.run(work())
-    except (ConfigurationError, ServiceError, StoreUnavailable, IssuerError) as error:
+    except EXPECTED as error:
         fail(str(error))
 
 

@@ -19,6 +19,13 @@ ServiceOption = Annotated[
 ]
 
 
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadRequest(f"{file} cannot be read as text; a key is written in hexadecimal characters") from error
+
+
 @app.command("add")
 def add(
     identity: Annotated[str | None, typer.Argument(help="PSK identity.")] = None,
@@ -40,11 +47,11 @@ def add(
 
     async def work() -> None:
         if many is not None:
-            keys = admin.parse_lines(many.read_text(encoding="utf-8"))
+            keys = admin.parse_lines(_text(many))
         elif identity is None or key_file is None or endpoint is None:
             raise BadRequest("give IDENTITY --key-file F --endpoint NAME, or --from FILE")
         else:
-            keys = [admin.new_key(identity, key_file.read_text(encoding="utf-8"), endpoint)]
+            keys = [admin.new_key(identity, _text(key_file), endpoint)]
         async with options.opened(config, data_dir, database_url, master_key_file) as record:
             await psk.add(record.database, record.sealer, options.actor(), record.account_id, keys, service=service)
         what = f"{len(keys)} keys" if len(keys) != 1 else f"The key {printable(keys[0].identity)}"

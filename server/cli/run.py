@@ -11,9 +11,9 @@ import typer
 
 from server import demo as demonstration
 from server import record, serve
+from server.admin import ceremony
 from server.cli import options
 from server.errors import ConfigurationError
-from server.store.errors import StoreUnavailable
 
 SIMULATE_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
@@ -67,7 +67,7 @@ def serve_command(
             },
         )
         serve.main(loaded)
-    except (ConfigurationError, StoreUnavailable) as error:
+    except options.EXPECTED as error:
         options.fail(str(error))
 
 
@@ -88,6 +88,7 @@ def check_config(
             },
         )
         serve.check(loaded)
+        ceremony.check_names(loaded.embedded_ca)
         where = (
             "a PostgreSQL of yours"
             if record.database_url(loaded)

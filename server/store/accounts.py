@@ -1,5 +1,6 @@
 """Accounts (tenants) and the keys of their API."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -7,7 +8,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from server.errors import Conflict, NotFound
+from server.errors import BadRequest, Conflict, NotFound
 from server.store import audit
 from server.store.audit import Actor
 from server.store.database import Database
@@ -26,6 +27,7 @@ class Account:
     id: UUID
     name: str
     is_default: bool
+    third_party_ca: bool
     created_at: datetime
 
 
@@ -37,11 +39,20 @@ class ApiKey:
     account_id: UUID
     name: str
     role: Role
+    active: bool
+    version: int
     created_at: datetime
+    updated_at: datetime
 
 
 def _account(row: Any) -> Account:
-    return Account(id=row["id"], name=row["name"], is_default=row["is_default"], created_at=row["created_at"])
+    return Account(
+        id=row["id"],
+        name=row["name"],
+        is_default=row["is_default"],
+        third_party_ca=row["third_party_ca"],
+        created_at=row["created_at"],
+    )
 
 
 def _api_key(row: Any) -> ApiKey:
@@ -50,7 +61,10 @@ def _api_key(row: Any) -> ApiKey:
         account_id=row["account_id"],
         name=row["name"],
         role=row["role"],
+        active=row["active"],
+        version=row["version"],
         created_at=row["created_at"],
+        updated_at=row["updated_at"],
     )
 
 
@@ -71,7 +85,7 @@ async def add(database: Database, actor: Actor, name: str) -> Account:
     async with database.transaction() as connection:
         row = await connection.fetchrow(database.queries["account_add"], uuid4(), name, False)
         if row is None:
-            raise Conflict(f"there is already an account {name}")
+            raise Conflict(f"there is already an account {name}", field="name")
         await connection.execute(database.queries["configuration_ensure"], uuid4(), row["id"], LWM2M)
         await audit.note(
             connection,
@@ -97,16 +111,23 @@ async def all_accounts(database: Database) -> list[Account]:
 
 
 async def add_api_key(
-    database: Database, actor: Actor, account_id: UUID, *, name: str, role: Role, key_sha256: bytes
+    database: Database,
+    actor: Actor,
+    account_id: UUID,
+    *,
+    name: str,
+    role: Role,
+    key_sha256: bytes,
+    active: bool = True,
 ) -> ApiKey:
     """Record a new key by its SHA-256; Conflict when the account has a key of that name."""
     async with database.transaction() as connection:
         try:
             row = await connection.fetchrow(
-                database.queries["api_key_add"], uuid4(), account_id, name, role, key_sha256
+                database.queries["api_key_add"], uuid4(), account_id, name, role, key_sha256, active
             )
         except asyncpg.UniqueViolationError as error:
-            raise Conflict(f"there is already an API key {name}") from error
+            raise Conflict(f"there is already an API key {name}", field="name") from error
         await audit.note(
             connection,
             database,
@@ -121,13 +142,13 @@ async def add_api_key(
 
 
 async def find_api_key(database: Database, key_sha256: bytes) -> ApiKey | None:
-    """The key with this SHA-256: what a request that shows the key may do."""
+    """The active key with this SHA-256: what a request that shows the key may do."""
     row = await database.fetchrow("api_key_find", key_sha256)
     return _api_key(row) if row is not None else None
 
 
 async def api_keys(database: Database, account_id: UUID) -> list[ApiKey]:
-    """The keys of an account, by name."""
+    """The keys of an account, oldest first."""
     return [_api_key(row) for row in await database.fetch("api_key_list", account_id)]
 
 
@@ -145,3 +166,84 @@ async def remove_api_key(database: Database, actor: Actor, account_id: UUID, nam
             subject_kind="api_key",
             subject=name,
         )
+
+
+async def update_api_key(
+    database: Database, actor: Actor, account_id: UUID, key_id: UUID, *, name: str, role: Role, active: bool
+) -> ApiKey:
+    """Rename a key, change its role or switch it off; NotFound, Conflict, BadRequest for the last administrator."""
+    async with database.transaction() as connection:
+        before = await _locked_key(connection, database, account_id, key_id)
+        if before.role == "admin" and before.active and not (role == "admin" and active):
+            await _not_the_last(connection, database, account_id, key_id)
+        try:
+            row = await connection.fetchrow(database.queries["api_key_update"], account_id, key_id, name, role, active)
+        except asyncpg.UniqueViolationError as error:
+            raise Conflict(f"there is already an API key {name}", field="name") from error
+        after = _api_key(row)
+        await _note_key(
+            connection, database, actor, after, "api_key.changed", {"before": _shown(before), "after": _shown(after)}
+        )
+    return after
+
+
+async def remove_api_key_by_id(database: Database, actor: Actor, account_id: UUID, key_id: UUID) -> None:
+    """Remove a key; NotFound, BadRequest for the last administrator."""
+    async with database.transaction() as connection:
+        before = await _locked_key(connection, database, account_id, key_id)
+        if before.role == "admin" and before.active:
+            await _not_the_last(connection, database, account_id, key_id)
+        await connection.execute(database.queries["api_key_remove_by_id"], account_id, key_id)
+        await _note_key(connection, database, actor, before, "api_key.removed", {"before": _shown(before)})
+
+
+async def set_third_party_ca(database: Database, actor: Actor, account_id: UUID, allowed: bool) -> Account:
+    """Allow an account CAs of its own, or not; NotFound."""
+    async with database.transaction() as connection:
+        row = await connection.fetchrow(database.queries["account_set_third_party_ca"], account_id, allowed)
+        if row is None:
+            raise NotFound("there is no such account")
+        await audit.note(
+            connection,
+            database,
+            actor,
+            account_id=account_id,
+            action="account.changed",
+            subject_kind="account",
+            subject=row["name"],
+            detail={"before": {"third_party_ca": not allowed}, "after": {"third_party_ca": allowed}},
+        )
+    return _account(row)
+
+
+async def _locked_key(connection: Any, database: Database, account_id: UUID, key_id: UUID) -> ApiKey:
+    # The account's row is the lock: two administrators could otherwise remove each other at once.
+    await connection.execute(database.queries["account_lock"], account_id)
+    row = await connection.fetchrow(database.queries["api_key_by_id"], account_id, key_id)
+    if row is None:
+        raise NotFound("there is no such API key")
+    return _api_key(row)
+
+
+async def _not_the_last(connection: Any, database: Database, account_id: UUID, key_id: UUID) -> None:
+    if await connection.fetchval(database.queries["api_key_other_admins"], account_id, key_id) == 0:
+        raise BadRequest("this is the account's last active administrator key; make another one first")
+
+
+def _shown(key: ApiKey) -> dict[str, object]:
+    return {"name": key.name, "role": key.role, "active": key.active}
+
+
+async def _note_key(
+    connection: Any, database: Database, actor: Actor, key: ApiKey, action: str, detail: Mapping[str, object]
+) -> None:
+    await audit.note(
+        connection,
+        database,
+        actor,
+        account_id=key.account_id,
+        action=action,
+        subject_kind="api_key",
+        subject=key.name,
+        detail=detail,
+    )

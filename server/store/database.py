@@ -72,7 +72,11 @@ class ConnectArguments:
 
 
 async def connect(
-    url: str | ConnectArguments, *, timeout: float = CONNECT_TIMEOUT, command_timeout: float | None = None
+    url: str | ConnectArguments,
+    *,
+    timeout: float = CONNECT_TIMEOUT,
+    command_timeout: float | None = None,
+    application_name: str = APPLICATION_NAME,
 ) -> Any:
     """One connection outside the pool, for the writer and for LISTEN.
 
@@ -87,7 +91,7 @@ async def connect(
             # Statements stay prepared as long as the connection lives: there are few and they are all ours.
             statement_cache_size=500,
             max_cached_statement_lifetime=0,
-            server_settings={"application_name": APPLICATION_NAME},
+            server_settings={"application_name": application_name},
         )
         await connection.execute(_session_settings())
     return connection
@@ -124,8 +128,15 @@ class Database:
         self._away_since: float | None = None
 
     @classmethod
-    async def open(cls, url: str | ConnectArguments, *, migrate: bool = True, pool_size: int = POOL_SIZE) -> Self:
-        """Connect, migrate (or check that it is migrated) and fill the pool.
+    async def open(
+        cls,
+        url: str | ConnectArguments,
+        *,
+        migrate: bool = True,
+        pool_size: int = POOL_SIZE,
+        application_name: str = APPLICATION_NAME,
+    ) -> Self:
+        """Connect, migrate (or check that it is migrated) and fill the pool, whose connections bear the name.
 
         Raises StoreUnavailable when the server is not there, StoreRefused when it or its content is not fit.
         """
@@ -141,7 +152,9 @@ class Database:
                 min_size=1,
                 max_size=pool_size,
                 max_queries=1_000_000,
-                connect=lambda *_dsn, **_settings: connect(url, command_timeout=STATEMENT_TIMEOUT),
+                connect=lambda *_dsn, **_settings: connect(
+                    url, command_timeout=STATEMENT_TIMEOUT, application_name=application_name
+                ),
                 reset=_keep_session,
             )
         return cls(pool, queries)

@@ -87,3 +87,11 @@ async def _change(database: Database, actor: Actor, account_id: UUID, endpoint: 
             subject_kind="device",
             subject=endpoint,
         )
+
+
+async def by_id(database: Database, account_id: UUID, device_id: UUID) -> DeviceRow:
+    """The device with this id; NotFound."""
+    row = await database.fetchrow("device_by_id", account_id, device_id)
+    if row is None:
+        raise NotFound("there is no such device")
+    return _row(row)

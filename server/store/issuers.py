@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from server.errors import BadRequest, Conflict, NotFound
+from server.errors import BadRequest, Conflict, LimitReached, NotFound
 from server.store import audit
 from server.store.accounts import LWM2M
 from server.store.audit import Actor
@@ -17,6 +17,8 @@ from server.store.database import Database
 from server.store.secrets import Sealer
 
 TABLE, COLUMN = "certificate_issuer", "credentials"
+# Per account (izuma.md A4).
+MOST_ISSUERS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,7 @@ class IssuerRow:
     description: str
     attributes: Mapping[str, Any]
     sealed: bytes | None = field(repr=False)
+    version: int
     created_at: datetime
     updated_at: datetime
 
@@ -49,8 +52,14 @@ class Configuration:
     account_id: UUID
     reference: str
     issuer_id: UUID | None
+    version: int
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def is_custom(self) -> bool:
+        """Whether an operator made the service; LWM2M comes with the account."""
+        return self.reference != LWM2M
 
 
 def _row(row: Any) -> IssuerRow:
@@ -62,6 +71,7 @@ def _row(row: Any) -> IssuerRow:
         description=row["description"],
         attributes=json.loads(row["attributes"]),
         sealed=row["credentials"],
+        version=row["version"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
     )
@@ -73,6 +83,7 @@ def _configuration(row: Any) -> Configuration:
         account_id=row["account_id"],
         reference=row["reference"],
         issuer_id=row["issuer_id"],
+        version=row["version"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
     )
@@ -90,7 +101,7 @@ async def all_issuers(database: Database) -> list[IssuerRow]:
 
 
 async def listed(database: Database, account_id: UUID) -> list[IssuerRow]:
-    """The CAs of an account, by name."""
+    """The CAs of an account, oldest first."""
     return [_row(row) for row in await database.fetch("issuer_list", account_id)]
 
 
@@ -112,9 +123,12 @@ async def add(
     attributes: Mapping[str, Any],
     credentials: Mapping[str, Any] | None,
 ) -> IssuerRow:
-    """Register a CA; Conflict when the account has one of that name."""
+    """Register a CA; Conflict when the account has one of that name, LimitReached when it has 20."""
     issuer_id = uuid4()
     async with database.transaction() as connection:
+        await connection.execute(database.queries["account_lock"], account_id)
+        if await connection.fetchval(database.queries["issuer_count"], account_id) >= MOST_ISSUERS:
+            raise LimitReached(f"an account has at most {MOST_ISSUERS} certificate issuers; remove one first")
         try:
             row = await connection.fetchrow(
                 database.queries["issuer_add"],
@@ -127,9 +141,10 @@ async def add(
                 _sealed(sealer, credentials, account_id, issuer_id),
             )
         except asyncpg.UniqueViolationError as error:
-            raise Conflict(f"there is already a certificate issuer {name}") from error
-        await _note(connection, database, actor, account_id, "added", name, {"type": type})
-    return _row(row)
+            raise Conflict(f"there is already a certificate issuer {name}", field="name") from error
+        added = _row(row)
+        await _note(connection, database, actor, account_id, "added", name, {"after": _shown(added)})
+    return added
 
 
 async def update(
@@ -146,6 +161,9 @@ async def update(
 ) -> IssuerRow:
     """Change a CA; `credentials` None keeps what is there. NotFound, Conflict as in `add`."""
     async with database.transaction() as connection:
+        before = await connection.fetchrow(database.queries["issuer_find"], account_id, issuer_id)
+        if before is None:
+            raise NotFound("there is no such certificate issuer")
         try:
             row = await connection.fetchrow(
                 database.queries["issuer_update"],
@@ -157,20 +175,28 @@ async def update(
                 _sealed(sealer, credentials, account_id, issuer_id),
             )
         except asyncpg.UniqueViolationError as error:
-            raise Conflict(f"there is already a certificate issuer {name}") from error
+            raise Conflict(f"there is already a certificate issuer {name}", field="name") from error
         if row is None:
             raise NotFound("there is no such certificate issuer")
-        await _note(connection, database, actor, account_id, "changed", name, {"credentials": credentials is not None})
-    return _row(row)
+        changed = _row(row)
+        detail = {
+            "before": _shown(_row(before)),
+            "after": _shown(changed),
+            "credentials_replaced": credentials is not None,
+        }
+        await _note(connection, database, actor, account_id, "changed", name, detail)
+    return changed
 
 
 async def remove(database: Database, actor: Actor, account_id: UUID, issuer_id: UUID) -> None:
-    """Remove a CA; NotFound, or Conflict while a service uses it."""
+    """Remove a CA; NotFound, or BadRequest while it is active for a service (izuma.md A)."""
     async with database.transaction() as connection:
         try:
             row = await connection.fetchrow(database.queries["issuer_remove"], account_id, issuer_id)
         except asyncpg.ForeignKeyViolationError as error:
-            raise Conflict("the certificate issuer is active for a service; give that another first") from error
+            raise BadRequest(
+                "the certificate issuer is active for a service; activate another one there first"
+            ) from error
         if row is None:
             raise NotFound("there is no such certificate issuer")
         await _note(connection, database, actor, account_id, "removed", row["name"], {})
@@ -183,7 +209,7 @@ async def configurations(database: Database) -> dict[tuple[UUID, str], UUID | No
 
 
 async def configured(database: Database, account_id: UUID) -> list[Configuration]:
-    """The services of an account, by name."""
+    """The services of an account, oldest first: LWM2M leads."""
     return [_configuration(row) for row in await database.fetch("configuration_list", account_id)]
 
 
@@ -195,47 +221,107 @@ async def resolve(database: Database, account_id: UUID, service: str) -> IssuerR
     return _row(row) if row["id"] is not None else None
 
 
-async def configure(
+async def configuration(database: Database, account_id: UUID, configuration_id: UUID) -> Configuration | None:
+    """The service with this id."""
+    row = await database.fetchrow("configuration_find", account_id, configuration_id)
+    return _configuration(row) if row is not None else None
+
+
+async def service(database: Database, account_id: UUID, reference: str) -> Configuration | None:
+    """The service of this name; names are case-sensitive."""
+    row = await database.fetchrow("configuration_by_reference", account_id, reference)
+    return _configuration(row) if row is not None else None
+
+
+async def add_configuration(
     database: Database, actor: Actor, account_id: UUID, reference: str, issuer_id: UUID | None
 ) -> Configuration:
-    """Have `issuer_id` (None = the embedded CA) sign for the service `reference`; NotFound when there is no such CA."""
+    """Make a service of an operator's own; Conflict when there is one of that name, BadRequest for no such CA."""
     async with database.transaction() as connection:
         try:
             row = await connection.fetchrow(
-                database.queries["configuration_put"], uuid4(), account_id, reference, issuer_id
+                database.queries["configuration_add"], uuid4(), account_id, reference, issuer_id
+            )
+        except asyncpg.UniqueViolationError as error:
+            raise Conflict(f"the service {reference} is configured already", field="reference") from error
+        except asyncpg.ForeignKeyViolationError as error:
+            raise _no_such_issuer() from error
+        added = _configuration(row)
+        await _note_service(connection, database, actor, added, "service.added", {"after": _issuer(issuer_id)})
+    return added
+
+
+async def set_configuration(
+    database: Database, actor: Actor, account_id: UUID, configuration_id: UUID, issuer_id: UUID | None
+) -> Configuration:
+    """Have `issuer_id` (None = the embedded CA) sign for a service from now on; NotFound, BadRequest for no such CA."""
+    async with database.transaction() as connection:
+        before = await connection.fetchrow(database.queries["configuration_find"], account_id, configuration_id)
+        if before is None:
+            raise NotFound("there is no such certificate issuer configuration")
+        try:
+            row = await connection.fetchrow(
+                database.queries["configuration_set"], account_id, configuration_id, issuer_id
             )
         except asyncpg.ForeignKeyViolationError as error:
-            raise NotFound("there is no such certificate issuer") from error
-        await audit.note(
-            connection,
-            database,
-            actor,
-            account_id=account_id,
-            action="service.configured",
-            subject_kind="service",
-            subject=reference,
-            detail={"issuer": str(issuer_id) if issuer_id is not None else None},
-        )
-    return _configuration(row)
+            raise _no_such_issuer() from error
+        changed = _configuration(row)
+        detail = {"before": _issuer(before["issuer_id"]), "after": _issuer(issuer_id)}
+        await _note_service(connection, database, actor, changed, "service.configured", detail)
+    return changed
 
 
-async def remove_configuration(database: Database, actor: Actor, account_id: UUID, reference: str) -> None:
+async def remove_configuration(database: Database, actor: Actor, account_id: UUID, configuration_id: UUID) -> None:
     """Remove a service; BadRequest for LWM2M, which every account has; NotFound."""
-    if reference == LWM2M:
-        raise BadRequest(f"the service {LWM2M} cannot be removed; configure another issuer for it")
     async with database.transaction() as connection:
-        row = await connection.fetchrow(database.queries["configuration_remove"], account_id, reference)
-        if row is None:
-            raise NotFound(f"there is no service {reference}")
-        await audit.note(
-            connection,
-            database,
-            actor,
-            account_id=account_id,
-            action="service.removed",
-            subject_kind="service",
-            subject=reference,
+        found = await connection.fetchrow(database.queries["configuration_find"], account_id, configuration_id)
+        if found is None:
+            raise NotFound("there is no such certificate issuer configuration")
+        before = _configuration(found)
+        if not before.is_custom:
+            raise BadRequest(f"the service {LWM2M} cannot be removed; activate another issuer for it")
+        await connection.fetchrow(database.queries["configuration_remove"], account_id, before.reference)
+        await _note_service(
+            connection, database, actor, before, "service.removed", {"before": _issuer(before.issuer_id)}
         )
+
+
+def _no_such_issuer() -> BadRequest:
+    return BadRequest("there is no certificate issuer with this id", field="certificate_issuer_id")
+
+
+def _issuer(issuer_id: UUID | None) -> dict[str, str | None]:
+    return {"certificate_issuer_id": issuer_id.hex if issuer_id is not None else None}
+
+
+def _shown(row: IssuerRow) -> dict[str, object]:
+    """What the audit keeps of a CA: all but its credentials."""
+    return {
+        "name": row.name,
+        "type": row.type,
+        "description": row.description,
+        "attributes": dict(row.attributes),
+    }
+
+
+async def _note_service(
+    connection: Any,
+    database: Database,
+    actor: Actor,
+    service: Configuration,
+    action: str,
+    detail: Mapping[str, object],
+) -> None:
+    await audit.note(
+        connection,
+        database,
+        actor,
+        account_id=service.account_id,
+        action=action,
+        subject_kind="service",
+        subject=service.reference,
+        detail=detail,
+    )
 
 
 async def _note(

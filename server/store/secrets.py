@@ -80,6 +80,20 @@ class Sealer:
         """Whether `sealed` was made with the key that seals now; rotation seals the others again."""
         return self.key_id(sealed) == self._current
 
+    def knows(self, sealed: bytes) -> bool:
+        """Whether one of the keys here made `sealed`, by its name."""
+        return self.key_id(sealed) in self._ciphers
+
+    @property
+    def current(self) -> str:
+        """The name of the key that seals, 16 hexadecimal characters; it says nothing of the key."""
+        return self._current.hex()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all keys here, the one that seals first."""
+        return tuple(key_id.hex() for key_id in self._ciphers)
+
     @staticmethod
     def key_id(sealed: bytes) -> bytes:
         """The 8 bytes that name the key of `sealed`."""

@@ -10,13 +10,17 @@ import asyncpg
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from server.errors import BadRequest, Conflict, NotFound
+from server.certificate import UNREADABLE
+from server.errors import BadRequest, Conflict, LimitReached, NotFound
 from server.store import audit
 from server.store.audit import Actor
 from server.store.database import Database
 from server.trust import Anchor
 
 Service = Literal["bootstrap", "lwm2m"]
+
+# Per account, developer certificates included (izuma.md B1, a commercial account).
+MOST_CERTIFICATES = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +39,11 @@ class TrustedCertificate:
     not_after: datetime
     active: bool
     enrollment_mode: bool
+    version: int
+    device_execution_mode: int
+    owner_id: UUID | None
     created_at: datetime
+    updated_at: datetime
 
 
 def _row(row: Any) -> TrustedCertificate:
@@ -52,7 +60,11 @@ def _row(row: Any) -> TrustedCertificate:
         not_after=row["not_after"],
         active=row["active"],
         enrollment_mode=row["enrollment_mode"],
+        version=row["version"],
+        device_execution_mode=row["device_execution_mode"],
+        owner_id=row["owner_id"],
         created_at=row["created_at"],
+        updated_at=row["updated_at"],
     )
 
 
@@ -87,6 +99,8 @@ async def add(
     description: str = "",
     active: bool = True,
     enrollment_mode: bool = False,
+    device_execution_mode: int = 0,
+    owner_id: UUID | None = None,
 ) -> TrustedCertificate:
     """Trust `certificate` (DER), called `name` or by its subject.
 
@@ -105,6 +119,8 @@ async def add(
             description=description,
             active=active,
             enrollment_mode=enrollment_mode,
+            device_execution_mode=device_execution_mode,
+            owner_id=owner_id,
         )
 
 
@@ -120,6 +136,8 @@ async def add_within(
     description: str = "",
     active: bool = True,
     enrollment_mode: bool = False,
+    device_execution_mode: int = 0,
+    owner_id: UUID | None = None,
 ) -> TrustedCertificate:
     """`add`, in a transaction that is under way on `connection`; the first change of that transaction."""
     try:
@@ -128,7 +146,7 @@ async def add_within(
         spki = parsed.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
-    except ValueError as error:
+    except UNREADABLE as error:
         raise BadRequest(f"this is no X.509 certificate: {error}") from error
     fingerprint = sha256(certificate).digest()
     if active and service == "bootstrap":
@@ -149,9 +167,13 @@ async def add_within(
             parsed.not_valid_after_utc,
             active,
             enrollment_mode,
+            device_execution_mode,
+            owner_id,
         )
     except asyncpg.UniqueViolationError as error:
-        raise Conflict(f"the certificate {subject} is already there for the service {service}") from error
+        raise Conflict(
+            f"the certificate {subject} is already there for the service {service}", field="certificate"
+        ) from error
     added = _row(row)
     await audit.note(
         connection,
@@ -161,9 +183,92 @@ async def add_within(
         action="trusted_certificate.added",
         subject_kind="trusted_certificate",
         subject=added.name,
-        detail={"service": service, "fingerprint": fingerprint.hex(), "active": active},
+        detail={"after": _shown(added)},
     )
     return added
+
+
+async def update(
+    database: Database,
+    actor: Actor,
+    account_id: UUID,
+    certificate_id: UUID,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    active: bool | None = None,
+    enrollment_mode: bool | None = None,
+) -> TrustedCertificate:
+    """Change what is given, None keeps; the certificate and its service stay. NotFound, or Conflict as in `add`."""
+    async with database.transaction() as connection:
+        await connection.execute(database.queries["trust_lock"])
+        row = await connection.fetchrow(database.queries["trust_find"], account_id, certificate_id)
+        if row is None:
+            raise NotFound("there is no such trusted certificate")
+        before = _row(row)
+        wanted = (
+            before.name if name is None else name,
+            before.description if description is None else description,
+            before.active if active is None else active,
+            before.enrollment_mode if enrollment_mode is None else enrollment_mode,
+        )
+        await _name_is_free(connection, database, account_id, wanted[0], certificate_id)
+        if wanted[2] and before.service == "bootstrap":
+            await _alone(connection, database, account_id, before.fingerprint, wanted[3])
+        after = _row(await connection.fetchrow(database.queries["trust_update"], account_id, certificate_id, *wanted))
+        await audit.note(
+            connection,
+            database,
+            actor,
+            account_id=account_id,
+            action="trusted_certificate.changed",
+            subject_kind="trusted_certificate",
+            subject=after.name,
+            detail={"before": _shown(before), "after": _shown(after)},
+        )
+    return after
+
+
+async def find(database: Database, account_id: UUID, certificate_id: UUID) -> TrustedCertificate | None:
+    """The trusted certificate with this id."""
+    row = await database.fetchrow("trust_find", account_id, certificate_id)
+    return _row(row) if row is not None else None
+
+
+async def add_limited(
+    database: Database,
+    actor: Actor,
+    account_id: UUID,
+    *,
+    service: Service,
+    certificate: bytes,
+    name: str,
+    description: str = "",
+    active: bool = True,
+    enrollment_mode: bool = False,
+    device_execution_mode: int = 0,
+    owner_id: UUID | None = None,
+) -> TrustedCertificate:
+    """`add` through the API: LimitReached at 50 of an account, Conflict also for a name that is taken (izuma.md B1)."""
+    async with database.transaction() as connection:
+        await connection.execute(database.queries["trust_lock"])
+        if await connection.fetchval(database.queries["trust_count"], account_id) >= MOST_CERTIFICATES:
+            raise LimitReached(f"an account has at most {MOST_CERTIFICATES} trusted certificates; remove one first")
+        await _name_is_free(connection, database, account_id, name, account_id)
+        return await add_within(
+            connection,
+            database,
+            actor,
+            account_id,
+            service=service,
+            certificate=certificate,
+            name=name,
+            description=description,
+            active=active,
+            enrollment_mode=enrollment_mode,
+            device_execution_mode=device_execution_mode,
+            owner_id=owner_id,
+        )
 
 
 async def set_active(
@@ -209,6 +314,22 @@ async def remove(database: Database, actor: Actor, account_id: UUID, certificate
             subject=row["name"],
             detail={"service": row["service"], "fingerprint": row["fingerprint"].hex()},
         )
+
+
+def _shown(row: TrustedCertificate) -> dict[str, object]:
+    return {
+        "name": row.name,
+        "description": row.description,
+        "service": row.service,
+        "fingerprint": row.fingerprint.hex(),
+        "active": row.active,
+        "enrollment_mode": row.enrollment_mode,
+    }
+
+
+async def _name_is_free(connection: Any, database: Database, account_id: UUID, name: str, but_for: UUID) -> None:
+    if await connection.fetchval(database.queries["trust_name_taken"], account_id, name, but_for):
+        raise Conflict(f"there is already a trusted certificate {name}", field="name")
 
 
 async def _alone(

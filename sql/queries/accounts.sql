@@ -1,26 +1,52 @@
 -- name: account_add
 INSERT INTO account (id, name, is_default) VALUES ($1, $2, $3)
 ON CONFLICT DO NOTHING
-RETURNING id, name, is_default, created_at;
+RETURNING id, name, is_default, third_party_ca, created_at;
 
 -- name: account_default
-SELECT id, name, is_default, created_at FROM account WHERE is_default;
+SELECT id, name, is_default, third_party_ca, created_at FROM account WHERE is_default;
 
 -- name: account_find
-SELECT id, name, is_default, created_at FROM account WHERE id = $1;
+SELECT id, name, is_default, third_party_ca, created_at FROM account WHERE id = $1;
 
 -- name: account_all
-SELECT id, name, is_default, created_at FROM account ORDER BY name;
+SELECT id, name, is_default, third_party_ca, created_at FROM account ORDER BY name;
 
 -- name: api_key_add
-INSERT INTO api_key (id, account_id, name, role, key_sha256) VALUES ($1, $2, $3, $4, $5)
-RETURNING id, account_id, name, role, created_at;
+INSERT INTO api_key (id, account_id, name, role, key_sha256, active) VALUES ($1, $2, $3, $4, $5, $6)
+RETURNING id, account_id, name, role, active, version, created_at, updated_at;
 
 -- name: api_key_find
-SELECT id, account_id, name, role, created_at FROM api_key WHERE key_sha256 = $1;
+SELECT id, account_id, name, role, active, version, created_at, updated_at
+FROM api_key WHERE key_sha256 = $1 AND active;
 
 -- name: api_key_list
-SELECT id, account_id, name, role, created_at FROM api_key WHERE account_id = $1 ORDER BY name;
+SELECT id, account_id, name, role, active, version, created_at, updated_at
+FROM api_key WHERE account_id = $1 ORDER BY created_at, id;
 
 -- name: api_key_remove
 DELETE FROM api_key WHERE account_id = $1 AND name = $2 RETURNING id;
+
+-- name: api_key_by_id
+SELECT id, account_id, name, role, active, version, created_at, updated_at
+FROM api_key WHERE account_id = $1 AND id = $2 FOR UPDATE;
+
+-- name: api_key_update
+UPDATE api_key SET name = $3, role = $4, active = $5, version = version + 1, updated_at = now()
+WHERE account_id = $1 AND id = $2
+RETURNING id, account_id, name, role, active, version, created_at, updated_at;
+
+-- name: api_key_remove_by_id
+DELETE FROM api_key WHERE account_id = $1 AND id = $2 RETURNING name;
+
+-- name: api_key_other_admins
+-- The last key that may make keys must stay.
+SELECT count(*) FROM api_key WHERE account_id = $1 AND role = 'admin' AND active AND id <> $2;
+
+-- name: account_set_third_party_ca
+UPDATE account SET third_party_ca = $2 WHERE id = $1
+RETURNING id, name, is_default, third_party_ca, created_at;
+
+-- name: account_lock
+-- Limits and last keys count rows that others may be changing.
+SELECT id FROM account WHERE id = $1 FOR UPDATE;

@@ -19,3 +19,8 @@ WITH keys AS (
     DELETE FROM known_key WHERE account_id = $1 AND endpoint = $2
 )
 DELETE FROM device WHERE account_id = $1 AND endpoint = $2 RETURNING id;
+
+-- name: device_by_id
+SELECT id, account_id, endpoint, profile, coalesce(learned::text, '{}') AS learned, state, first_seen, last_seen,
+       last_session_id
+FROM device WHERE account_id = $1 AND id = $2;

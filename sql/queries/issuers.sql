@@ -1,26 +1,31 @@
 -- name: issuer_all
-SELECT id, account_id, type, name, description, attributes::text AS attributes, credentials, created_at, updated_at
+SELECT id, account_id, type, name, description, attributes::text AS attributes, credentials, version,
+       created_at, updated_at
 FROM certificate_issuer ORDER BY id;
 
 -- name: issuer_list
-SELECT id, account_id, type, name, description, attributes::text AS attributes, credentials, created_at, updated_at
-FROM certificate_issuer WHERE account_id = $1 ORDER BY name;
+SELECT id, account_id, type, name, description, attributes::text AS attributes, credentials, version,
+       created_at, updated_at
+FROM certificate_issuer WHERE account_id = $1 ORDER BY created_at, id;
 
 -- name: issuer_find
-SELECT id, account_id, type, name, description, attributes::text AS attributes, credentials, created_at, updated_at
+SELECT id, account_id, type, name, description, attributes::text AS attributes, credentials, version,
+       created_at, updated_at
 FROM certificate_issuer WHERE account_id = $1 AND id = $2;
 
 -- name: issuer_add
 INSERT INTO certificate_issuer (id, account_id, type, name, description, attributes, credentials)
 VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, $7)
-RETURNING id, account_id, type, name, description, attributes::text AS attributes, credentials, created_at, updated_at;
+RETURNING id, account_id, type, name, description, attributes::text AS attributes, credentials, version,
+          created_at, updated_at;
 
 -- name: issuer_update
 UPDATE certificate_issuer
 SET name = $3, description = $4, attributes = $5::text::jsonb, credentials = coalesce($6, credentials),
-    updated_at = now()
+    version = version + 1, updated_at = now()
 WHERE account_id = $1 AND id = $2
-RETURNING id, account_id, type, name, description, attributes::text AS attributes, credentials, created_at, updated_at;
+RETURNING id, account_id, type, name, description, attributes::text AS attributes, credentials, version,
+          created_at, updated_at;
 
 -- name: issuer_remove
 DELETE FROM certificate_issuer WHERE account_id = $1 AND id = $2 RETURNING name;
@@ -33,20 +38,66 @@ ON CONFLICT (account_id, reference) DO NOTHING;
 SELECT account_id, reference, issuer_id FROM certificate_issuer_configuration;
 
 -- name: configuration_list
-SELECT id, account_id, reference, issuer_id, created_at, updated_at
-FROM certificate_issuer_configuration WHERE account_id = $1 ORDER BY reference;
+SELECT id, account_id, reference, issuer_id, version, created_at, updated_at
+FROM certificate_issuer_configuration WHERE account_id = $1 ORDER BY created_at, id;
 
 -- name: configuration_resolve
 SELECT i.id, i.account_id, i.type, i.name, i.description, i.attributes::text AS attributes, i.credentials,
-       i.created_at, i.updated_at
+       i.version, i.created_at, i.updated_at
 FROM certificate_issuer_configuration c
 LEFT JOIN certificate_issuer i ON i.id = c.issuer_id
 WHERE c.account_id = $1 AND c.reference = $2;
 
 -- name: configuration_put
 INSERT INTO certificate_issuer_configuration (id, account_id, reference, issuer_id) VALUES ($1, $2, $3, $4)
-ON CONFLICT (account_id, reference) DO UPDATE SET issuer_id = EXCLUDED.issuer_id, updated_at = now()
-RETURNING id, account_id, reference, issuer_id, created_at, updated_at;
+ON CONFLICT (account_id, reference) DO UPDATE
+SET issuer_id = EXCLUDED.issuer_id, version = certificate_issuer_configuration.version + 1, updated_at = now()
+RETURNING id, account_id, reference, issuer_id, version, created_at, updated_at;
 
 -- name: configuration_remove
 DELETE FROM certificate_issuer_configuration WHERE account_id = $1 AND reference = $2 RETURNING id;
+
+-- name: issuer_count
+SELECT count(*) FROM certificate_issuer WHERE account_id = $1;
+
+-- name: configuration_find
+SELECT id, account_id, reference, issuer_id, version, created_at, updated_at
+FROM certificate_issuer_configuration WHERE account_id = $1 AND id = $2;
+
+-- name: configuration_by_reference
+SELECT id, account_id, reference, issuer_id, version, created_at, updated_at
+FROM certificate_issuer_configuration WHERE account_id = $1 AND reference = $2;
+
+-- name: configuration_add
+INSERT INTO certificate_issuer_configuration (id, account_id, reference, issuer_id) VALUES ($1, $2, $3, $4)
+RETURNING id, account_id, reference, issuer_id, version, created_at, updated_at;
+
+-- name: configuration_set
+UPDATE certificate_issuer_configuration
+SET issuer_id = $3, version = version + 1, updated_at = now()
+WHERE account_id = $1 AND id = $2
+RETURNING id, account_id, reference, issuer_id, version, created_at, updated_at;
+
+-- name: readiness_list
+SELECT r.issuer_id, r.failures, r.open_until, r.error_class, r.error_text, r.since, r.updated_at
+FROM issuer_readiness r JOIN certificate_issuer i ON i.id = r.issuer_id
+WHERE i.account_id = $1;
+
+-- name: verification_begin
+INSERT INTO verification (id, account_id, issuer_id, actor_name, issue_test, csr_sha256)
+VALUES ($1, $2, $3, $4, $5, $6);
+
+-- name: verification_end
+UPDATE verification
+SET finished_at = now(), successful = $2, message = $3, steps = $4::text::json, serial = $5
+WHERE id = $1
+RETURNING id, account_id, issuer_id, started_at, finished_at, actor_name, issue_test, serial, successful, message,
+          steps::text AS steps;
+
+-- name: verification_list
+SELECT id, account_id, issuer_id, started_at, finished_at, actor_name, issue_test, serial, successful, message,
+       steps::text AS steps
+FROM verification
+WHERE account_id = $1 AND issuer_id = $2
+ORDER BY started_at DESC
+LIMIT $3;

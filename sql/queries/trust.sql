@@ -3,14 +3,14 @@ SELECT id, account_id, service, certificate, active, enrollment_mode FROM truste
 
 -- name: trust_list
 SELECT id, account_id, service, name, description, certificate, fingerprint, subject, issuer, not_after, active,
-       enrollment_mode, created_at
+       enrollment_mode, version, device_execution_mode, owner_id, created_at, updated_at
 FROM trusted_certificate
 WHERE account_id = $1 AND ($2::text IS NULL OR service = $2)
 ORDER BY name, id;
 
 -- name: trust_find
 SELECT id, account_id, service, name, description, certificate, fingerprint, subject, issuer, not_after, active,
-       enrollment_mode, created_at
+       enrollment_mode, version, device_execution_mode, owner_id, created_at, updated_at
 FROM trusted_certificate WHERE account_id = $1 AND id = $2;
 
 -- name: trust_lock
@@ -24,17 +24,31 @@ SELECT EXISTS (SELECT FROM trusted_certificate
 
 -- name: trust_add
 INSERT INTO trusted_certificate (id, account_id, service, name, description, certificate, fingerprint, spki_sha256,
-                                 subject, issuer, not_after, active, enrollment_mode)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+                                 subject, issuer, not_after, active, enrollment_mode, device_execution_mode,
+                                 owner_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 RETURNING id, account_id, service, name, description, certificate, fingerprint, subject, issuer, not_after, active,
-          enrollment_mode, created_at;
+          enrollment_mode, version, device_execution_mode, owner_id, created_at, updated_at;
 
 -- name: trust_set_active
-UPDATE trusted_certificate SET active = $3, updated_at = now()
+UPDATE trusted_certificate SET active = $3, version = version + 1, updated_at = now()
 WHERE account_id = $1 AND id = $2
 RETURNING id, account_id, service, name, description, certificate, fingerprint, subject, issuer, not_after, active,
-          enrollment_mode, created_at;
+          enrollment_mode, version, device_execution_mode, owner_id, created_at, updated_at;
 
 -- name: trust_remove
 DELETE FROM trusted_certificate WHERE account_id = $1 AND id = $2
 RETURNING name, service, fingerprint;
+
+-- name: trust_count
+SELECT count(*) FROM trusted_certificate WHERE account_id = $1;
+
+-- name: trust_name_taken
+SELECT EXISTS (SELECT FROM trusted_certificate WHERE account_id = $1 AND name = $2 AND id <> $3);
+
+-- name: trust_update
+UPDATE trusted_certificate
+SET name = $3, description = $4, active = $5, enrollment_mode = $6, version = version + 1, updated_at = now()
+WHERE account_id = $1 AND id = $2
+RETURNING id, account_id, service, name, description, certificate, fingerprint, subject, issuer, not_after, active,
+          enrollment_mode, version, device_execution_mode, owner_id, created_at, updated_at;

@@ -1,0 +1,319 @@
+"""Certificate issuers as an operator handles them: registered, changed, opened for a look, verified.
+
+The fields of each type are those of the Izuma API (izuma.md A1); the adapter itself has the last word on them.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+from cryptography import x509
+
+from issuers import ADAPTERS, open_issuer
+from issuers.base import Issuer
+from issuers.errors import Misconfigured
+from issuers.reach import Reach
+from server import config as configuration
+from server import reach
+from server.admin import verification
+from server.config import Config
+from server.errors import BadRequest, NotFound
+from server.store import accounts, issuers, trust
+from server.store.audit import Actor
+from server.store.database import Database
+from server.store.issuers import Configuration, IssuerRow
+from server.store.secrets import Sealer
+from server.store.verifications import Verification
+
+LONGEST_NAME, LONGEST_DESCRIPTION = 50, 100
+# Izuma publishes no length for attributes; a URL longer than this is a mistake.
+LONGEST_ATTRIBUTE = 2000
+LONGEST_REFERENCE = 100
+REFERENCE = re.compile(r"(?!mbed\.)[\w.-]{1,100}", re.ASCII)
+RESERVED = frozenset({"lwm2m", "bootstrap"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One attribute or credential of a CA type: `label` is what an operator reads."""
+
+    name: str
+    label: str
+    required: bool = False
+    longest: int = LONGEST_ATTRIBUTE
+    hexadecimal: bool = False
+    # Other names it may come under.
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuerForm:
+    """What an operator gives to register a CA of one type."""
+
+    label: str
+    attributes: tuple[Setting, ...] = ()
+    credentials: tuple[Setting, ...] = field(default=(), repr=False)
+
+
+FORMS: Mapping[str, IssuerForm] = MappingProxyType(
+    {
+        "CFSSL_AUTH": IssuerForm(
+            label="CFSSL",
+            attributes=(
+                Setting(name="host_url", label="Host URL", required=True),
+                Setting(name="cfssl_profile", label="CFSSL profile"),
+                Setting(name="cfssl_label", label="CFSSL label"),
+                Setting(name="tls_roots", label="TLS roots (PEM)", longest=16384),
+                Setting(name="bundle", label="Ask for the chain with the certificate (true or false)", longest=5),
+            ),
+            credentials=(
+                Setting(name="hmac_hex_key", label="HMAC Hex key", required=True, longest=64, hexadecimal=True),
+                Setting(name="client_certificate", label="Client certificate (PEM)", longest=16384),
+                Setting(name="private_key", label="Private key (PEM)", longest=16384),
+            ),
+        ),
+        "GLOBAL_SIGN": IssuerForm(
+            label="GlobalSign",
+            attributes=(
+                Setting(name="base_url", label="Base URL"),
+                Setting(name="tls_roots", label="TLS roots (PEM)", longest=16384),
+            ),
+            credentials=(
+                Setting(name="api_key", label="Access key", required=True, longest=1000, aliases=("access_key",)),
+                Setting(name="api_secret", label="API secret", required=True, longest=250),
+                Setting(name="client_certificate", label="Client certificate", required=True, longest=3000),
+                Setting(name="private_key", label="Private key", required=True, longest=3000),
+                Setting(name="passphrase", label="Passphrase", longest=1000),
+            ),
+        ),
+    }
+)
+"""CA types an operator may register; the embedded CA is there without being registered."""
+
+
+def check_name(name: str) -> None:
+    """BadRequest unless the name of an issuer is 1 to 50 printable characters."""
+    if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable() or name != name.strip():
+        raise BadRequest(
+            f"a name has 1 to {LONGEST_NAME} printable characters and no blank at its ends, you gave {len(name)}",
+            field="name",
+        )
+
+
+def check_description(description: str) -> None:
+    """BadRequest when the description of an issuer is too long."""
+    if len(description) > LONGEST_DESCRIPTION:
+        raise BadRequest(
+            f"a description has at most {LONGEST_DESCRIPTION} characters, you gave {len(description)}",
+            field="description",
+        )
+
+
+def form_of(type: str) -> IssuerForm:
+    """The form of a CA type; BadRequest lists the known ones."""
+    form = FORMS.get(type)
+    if form is None or type not in ADAPTERS:
+        known = ", ".join(sorted(name for name in FORMS if name in ADAPTERS))
+        raise BadRequest(f"there is no issuer type {type}; known are {known}", field="issuer_type")
+    return form
+
+
+def filled(settings: tuple[Setting, ...], given: Mapping[str, Any] | None, where: str) -> dict[str, str]:
+    """`given` by its proper names, empty texts left out; BadRequest names the field, its label and the rule.
+
+    Values are never repeated in a message: they may be secrets.
+    """
+    names = {alias: setting for setting in settings for alias in (setting.name, *setting.aliases)}
+    found: dict[str, str] = {}
+    for key, value in (given or {}).items():
+        setting = names.get(key)
+        if setting is None:
+            known = ", ".join(setting.name for setting in settings) or "none"
+            raise BadRequest(f"{key} is not known for this issuer type; known are {known}", field=f"{where}.{key}")
+        if value is None or value == "":
+            continue
+        place = f"{where}.{setting.name}"
+        if not isinstance(value, str):
+            raise BadRequest(f"{setting.label}: must be a text", field=place)
+        if len(value) > setting.longest:
+            raise BadRequest(
+                f"{setting.label}: at most {setting.longest} characters, you gave {len(value)}", field=place
+            )
+        if setting.hexadecimal:
+            _check_hexadecimal(setting, value, place)
+        found[setting.name] = value
+    for setting in settings:
+        if setting.required and setting.name not in found:
+            raise BadRequest(f"{setting.label}: is missing; give it", field=f"{where}.{setting.name}")
+    return found
+
+
+def _check_hexadecimal(setting: Setting, value: str, place: str) -> None:
+    if not all(character in "0123456789abcdefABCDEF" for character in value):
+        raise BadRequest(f"{setting.label}: hexadecimal characters only (0-9, a-f)", field=place)
+    if len(value) % 2:
+        raise BadRequest(f"{setting.label}: even number of hexadecimal characters, you gave {len(value)}", field=place)
+
+
+def check_reference(reference: str) -> None:
+    """BadRequest unless `reference` may name a service of an operator's own (izuma.md A1)."""
+    if reference.lower() in RESERVED:
+        raise BadRequest(f"the name {reference} is reserved, in any letter case", field="reference")
+    if reference.startswith("mbed."):
+        raise BadRequest("names that begin with mbed. are reserved", field="reference")
+    if REFERENCE.fullmatch(reference) is None:
+        raise BadRequest(
+            f"a service name has 1 to {LONGEST_REFERENCE} letters, digits, dots, underscores and hyphens",
+            field="reference",
+        )
+
+
+def opened(row: IssuerRow, sealer: Sealer, reachable: Reach) -> Issuer:
+    """The adapter of a recorded CA, contacting nobody; Misconfigured, SealBroken."""
+    return open_issuer(row.type, row.name, row.attributes, row.credentials(sealer), reachable)
+
+
+async def _try(type: str, name: str, attributes: Mapping[str, Any], credentials: Mapping[str, Any]) -> None:
+    """The adapter's own judgement of what was given, as a BadRequest."""
+    try:
+        issuer = open_issuer(type, name, attributes, credentials)
+    except Misconfigured as error:
+        raise BadRequest(error.message, field="issuer_attributes") from error
+    await issuer.aclose()
+
+
+async def reach_of(database: Database, config: Config) -> Reach:
+    """What adapters may connect to now."""
+    return reach.reach(
+        config.issuers.allow,
+        accounts=len(await accounts.all_accounts(database)),
+        listeners=[configuration.host_and_port(config.server.http, "server.http")],
+    )
+
+
+async def register(
+    database: Database,
+    sealer: Sealer,
+    actor: Actor,
+    account_id: UUID,
+    *,
+    type: str,
+    name: str,
+    description: str,
+    attributes: Mapping[str, Any] | None,
+    credentials: Mapping[str, Any] | None,
+) -> IssuerRow:
+    """Register a CA without making it active; BadRequest, Conflict, LimitReached."""
+    check_name(name)
+    check_description(description)
+    form = form_of(type)
+    kept = filled(form.attributes, attributes, "issuer_attributes")
+    secret = filled(form.credentials, credentials, "issuer_credentials")
+    await _try(type, name, kept, secret)
+    return await issuers.add(
+        database,
+        sealer,
+        actor,
+        account_id,
+        type=type,
+        name=name,
+        description=description,
+        attributes=kept,
+        credentials=secret,
+    )
+
+
+async def change(
+    database: Database,
+    sealer: Sealer,
+    actor: Actor,
+    row: IssuerRow,
+    *,
+    name: str | None,
+    description: str | None,
+    attributes: Mapping[str, Any] | None,
+    credentials: Mapping[str, Any] | None,
+) -> IssuerRow:
+    """Change what is given; None keeps, credentials above all (izuma.md A1). BadRequest, Conflict, NotFound."""
+    form = form_of(row.type)
+    name = row.name if name is None else name
+    description = row.description if description is None else description
+    check_name(name)
+    check_description(description)
+    kept = dict(row.attributes) if attributes is None else filled(form.attributes, attributes, "issuer_attributes")
+    secret = filled(form.credentials, credentials, "issuer_credentials") if credentials else None
+    await _try(row.type, name, kept, secret if secret is not None else row.credentials(sealer))
+    return await issuers.update(
+        database,
+        sealer,
+        actor,
+        row.account_id,
+        row.id,
+        name=name,
+        description=description,
+        attributes=kept,
+        credentials=secret,
+    )
+
+
+async def find(database: Database, account_id: UUID, issuer_id: UUID) -> IssuerRow:
+    """The CA with this id; NotFound, also for one of another account."""
+    row = await issuers.find(database, account_id, issuer_id)
+    if row is None:
+        raise NotFound("there is no such certificate issuer")
+    return row
+
+
+async def by_word(database: Database, account_id: UUID, word: str) -> IssuerRow:
+    """The one CA of this name, or whose id begins with `word`; BadRequest when it is not exactly one."""
+    rows = await issuers.listed(database, account_id)
+    named = [row for row in rows if row.name == word] or [row for row in rows if row.id.hex.startswith(word)]
+    if len(named) != 1:
+        raise BadRequest(f"{word} names {len(named) or 'no'} certificate issuers; `firstlight issuer list` shows them")
+    return named[0]
+
+
+async def service(database: Database, account_id: UUID, reference: str) -> Configuration:
+    """The service of this name; NotFound."""
+    found = await issuers.service(database, account_id, reference)
+    if found is None:
+        raise NotFound(f"there is no service {reference}; `firstlight service list` shows them")
+    return found
+
+
+async def verify(
+    database: Database,
+    sealer: Sealer,
+    config: Config,
+    actor: Actor,
+    row: IssuerRow,
+    *,
+    issue_test: bool,
+    now: datetime,
+) -> Verification:
+    """Ask the CA whether it works, step by step, and record the report; raises Misconfigured, SealBroken."""
+    anchors = [
+        x509.load_der_x509_certificate(trusted.certificate)
+        for trusted in await trust.listed(database, row.account_id, service="lwm2m")
+        if trusted.active
+    ]
+    issuer = opened(row, sealer, await reach_of(database, config))
+    try:
+        return await verification.verify(
+            database,
+            actor,
+            account_id=row.account_id,
+            issuer_id=row.id,
+            name=row.name,
+            issuer=issuer,
+            anchors=anchors,
+            minimum_validity=timedelta(days=config.issuance.minimum_validity_days),
+            issue_test=issue_test,
+            now=now,
+        )
+    finally:
+        await issuer.aclose()

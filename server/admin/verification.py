@@ -1,0 +1,158 @@
+"""Does a CA work, before devices depend on it? Its own steps, then the checks of a real issuance on a test certificate.
+
+The test certificate is a real one and may cost quota; its CSR is on record before the CA is asked, and it is revoked
+afterwards where the CA can.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from hashlib import sha256
+from uuid import UUID, uuid4
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from issuers.base import Capability, CheckReport, Issued, Issuer, IssueRequest, Pending, StepOutcome
+from issuers.csr import make_csr
+from issuers.errors import BadCertificate, IssuerError
+from issuers.returned import Checked, Expectation, check_returned
+from issuers.subject import parse_subject
+from server import logs
+from server.store import verifications
+from server.store.audit import Actor
+from server.store.database import Database
+from server.store.verifications import Step, Verification
+
+log = logs.get("verification")
+
+# A person waits for it, and a CA that takes longer would keep devices waiting as long.
+DEADLINE = 60.0
+# The subject of an Izuma client (izuma.md D3): what a CA drops from it, it would drop from a device's.
+SUBJECT = "CN={endpoint},OU={account},L={device}"
+
+
+async def verify(
+    database: Database,
+    actor: Actor,
+    *,
+    account_id: UUID,
+    issuer_id: UUID,
+    name: str,
+    issuer: Issuer,
+    anchors: Sequence[x509.Certificate],
+    minimum_validity: timedelta,
+    issue_test: bool,
+    now: datetime,
+) -> Verification:
+    """Verify the CA and record the report; a CA that refuses or is away makes steps that failed, no exception.
+
+    `anchors` are the account's active trusted certificates of service lwm2m, `now` is UTC.
+    """
+    request = _request(account_id, now) if issue_test else None
+    verification_id = await verifications.begin(
+        database, actor, account_id, issuer_id, csr_sha256=_fingerprint(request) if request else None
+    )
+    issued: Issued | None = None
+    try:
+        async with asyncio.timeout(DEADLINE):
+            report = await issuer.check(request, now)
+            steps = [Step(step.name, step.outcome.value, step.message) for step in report.steps]
+            if request is not None and report.successful:
+                issued, found = await _tested(issuer, request, report, anchors, minimum_validity, now)
+                steps += found
+    except TimeoutError:
+        steps = [Step("reach", StepOutcome.FAIL.value, f"the CA did not answer within {DEADLINE:g} s")]
+    failed = next((step for step in steps if step.outcome == StepOutcome.FAIL.value), None)
+    if issued is not None:
+        await _withdraw(issuer, issued, now)
+    log.info("issuer_verified", issuer=name, successful=failed is None, message=failed.message if failed else "")
+    return await verifications.end(
+        database,
+        actor,
+        account_id,
+        verification_id,
+        issuer_name=name,
+        successful=failed is None,
+        message=failed.message if failed else _said(steps),
+        steps=steps,
+        serial=issued.leaf.serial_number if issued is not None else None,
+    )
+
+
+def _request(account_id: UUID, now: datetime) -> IssueRequest:
+    issuance_id = uuid4()
+    endpoint = f"firstlight-verify-{issuance_id.hex[:8]}"
+    subject = parse_subject(SUBJECT).fill(endpoint=endpoint, account=account_id.hex, device=issuance_id.hex)
+    return IssueRequest(
+        issuance_id=issuance_id,
+        # The key is thrown away with this request: nobody can use the certificate.
+        csr=make_csr(ec.generate_private_key(ec.SECP256R1()), subject),
+        serial=x509.random_serial_number(),
+        not_before=now.replace(microsecond=0),
+        validity=None,
+        endpoint=endpoint,
+        account_id=account_id,
+        purpose="verify",
+    )
+
+
+def _fingerprint(request: IssueRequest) -> bytes:
+    return sha256(request.csr.public_bytes(serialization.Encoding.DER)).digest()
+
+
+async def _tested(
+    issuer: Issuer,
+    request: IssueRequest,
+    report: CheckReport,
+    anchors: Sequence[x509.Certificate],
+    minimum_validity: timedelta,
+    now: datetime,
+) -> tuple[Issued | None, list[Step]]:
+    """The test certificate, and the steps that judge it as a device's would be judged."""
+    answer = report.issued
+    try:
+        while isinstance(answer, Pending):
+            await asyncio.sleep(answer.retry_after)
+            answer = await issuer.collect(answer.reference)
+    except IssuerError as error:
+        return None, [Step("test certificate", StepOutcome.FAIL.value, error.message)]
+    if answer is None:
+        return None, [Step("test certificate", StepOutcome.SKIPPED.value, "this CA made no test certificate")]
+    try:
+        checked = check_returned(
+            answer,
+            Expectation(
+                csr=request.csr,
+                endpoint=request.endpoint,
+                now=now,
+                minimum_validity=minimum_validity,
+                anchors=anchors,
+                account_id=request.account_id,
+            ),
+        )
+    except BadCertificate as error:
+        return answer, [Step(f"check: {error.check.value}", StepOutcome.FAIL.value, error.message)]
+    return answer, _judged(checked)
+
+
+def _judged(checked: Checked) -> list[Step]:
+    passed = Step("checks", StepOutcome.OK.value, f"certificate {checked.serial:x} passes every check")
+    return [passed, *(Step("checks", StepOutcome.WARN.value, warning) for warning in checked.warnings)]
+
+
+def _said(steps: Sequence[Step]) -> str:
+    warnings = [step.message for step in steps if step.outcome == StepOutcome.WARN.value]
+    if not warnings:
+        return "the CA works"
+    return "the CA works; " + "; ".join(warnings)
+
+
+async def _withdraw(issuer: Issuer, issued: Issued, now: datetime) -> None:
+    if Capability.REVOKE not in issuer.capabilities:
+        return
+    with contextlib.suppress(IssuerError, TimeoutError):
+        async with asyncio.timeout(DEADLINE):
+            await issuer.revoke(issued.leaf.serial_number, x509.ReasonFlags.cessation_of_operation, now)

@@ -1,0 +1,133 @@
+"""`/v3/api-keys`: who may use this API, and how far (izuma.md B6)."""
+
+from typing import Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from server.admin import api_keys as admin
+from server.api.access import Administrator, Reader, parse_id
+from server.api.documented import EXAMPLE_ID, documented, listing
+from server.api.lists import Paged, cut, time
+from server.errors import NotFound
+from server.store import accounts
+from server.store.accounts import ApiKey, Role
+from server.store.audit import Actor
+from server.store.database import Database
+
+router = APIRouter(prefix="/v3/api-keys", tags=["API keys"])
+
+RoleName = Literal["administrator", "operator", "read-only"]
+Status = Literal["ACTIVE", "INACTIVE"]
+ROLES: dict[RoleName, Role] = {"administrator": "admin", "operator": "operator", "read-only": "reader"}
+NAMES: dict[Role, RoleName] = {role: name for name, role in ROLES.items()}
+
+EXAMPLE = {
+    "object": "api-key",
+    "id": EXAMPLE_ID,
+    "etag": "1",
+    "account_id": EXAMPLE_ID,
+    "name": "night shift",
+    "role": "operator",
+    "status": "ACTIVE",
+    "key": None,
+    "created_at": "2026-11-23T12:00:00.000Z",
+    "updated_at": "2026-11-23T12:00:00.000Z",
+}
+
+
+class ApiKeyRequest(BaseModel):
+    """A key to make."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "night shift", "role": "operator"}]})
+
+    name: str = Field(min_length=1, max_length=100)
+    role: RoleName = Field(default="administrator", description="How far it reaches.")
+    status: Status = "ACTIVE"
+
+
+class ApiKeyUpdate(BaseModel):
+    """What is to change; what is absent or null stays."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "INACTIVE"}]})
+
+    name: str | None = Field(default=None, min_length=1, max_length=100)
+    role: RoleName | None = None
+    status: Status | None = None
+
+
+def shown(row: ApiKey, key: str | None = None) -> dict[str, Any]:
+    """A key as the API shows it; `key` itself only in the answer to the request that made it."""
+    return {
+        "object": "api-key",
+        "id": row.id.hex,
+        "etag": str(row.version),
+        "account_id": row.account_id.hex,
+        "name": row.name,
+        "role": NAMES[row.role],
+        "status": "ACTIVE" if row.active else "INACTIVE",
+        "key": key,
+        "created_at": time(row.created_at),
+        "updated_at": time(row.updated_at),
+    }
+
+
+@router.get("", responses=listing(EXAMPLE, 401, 403))
+async def list_keys(asking: Reader, page: Paged) -> dict[str, Any]:
+    """The keys of the account."""
+    return cut(page, await accounts.api_keys(asking.database, asking.account_id), shown)
+
+
+@router.post("", status_code=201, responses=documented(201, {**EXAMPLE, "key": "ak_1…"}, 400, 401, 403, 409))
+async def make_key(asking: Administrator, body: ApiKeyRequest) -> dict[str, Any]:
+    """Make a key; this answer is the only one that shows it."""
+    return await made(asking.database, asking.actor, asking.account_id, body)
+
+
+async def made(database: Database, actor: Actor, account_id: UUID, body: ApiKeyRequest) -> dict[str, Any]:
+    """Make the key that was asked for; the answer shows it."""
+    row, key = await admin.make(
+        database, actor, account_id, name=body.name, role=ROLES[body.role], active=body.status == "ACTIVE"
+    )
+    return shown(row, key)
+
+
+@router.get("/me", responses=documented(200, EXAMPLE, 401, 403))
+async def read_own(asking: Reader) -> dict[str, Any]:
+    """The key of this request."""
+    return await read_key(asking, asking.key_id.hex)
+
+
+@router.get("/{key_id}", responses=documented(200, EXAMPLE, 401, 403, 404))
+async def read_key(asking: Reader, key_id: str) -> dict[str, Any]:
+    """One key."""
+    wanted = parse_id(key_id, "API key")
+    for row in await accounts.api_keys(asking.database, asking.account_id):
+        if row.id == wanted:
+            return shown(row)
+    raise NotFound("there is no such API key")
+
+
+@router.put("/{key_id}", responses=documented(200, EXAMPLE, 400, 401, 403, 404, 409))
+async def change_key(asking: Administrator, key_id: str, body: ApiKeyUpdate) -> dict[str, Any]:
+    """Rename a key, change its role, or switch it off; the last active administrator stays one."""
+    before = await read_key(asking, key_id)
+    role = body.role or before["role"]
+    row = await accounts.update_api_key(
+        asking.database,
+        asking.actor,
+        asking.account_id,
+        parse_id(key_id, "API key"),
+        name=body.name or before["name"],
+        role=ROLES[role],
+        active=(body.status or before["status"]) == "ACTIVE",
+    )
+    return shown(row)
+
+
+@router.delete("/{key_id}", status_code=204, responses=documented(204, None, 400, 401, 403, 404))
+async def remove_key(asking: Administrator, key_id: str) -> Response:
+    """Remove a key; it ends with this answer."""
+    await accounts.remove_api_key_by_id(asking.database, asking.actor, asking.account_id, parse_id(key_id, "API key"))
+    return Response(status_code=204)

@@ -1,0 +1,152 @@
+"""`/v1/certificates`: every certificate that was issued, found, shown, revoked."""
+
+from typing import Annotated, Any, Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from server.admin import certificates as admin
+from server.api import filters
+from server.api.access import Operator, Reader, parse_id
+from server.api.documented import EXAMPLE_ID, documented, listing
+from server.api.lists import Paged, time
+from server.api.recorded import listed
+from server.errors import BadRequest
+from server.store.certificates import CertificateRow, serial_bytes
+
+router = APIRouter(prefix="/v1/certificates", tags=["Issued certificates"])
+
+FIELDS = {
+    "id": filters.WORD,
+    "endpoint_name": filters.TEXT,
+    "service": filters.WORD,
+    "state": filters.WORD,
+    "subject": filters.TEXT,
+    "serial": filters.WORD,
+    "certificate_issuer_id": filters.WORD,
+    "issuer_fingerprint": filters.WORD,
+    "fingerprint": filters.WORD,
+    "created_at": filters.TIME,
+    "not_before": filters.TIME,
+    "not_after": filters.TIME,
+    "revoked_at": filters.TIME,
+    "revocation_reason": filters.WORD,
+}
+EXAMPLE = {
+    "object": "certificate",
+    "id": EXAMPLE_ID,
+    "endpoint_name": "urn:dev:os:0001",
+    "device_id": EXAMPLE_ID,
+    "service": "LWM2M",
+    "state": "delivered",
+    "subject": "CN=urn:dev:os:0001",
+    "serial": "6e7a01",
+    "certificate_issuer_id": None,
+    "issuer_fingerprint": "6e7a" * 16,
+    "fingerprint": "6e7a" * 16,
+    "created_at": "2026-11-23T12:00:00.000Z",
+    "not_before": "2026-11-23T11:00:00.000Z",
+    "not_after": "2028-11-22T11:00:00.000Z",
+    "revoked_at": None,
+    "revocation_reason": None,
+}
+WHOLE_EXAMPLE = {**EXAMPLE, "chain": "-----BEGIN CERTIFICATE-----\n…\n-----END CERTIFICATE-----\n"}
+
+Reason = Literal[
+    "unspecified", "keyCompromise", "affiliationChanged", "superseded", "cessationOfOperation", "privilegeWithdrawn"
+]
+
+
+class Revocation(BaseModel):
+    """Why a certificate is withdrawn."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "keyCompromise"}]})
+
+    reason: Reason = Field(default="unspecified", description="As RFC 5280 5.3.1 spells it.")
+
+
+def shown(row: CertificateRow) -> dict[str, Any]:
+    """One certificate with its chain in PEM, leaf first, without the root."""
+    leaf = x509.load_der_x509_certificate(row.chain[0])
+    chain = [x509.load_der_x509_certificate(der).public_bytes(serialization.Encoding.PEM) for der in row.chain]
+    return {
+        "object": "certificate",
+        "id": row.issuance_id.hex,
+        "endpoint_name": row.endpoint,
+        "device_id": row.device_id.hex if row.device_id is not None else None,
+        "service": row.service,
+        "state": row.state,
+        "subject": leaf.subject.rfc4514_string(),
+        "serial": serial_bytes(row.serial).hex(),
+        "certificate_issuer_id": row.issuer_id.hex if row.issuer_id is not None else None,
+        "issuer_fingerprint": row.issuer_fingerprint.hex(),
+        "fingerprint": admin.fingerprint(row),
+        "created_at": time(row.issued_at),
+        "not_before": time(row.not_before),
+        "not_after": time(row.not_after),
+        "revoked_at": time(row.revoked_at),
+        "revocation_reason": row.revocation_reason,
+        "chain": b"".join(chain).decode(),
+    }
+
+
+@router.get("", responses=listing(EXAMPLE, 401, 403))
+async def list_certificates(
+    asking: Reader,
+    request: Request,
+    page: Paged,
+    endpoint: Annotated[str | None, Query(alias="endpoint_name__eq")] = None,
+    serial: Annotated[str | None, Query(alias="serial__eq", description="Hexadecimal.")] = None,
+) -> dict[str, Any]:
+    """Certificates by the time of their issue, for instance those that expire before `not_after__lte`."""
+    return await listed(asking, request, page, "certificate", FIELDS, endpoint, _serial(serial))
+
+
+def _serial(text: str | None) -> bytes | None:
+    if text is None:
+        return None
+    try:
+        return serial_bytes(int(text, 16))
+    except (ValueError, OverflowError):
+        raise BadRequest("a serial number is hexadecimal", field="serial__eq") from None
+
+
+@router.get("/{certificate_id}", responses=documented(200, WHOLE_EXAMPLE, 401, 403, 404))
+async def read_certificate(asking: Reader, certificate_id: str) -> dict[str, Any]:
+    """One certificate with its chain."""
+    wanted = parse_id(certificate_id, "certificate")
+    return shown(await admin.find(asking.database, asking.account_id, wanted))
+
+
+@router.post("/{certificate_id}/revoke", responses=documented(200, WHOLE_EXAMPLE, 400, 401, 403, 404, 409, 424))
+async def revoke_certificate(asking: Operator, certificate_id: str, body: Revocation | None = None) -> dict[str, Any]:
+    """Withdraw a certificate at its CA, then on record; 424 when the CA cannot or will not."""
+    office = asking.office
+    row = await admin.revoke(
+        asking.database,
+        office.sealer,
+        office.config,
+        asking.actor,
+        asking.account_id,
+        parse_id(certificate_id, "certificate"),
+        reason=(body or Revocation()).reason,
+        now=office.now(),
+    )
+    return shown(row)
+
+
+crl_router = APIRouter(tags=["Issued certificates"])
+
+
+@crl_router.get(
+    "/v1/crl/{account_id}.crl",
+    responses={200: {"description": "The list.", "content": {"application/pkix-crl": {"example": "…"}}}},
+)
+async def crl(request: Request, account_id: str) -> Response:
+    """The embedded CA's revocation list, in DER; public, as such lists are (RFC 5280 5)."""
+    office = request.app.state.office
+    der = await admin.crl(office.database, office.sealer, parse_id(account_id, "account"), office.now())
+    return Response(der, media_type="application/pkix-crl", headers={"Cache-Control": "public, max-age=300"})

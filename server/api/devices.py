@@ -1,0 +1,84 @@
+"""`/v3/devices/`: the devices that were here, with the certificate each holds (izuma.md B5)."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from server.api import filters
+from server.api.access import Operator, Reader, parse_id
+from server.api.documented import EXAMPLE_ID, documented, listing
+from server.api.lists import Paged
+from server.api.recorded import listed
+from server.errors import NotFound
+from server.store import devices, listings
+from server.store.listings import Condition, Window
+
+router = APIRouter(prefix="/v3/devices", tags=["Devices"])
+
+FIELDS = {
+    "id": filters.WORD,
+    "endpoint_name": filters.TEXT,
+    "name": filters.TEXT,
+    "profile": filters.WORD,
+    "state": filters.WORD,
+    "lifecycle_status": filters.WORD,
+    "mechanism": filters.WORD,
+    "mechanism_url": filters.WORD,
+    "device_execution_mode": filters.WORD,
+    "account_id": filters.WORD,
+    "ca_id": filters.WORD,
+    "device_key": filters.WORD,
+    "etag": filters.TIME,
+    "created_at": filters.TIME,
+    "updated_at": filters.TIME,
+    "bootstrapped_timestamp": filters.TIME,
+    "connector_expiration_date": filters.TIME,
+    "bootstrap_expiration_date": filters.TIME,
+    "enrolment_list_timestamp": filters.TIME,
+}
+EXAMPLE = {
+    "object": "device",
+    "id": EXAMPLE_ID,
+    "etag": "2026-11-23T12:00:00.000Z",
+    "account_id": EXAMPLE_ID,
+    "created_at": "2026-11-23T12:00:00.000Z",
+    "updated_at": "2026-11-23T12:00:00.000Z",
+    "endpoint_name": "urn:dev:os:0001",
+    "name": "urn:dev:os:0001",
+    "profile": "default",
+    "state": "bootstrapped",
+    "lifecycle_status": "enabled",
+    "mechanism": "connector",
+    "mechanism_url": "",
+    "device_execution_mode": 0,
+    "ca_id": None,
+    "device_key": "6e7a" * 16,
+    "bootstrapped_timestamp": "2026-11-23T12:00:00.000Z",
+    "connector_expiration_date": "2028-11-22",
+    "bootstrap_expiration_date": None,
+    "enrolment_list_timestamp": None,
+}
+
+
+@router.get("/", responses=listing(EXAMPLE, 401, 403))
+async def list_devices(asking: Reader, request: Request, page: Paged) -> dict[str, Any]:
+    """Devices by first sight; every field has filters, for instance `endpoint_name__eq` or `created_at__gte`."""
+    return await listed(asking, request, page, "device", FIELDS)
+
+
+@router.get("/{device_id}/", responses=documented(200, EXAMPLE, 401, 403, 404))
+async def read_device(asking: Reader, device_id: str) -> dict[str, Any]:
+    """One device."""
+    wanted = Condition("id", "eq", (parse_id(device_id, "device").hex,))
+    rows = await listings.page(asking.database, asking.account_id, "device", Window(conditions=[wanted], limit=1))
+    if not rows:
+        raise NotFound("there is no such device")
+    return dict(rows[0])
+
+
+@router.delete("/{device_id}/", status_code=204, responses=documented(204, None, 401, 403, 404))
+async def remove_device(asking: Operator, device_id: str) -> Response:
+    """Forget a device and free the public keys that were its own; its certificates stay on record."""
+    row = await devices.by_id(asking.database, asking.account_id, parse_id(device_id, "device"))
+    await devices.remove(asking.database, asking.actor, asking.account_id, row.endpoint)
+    return Response(status_code=204)

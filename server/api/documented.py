@@ -1,0 +1,55 @@
+"""What OpenAPI says of an operation: an example of its answer, and of each error it may end in."""
+
+from typing import Any
+
+EXAMPLE_ID = "0161991d63d400000000000100100147"
+
+Responses = dict[int | str, dict[str, Any]]
+
+# type and message of an example for each error.
+ERRORS = {
+    400: ("validation_error", "HMAC Hex key: even number of hexadecimal characters, you gave 31"),
+    401: ("invalid_auth", "an API key is needed: send it as `Authorization: Bearer ak_…`"),
+    403: ("forbidden", "the key night shift has the role reader; this needs the role admin"),
+    404: ("not_found", "there is no such certificate issuer"),
+    409: ("duplicate", "there is already a certificate issuer Plant CA"),
+    424: ("failed_dependency", "the CA's address ca.example.com cannot be resolved"),
+    503: ("service_unavailable", "the database is away"),
+}
+
+
+def documented(code: int, example: object, *errors: int) -> Responses:
+    """The answer of an operation and its errors, each with an example."""
+    answers: Responses = {code: {"description": "Done."}}
+    if example is not None:
+        answers[code]["content"] = {"application/json": {"example": example}}
+    answers.update({error: _error(error) for error in (*errors, 503)})
+    return answers
+
+
+def listing(example: object, *errors: int) -> Responses:
+    """A list of `example`, and its errors."""
+    body = {
+        "object": "list",
+        "data": [example],
+        "limit": 50,
+        "order": "ASC",
+        "after": None,
+        "has_more": False,
+    }
+    # A parameter of the query can be wrong in every list.
+    return documented(200, body, *sorted({400, *errors}))
+
+
+def _error(code: int) -> dict[str, Any]:
+    type, message = ERRORS[code]
+    fields = [{"field": "issuer_credentials.hmac_hex_key", "name": "issuer_credentials.hmac_hex_key"}]
+    body = {
+        "object": "error",
+        "code": code,
+        "type": type,
+        "message": message,
+        "request_id": EXAMPLE_ID,
+        "fields": [{**field, "message": message} for field in fields] if code == 400 else [],
+    }
+    return {"description": type.replace("_", " "), "content": {"application/json": {"example": body}}}

@@ -1,0 +1,194 @@
+"""`/v1`: bootstraps with their steps, the audit, verifications, and who was not admitted."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+
+from server.admin import issuers as issuer_admin
+from server.api import filters
+from server.api.access import Administrator, CaReader, Reader, account_of, parse_id
+from server.api.documented import EXAMPLE_ID, documented, listing
+from server.api.lists import Paged, cut, time
+from server.api.recorded import listed
+from server.errors import NotAuthorized, NotFound
+from server.store import refusals, sessions, verifications
+from server.store.sessions import SessionRow
+from server.store.verifications import Verification
+
+router = APIRouter(prefix="/v1", tags=["What happened"])
+
+SESSION_FIELDS = {
+    "id": filters.WORD,
+    "endpoint_name": filters.TEXT,
+    "profile": filters.WORD,
+    "credential": filters.WORD,
+    "address": filters.TEXT,
+    "outcome": filters.WORD,
+    "cause": filters.WORD,
+    "certificate_id": filters.WORD,
+    "created_at": filters.TIME,
+    "ended_at": filters.TIME,
+}
+AUDIT_FIELDS = {
+    "id": filters.WORD,
+    "actor_kind": filters.WORD,
+    "actor_name": filters.WORD,
+    "request_id": filters.WORD,
+    "action": filters.TEXT,
+    "subject_kind": filters.WORD,
+    "subject": filters.TEXT,
+    "created_at": filters.TIME,
+}
+SESSION_EXAMPLE = {
+    "object": "session",
+    "id": EXAMPLE_ID,
+    "endpoint_name": "urn:dev:os:0001",
+    "created_at": "2026-11-23T12:00:00.000Z",
+    "ended_at": "2026-11-23T12:00:00.061Z",
+    "profile": "default",
+    "credential": "x509",
+    "address": "192.0.2.7:56830",
+    "outcome": "succeeded",
+    "cause": None,
+    "sentence": "",
+    "certificate_id": EXAMPLE_ID,
+}
+STEPS_EXAMPLE = [{"at": 3, "op": "write", "path": "/0/1", "code": "2.04", "bytes": 812, "format": "tlv", "ms": 9}]
+AUDIT_EXAMPLE = {
+    "object": "audit-entry",
+    "id": EXAMPLE_ID,
+    "created_at": "2026-11-23T12:00:00.000Z",
+    "actor_kind": "api",
+    "actor_name": "night shift",
+    "request_id": EXAMPLE_ID,
+    "action": "service.configured",
+    "subject_kind": "service",
+    "subject": "LWM2M",
+    "detail": {"before": {"certificate_issuer_id": None}, "after": {"certificate_issuer_id": EXAMPLE_ID}},
+}
+VERIFICATION_EXAMPLE = {
+    "object": "verification",
+    "id": EXAMPLE_ID,
+    "certificate_issuer_id": EXAMPLE_ID,
+    "created_at": "2026-11-23T12:00:00.000Z",
+    "finished_at": "2026-11-23T12:00:01.000Z",
+    "actor_name": "night shift",
+    "issue_test": True,
+    "successful": False,
+    "message": "the CA does not accept the HMAC key; enter the one of its profile",
+    "serial": None,
+    "steps": [{"name": "authenticate", "outcome": "fail", "message": "the CA does not accept the HMAC key"}],
+}
+SEEN_EXAMPLE = {
+    "object": "refusal",
+    "source": "192.0.2.7",
+    "reason": "unknown-ca",
+    "credential": "x509",
+    "identity": "CN=urn:dev:os:0001",
+    "count": 3,
+    "first_seen": "2026-11-23T12:00:00.000Z",
+    "last_seen": "2026-11-23T12:05:00.000Z",
+}
+
+
+@router.get("/sessions", responses=listing(SESSION_EXAMPLE, 401, 403))
+async def list_sessions(
+    asking: Reader,
+    request: Request,
+    page: Paged,
+    endpoint: Annotated[str | None, Query(alias="endpoint_name__eq")] = None,
+) -> dict[str, Any]:
+    """Bootstraps by the time they began."""
+    return await listed(asking, request, page, "session", SESSION_FIELDS, endpoint)
+
+
+@router.get("/sessions/{session_id}", responses=documented(200, {**SESSION_EXAMPLE, "steps": STEPS_EXAMPLE}, 401, 404))
+async def read_session(asking: Reader, session_id: str) -> dict[str, Any]:
+    """One bootstrap, step by step, and the sentence of its end."""
+    row = await sessions.find(asking.database, parse_id(session_id, "session"))
+    if row is None or row.account_id != asking.account_id:
+        raise NotFound("there is no such session")
+    return session_shown(row)
+
+
+def session_shown(row: SessionRow) -> dict[str, Any]:
+    """A bootstrap with its steps."""
+    return {
+        "object": "session",
+        "id": row.id.hex,
+        "endpoint_name": row.endpoint,
+        "created_at": time(row.started_at),
+        "ended_at": time(row.ended_at),
+        "profile": row.profile,
+        "credential": row.credential,
+        "address": row.address,
+        "outcome": row.outcome,
+        "cause": row.cause,
+        "sentence": row.sentence,
+        "certificate_id": row.issuance_id.hex if row.issuance_id is not None else None,
+        "steps": list(row.steps),
+    }
+
+
+@router.get("/audit", responses=listing(AUDIT_EXAMPLE, 401, 403))
+async def list_audit(asking: Reader, request: Request, page: Paged) -> dict[str, Any]:
+    """Who changed what, before and after; no secret is in it."""
+    return await listed(asking, request, page, "audit", AUDIT_FIELDS)
+
+
+def verification_shown(row: Verification) -> dict[str, Any]:
+    """A verification with every step."""
+    return {
+        "object": "verification",
+        "id": row.id.hex,
+        "certificate_issuer_id": row.issuer_id.hex,
+        "created_at": time(row.started_at),
+        "finished_at": time(row.finished_at),
+        "actor_name": row.actor_name,
+        "issue_test": row.issue_test,
+        "successful": row.successful,
+        "message": row.message,
+        "serial": f"{row.serial:x}" if row.serial is not None else None,
+        "steps": [{"name": step.name, "outcome": step.outcome, "message": step.message} for step in row.steps],
+    }
+
+
+@router.get("/issuers/{issuer_id}/verifications", responses=listing(VERIFICATION_EXAMPLE, 401, 403, 404))
+async def list_verifications(asking: CaReader, issuer_id: str, page: Paged) -> dict[str, Any]:
+    """The verifications of a CA with every step; newest come last unless order=DESC."""
+    row = await issuer_admin.find(asking.database, asking.account_id, parse_id(issuer_id, "certificate issuer"))
+    rows = await verifications.listed(asking.database, asking.account_id, row.id, limit=1000)
+    return cut(page, rows[::-1], verification_shown)
+
+
+@router.get("/seen", responses=listing(SEEN_EXAMPLE, 401, 403))
+async def list_seen(asking: Administrator, page: Paged) -> dict[str, Any]:
+    """Who knocked and was not admitted, newest first, by source and reason.
+
+    Whose they are nobody knows, so that only administrators of the default account see them.
+    """
+    if not (await account_of(asking)).is_default:
+        raise NotAuthorized("only the default account sees who was not admitted")
+    rows = await refusals.listed(asking.database, limit=page.limit)
+    return {
+        "object": "list",
+        "data": [_refusal(row) for row in rows],
+        "limit": page.limit,
+        "order": "DESC",
+        "after": None,
+        "has_more": False,
+    }
+
+
+def _refusal(row: Any) -> Mapping[str, Any]:
+    return {
+        "object": "refusal",
+        "source": row.source,
+        "reason": row.reason,
+        "credential": row.credential,
+        "identity": row.identity,
+        "count": row.count,
+        "first_seen": time(row.first_seen),
+        "last_seen": time(row.last_seen),
+    }

@@ -1,0 +1,36 @@
+-- name: enrollment_add
+INSERT INTO device_enrollment (id, account_id, fingerprint) VALUES ($1, $2, $3)
+ON CONFLICT (fingerprint) DO NOTHING
+RETURNING id, account_id, fingerprint, created_at, claimed_at, device_id;
+
+-- name: enrollment_list
+SELECT id, account_id, fingerprint, created_at, claimed_at, device_id
+FROM device_enrollment WHERE account_id = $1 ORDER BY created_at, id;
+
+-- name: enrollment_find
+SELECT id, account_id, fingerprint, created_at, claimed_at, device_id
+FROM device_enrollment WHERE account_id = $1 AND id = $2;
+
+-- name: enrollment_remove
+DELETE FROM device_enrollment WHERE account_id = $1 AND id = $2 RETURNING fingerprint;
+
+-- name: enrollment_claimed_by
+SELECT account_id FROM device_enrollment WHERE fingerprint = $1;
+
+-- name: enrollment_claim
+UPDATE device_enrollment SET claimed_at = coalesce(claimed_at, $3), device_id = $2
+WHERE fingerprint = $1 AND device_id IS DISTINCT FROM $2;
+
+-- name: enrollment_deny
+INSERT INTO device_enrollment_denial (trusted_certificate_id, fingerprint, id, account_id, endpoint)
+SELECT t.id, $2, gen_random_uuid(), t.account_id, $3
+FROM trusted_certificate t
+WHERE t.id = ANY ($1::uuid[])
+  AND (SELECT count(*) FROM device_enrollment_denial d WHERE d.trusted_certificate_id = t.id) < $4
+ON CONFLICT (trusted_certificate_id, fingerprint) DO UPDATE SET created_at = now(), endpoint = EXCLUDED.endpoint;
+
+-- name: enrollment_denials
+SELECT id, account_id, trusted_certificate_id, fingerprint, endpoint, created_at
+FROM device_enrollment_denial
+WHERE account_id = $1 AND trusted_certificate_id = $2
+ORDER BY created_at, id;

@@ -1,0 +1,234 @@
+"""The third-party CA API: 13 calls with the bodies, codes and rules of the original (izuma.md A)."""
+
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from server.store import accounts
+from tests.api.conftest import PERSON, Api
+
+CFSSL = {
+    "name": "Plant CA",
+    "issuer_type": "CFSSL_AUTH",
+    "description": "signs",
+    "issuer_attributes": {"host_url": "http://127.0.0.1:9", "cfssl_profile": "CA", "cfssl_label": ""},
+    "issuer_credentials": {"hmac_hex_key": "0123456789ABCDEF0123456789ABCDEF"},
+}
+ISSUERS, SERVICES = "/v3/certificate-issuers", "/v3/certificate-issuer-configurations"
+
+
+async def registered(api: Api, **changes: object) -> dict[str, Any]:
+    return await api.ask("POST", ISSUERS, 201, {**CFSSL, **changes})
+
+
+async def test_a_registered_issuer_comes_back_without_its_credentials(api: Api) -> None:
+    made = await registered(api)
+    assert made["object"] == "certificate-issuer"
+    assert made["etag"] == "1"
+    assert made["issuer_attributes"] == {"host_url": "http://127.0.0.1:9", "cfssl_profile": "CA"}
+    assert "issuer_credentials" not in made
+    assert "updated_at" not in made
+    assert len(made["id"]) == 32
+    assert await api.ask("GET", f"{ISSUERS}/{made['id']}", 200) == made
+    assert (await api.ask("GET", ISSUERS, 200))["data"] == [made]
+
+
+async def test_nothing_of_a_credential_is_in_any_answer_or_in_the_audit(api: Api) -> None:
+    canary = "c0ffee" * 8
+    made = await registered(api, issuer_credentials={"hmac_hex_key": canary})
+    await api.ask("PUT", f"{ISSUERS}/{made['id']}", 200, {"issuer_credentials": {"hmac_hex_key": canary}})
+    wrong = await api.client.put(f"{ISSUERS}/{made['id']}", json={"issuer_credentials": {"hmac_hex_key": canary + "z"}})
+    assert wrong.status_code == 400
+    for path in (ISSUERS, f"{ISSUERS}/{made['id']}", "/v1/audit", f"/v1/issuers/{made['id']}/verifications"):
+        answer = await api.client.get(path)
+        assert answer.status_code == 200
+        assert canary not in answer.text
+    assert canary not in wrong.text
+
+
+async def test_a_mistake_names_the_field_and_the_rule(api: Api) -> None:
+    odd = await api.ask("POST", ISSUERS, 400, {**CFSSL, "issuer_credentials": {"hmac_hex_key": "a" * 31}})
+    assert odd["message"] == "HMAC Hex key: even number of hexadecimal characters, you gave 31"
+    assert odd["fields"] == [
+        {
+            "field": "issuer_credentials.hmac_hex_key",
+            "name": "issuer_credentials.hmac_hex_key",
+            "message": odd["message"],
+        }
+    ]
+    assert (odd["object"], odd["code"], odd["type"]) == ("error", 400, "validation_error")
+    assert len(str(odd["request_id"])) == 32
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"name": None}, "name"),
+        ({"name": "n" * 51}, "name"),
+        ({"name": ""}, "name"),
+        ({"description": "d" * 101}, "description"),
+        ({"issuer_type": "VAULT"}, "issuer_type"),
+        ({"issuer_attributes": {}}, "issuer_attributes.host_url"),
+        ({"issuer_attributes": {"host_url": "http://ca", "profile": "x"}}, "issuer_attributes.profile"),
+        ({"issuer_credentials": None}, "issuer_credentials.hmac_hex_key"),
+        ({"issuer_credentials": {"hmac_hex_key": "zz"}}, "issuer_credentials.hmac_hex_key"),
+        ({"issuer_credentials": {"hmac_hex_key": "ab" * 33}}, "issuer_credentials.hmac_hex_key"),
+        ({"issuer_attributes": "text"}, "issuer_attributes"),
+    ],
+)
+async def test_what_cannot_be_registered_is_refused_by_its_field(api: Api, change: dict[str, Any], field: str) -> None:
+    refused = await api.ask("POST", ISSUERS, 400, {**CFSSL, **change})
+    assert [fault["field"] for fault in refused["fields"]] == [field]
+    assert (await api.ask("GET", ISSUERS, 200))["data"] == []
+
+
+async def test_a_name_is_taken_once_in_an_account(api: Api) -> None:
+    await registered(api)
+    taken = await api.ask("POST", ISSUERS, 409, CFSSL)
+    assert taken["type"] == "duplicate"
+    other = await registered(api, name="Other")
+    assert (await api.ask("PUT", f"{ISSUERS}/{other['id']}", 409, {"name": "Plant CA"}))["type"] == "duplicate"
+
+
+async def test_the_twenty_first_issuer_is_one_too_many(api: Api) -> None:
+    for number in range(20):
+        await registered(api, name=f"CA {number}")
+    assert (await api.ask("POST", ISSUERS, 403, CFSSL))["type"] == "account_limit_exceeded"
+
+
+async def test_null_credentials_keep_what_is_there_and_the_etag_counts(api: Api) -> None:
+    made = await registered(api)
+    update = {**CFSSL, "description": "moved", "issuer_credentials": None}
+    changed = await api.ask("PUT", f"{ISSUERS}/{made['id']}", 200, update)
+    assert (changed["description"], changed["etag"]) == ("moved", "2")
+    row = await api.office.database.fetchrow("issuer_find", api.account_id, UUID(made["id"]))
+    sealed = api.office.sealer.open(
+        row["credentials"], "certificate_issuer", "credentials", api.account_id, UUID(made["id"])
+    )
+    assert b"0123456789ABCDEF" in sealed
+
+
+async def test_the_lists_come_whole_whatever_limit_says(api: Api) -> None:
+    for number in range(3):
+        await registered(api, name=f"CA {number}")
+    listed = await api.ask("GET", f"{ISSUERS}?limit=2&after=anything&include=total_count&order=DESC", 200)
+    assert [row["name"] for row in listed["data"]] == ["CA 2", "CA 1", "CA 0"]
+    assert (listed["object"], listed["has_more"], listed["total_count"]) == ("list", False, 3)
+    assert (listed["limit"], listed["order"]) == (2, "DESC")
+
+
+async def test_the_lwm2m_service_is_always_there_with_a_real_id(api: Api) -> None:
+    row = await api.ask("GET", f"{SERVICES}/lwm2m", 200)
+    assert (row["reference"], row["is_custom"], row["certificate_issuer_id"]) == ("LWM2M", False, None)
+    assert await api.ask("GET", f"{SERVICES}/{row['id']}", 200) == row
+    assert (await api.ask("DELETE", f"{SERVICES}/{row['id']}", 400))["type"] == "validation_error"
+
+
+@pytest.mark.parametrize("body", [{}, {"certificate_issuer_id": None}])
+async def test_an_issuer_is_activated_and_nothing_or_null_goes_back_to_the_own_ca(
+    api: Api, body: dict[str, object]
+) -> None:
+    issuer = await registered(api)
+    row = await api.ask("GET", f"{SERVICES}/lwm2m", 200)
+    active = await api.ask("PUT", f"{SERVICES}/{row['id']}", 200, {"certificate_issuer_id": issuer["id"]})
+    assert active["certificate_issuer_id"] == issuer["id"]
+    assert (await api.ask("DELETE", f"{ISSUERS}/{issuer['id']}", 400))["type"] == "validation_error"
+    back = await api.ask("PUT", f"{SERVICES}/lwm2m", 200, body)
+    assert (back["certificate_issuer_id"], back["etag"]) == (None, "3")
+    await api.ask("DELETE", f"{ISSUERS}/{issuer['id']}", 204)
+    await api.ask("GET", f"{ISSUERS}/{issuer['id']}", 404)
+
+
+async def test_a_custom_service_is_made_found_moved_and_removed(api: Api) -> None:
+    issuer = await registered(api)
+    made = await api.ask("POST", SERVICES, 201, {"reference": "customer.dlms", "certificate_issuer_id": issuer["id"]})
+    assert made["is_custom"] is True
+    found = await api.ask("GET", f"{SERVICES}?reference__eq=customer.dlms&limit=2", 200)
+    assert found["data"] == [made]
+    assert len((await api.ask("GET", SERVICES, 200))["data"]) == 2
+    await api.ask("POST", SERVICES, 409, {"reference": "customer.dlms", "certificate_issuer_id": None})
+    moved = await api.ask("PUT", f"{SERVICES}/{made['id']}", 200, {"certificate_issuer_id": None})
+    assert moved["certificate_issuer_id"] is None
+    await api.ask("DELETE", f"{SERVICES}/{made['id']}", 204)
+    await api.ask("GET", f"{SERVICES}/{made['id']}", 404)
+
+
+@pytest.mark.parametrize(
+    "reference", ["LWM2M", "lwm2m", "LwM2M", "BOOTSTRAP", "Bootstrap", "mbed.x", "a b", "", "ü", "x" * 101]
+)
+async def test_reserved_and_impossible_service_names_are_refused(api: Api, reference: str) -> None:
+    refused = await api.ask("POST", SERVICES, 400, {"reference": reference, "certificate_issuer_id": None})
+    assert refused["fields"][0]["field"] == "reference"
+
+
+async def test_an_issuer_that_does_not_exist_cannot_be_activated(api: Api) -> None:
+    for wrong in (uuid4().hex, "not an id"):
+        refused = await api.ask("PUT", f"{SERVICES}/lwm2m", 400, {"certificate_issuer_id": wrong})
+        assert refused["fields"][0]["field"] == "certificate_issuer_id"
+
+
+async def test_another_accounts_issuers_and_services_do_not_exist(api: Api) -> None:
+    other = await accounts.add(api.office.database, PERSON, "other")
+    stranger = await api.key("admin", other.id)
+    issuer = await registered(api)
+    row = await api.ask("GET", f"{SERVICES}/lwm2m", 200)
+    for method, path, body in (
+        ("GET", f"{ISSUERS}/{issuer['id']}", None),
+        ("PUT", f"{ISSUERS}/{issuer['id']}", {"name": "mine"}),
+        ("DELETE", f"{ISSUERS}/{issuer['id']}", None),
+        ("POST", f"{ISSUERS}/{issuer['id']}/verify", None),
+        ("GET", f"{SERVICES}/{row['id']}", None),
+        ("PUT", f"{SERVICES}/{row['id']}", {}),
+        ("DELETE", f"{SERVICES}/{row['id']}", None),
+    ):
+        assert (await api.ask(method, path, 404, body, stranger))["type"] == "not_found"
+    own = await api.ask("PUT", f"{SERVICES}/lwm2m", 400, {"certificate_issuer_id": issuer["id"]}, stranger)
+    assert own["fields"][0]["field"] == "certificate_issuer_id"
+    assert (await api.ask("GET", ISSUERS, 200, headers=stranger))["data"] == []
+
+
+async def test_the_account_setting_closes_all_thirteen_calls(api: Api) -> None:
+    issuer = await registered(api)
+    row = await api.ask("GET", f"{SERVICES}/lwm2m", 200)
+    await accounts.set_third_party_ca(api.office.database, PERSON, api.account_id, False)
+    calls = (
+        ("GET", ISSUERS, None),
+        ("POST", ISSUERS, CFSSL),
+        ("GET", f"{ISSUERS}/{issuer['id']}", None),
+        ("PUT", f"{ISSUERS}/{issuer['id']}", {}),
+        ("DELETE", f"{ISSUERS}/{issuer['id']}", None),
+        ("POST", f"{ISSUERS}/{issuer['id']}/verify", None),
+        ("GET", SERVICES, None),
+        ("POST", SERVICES, {"reference": "x"}),
+        ("GET", f"{SERVICES}/lwm2m", None),
+        ("PUT", f"{SERVICES}/lwm2m", {}),
+        ("GET", f"{SERVICES}/{row['id']}", None),
+        ("PUT", f"{SERVICES}/{row['id']}", {}),
+        ("DELETE", f"{SERVICES}/{row['id']}", None),
+    )
+    assert len(calls) == 13
+    for method, path, body in calls:
+        assert (await api.ask(method, path, 403, body))["type"] == "forbidden"
+
+
+async def test_a_ca_that_cannot_be_reached_is_an_answer_of_verify_and_on_record(api: Api) -> None:
+    issuer = await registered(api)
+    answer = await api.ask("POST", f"{ISSUERS}/{issuer['id']}/verify", 200)
+    assert answer["successful"] is False
+    assert "127.0.0.1" in str(answer["message"])
+    reports = (await api.ask("GET", f"/v1/issuers/{issuer['id']}/verifications", 200))["data"]
+    assert [report["successful"] for report in reports] == [False]
+    assert any(step["outcome"] == "fail" for step in reports[0]["steps"])
+    actions = [row["action"] for row in (await api.ask("GET", "/v1/audit?order=DESC", 200))["data"]]
+    assert actions[0] == "certificate_issuer.verified"
+
+
+async def test_every_change_is_one_audit_row_with_before_and_after(api: Api) -> None:
+    issuer = await registered(api)
+    await api.ask("PUT", f"{ISSUERS}/{issuer['id']}", 200, {"description": "moved"})
+    rows = (await api.ask("GET", "/v1/audit?subject_kind__eq=certificate_issuer", 200))["data"]
+    assert [row["action"] for row in rows] == ["certificate_issuer.added", "certificate_issuer.changed"]
+    assert rows[1]["detail"]["before"]["description"] == "signs"
+    assert rows[1]["detail"]["after"]["description"] == "moved"
+    assert len(rows[1]["request_id"]) == 32

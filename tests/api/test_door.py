@@ -1,0 +1,139 @@
+"""Who may come in, how far, and in which shape everything that goes wrong is told."""
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from server.store import accounts
+from server.store.errors import StoreUnavailable
+from tests.api.conftest import PERSON, Api
+
+
+@pytest.mark.parametrize(
+    "header",
+    [None, "", "Bearer", "Bearer ", "Bearer ak_unknown", "Basic YTpi", "ak_1x", "Bearer " + "ak_" + "x" * 9999],
+)
+async def test_without_a_known_key_the_answer_is_401(api: Api, header: str | None) -> None:
+    del api.client.headers["Authorization"]
+    answer = await api.client.get("/v3/devices/", headers={} if header is None else {"Authorization": header})
+    assert answer.status_code == 401
+    body = answer.json()
+    assert (body["object"], body["code"], body["type"], body["fields"]) == ("error", 401, "invalid_auth", [])
+    assert body["request_id"] == answer.headers["X-Request-ID"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "needed"),
+    [
+        ("GET", "/v3/certificate-issuers", "reader"),
+        ("POST", "/v3/certificate-issuers", "admin"),
+        ("POST", f"/v3/certificate-issuers/{uuid4().hex}/verify", "operator"),
+        ("PUT", "/v3/certificate-issuer-configurations/lwm2m", "admin"),
+        ("POST", "/v3/trusted-certificates", "admin"),
+        ("POST", "/v3/device-enrollments", "operator"),
+        ("POST", "/v3/api-keys", "admin"),
+        ("PUT", "/v1/profiles/x", "operator"),
+        ("POST", "/v1/pre-shared-keys", "operator"),
+        ("GET", "/v1/audit", "reader"),
+    ],
+)
+async def test_a_role_reaches_as_far_as_it_should(api: Api, method: str, path: str, needed: str) -> None:
+    ranks = ("reader", "operator", "admin")
+    for role in ranks:
+        answer = await api.client.request(method, path, json={}, headers=await api.key(role))
+        assert (answer.status_code == 403) == (ranks.index(role) < ranks.index(needed)), f"{role}: {answer.text}"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code", "type"),
+    [
+        ("GET", "/v3/nothing", 404, "not_found"),
+        ("GET", "/v3/certificate-issuers/", 404, "not_found"),
+        ("GET", "/v3/devices", 404, "not_found"),
+        ("PATCH", "/v3/certificate-issuers", 405, "method_not_allowed"),
+        ("GET", "/v3/certificate-issuers/not-an-id", 404, "not_found"),
+        ("GET", "/v3/certificate-issuers?order=UP", 400, "validation_error"),
+        ("GET", "/v3/devices/?colour__eq=red", 400, "validation_error"),
+        ("GET", "/v3/devices/?created_at__gte=yesterday", 400, "validation_error"),
+    ],
+)
+async def test_every_way_to_fail_has_the_same_shape(api: Api, method: str, path: str, code: int, type: str) -> None:
+    body = await api.ask(method, path, code)
+    assert set(body) == {"object", "code", "type", "message", "request_id", "fields"}
+    assert (body["object"], body["code"], body["type"]) == ("error", code, type)
+
+
+async def test_a_body_that_is_no_json_is_a_400(api: Api) -> None:
+    answer = await api.client.post(
+        "/v3/certificate-issuers", content=b"{", headers={"Content-Type": "application/json"}
+    )
+    assert (answer.status_code, answer.json()["type"]) == (400, "validation_error")
+
+
+async def test_a_fault_of_ours_says_its_id_and_nothing_else(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object) -> Any:
+        raise RuntimeError("a secret text")
+
+    monkeypatch.setattr("server.store.issuers.listed", broken)
+    answer = await api.client.get("/v3/certificate-issuers")
+    assert (answer.status_code, answer.json()["type"]) == (500, "internal_error")
+    assert "secret" not in answer.text
+    assert answer.json()["request_id"] in answer.json()["message"]
+
+
+async def test_a_database_that_is_away_is_a_503_with_a_time(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(*_: object) -> Any:
+        raise StoreUnavailable("the database is away")
+
+    monkeypatch.setattr("server.store.issuers.listed", away)
+    answer = await api.client.get("/v3/certificate-issuers")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+
+
+async def test_a_key_is_shown_once_switched_off_and_removed(api: Api) -> None:
+    made = await api.ask("POST", "/v3/api-keys", 201, {"name": "night shift", "role": "operator"})
+    headers = {"Authorization": f"Bearer {made['key']}"}
+    own = await api.ask("GET", "/v3/api-keys/me", 200, headers=headers)
+    assert (own["name"], own["role"], own["key"]) == ("night shift", "operator", None)
+    await api.ask("PUT", f"/v3/api-keys/{made['id']}", 200, {"status": "INACTIVE"})
+    await api.ask("GET", "/v3/api-keys/me", 401, headers=headers)
+    await api.ask("DELETE", f"/v3/api-keys/{made['id']}", 204)
+    assert "night shift" not in [row["name"] for row in (await api.ask("GET", "/v3/api-keys", 200))["data"]]
+
+
+async def test_the_last_administrator_cannot_be_removed_or_demoted(api: Api) -> None:
+    rows = (await api.ask("GET", "/v3/api-keys", 200))["data"]
+    own = await api.ask("GET", "/v3/api-keys/me", 200)
+    for row in rows:
+        if row["id"] != own["id"]:
+            await api.ask("DELETE", f"/v3/api-keys/{row['id']}", 204)
+    await api.ask("DELETE", f"/v3/api-keys/{own['id']}", 400)
+    await api.ask("PUT", f"/v3/api-keys/{own['id']}", 400, {"role": "operator"})
+    await api.ask("PUT", f"/v3/api-keys/{own['id']}", 400, {"status": "INACTIVE"})
+
+
+async def test_an_account_is_made_with_its_own_ca_profile_and_key(api: Api) -> None:
+    made = await api.ask("POST", "/v3/accounts", 201, {"display_name": "Oulu plant"})
+    headers = {"Authorization": f"Bearer {made['admin_key']}"}
+    assert (await api.ask("GET", "/v3/accounts/me", 200, headers=headers))["id"] == made["id"]
+    trusted = (await api.ask("GET", "/v3/trusted-certificates", 200, headers=headers))["data"]
+    assert [row["service"] for row in trusted] == ["lwm2m"]
+    assert [row["name"] for row in (await api.ask("GET", "/v1/profiles", 200, headers=headers))["data"]] == ["default"]
+    await api.ask("POST", "/v3/accounts", 403, {"display_name": "another"}, headers)
+    await api.ask("GET", "/v1/seen", 403, headers=headers)
+    await api.ask("POST", "/v3/accounts", 409, {"display_name": "Oulu plant"})
+
+
+async def test_a_second_account_closes_private_networks_to_issuers(api: Api) -> None:
+    issuer = {
+        "name": "CA",
+        "issuer_type": "CFSSL_AUTH",
+        "issuer_attributes": {"host_url": "http://127.0.0.1:9"},
+        "issuer_credentials": {"hmac_hex_key": "00"},
+    }
+    made = await api.ask("POST", "/v3/certificate-issuers", 201, issuer)
+    await accounts.add(api.office.database, PERSON, "other")
+    answer = await api.ask("POST", f"/v3/certificate-issuers/{made['id']}/verify", 200)
+    assert answer["successful"] is False
+    assert "allow" in str(answer["message"])

@@ -1,0 +1,248 @@
+"""Trusted certificates, credentials, enrolments, profiles, keys, the dry run and the documentation."""
+
+import asyncio
+import json
+import re
+from datetime import UTC, datetime
+from hashlib import sha256
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from server.store import accounts
+from tests.api.conftest import PERSON, Api
+from tests.pki import make_factory_ca
+
+TRUSTED = "/v3/trusted-certificates"
+
+
+def pem(*certificates: x509.Certificate) -> str:
+    return "".join(each.public_bytes(serialization.Encoding.PEM).decode() for each in certificates)
+
+
+def upload(name: str, text: str, service: str = "bootstrap", **more: object) -> dict[str, object]:
+    return {"name": name, "certificate": text, "service": service, "status": "ACTIVE", **more}
+
+
+async def test_a_factory_ca_is_trusted_denied_and_removed(api: Api) -> None:
+    ca = make_factory_ca("Factory")
+    made = await api.ask("POST", TRUSTED, 201, upload("Factory", pem(ca.certificate)))
+    der = ca.certificate.public_bytes(serialization.Encoding.DER)
+    assert (made["object"], made["status"], made["service"]) == ("trusted-cert", "ACTIVE", "bootstrap")
+    assert made["certificate_fingerprint"] == sha256(der).hexdigest()
+    assert made["certificate"] == pem(ca.certificate)
+    assert made["account_id"] == api.account_id.hex
+    assert made["owner_id"] == (await api.ask("GET", "/v3/api-keys/me", 200))["id"]
+    denied = await api.ask("PUT", f"{TRUSTED}/{made['id']}", 200, {"status": "INACTIVE"})
+    assert (denied["status"], denied["etag"]) == ("INACTIVE", "2")
+    await api.ask("DELETE", f"{TRUSTED}/{made['id']}", 204)
+    await api.ask("GET", f"{TRUSTED}/{made['id']}", 404)
+
+
+async def test_name_and_certificate_are_taken_once(api: Api) -> None:
+    first, second = make_factory_ca("one"), make_factory_ca("two")
+    await api.ask("POST", TRUSTED, 201, upload("one", pem(first.certificate)))
+    assert (await api.ask("POST", TRUSTED, 409, upload("two", pem(first.certificate))))["type"] == "duplicate"
+    assert (await api.ask("POST", TRUSTED, 409, upload("one", pem(second.certificate))))["type"] == "duplicate"
+
+
+async def test_the_fifty_first_trusted_certificate_is_one_too_many(api: Api) -> None:
+    there = len((await api.ask("GET", TRUSTED, 200))["data"])
+    for number in range(50 - there):
+        await api.ask("POST", TRUSTED, 201, upload(str(number), pem(make_factory_ca(str(number)).certificate)))
+    refused = await api.ask("POST", TRUSTED, 403, upload("more", pem(make_factory_ca("more").certificate)))
+    assert refused["type"] == "account_limit_exceeded"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "no certificate", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"]
+)
+async def test_what_is_no_certificate_is_refused(api: Api, text: str) -> None:
+    assert (await api.ask("POST", TRUSTED, 400, upload("x", text)))["type"] == "validation_error"
+
+
+async def test_two_roots_are_no_chain(api: Api) -> None:
+    roots = pem(make_factory_ca("a").certificate, make_factory_ca("b").certificate)
+    assert "chain" in (await api.ask("POST", TRUSTED, 400, upload("x", roots)))["message"]
+
+
+async def test_filters_and_paging_walk_the_whole_list(api: Api) -> None:
+    for number in range(5):
+        await api.ask("POST", TRUSTED, 201, upload(f"ca {number}", pem(make_factory_ca(f"f{number}").certificate)))
+    seen: list[str] = []
+    after = ""
+    while True:
+        query = f"service__eq=bootstrap&limit=2&after={after}&include=total_count"
+        page = await api.ask("GET", f"{TRUSTED}?{query}", 200)
+        assert page["total_count"] == 5
+        seen += [row["name"] for row in page["data"]]
+        if not page["has_more"]:
+            break
+        after = page["data"][-1]["id"]
+    assert seen == [f"ca {number}" for number in range(5)]
+    for query, count in (
+        ("name__eq=ca 3", 1),
+        ("subject__like=F3", 1),
+        ("service__eq=lwm2m", 1),
+        ("status__eq=INACTIVE", 0),
+        ("valid__eq=false", 0),
+        ("enrollment_mode__eq=true", 0),
+        ("device_execution_mode__neq=0", 0),
+        ("expire__eq=36500", 6),
+    ):
+        assert len((await api.ask("GET", f"{TRUSTED}?{query}", 200))["data"]) == count, query
+
+
+async def test_a_factory_ca_of_two_accounts_needs_enrollment_mode_in_both(api: Api) -> None:
+    ca = pem(make_factory_ca("shared").certificate)
+    other = await api.key("admin", (await accounts.add(api.office.database, PERSON, "other")).id)
+    mine = await api.ask("POST", TRUSTED, 201, upload("shared", ca))
+    assert (await api.ask("POST", TRUSTED, 409, upload("shared", ca), other))["type"] == "duplicate"
+    await api.ask("PUT", f"{TRUSTED}/{mine['id']}", 200, {"enrollment_mode": True})
+    await api.ask("POST", TRUSTED, 201, upload("shared", ca, enrollment_mode=True), other)
+    await api.ask("GET", f"{TRUSTED}/{mine['id']}", 404, headers=other)
+
+
+async def test_the_private_key_of_a_developer_certificate_is_shown_once(api: Api) -> None:
+    made = await api.ask("POST", "/v3/developer-certificates", 201, {"name": "desk"})
+    certificate = x509.load_pem_x509_certificate(made["developer_certificate"].encode())
+    key = serialization.load_pem_private_key(made["developer_private_key"].encode(), None)
+    assert key.public_key() == certificate.public_key()
+    again = await api.ask("GET", f"/v3/developer-certificates/{made['id']}", 200)
+    assert (again["developer_private_key"], again["security_file_content"]) == (None, None)
+    trusted = await api.ask("GET", f"{TRUSTED}/{made['id']}", 200)
+    assert (trusted["device_execution_mode"], trusted["service"]) == (1, "bootstrap")
+    arrays = {
+        name: bytes(int(word, 16) for word in re.findall(r"0x([0-9a-f]{2})", body))
+        for name, body in re.findall(r"const uint8_t (\w+)\[\] = \{(.*?)\};", made["security_file_content"], re.S)
+    }
+    device = x509.load_der_x509_certificate(arrays["MBED_CLOUD_DEV_BOOTSTRAP_DEVICE_CERTIFICATE"])
+    assert device == certificate
+    held = serialization.load_der_private_key(arrays["MBED_CLOUD_DEV_BOOTSTRAP_DEVICE_PRIVATE_KEY"], None)
+    assert held.public_key() == certificate.public_key()
+    assert f"?aid={api.account_id.hex}" in made["security_file_content"]
+
+
+async def test_server_credentials_tell_where_to_go_and_whom_to_trust(api: Api) -> None:
+    bootstrap = await api.ask("GET", "/v3/server-credentials/bootstrap", 200)
+    assert bootstrap["server_uri"] == f"coaps://bootstrap.example.com:5684?aid={api.account_id.hex}"
+    x509.load_pem_x509_certificate(bootstrap["server_certificate"].encode())
+    lwm2m = await api.ask("GET", "/v3/server-credentials/lwm2m", 200)
+    assert lwm2m["server_uri"] == f"coaps://lwm2m.example.com:5684?aid={api.account_id.hex}"
+    both = await api.ask("GET", "/v3/server-credentials", 200)
+    assert both["bootstrap"]["url"] == bootstrap["server_uri"]
+    assert both["lwm2m"]["certificate"] == lwm2m["server_certificate"]
+
+
+async def test_a_device_is_claimed_once_over_all_accounts(api: Api) -> None:
+    identity = "A-" + ":".join(["6E"] * 32)
+    made = await api.ask("POST", "/v3/device-enrollments", 201, {"enrollment_identity": identity})
+    assert (made["object"], made["enrollment_identity"], made["claimed_at"]) == ("enrollment", identity, None)
+    other = await api.key("admin", (await accounts.add(api.office.database, PERSON, "other")).id)
+    await api.ask(
+        "POST", "/v3/device-enrollments", 409, {"enrollment_identity": identity.lower().replace("a-", "A-")}, other
+    )
+    await api.ask("GET", f"/v3/device-enrollments/{made['id']}", 404, headers=other)
+    await api.ask("DELETE", f"/v3/device-enrollments/{made['id']}", 204)
+    await api.ask("POST", "/v3/device-enrollments", 201, {"enrollment_identity": identity}, other)
+    wrong = await api.ask("POST", "/v3/device-enrollments", 400, {"enrollment_identity": "A-6E"})
+    assert wrong["fields"][0]["field"] == "enrollment_identity"
+    await api.ask("GET", "/v3/device-enrollment-denials", 400)
+
+
+async def test_a_profile_is_checked_before_it_is_kept(api: Api) -> None:
+    default = await api.ask("GET", "/v1/profiles/default", 200)
+    body = {"toml": default["toml"].replace('endpoint = "*"', 'endpoint = "meter-*"'), "files": default["files"]}
+    made = await api.ask("PUT", "/v1/profiles/meters", 200, body)
+    assert made["name"] == "meters"
+    wrong = await api.ask("PUT", "/v1/profiles/wrong", 400, {**body, "toml": body["toml"] + "\ncolour = 1\n"})
+    assert wrong["fields"][0]["field"] == "toml"
+    await api.ask("PUT", "/v1/profiles/wrong", 400, {"toml": body["toml"], "files": {"server-ca.pem": "not base64"}})
+    await api.ask("DELETE", "/v1/profiles/meters", 204)
+    assert [row["name"] for row in (await api.ask("GET", "/v1/profiles", 200))["data"]] == ["default"]
+
+
+async def test_a_pre_shared_key_is_write_only(api: Api) -> None:
+    key = "00112233445566778899aabbccddeeff"
+    made = await api.ask("POST", "/v1/pre-shared-keys", 201, {"identity": "m1", "key": key, "endpoint_name": "meter-1"})
+    assert key not in json.dumps(made)
+    assert (await api.ask("GET", "/v1/pre-shared-keys", 200))["data"] == [made]
+    await api.ask("POST", "/v1/pre-shared-keys", 409, {"identity": "m1", "key": key, "endpoint_name": "other"})
+    short = await api.ask("POST", "/v1/pre-shared-keys", 400, {"identity": "m2", "key": "aa", "endpoint_name": "m"})
+    assert "16 to 64 bytes" in short["message"]
+    await api.ask("DELETE", "/v1/pre-shared-keys/m1", 204)
+
+
+async def test_the_dry_run_tells_what_a_device_would_get_and_signs_nothing(api: Api) -> None:
+    found = await api.ask("GET", "/v1/dry-run?endpoint_name=urn:dev:os:1&version=1.2", 200)
+    assert (found["profile"], found["issuers"], found["outcome"]) == ("default", {"LWM2M": "embedded CA"}, "succeeded")
+    kinds = [step["operation"] for step in found["operations"]]
+    assert kinds == ["discover", "delete", "delete", "write", "write", "finish"]
+    security = next(step for step in found["operations"] if step["path"] == "/0/1")
+    assert security["bytes"] > 500
+    small = await api.ask("GET", "/v1/dry-run?endpoint_name=urn:dev:os:1&version=1.0", 200)
+    leaf = next(step for step in small["operations"] if step["path"] == "/0/1")
+    assert leaf["bytes"] < security["bytes"]
+    assert (
+        await api.office.database.fetch("certificate_page_ascending", api.account_id, None, "[]", 9, None, None) == []
+    )
+
+
+async def test_long_lists_are_empty_but_whole_at_first(api: Api) -> None:
+    for path in ("/v3/devices/", "/v1/sessions", "/v1/certificates", "/v1/seen"):
+        assert (await api.ask("GET", path, 200))["data"] == []
+    await api.ask("GET", "/v3/devices/" + "0" * 32 + "/", 404)
+    await api.ask("GET", "/v1/certificates/" + "0" * 32, 404)
+    await api.ask("GET", "/v1/sessions/" + "0" * 32, 404)
+
+
+async def test_the_revocation_list_is_public_and_verifies(api: Api) -> None:
+    answer = await api.client.get(f"/v1/crl/{api.account_id.hex}.crl", headers={"Authorization": ""})
+    crl = x509.load_der_x509_crl(answer.content)
+    assert answer.headers["content-type"] == "application/pkix-crl"
+    assert len(crl) == 0
+    assert crl.next_update_utc is not None
+    assert crl.next_update_utc > datetime.now(UTC)
+
+
+async def test_changes_arrive_as_events(api: Api) -> None:
+    listening = asyncio.create_task(api.client.get("/v1/events?limit=1"))
+    for number in range(40):
+        await api.ask("POST", "/v3/developer-certificates", 201, {"name": f"desk {number}"})
+        done, _ = await asyncio.wait({listening}, timeout=0.5)
+        if done:
+            break
+    answer = await listening
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    events = [json.loads(line.removeprefix("data: ")) for line in answer.text.splitlines() if line.startswith("data: ")]
+    assert [event["action"] for event in events] == ["trusted_certificate.added"]
+
+
+async def test_every_operation_has_an_example_of_its_answer_and_body(api: Api) -> None:
+    schema = (await api.client.get("/openapi.json")).json()
+    lacking = []
+    for path, methods in schema["paths"].items():
+        for method, operation in methods.items():
+            answers = [answer for code, answer in operation["responses"].items() if code.startswith("2")]
+            if (
+                not any(c.get("example") for a in answers for c in a.get("content", {}).values())
+                and "204" not in operation["responses"]
+            ):
+                lacking.append(f"{method} {path}: answer")
+            assert "422" not in operation["responses"]
+            body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+            if body is not None:
+                options = body["schema"].get("anyOf", [body["schema"]])
+                name = next(option["$ref"].rpartition("/")[2] for option in options if "$ref" in option)
+                if not schema["components"]["schemas"][name].get("examples"):
+                    lacking.append(f"{method} {path}: body")
+    assert lacking == []
+
+
+async def test_the_documentation_is_one_page_without_any_outside_host(api: Api) -> None:
+    page = (await api.client.get("/docs")).text
+    assert "/v3/certificate-issuers" in page
+    assert "HMAC Hex key" in page
+    assert not re.findall(r"(?:src|href)=\"(?:https?:)?//", page)
+    assert "<script" not in page
