@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEVICES ?= 50
+CA ?= embedded
 DATA ?= firstlight-data
 
 .PHONY: demo test serve check screenshots clean
@@ -18,7 +19,8 @@ $(VENV)/.test-installed: $(VENV)/.installed
 	@touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/firstlight demo --devices $(DEVICES) --out out
+	@[ $(CA) = embedded ] || ./tests/install-debian-packages
+	$(BIN)/firstlight demo --devices $(DEVICES) --ca $(CA) --out out
 
 serve: $(VENV)/.installed
 	$(BIN)/firstlight serve --data-dir $(DATA)

@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal, assert_never
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -29,8 +30,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from server import logs
+from server import demo_ca, logs
+from server.demo_ca import CaMissing
 from server.store.postgres import EmbeddedPostgres
+
+Ca = Literal["embedded", "cfssl"]
 
 START_TIMEOUT = 60.0
 FACTORY = "Demo Factory"
@@ -55,7 +59,7 @@ class DemoFailed(Exception):
     """The demo could not run; the text says at which step and where the server's log is."""
 
 
-def main(*, devices: int, out: Path, anchor: Path | None, as_json: bool) -> int:
+def main(*, devices: int, out: Path, anchor: Path | None, as_json: bool, ca: Ca = "embedded") -> int:
     """Run the demo; 0 only if every device passed every check."""
     console = Console(file=sys.stderr if as_json else sys.stdout)
     if not console.is_terminal:
@@ -63,36 +67,27 @@ def main(*, devices: int, out: Path, anchor: Path | None, as_json: bool) -> int:
         console = Console(file=console.file, width=LOG_WIDTH)
     logs.configure("console", "warning")
     try:
-        return asyncio.run(_demo(devices, out, anchor, as_json, console))
-    except DemoFailed as error:
+        return asyncio.run(_demo(devices, out, anchor, as_json, console, ca))
+    except (DemoFailed, CaMissing) as error:
         print(f"firstlight: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
 
 
-async def _demo(count: int, out: Path, anchor: Path | None, as_json: bool, console: Console) -> int:
+async def _demo(count: int, out: Path, anchor: Path | None, as_json: bool, console: Console, ca: Ca) -> int:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="firstlight-demo-") as scratch:
         folder = Path(scratch)
         # As root the embedded PostgreSQL runs as another user, who only needs to pass through.
         folder.chmod(0o711)
-        async with _server(folder) as ready:
+        async with _server(folder) as ready, _signing(folder, ca) as issuer_root:
             console.print(f"Server {ready['coaps']} is up after {time.monotonic() - started:.1f} s", highlight=False)
             await _admit(folder, count)
             if out.exists():
                 shutil.rmtree(out)
             reports = await _devices(folder, out, ready, count, console)
-            root = anchor or folder / "device-root.pem"
-            await _command(
-                "ca",
-                "export",
-                "device-root",
-                "--data-dir",
-                str(folder / "data"),
-                "--out",
-                str(folder / "device-root.pem"),
-            )
+            root = anchor or issuer_root
             recorded = await _recorded(folder)
             proofs = [
                 Proof(
@@ -103,6 +98,25 @@ async def _demo(count: int, out: Path, anchor: Path | None, as_json: bool, conso
                 for report in reports
             ]
     return _tell(proofs, len(recorded), time.monotonic() - started, as_json, console)
+
+
+# -- the CA ------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def _signing(folder: Path, ca: Ca) -> AsyncIterator[Path]:
+    """The CA that signs, active for the service; yields the PEM its chains must lead to."""
+    data = folder / "data"
+    match ca:
+        case "embedded":
+            root = folder / "device-root.pem"
+            await _command("ca", "export", "device-root", "--data-dir", str(data), "--out", str(root))
+            yield root
+        case "cfssl":
+            async with demo_ca.cfssl(folder, data, _command) as root:
+                yield root
+        case _:
+            assert_never(ca)
 
 
 # -- the server ------------------------------------------------------------

@@ -14,8 +14,10 @@ from issuers import open_issuer
 from issuers.base import Issued, Issuer
 from issuers.embedded import EmbeddedIssuer, EmbeddedOptions
 from issuers.errors import Misconfigured
+from issuers.reach import Reach
 from issuers.returned import Checked, Expectation, check_returned
 from server import logs
+from server.admin import issuers as issuer_admin
 from server.config import Config
 from server.profile import Profile, ProfileError, parse_profile
 from server.store import embedded_ca, issuers, profiles, psk, trust
@@ -63,6 +65,7 @@ class _Loaded:
     configurations: Mapping[tuple[UUID, str], UUID | None]
     rows: Mapping[UUID, issuers.IssuerRow]
     embedded: Mapping[UUID, ActiveIssuer]
+    reach: Reach
     opened: dict[UUID, ActiveIssuer] = field(default_factory=dict)
 
 
@@ -112,6 +115,7 @@ class Knowledge:
             configurations=await issuers.configurations(self._database),
             rows={row.id: row for row in await issuers.all_issuers(self._database)},
             embedded=embedded,
+            reach=await issuer_admin.reach_of(self._database, self._config),
         )
         if before is not None:
             log.info("knowledge_renewed", anchors=len(anchors), profiles=sum(map(len, parsed.values())))
@@ -157,8 +161,14 @@ class Knowledge:
             return embedded
         opened = known.opened.get(issuer_id)
         if opened is None:
-            row = known.rows[issuer_id]
-            issuer = open_issuer(row.type, row.name, row.attributes, row.credentials(self._sealer))
+            row = known.rows.get(issuer_id)
+            if row is None:
+                raise Misconfigured("the certificate issuer of this issuance was removed; nobody else can settle it")
+            try:
+                credentials = row.credentials(self._sealer)
+            except SealBroken as error:
+                raise Misconfigured(f"issuer {row.name!r}: its credentials cannot be opened: {error}") from error
+            issuer = open_issuer(row.type, row.name, row.attributes, credentials, known.reach)
             opened = ActiveIssuer(
                 id=issuer_id,
                 name=row.name,

@@ -31,6 +31,7 @@ class Record:
     sealer: Sealer = field(repr=False)
     master_keys: tuple[bytes, ...] = field(repr=False)
     account_id: UUID
+    config: Config = field(repr=False)
 
 
 def database_url(config: Config) -> str | None:
@@ -118,6 +119,8 @@ async def opened(config: Config, url: str, *, create: bool) -> AsyncIterator[Rec
         account_id = await first_start.ensure(database, sealer, config)
         # Of two first starters with keys of their own one was first.
         await sealed.check(database, sealer)
-        yield Record(database=database, database_url=url, sealer=sealer, master_keys=keys, account_id=account_id)
+        yield Record(
+            database=database, database_url=url, sealer=sealer, master_keys=keys, account_id=account_id, config=config
+        )
     finally:
         await database.close()

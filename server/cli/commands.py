@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from server.cli import ca, database, device, profile, psk, run, trust
+from server.cli import api_key, ca, certificate, database, device, explain, issuer, profile, psk, run, trust
 
 app = typer.Typer(
     name="firstlight",
@@ -13,9 +13,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+device.app.command("explain")(explain.explain)
+app.add_typer(api_key.app, name="api-key")
 app.add_typer(ca.app, name="ca")
+app.add_typer(certificate.app, name="certificate")
 app.add_typer(database.app, name="db")
 app.add_typer(device.app, name="device")
+app.add_typer(issuer.app, name="issuer")
+app.add_typer(issuer.services, name="service")
 app.add_typer(profile.app, name="profile")
 app.add_typer(psk.app, name="psk")
 app.add_typer(trust.app, name="trust")

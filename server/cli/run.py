@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -106,10 +106,13 @@ def demo(
         Path | None,
         typer.Option(help="Check the chains against this PEM instead of the server's device root."),
     ] = None,
+    ca: Annotated[
+        Literal["embedded", "cfssl"], typer.Option(help="Which CA signs; cfssl runs the real one beside.")
+    ] = "embedded",
     as_json: options.AsJson = False,
 ) -> None:
     """Start a server of its own, let simulated devices bootstrap over real DTLS, check what they hold, stop it all."""
-    raise typer.Exit(demonstration.main(devices=devices, out=out, anchor=anchor, as_json=as_json))
+    raise typer.Exit(demonstration.main(devices=devices, out=out, anchor=anchor, as_json=as_json, ca=ca))
 
 
 def simulate(context: typer.Context) -> None:

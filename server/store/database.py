@@ -93,7 +93,12 @@ async def connect(
             max_cached_statement_lifetime=0,
             server_settings={"application_name": application_name},
         )
-        await connection.execute(_session_settings())
+        try:
+            await connection.execute(_session_settings())
+        except BaseException:
+            # Also when the caller is cancelled here: nobody else knows the connection yet.
+            connection.terminate()
+            raise
     return connection
 
 

@@ -26,3 +26,12 @@ async def test_a_demo_with_another_trust_anchor_fails(tmp_path: Path) -> None:
         "demo", "--devices", "2", "--out", str(tmp_path / "out"), "--anchor", str(anchor), "--json", code=1
     )
     assert '"succeeded": 0, "failed": 2' in said
+
+
+async def test_the_demo_runs_with_a_real_cfssl_as_the_ca(tmp_path: Path) -> None:
+    lines = (
+        await firstlight("demo", "--devices", "2", "--ca", "cfssl", "--out", str(tmp_path / "out"), "--json")
+    ).splitlines()
+    *devices, summary = [json.loads(line) for line in lines]
+    assert (summary["succeeded"], summary["failed"]) == (2, 0)
+    assert all("Demo CFSSL Root" in device["issuer"] and device["verified"] for device in devices)

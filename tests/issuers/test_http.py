@@ -58,6 +58,12 @@ async def failure(opened: HttpClient, *, orders: bool = True, content: bytes = b
     return raised.value
 
 
+@pytest.fixture(autouse=True)
+def short_of_hearing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most peers here have no reason to give for breaking off."""
+    monkeypatch.setattr(http, "REASON_SECONDS", 0.3)
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reads give up after a moment."""
@@ -376,8 +382,7 @@ async def test_a_tls_server_that_hangs_up_on_plain_http_is_told_from_a_lost_answ
     assert "speaks TLS and was addressed without; begin its address with https://" in error.message
 
 
-async def test_a_reset_over_tls_stays_a_lost_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "REASON_SECONDS", 0.3)
+async def test_a_reset_over_tls_stays_a_lost_answer() -> None:
     ca = make_factory_ca()
     async with raw_peer(resetting, tls=_server_context(server_of(ca))) as peer:
         url = peer.url.replace("http:", "https:")

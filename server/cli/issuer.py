@@ -1,0 +1,360 @@
+"""`firstlight issuer` and `firstlight service`: the CAs of your own, and which of them signs for what."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from server.admin import issuers as admin
+from server.cli import options
+from server.errors import BadRequest
+from server.knowledge import OWN_CA
+from server.record import Record
+from server.store import issuers
+from server.store.accounts import LWM2M
+
+app = typer.Typer(help="Certificate issuers: the CAs of your own.", no_args_is_help=True)
+services = typer.Typer(help="Services: which CA signs for what; LWM2M is always there.", no_args_is_help=True)
+
+Which = Annotated[str, typer.Argument(help="Name of the issuer, or the beginning of its id.")]
+Reference = Annotated[str, typer.Argument(help="Name of the service.")]
+Service = Annotated[str, typer.Option(help="The service it signs for.")]
+Attributes = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="NAME=VALUE, for instance host_url=https://ca.example.com:8888; may be repeated."),
+]
+Secrets = Annotated[
+    list[str] | None,
+    typer.Option("--secret-file", help="NAME=FILE, for instance hmac_hex_key=key.txt; may be repeated."),
+]
+
+
+def _pairs(texts: list[str] | None, what: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts or []:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
+            raise BadRequest(f"{what} is NAME=VALUE, you gave {text!r}")
+        found[name] = value
+    return found
+
+
+def _attributes(texts: list[str] | None) -> dict[str, str]:
+    """Attributes; `@FILE` as a value stands for the file's content, for PEM texts."""
+    given = _pairs(texts, "--set")
+    return {name: _content(Path(value[1:])) if value.startswith("@") else value for name, value in given.items()}
+
+
+def _secrets(texts: list[str] | None) -> dict[str, str]:
+    """Credentials come as files alone: a command line is seen by everybody on the machine."""
+    return {name: _content(Path(file)) for name, file in _pairs(texts, "--secret-file").items()}
+
+
+def _content(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadRequest(f"{file} cannot be read ({error})") from error
+
+
+@app.command("add")
+def add(
+    name: Annotated[str, typer.Argument(help="What it is called.")],
+    type: Annotated[str, typer.Option(help="CFSSL_AUTH or GLOBAL_SIGN.")],
+    attributes: Attributes = None,
+    secrets: Secrets = None,
+    description: Annotated[str, typer.Option(help="For people.")] = "",
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
+) -> None:
+    """Register a CA; it signs nothing until `issuer activate`."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
+            row = await admin.register(
+                record.database,
+                record.sealer,
+                options.actor(),
+                record.account_id,
+                type=type,
+                name=name,
+                description=description,
+                attributes=_attributes(attributes),
+                credentials=_secrets(secrets),
+            )
+        print(
+            f"{row.name} is registered ({row.id.hex}). Trust its CA certificate for lwm2m (`firstlight trust add`), "
+            f"then `firstlight issuer verify {row.name}` and `firstlight issuer activate {row.name}`."
+        )
+
+    options.run(work)
+
+
+@app.command("set")
+def change(
+    which: Which,
+    attributes: Attributes = None,
+    secrets: Secrets = None,
+    name: Annotated[str | None, typer.Option(help="A new name.")] = None,
+    description: Annotated[str | None, typer.Option(help="A new description.")] = None,
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
+) -> None:
+    """Change a CA: what is given replaces, attributes one by one, credentials as a whole."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
+            row = await admin.by_word(record.database, record.account_id, which)
+            await admin.change(
+                record.database,
+                record.sealer,
+                options.actor(),
+                row,
+                name=name,
+                description=description,
+                attributes={**row.attributes, **_attributes(attributes)} if attributes else None,
+                credentials=_secrets(secrets) or None,
+            )
+        print(f"{name or row.name} is changed.")
+
+    options.run(work)
+
+
+@app.command("list")
+def list_issuers(
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """The CAs, and the services each signs for."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url) as record:
+            rows = await issuers.listed(record.database, record.account_id)
+            configured = await issuers.configured(record.database, record.account_id)
+        shown: list[dict[str, object]] = [
+            {
+                "id": row.id.hex,
+                "name": row.name,
+                "type": row.type,
+                "services": ", ".join(c.reference for c in configured if c.issuer_id == row.id) or "none",
+                "description": row.description,
+            }
+            for row in rows
+        ]
+        own = ", ".join(c.reference for c in configured if c.issuer_id is None) or "none"
+        shown.insert(0, {"id": None, "name": OWN_CA, "type": "EMBEDDED", "services": own, "description": ""})
+        options.show(shown, ("name", "type", "services", "description"), as_json=as_json, empty="")
+
+    options.run(work)
+
+
+@app.command("show")
+def show_issuer(
+    which: Which,
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """A CA with its attributes; credentials are never shown."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url) as record:
+            row = await admin.by_word(record.database, record.account_id, which)
+        shown: dict[str, object] = {
+            "id": row.id.hex,
+            "name": row.name,
+            "type": row.type,
+            "description": row.description,
+            "created_at": row.created_at,
+            "updated_at": row.updated_at,
+        }
+        if as_json:
+            options.show([{**shown, "attributes": dict(row.attributes)}], (), as_json=True, empty="")
+            return
+        pairs = [*shown.items(), *row.attributes.items()]
+        options.show(
+            [{"setting": name, "value": value} for name, value in pairs], ("setting", "value"), as_json=False, empty=""
+        )
+
+    options.run(work)
+
+
+@app.command("verify")
+def verify(
+    which: Which,
+    issue_test: Annotated[
+        bool, typer.Option("--issue-test/--no-issue-test", help="Have it sign a test certificate; may cost quota.")
+    ] = True,
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Ask a CA, step by step, whether devices could get their certificates from it; exit 1 when not."""
+
+    async def work() -> bool:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
+            row = await admin.by_word(record.database, record.account_id, which)
+            found = await admin.verify(
+                record.database,
+                record.sealer,
+                record.config,
+                options.actor(),
+                row,
+                issue_test=issue_test,
+                now=datetime.now(UTC),
+            )
+        options.show(
+            [{"step": step.name, "outcome": step.outcome, "message": step.message} for step in found.steps],
+            ("step", "outcome", "message"),
+            as_json=as_json,
+            empty="",
+        )
+        if not as_json:
+            print(f"{row.name}: {found.message}")
+        return found.successful
+
+    if not options.run(work):
+        raise typer.Exit(1)
+
+
+async def _activate(record: Record, reference: str, which: str | None) -> str:
+    found = await admin.service(record.database, record.account_id, reference)
+    row = await admin.by_word(record.database, record.account_id, which) if which is not None else None
+    await issuers.set_configuration(
+        record.database, options.actor(), record.account_id, found.id, row.id if row is not None else None
+    )
+    return row.name if row is not None else OWN_CA
+
+
+@app.command("activate")
+def activate(
+    which: Which,
+    service: Service = LWM2M,
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+) -> None:
+    """Have a CA sign for a service from now on; issuances under way end where they began."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url) as record:
+            name = await _activate(record, service, which)
+        print(f"{name} signs for {service}.")
+
+    options.run(work)
+
+
+@app.command("deactivate")
+def deactivate(
+    service: Service = LWM2M,
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+) -> None:
+    """Go back to the embedded CA for a service."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url) as record:
+            name = await _activate(record, service, None)
+        print(f"The {name} signs for {service}.")
+
+    options.run(work)
+
+
+@app.command("remove")
+def remove(
+    which: Which,
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+) -> None:
+    """Remove a CA that is active for no service."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url) as record:
+            row = await admin.by_word(record.database, record.account_id, which)
+            await issuers.remove(record.database, options.actor(), record.account_id, row.id)
+        print(f"{row.name} is removed.")
+
+    options.run(work)
+
+
+@services.command("add")
+def add_service(
+    reference: Reference,
+    issuer: Annotated[str | None, typer.Option(help="Name of the issuer; the embedded CA when not given.")] = None,
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+) -> None:
+    """Make a service of your own, for certificates besides the LwM2M one."""
+
+    async def work() -> None:
+        admin.check_reference(reference)
+        async with options.opened(config, data_dir, database_url) as record:
+            row = await admin.by_word(record.database, record.account_id, issuer) if issuer is not None else None
+            await issuers.add_configuration(
+                record.database, options.actor(), record.account_id, reference, row.id if row is not None else None
+            )
+        print(f"{row.name if row is not None else f'The {OWN_CA}'} signs for {reference}.")
+
+    options.run(work)
+
+
+@services.command("list")
+def list_services(
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """The services, and who signs for each."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url) as record:
+            names = {row.id: row.name for row in await issuers.listed(record.database, record.account_id)}
+            rows = await issuers.configured(record.database, record.account_id)
+        options.show(
+            [
+                {
+                    "id": row.id.hex,
+                    "service": row.reference,
+                    "issuer": names[row.issuer_id] if row.issuer_id is not None else OWN_CA,
+                    "since": row.updated_at,
+                }
+                for row in rows
+            ],
+            ("service", "issuer", "since"),
+            as_json=as_json,
+            empty="",
+        )
+
+    options.run(work)
+
+
+@services.command("remove")
+def remove_service(
+    reference: Reference,
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+) -> None:
+    """Remove a service of your own."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url) as record:
+            found = await admin.service(record.database, record.account_id, reference)
+            await issuers.remove_configuration(record.database, options.actor(), record.account_id, found.id)
+        print(f"The service {reference} is removed.")
+
+    options.run(work)
