@@ -8,12 +8,14 @@ from issuers.base import Issuer, IssuerFactory
 from issuers.cfssl import CfsslIssuer
 from issuers.embedded import EmbeddedIssuer
 from issuers.errors import Misconfigured
+from issuers.globalsign import GlobalSignIssuer
 from issuers.reach import PUBLIC, Reach
 
 ADAPTERS: Mapping[str, IssuerFactory] = MappingProxyType(
     {
         CfsslIssuer.type: CfsslIssuer.open,
         EmbeddedIssuer.type: EmbeddedIssuer.open,
+        GlobalSignIssuer.type: GlobalSignIssuer.open,
     }
 )
 """Type name → how to open it."""

@@ -37,6 +37,8 @@ from issuers.tls import tls_context
 
 LONGEST_RETRY_AFTER = 3600.0
 """Seconds: a CA may say slower, not never."""
+POOL_SECONDS = 5.0
+"""How long a request waits for one of the connections; its device has not been kept long by then."""
 REASON_SECONDS = 2.0
 """How long a server that broke a connection is listened to for its reason."""
 RESOLVED_SECONDS = 30.0
@@ -148,7 +150,7 @@ class HttpClient:
                 transport=self._transport,
                 trust_env=False,
                 follow_redirects=False,
-                timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+                timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, pool=POOL_SECONDS),
             )
         self._under_way += 1
         try:

@@ -2,7 +2,6 @@
 
 import re
 from base64 import b64decode
-from binascii import Error
 from collections.abc import Iterator
 from textwrap import wrap
 
@@ -78,5 +77,6 @@ def _blocks(text: str, what: str) -> Iterator[tuple[str, bytes]]:
     for match in _BLOCK.finditer(text):
         try:
             yield match[1], b64decode("".join(match[2].split()), validate=True)
-        except Error as error:
+        except ValueError as error:
+            # binascii.Error, or what is no ASCII.
             raise Misconfigured(f"{what} is damaged: {error}; paste the PEM text again") from error

@@ -19,6 +19,8 @@ from issuers.csr import make_csr
 from issuers.journal import JournalEntry
 from issuers.reach import Reach
 from issuers.subject import parse_subject
+from simulators.atlas import Settings
+from tests.issuers.peers.atlas import running_atlas
 from tests.issuers.peers.cfssl import PAGE_KEY, cfssl_serve
 from tests.pki import make_factory_ca, make_key
 
@@ -109,7 +111,16 @@ async def cfssl() -> AsyncIterator[Rig]:
         await issuer.aclose()
 
 
+@asynccontextmanager
+async def globalsign() -> AsyncIterator[Rig]:
+    async with running_atlas(Settings(pending_polls=1), now=NOW.timestamp) as peer:
+        issuer = open_issuer("GLOBAL_SIGN", "theirs", peer.attributes, peer.credentials, LOOPBACK)
+        yield Rig(issuer, (peer.atlas.ca.root.certificate,), peer.secrets)
+        await issuer.aclose()
+
+
 RIGS: Mapping[str, Callable[[], AbstractAsyncContextManager[Rig]]] = {
     "CFSSL_AUTH": cfssl,
     "EMBEDDED": embedded,
+    "GLOBAL_SIGN": globalsign,
 }

@@ -160,12 +160,13 @@ async def test_a_connection_that_never_comes_about_is_unavailable_and_names_the_
 
 async def test_when_all_connections_wait_the_next_request_is_throttled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "CONNECTIONS", 1)
-    monkeypatch.setattr(http, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(http, "POOL_SECONDS", 0.2)
     async with raw_peer(hanging) as peer, client(peer.url) as opened:
-        first = asyncio.create_task(failure(opened))
+        first = asyncio.create_task(opened.send("GET", "/", orders=False))
         await peer.arrived.wait()
         error = await failure(opened)
-        assert type(await first) is OutcomeUnknown
+        first.cancel()
+        await asyncio.wait([first])
     assert type(error) is Throttled
     assert "connections to the CA at" in error.message
     assert error.retry_after is not None
@@ -186,6 +187,8 @@ async def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.Monkey
     async with raw_peer(hanging) as proxy, raw_peer(answering(response(b"{}"))) as peer:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, proxy.url)
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
         async with client(peer.url) as opened:
             assert (await opened.send("GET", "/", orders=False)).status == 200
         assert proxy.requests == []

@@ -152,7 +152,12 @@ async def test_the_issuing_certificate_is_asked_for_again_after_a_day(
     assert [call.request.url.path for call in server.calls] == ["/api/v1/cfssl/info"] * 2
 
 
-async def test_many_at_once_ask_info_once(server: respx.MockRouter) -> None:
+async def test_many_at_once_ask_info_once(server: respx.MockRouter, ca: Holder) -> None:
+    async def later(request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(0.01)
+        return told(ca)
+
+    server.post(INFO).mock(side_effect=later)
     issuer = opened()
     await asyncio.gather(*(issuer.issue(make_request(f"device-{n}")) for n in range(5)))
     assert len([call for call in server.calls if call.request.url == INFO]) == 1

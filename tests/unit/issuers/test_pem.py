@@ -52,6 +52,7 @@ def test_text_between_certificates_is_passed_over() -> None:
         ("", "it holds no certificate; paste PEM text"),
         (text_of(P256, PrivateFormat.PKCS8), "it holds a PRIVATE KEY; only certificates belong there"),
         (ONE.pem.decode().replace("MII", "MI!", 1), "it is damaged"),
+        (ONE.pem.decode().replace("MII", "MI\ufffd", 1), "it is damaged"),
         (ONE.pem.decode().replace("MII", "AII", 1), "certificate 1 of it cannot be read"),
     ],
 )

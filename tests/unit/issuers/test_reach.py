@@ -44,6 +44,7 @@ NEVER = {
     "64:ff9b:1::a9fe:a9fe": "a link-local address",
     "2002:a9fe:a9fe::": "a link-local address",
     "2606:4700::5efe:a9fe:a9fe": "a link-local address",
+    "2001:0:5db8:d70e:0:0:5601:5601": "a link-local address",
     "224.0.0.1": "a multicast address",
     "ff02::1": "a multicast address",
     "100.100.100.200": "a cloud's metadata service",

@@ -1,0 +1,393 @@
+"""GlobalSign's Atlas HVCA, version 2 (issuer type GLOBAL_SIGN; `issuers.md` B, GlobalSign's API document v2.1).
+
+A request is taken at once and its serial number told; the certificate is collected under it a moment later. There is
+no idempotency key, but the CA can be asked what it issued: that is how a lost answer is settled.
+
+Attributes, all of them texts (the Izuma API has none, `izuma.md` A1):
+
+    base_url    https://host:port/v2 of the account's region; without it the European one
+    tls_roots   PEM: what to trust for https instead of the public CAs
+
+Credentials, never shown, as GlobalSign gave them and as in the Izuma API:
+
+    api_key              also as `access_key`
+    api_secret
+    client_certificate   PEM: the account's certificate for mutual TLS, then those that lead to its root
+    private_key          PEM: its private key (RSA), encrypted (PKCS#8 or the old OpenSSL form) or not
+    passphrase           of the private key, empty when it is not encrypted
+"""
+
+import asyncio
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from issuers.base import Capability, CheckReport, Issued, Issuer, IssueRequest, Pending, Recovery
+from issuers.certificate import UNREADABLE, Certificate, ca_certificate, read_certificate, signed_by
+from issuers.errors import (
+    BadCertificate,
+    Check,
+    IssuerError,
+    Misconfigured,
+    OutcomeUnknown,
+    Rejected,
+    Throttled,
+    Unavailable,
+)
+from issuers.globalsign_api import HvcaApi, HvcaOptions, refused, said
+from issuers.globalsign_check import Examination
+from issuers.globalsign_policy import Policy
+from issuers.http import Answer, read_url
+from issuers.options import option, refuse_unknown
+from issuers.pem import read_certificates, read_private_key
+from issuers.reach import Reach
+from issuers.remembered import Remembered
+from issuers.tls import TlsIdentity
+
+BASE_URL = "https://emea.api.hvca.globalsign.com:8443/v2"
+POLICY_SECONDS = 300.0
+"""How soon a policy that GlobalSign has changed is at work."""
+CHAIN_SECONDS = 86400.0
+FIRST_POLL = 0.5
+LONGEST_POLL = 5.0
+"""Seconds between two questions after one certificate (`issuers.md` B5)."""
+LAG_SECONDS = 10.0
+"""How long a certificate may be unknown after its request was taken: some gateways lag (`issuers.md` B5)."""
+
+BEFORE, AFTER = timedelta(seconds=60), timedelta(minutes=15)
+"""Where a lost certificate is looked for, around the time of its request; a request may have waited for its turn."""
+LOOKS = (0.0, 1.0, 3.0)
+"""Seconds before each look: what was just taken is issued a moment later."""
+SETTLED = timedelta(seconds=60)
+"""After this a request that was taken has been issued or refused."""
+PAGE, MOST_PAGES = 100, 50
+MOST_CANDIDATES = 200
+"""Certificates fetched in one look; those with the very notBefore that was asked for come first."""
+MOST_KEYS = 10000
+
+ATTRIBUTES = ("base_url", "tls_roots")
+CREDENTIALS = ("api_key", "access_key", "api_secret", "client_certificate", "private_key", "passphrase")
+
+REASONS = {
+    x509.ReasonFlags.affiliation_changed: "affiliationChanged",
+    x509.ReasonFlags.key_compromise: "keyCompromise",
+    x509.ReasonFlags.superseded: "superseded",
+    x509.ReasonFlags.cessation_of_operation: "cessationOfOperation",
+    x509.ReasonFlags.privilege_withdrawn: "privilegeWithdrawn",
+}
+"""The reasons HVCA knows; any other is `unspecified` (`issuers.md` B2)."""
+
+_SERIAL = re.compile(r"[0-9A-Fa-f]{1,40}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A certificate of the CA's statistics; `readings` are what its serial number may mean."""
+
+    readings: tuple[int, ...]
+    not_before: int
+
+
+class GlobalSignIssuer(Issuer):
+    """One account at HVCA."""
+
+    type = "GLOBAL_SIGN"
+    capabilities = frozenset({Capability.COLLECT, Capability.CHAIN, Capability.REVOKE})
+    recovery = Recovery.LOOKUP
+
+    def __init__(self, options: HvcaOptions, reach: Reach) -> None:
+        """Raises Misconfigured when client certificate and key do not belong together."""
+        self._options = options
+        self._api = HvcaApi(options, reach)
+        self._policy = Remembered(self._ask_policy, POLICY_SECONDS)
+        self._chain = Remembered(self._ask_chain, CHAIN_SECONDS)
+        # Serial numbers that were told and are not known yet → since when, in seconds of the loop.
+        self._lagging: dict[str, float] = {}
+        # Serial number → public key (DER) of what recoveries have fetched: a storm of them asks once.
+        self._keys: dict[int, bytes] = {}
+
+    @classmethod
+    def open(
+        cls, name: str, attributes: Mapping[str, object], credentials: Mapping[str, object], reach: Reach
+    ) -> "GlobalSignIssuer":
+        """Open by the registry: the attributes and credentials of the module's docstring. Raises Misconfigured."""
+        what = f"issuer {name!r}"
+        refuse_unknown(attributes, ATTRIBUTES, what)
+        refuse_unknown(credentials, CREDENTIALS, what)
+        url = read_url(option(attributes, "base_url", str, what, BASE_URL), f"'base_url' of {what}")
+        if url.scheme != "https":
+            raise Misconfigured(f"'base_url' of {what} begins with http://; HVCA knows us by TLS, use https://")
+        roots = option(attributes, "tls_roots", str, what, "")
+        if "api_key" in credentials and "access_key" in credentials:
+            raise Misconfigured(f"{what} has 'api_key' and 'access_key', which are two names of one thing; give one")
+        key_name = "access_key" if "access_key" in credentials else "api_key"
+        options = HvcaOptions(
+            url=url,
+            roots=read_certificates(roots, f"'tls_roots' of {what}") if roots else (),
+            identity=TlsIdentity(
+                read_certificates(
+                    option(credentials, "client_certificate", str, what), f"'client_certificate' of {what}"
+                ),
+                read_private_key(
+                    option(credentials, "private_key", str, what),
+                    option(credentials, "passphrase", str, what, ""),
+                    f"'private_key' of {what}",
+                ),
+            ),
+            api_key=_filled(credentials, key_name, what),
+            api_secret=_filled(credentials, "api_secret", what),
+        )
+        return cls(options, reach)
+
+    async def issue(self, request: IssueRequest) -> Pending:
+        """Hand the request in; `Pending` bears the serial number, to be made durable before `collect`."""
+        policy, chain = await self._policy.get(), await self._chain.get()
+        body = policy.body(request, chain[0].not_after if chain else None)
+        answer = await self._api.call("POST", "/certificates", body, orders=True)
+        if answer.status == 201:
+            # The last segment alone counts; where the rest of it leads is not followed.
+            word = answer.headers.get("location", "").rstrip("/").rpartition("/")[2]
+            if _SERIAL.fullmatch(word) is None:
+                raise OutcomeUnknown(f"{self._api.where} took the request and did not tell under which serial number")
+            return Pending(f"{int(word, 16):X}", FIRST_POLL)
+        if answer.status == 422:
+            # It may have changed since it was fetched.
+            self._policy.forget()
+        raise refused(answer, orders=True)
+
+    async def collect(self, reference: str) -> Issued | Pending:
+        """The certificate of this serial number; `Pending` too while the CA is busy or away, for it has the request."""
+        if _SERIAL.fullmatch(reference) is None:
+            raise Misconfigured(f"{reference!r} is no serial number that {self._api.where} gave")
+        try:
+            answer = await self._api.call("GET", f"/certificates/{reference}")
+            if answer.status == 404:
+                return self._unknown_yet(reference, answer)
+            self._lagging.pop(reference, None)
+            if answer.status == 202:
+                return Pending(reference, answer.retry_after or FIRST_POLL)
+            if answer.status != 200:
+                raise refused(answer, orders=False)
+            leaf, revoked = _read_collected(answer)
+            if revoked:
+                raise Rejected(f"{self._api.where} has issued certificate {reference} and has revoked it since")
+            if leaf.serial_number != int(reference, 16):
+                raise BadCertificate(
+                    Check.SERIAL,
+                    f"{self._api.where} was asked for certificate {reference} and gave {leaf.serial_number:X}",
+                )
+            return await self._issued(leaf)
+        except (Unavailable, Throttled) as error:
+            return Pending(reference, error.retry_after or LONGEST_POLL)
+
+    async def recover(self, request: IssueRequest) -> Issued | None:
+        """Look for the certificate among those issued around the request's time, by its public key.
+
+        None when the CA has not issued it. Raises OutcomeUnknown when that cannot be said.
+        """
+        key = request.csr.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        unsettled = False
+        try:
+            for wait in LOOKS:
+                await asyncio.sleep(wait)
+                answers = await self._statistics(request.not_before)
+                found, unsettled = await self._look(answers, request.not_before, key)
+                if found is not None:
+                    return found
+                told = answers[-1].date
+                if not unsettled and told is not None and told > request.not_before + SETTLED:
+                    return None
+        except OutcomeUnknown:
+            raise
+        except IssuerError as error:
+            raise OutcomeUnknown(f"what became of the request cannot be found out: {error.message}") from error
+        if unsettled:
+            raise OutcomeUnknown(f"{self._api.where} is still at work on a certificate that may be the one looked for")
+        return None
+
+    async def check(self, issue_test: IssueRequest | None, now: datetime) -> CheckReport:
+        """The steps reach, authenticate, policy, clock, quota, chain and test certificate."""
+        self._policy.forget()
+        self._chain.forget()
+        return await Examination(self._options, self._api, self._policy.get, self._chain.get, self.issue, now).run(
+            issue_test
+        )
+
+    async def ca_certificates(self) -> tuple[x509.Certificate, ...]:
+        """The trust chain: issuing CA first, root last."""
+        return tuple(each.parsed for each in await self._chain.get())
+
+    async def revoke(self, serial: int, reason: x509.ReasonFlags, at: datetime) -> None:
+        """Withdraw a certificate; one that is withdrawn already is no fault.
+
+        HVCA takes a time only for when a key was lost; else it is its own present.
+        """
+        word = REASONS.get(reason, "unspecified")
+        body: dict[str, object] = {"revocation_reason": word}
+        if reason is x509.ReasonFlags.key_compromise:
+            body["revocation_time"] = int(at.timestamp())
+        path = f"/certificates/{serial:X}"
+        answer = await self._api.call("PATCH", path, body)
+        if answer.status == 405:
+            # API v2.1 has the older call alone.
+            answer = await self._api.call("DELETE", path)
+        if answer.status == 204:
+            return
+        if answer.status == 404:
+            raise Rejected(f"{self._api.where} knows no certificate {serial:X} ({said(answer)})")
+        if answer.status == 409:
+            now = await self._api.call("GET", path)
+            if now.status == 200 and _read_collected(now)[1]:
+                return
+            if now.status == 202:
+                raise Unavailable(f"certificate {serial:X} is still being issued; it can be revoked after that")
+            raise Rejected(f"{self._api.where} does not revoke certificate {serial:X} ({said(answer)})")
+        raise refused(answer, orders=False)
+
+    async def aclose(self) -> None:
+        """Let connections go."""
+        await self._api.aclose()
+
+    # -- what the CA tells ------------------------------------------------------------------------------------
+
+    async def _ask_policy(self) -> Policy:
+        read = (await self._api.question("/validationpolicy")).json()
+        if not isinstance(read, dict):
+            raise Misconfigured(f"{self._api.where} shows no validation policy; check that 'base_url' is HVCA's")
+        return Policy(read)
+
+    async def _ask_chain(self) -> tuple[Certificate, ...]:
+        read = (await self._api.question("/trustchain")).json()
+        try:
+            texts = [each.encode() for each in read]
+            return tuple(ca_certificate(x509.load_pem_x509_certificate(each)) for each in texts)
+        except (AttributeError, *UNREADABLE) as error:
+            raise BadCertificate(
+                Check.PARSE, f"the trust chain that {self._api.where} shows cannot be read: {error}"
+            ) from error
+
+    async def _issued(self, leaf: x509.Certificate) -> Issued:
+        """`leaf` with the CA certificates above it; those are asked for again when they do not fit."""
+        try:
+            read = read_certificate(leaf)
+        except UNREADABLE as error:
+            raise BadCertificate(
+                Check.PARSE, f"the certificate that {self._api.where} gave cannot be read: {error}"
+            ) from error
+        chain = await self._chain.get()
+        if not _fits(read, chain):
+            chain = await self._chain.get(instead_of=chain)
+        above = (each.parsed for each in chain if not each.self_signed)
+        return Issued(leaf, (leaf, *above), f"{leaf.serial_number:X}")
+
+    def _unknown_yet(self, reference: str, answer: Answer) -> Pending:
+        now = asyncio.get_running_loop().time()
+        since = self._lagging.setdefault(reference, now)
+        if now < since + LAG_SECONDS:
+            return Pending(reference, FIRST_POLL)
+        del self._lagging[reference]
+        raise OutcomeUnknown(
+            f"{self._api.where} took a request as certificate {reference} and does not know it {LAG_SECONDS:g} s "
+            f"later ({said(answer)}); ask GlobalSign"
+        )
+
+    # -- a lost answer ----------------------------------------------------------------------------------------
+
+    async def _statistics(self, asked: datetime) -> Sequence[Answer]:
+        """The pages of what was issued around `asked`, at least one."""
+        begin, end = int((asked - BEFORE).timestamp()), int((asked + AFTER).timestamp())
+        pages: list[Answer] = []
+        seen = 0
+        while len(pages) < MOST_PAGES:
+            query = f"page={len(pages) + 1}&per_page={PAGE}&from={begin}&to={end}"
+            answer = await self._api.question(f"/stats/issued?{query}")
+            pages.append(answer)
+            read = answer.json()
+            if not isinstance(read, list):
+                raise Misconfigured(f"{self._api.where} shows no list of what it issued")
+            seen += len(read)
+            total = answer.headers.get("total-count", "")
+            if not read or not total.isdecimal() or seen >= int(total):
+                break
+        return pages
+
+    async def _look(self, pages: Iterable[Answer], asked: datetime, key: bytes) -> tuple[Issued | None, bool]:
+        """The certificate with `key` among those listed; whether one of them is still being made."""
+        moment = int(asked.timestamp())
+        candidates = [found for page in pages for entry in page.json() if (found := _read_candidate(entry)) is not None]
+        candidates.sort(key=lambda each: abs(each.not_before - moment))
+        unsettled = False
+        for candidate in candidates[:MOST_CANDIDATES]:
+            for serial in candidate.readings:
+                if self._keys.get(serial, key) != key:
+                    break
+                answer = await self._api.call("GET", f"/certificates/{serial:X}")
+                if answer.status == 404:
+                    continue
+                if answer.status == 202:
+                    unsettled = True
+                elif answer.status == 200:
+                    leaf, revoked = _read_collected(answer)
+                    if self._remember(serial, leaf) == key and not revoked:
+                        return await self._issued(leaf), False
+                elif answer.status != 422:
+                    raise refused(answer, orders=False)
+                break
+        if len(candidates) > MOST_CANDIDATES:
+            raise OutcomeUnknown(
+                f"{self._api.where} issued {len(candidates)} certificates around the request's time; "
+                f"none of the {MOST_CANDIDATES} nearest is the one looked for"
+            )
+        return None, unsettled
+
+    def _remember(self, serial: int, leaf: x509.Certificate) -> bytes:
+        try:
+            key = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        except UNREADABLE:
+            key = b""
+        while len(self._keys) >= MOST_KEYS:
+            del self._keys[next(iter(self._keys))]
+        self._keys[serial] = key
+        return key
+
+
+def _fits(leaf: Certificate, chain: Sequence[Certificate]) -> bool:
+    return any(each.subject == leaf.issuer and signed_by(leaf, each) for each in chain)
+
+
+def _read_collected(answer: Answer) -> tuple[x509.Certificate, bool]:
+    """A certificate, and whether it is revoked; raises BadCertificate."""
+    read = answer.json()
+    try:
+        found = x509.load_pem_x509_certificates(str(read["certificate"]).encode())
+    except (KeyError, *UNREADABLE) as error:
+        raise BadCertificate(
+            Check.PARSE, f"{answer.where} says that it has issued, but what it sent is no certificate: {error}"
+        ) from error
+    if len(found) != 1:
+        raise BadCertificate(
+            Check.ONE_LEAF, f"{answer.where} sent {len(found)} certificates where it issues one at a time"
+        )
+    return found[0], read.get("status") == "REVOKED"
+
+
+def _read_candidate(entry: object) -> _Candidate | None:
+    """One row of the statistics. The document writes serial numbers in decimal, GlobalSign's client reads hex."""
+    if not isinstance(entry, Mapping):
+        return None
+    word, begin = str(entry.get("serial_number", "")), entry.get("not_before")
+    if _SERIAL.fullmatch(word) is None and not (word.isascii() and word.isdecimal() and len(word) < 50):
+        return None
+    readings = tuple(int(word, base) for base in (10, 16) if base == 16 or word.isdecimal())
+    return _Candidate(readings, begin if isinstance(begin, int) else 0)
+
+
+def _filled(credentials: Mapping[str, object], key: str, what: str) -> str:
+    value = option(credentials, key, str, what).strip()
+    if not value:
+        raise Misconfigured(f"{key!r} of {what} is empty; give what GlobalSign gave")
+    return value

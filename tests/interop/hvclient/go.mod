@@ -1,0 +1,5 @@
+module firstlight/tests/interop/hvclient
+
+go 1.18
+
+require github.com/globalsign/hvclient v1.5.0
