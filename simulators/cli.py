@@ -1,4 +1,4 @@
-"""`python -P -m simulators`: `simulate` plays devices, `faults` is a network that misbehaves."""
+"""`python -P -m simulators`: `simulate` plays devices, `faults` a network that misbehaves, `atlas` a CA."""
 
 import argparse
 import asyncio
@@ -14,9 +14,11 @@ from urllib.parse import urlsplit
 
 from simulators import fleet, formats
 from simulators.association import CoapParameters
+from simulators.atlas_command import add_atlas
 from simulators.device import EXCHANGE_LIFETIME, Behaviour, Patience, Report, Server
 from simulators.faults import Address, Faults, FaultyPath, Seen
 from simulators.fleet import BadInput, Member
+from simulators.swarm_command import add_swarm
 
 # RFC 7252 6.2.
 COAPS_PORT = 5684
@@ -30,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="simulators", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
     _add_simulate(commands.add_parser("simulate", help="play devices that bootstrap", allow_abbrev=False))
+    add_swarm(commands.add_parser("swarm", help="thousands of lean devices, for load", allow_abbrev=False), _server)
     _add_faults(commands.add_parser("faults", help="a UDP proxy that misbehaves", allow_abbrev=False))
+    add_atlas(commands.add_parser("atlas", help="a CA like GlobalSign's Atlas HVCA", allow_abbrev=False))
     options = parser.parse_args(arguments)
     try:
         status: int = options.run(options)

@@ -1,0 +1,493 @@
+"""Thousands of lean devices in one process, so that the server is what is measured (LwM2M Core 1.2 6.1).
+
+Each has its own socket and source port, the timers of RFC 6347 4.2.4 and RFC 7252 4.8, and answers what a bootstrap
+server asks of it; what it was written is looked at when all is over. `device.py` is the faithful one.
+"""
+
+import asyncio
+import heapq
+import random
+import select
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from lwm2m.coap import message as coap
+from lwm2m.coap import options as coap_options
+from lwm2m.coap.message import Malformed, Message, Option
+from lwm2m.errors import DecodeError
+from simulators.dtls import Credential, Stage
+from simulators.formats import LINK_FORMAT
+from simulators.swarm_dtls import SwarmClient, SwarmContext
+from simulators.tree import MODE_CERTIFICATE, ObjectTree
+
+# RFC 7252 4.8, 4.8.2; seconds.
+ACK_TIMEOUT = 2.0
+ACK_RANDOM_FACTOR = 1.5
+MAX_RETRANSMIT = 4
+EXCHANGE_LIFETIME = 247.0
+# How real clients come back after a failure: 1, 2, 4 … at most 20 seconds (lwm2m.md E2).
+FIRST_BACK_OFF = 1.0
+LONGEST_BACK_OFF = 20.0
+# Seconds between two looks at the timers.
+TICK = 0.02
+# Devices heard at one wake-up, and datagrams of one device.
+EVENTS = 256
+DRAIN = 16
+_ROOM = 16384
+
+_BS = (coap_options.URI_PATH, b"bs")
+_LINKS = ObjectTree(uri="coaps://bootstrap.example.com", mode=MODE_CERTIFICATE).links((), "1.2").encode()
+_DISCOVERED: Sequence[Option] = ((coap_options.CONTENT_FORMAT, coap_options.encode_uint(LINK_FORMAT)),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Temper:
+    """How patient a device is; seconds. `attempts` are Bootstrap-Requests.
+
+    `handshake` after which it begins a new one, `silence` of a server it asked (LwM2M Core 1.2 6.1.7.7), `total`
+    after which it counts as failed, `linger` for which it answers repeats after the Finish unless the server closes.
+    """
+
+    attempts: int = 3
+    handshake: float = 60.0
+    silence: float = EXCHANGE_LIFETIME
+    total: float = 300.0
+    linger: float = 0.0
+
+
+class _Phase(Enum):
+    AWAY = auto()
+    HANDSHAKE = auto()
+    ASKED = auto()
+    SERVED = auto()
+    DONE = auto()
+    OVER = auto()
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one device; times in seconds of the loop's clock, `written` by path as format and payload."""
+
+    endpoint: str
+    started: float
+    done: float | None = None
+    reason: str = ""
+    attempts: int = 0
+    handshakes: int = 0
+    shed: int = 0
+    handshake_seconds: float = 0.0
+    written: dict[tuple[int, ...], tuple[int, bytes]] = field(default_factory=dict, repr=False)
+
+
+class SwarmDevice:
+    """One device: datagrams and time in, `outbox` out; `due` is when `handle_timer` wants to be called."""
+
+    __slots__ = (
+        "_acknowledged",
+        "_answers",
+        "_back_off",
+        "_bodies",
+        "_client",
+        "_context",
+        "_credential",
+        "_dice",
+        "_handshake_until",
+        "_mid",
+        "_pct",
+        "_phase",
+        "_request",
+        "_request_mid",
+        "_retransmissions",
+        "_temper",
+        "_timeout",
+        "due",
+        "outbox",
+        "outcome",
+    )
+
+    def __init__(
+        self,
+        endpoint: str,
+        credential: Credential,
+        context: SwarmContext,
+        temper: Temper,
+        dice: random.Random,
+        now: float,
+        *,
+        pct: int = 112,
+    ) -> None:
+        self._credential = credential
+        self._context = context
+        self._temper = temper
+        self._dice = dice
+        self._pct = pct
+        self._back_off = FIRST_BACK_OFF
+        self.outcome = Outcome(endpoint, now)
+        self.outbox: list[bytes] = []
+        self._client: SwarmClient | None = None
+        self._begin(now)
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing more will happen."""
+        return self._phase is _Phase.OVER
+
+    def receive(self, datagram: bytes, now: float) -> None:
+        """Take one datagram of the server."""
+        client = self._client
+        if client is None:
+            return
+        for plaintext in client.receive(datagram):
+            self._message(plaintext, now)
+        if self._client is not client:
+            return
+        if self._phase is _Phase.HANDSHAKE:
+            if client.stage is Stage.ESTABLISHED:
+                self.outcome.handshake_seconds = now - self.outcome.started
+                self._ask(now)
+            elif client.stage is Stage.HANDSHAKING:
+                self._await_flight(client, now)
+        self.outbox += client.datagrams_to_send()
+        if client.stage is Stage.CLOSED:
+            self._closed(client.reason, now)
+
+    def handle_timer(self, now: float) -> None:
+        """Repeat, give up or come back, whatever is due."""
+        if self._phase is not _Phase.DONE and now >= self.outcome.started + self._temper.total:
+            self._give_up(self.outcome.reason or f"not done after {self._temper.total:g} s", now)
+            return
+        match self._phase:
+            case _Phase.AWAY:
+                self._begin(now)
+            case _Phase.HANDSHAKE:
+                self._handshake_timer(now)
+            case _Phase.ASKED if not self._acknowledged and self._retransmissions < MAX_RETRANSMIT:
+                self._retransmissions += 1
+                self._timeout *= 2
+                self.due = now + self._timeout
+                self._send(self._request)
+            case _Phase.ASKED | _Phase.SERVED:
+                self._failed("the server says nothing", now)
+            case _Phase.DONE:
+                self._finish(now)
+            case _Phase.OVER:
+                self.due = float("inf")
+
+    # -- association --------------------------------------------------------------------------------------
+
+    def _begin(self, now: float) -> None:
+        self._phase = _Phase.HANDSHAKE
+        self.outcome.handshakes += 1
+        self._handshake_until = now + self._temper.handshake
+        self._client = client = SwarmClient(self._context, self._credential)
+        self._await_flight(client, now)
+        self.outbox += client.datagrams_to_send()
+
+    def _await_flight(self, client: SwarmClient, now: float) -> None:
+        wait = client.next_timer()
+        self.due = self._handshake_until if wait is None else min(now + wait, self._handshake_until)
+
+    def _handshake_timer(self, now: float) -> None:
+        client = self._client
+        if client is None or now >= self._handshake_until:
+            self._away(now, "the handshake did not end", self._next_back_off())
+            return
+        client.handle_timer()
+        self.outbox += client.datagrams_to_send()
+        if client.stage is Stage.CLOSED:
+            self._away(now, client.reason, self._next_back_off())
+        else:
+            self._await_flight(client, now)
+
+    def _closed(self, reason: str, now: float) -> None:
+        match self._phase:
+            case _Phase.DONE:
+                self._finish(now)
+            case _Phase.HANDSHAKE:
+                self._away(now, f"handshake: {reason}", self._next_back_off())
+            case _Phase.ASKED | _Phase.SERVED:
+                self._failed(f"association: {reason}", now)
+            case _:
+                pass
+
+    def _send(self, plaintext: bytes) -> None:
+        client = self._client
+        if client is not None and client.stage is Stage.ESTABLISHED:
+            client.send(plaintext)
+            self.outbox += client.datagrams_to_send()
+
+    # -- ends of attempts ---------------------------------------------------------------------------------
+
+    def _next_back_off(self) -> float:
+        wait, self._back_off = self._back_off, min(self._back_off * 2, LONGEST_BACK_OFF)
+        return wait
+
+    def _failed(self, reason: str, now: float, wait: float | None = None) -> None:
+        """This attempt is over; another one follows unless it was the last."""
+        if self.outcome.attempts >= self._temper.attempts:
+            self._give_up(reason, now)
+        else:
+            self._away(now, reason, self._next_back_off() if wait is None else wait)
+
+    def _away(self, now: float, reason: str, wait: float) -> None:
+        self.outcome.reason = reason
+        self._drop()
+        self._phase = _Phase.AWAY
+        self.due = min(now + wait, self.outcome.started + self._temper.total)
+
+    def _give_up(self, reason: str, now: float) -> None:
+        self.outcome.reason = reason
+        self._finish(now)
+
+    def _finish(self, now: float) -> None:
+        self._drop()
+        self._phase = _Phase.OVER
+        self.due = float("inf")
+
+    def _drop(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+            self.outbox += client.datagrams_to_send()
+            client.release()
+
+    # -- the Bootstrap-Request ----------------------------------------------------------------------------
+
+    def _ask(self, now: float) -> None:
+        self.outcome.attempts += 1
+        self._phase = _Phase.ASKED
+        self._acknowledged = False
+        self._retransmissions = 0
+        self._answers: dict[int, bytes] = {}
+        self._bodies: dict[tuple[int, ...], bytearray] = {}
+        self.outcome.written.clear()
+        self._mid = self._request_mid = self._dice.getrandbits(16)
+        query = (b"ep=" + self.outcome.endpoint.encode(), b"pct=%d" % self._pct)
+        options = (_BS, *((coap_options.URI_QUERY, value) for value in query))
+        self._request = coap.encode_fields(coap.CON, coap.POST, self._mid, b"\x5a", options, b"")
+        self._timeout = ACK_TIMEOUT * (1 + (ACK_RANDOM_FACTOR - 1) * self._dice.random())
+        self.due = now + self._timeout
+        self._send(self._request)
+
+    def _answered(self, message: Message, now: float) -> None:
+        """The server's answer to the Bootstrap-Request, in its acknowledgement or by itself."""
+        if message.token != b"\x5a" or (message.type == coap.ACK and message.mid != self._request_mid):
+            return
+        if message.type == coap.CON:
+            self._send(coap.encode_fields(coap.ACK, coap.EMPTY, message.mid, b"", (), b""))
+        if self._phase is not _Phase.ASKED:
+            return
+        if message.code == coap.CHANGED:
+            self._phase = _Phase.SERVED
+            self.due = now + self._temper.silence
+        elif message.code == coap.SERVICE_UNAVAILABLE:
+            self.outcome.shed += 1
+            self._failed("5.03", now, float(coap_options.max_age(message.options)))
+        else:
+            self._failed(coap.code_text(message.code), now)
+
+    # -- what the server asks -----------------------------------------------------------------------------
+
+    def _message(self, plaintext: bytes, now: float) -> None:
+        try:
+            message = coap.decode(plaintext)
+        except Malformed:
+            return
+        if message.code == coap.EMPTY:
+            self._empty(message, now)
+        elif message.code >= 0x40:
+            self._answered(message, now)
+        elif message.type == coap.CON and self._phase in (_Phase.SERVED, _Phase.DONE):
+            again = self._answers.get(message.mid)
+            if again is None:
+                again = self._answers[message.mid] = self._operation(message, now)
+            self._send(again)
+            if self._phase is _Phase.DONE and not self._temper.linger:
+                self._finish(now)
+
+    def _empty(self, message: Message, now: float) -> None:
+        if message.type == coap.CON:
+            self._send(coap.encode_fields(coap.RST, coap.EMPTY, message.mid, b"", (), b""))
+        elif self._phase is _Phase.ASKED and message.mid == self._request_mid:
+            if message.type == coap.RST:
+                self._failed("reset", now)
+            else:
+                self._acknowledged = True
+                self.due = now + self._temper.silence
+
+    def _operation(self, message: Message, now: float) -> bytes:
+        """The answer to one new request: Delete, Discover, Write or Finish."""
+        self.due = now + self._temper.silence
+        options: Sequence[Option] = ()
+        payload = b""
+        try:
+            target = coap_options.read_target(message.options)
+            match message.code:
+                case coap.DELETE:
+                    code = coap.DELETED
+                case coap.GET:
+                    code, options, payload = coap.CONTENT, _DISCOVERED, _LINKS
+                case coap.PUT:
+                    code, options = self._write(message, target)
+                case coap.POST if target.path == ("bs",):
+                    code = self._finished(now)
+                case _:
+                    code = coap.METHOD_NOT_ALLOWED
+        except (DecodeError, ValueError):
+            code = coap.BAD_REQUEST
+        return coap.encode_fields(coap.ACK, code, message.mid, message.token, options, payload)
+
+    def _write(self, message: Message, target: coap_options.Target) -> tuple[int, Sequence[Option]]:
+        path = tuple(map(int, target.path))
+        number = coap_options.content_format(message.options) or 0
+        block = target.block1
+        if block is None:
+            self.outcome.written[path] = (number, message.payload)
+            return coap.CHANGED, ()
+        body = self._bodies.setdefault(path, bytearray()) if block.number == 0 else self._bodies.get(path)
+        if body is None or len(body) != block.offset:
+            return coap.REQUEST_ENTITY_INCOMPLETE, ()
+        body += message.payload
+        options = ((coap_options.BLOCK1, coap_options.encode_block(block)),)
+        if block.more:
+            return coap.CONTINUE, options
+        self.outcome.written[path] = (number, bytes(self._bodies.pop(path)))
+        return coap.CHANGED, options
+
+    def _finished(self, now: float) -> int:
+        written = {path[0] for path in self.outcome.written}
+        if not {0, 1} <= written:
+            return coap.NOT_ACCEPTABLE
+        if self._phase is _Phase.SERVED:
+            self._phase = _Phase.DONE
+            self.outcome.done = now
+            self.outcome.reason = ""
+            self.due = now + self._temper.linger
+        return coap.CHANGED
+
+
+@dataclass(slots=True)
+class Slot:
+    """A device on its socket."""
+
+    device: SwarmDevice
+    sock: socket.socket
+    due: float = float("inf")
+
+
+class Swarm:
+    """Devices on their sockets in one event loop: `start` some, `over` is called with each one's outcome.
+
+    All go to `address`; they come from `sources` in turn, IP addresses of this machine, "" = whichever it takes.
+    """
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        context: SwarmContext,
+        temper: Temper,
+        over: Callable[[Outcome], None],
+        *,
+        sources: Sequence[str] = ("",),
+        seed: int = 0,
+    ) -> None:
+        self._address = address
+        self._context = context
+        self._temper = temper
+        self._over = over
+        self._sources = sources
+        self._dice = random.Random(seed)
+        self._loop = asyncio.get_running_loop()
+        self._slots: dict[int, Slot] = {}
+        self._heap: list[tuple[float, int, int]] = []
+        self._pushed = 0
+        self._started = 0
+        # One wake-up of asyncio for all devices that were heard.
+        self._poll = select.epoll()
+        self._loop.add_reader(self._poll.fileno(), self._readable)
+        self._tick = self._loop.call_later(TICK, self._ticked)
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def start(self, endpoint: str, credential: Credential) -> None:
+        """Begin the bootstrap of one device now."""
+        family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        source = self._sources[self._started % len(self._sources)]
+        self._started += 1
+        if source:
+            sock.bind((source, 0))
+        sock.connect(self._address)
+        device = SwarmDevice(endpoint, credential, self._context, self._temper, self._dice, self._loop.time())
+        number = sock.fileno()
+        self._slots[number] = slot = Slot(device, sock)
+        self._poll.register(number, select.EPOLLIN)
+        self._after(number, slot)
+
+    def close(self) -> None:
+        """Stop at once; devices that are not over say nothing more."""
+        self._tick.cancel()
+        self._loop.remove_reader(self._poll.fileno())
+        self._poll.close()
+        for slot in self._slots.values():
+            slot.sock.close()
+        self._slots.clear()
+
+    def _readable(self) -> None:
+        for number, _ in self._poll.poll(0, EVENTS):
+            slot = self._slots.get(number)
+            if slot is None:
+                continue
+            device, sock = slot.device, slot.sock
+            for datagram in _received(sock):
+                device.receive(datagram, self._loop.time())
+                if device.is_over:
+                    break
+            self._after(number, slot)
+
+    def _after(self, number: int, slot: Slot) -> None:
+        device = slot.device
+        for datagram in device.outbox:
+            try:
+                slot.sock.send(datagram)
+            except OSError:
+                # Full or refused: DTLS and CoAP repeat.
+                pass
+        device.outbox.clear()
+        if device.is_over:
+            self._poll.unregister(number)
+            slot.sock.close()
+            del self._slots[number]
+            self._over(device.outcome)
+        elif device.due < slot.due:
+            slot.due = device.due
+            self._pushed += 1
+            heapq.heappush(self._heap, (device.due, self._pushed, number))
+
+    def _ticked(self) -> None:
+        self._tick = self._loop.call_later(TICK, self._ticked)
+        now = self._loop.time()
+        heap = self._heap
+        while heap and heap[0][0] <= now:
+            due, _, number = heapq.heappop(heap)
+            slot = self._slots.get(number)
+            if slot is None or slot.due != due:
+                continue
+            slot.due = float("inf")
+            if slot.device.due <= now:
+                slot.device.handle_timer(now)
+            self._after(number, slot)
+
+
+def _received(sock: socket.socket) -> Iterator[bytes]:
+    for _ in range(DRAIN):
+        try:
+            yield sock.recv(_ROOM)
+        except BlockingIOError:
+            return
+        except OSError:
+            # An ICMP error: nobody listens at the moment.
+            continue

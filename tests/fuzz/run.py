@@ -1,0 +1,116 @@
+"""Runs fuzz targets, each in a child process that is watched: an exception, a line on standard error, a crash of the
+process and an input that takes too long are findings alike."""
+
+import asyncio
+import importlib
+import os
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Mapping
+from mmap import mmap
+from random import Random
+from typing import cast
+
+from tests.fuzz.target import NOTE_SIZE, Inputs, Target, read_note
+
+# Target → its module and class, and its share of the inputs in a thousand: what is cheap gets more.
+TARGETS: Mapping[str, tuple[str, str, int]] = {
+    "hello": ("tests.fuzz.dtls", "HelloTarget", 150),
+    "handshake": ("tests.fuzz.dtls", "HandshakeTarget", 100),
+    "coap": ("tests.fuzz.coap", "CoapTarget", 330),
+    "answers": ("tests.fuzz.answers", "AnswersTarget", 260),
+    "csr": ("tests.fuzz.csr", "CsrTarget", 80),
+    "returned": ("tests.fuzz.returned", "ReturnedTarget", 80),
+}
+# Seconds one input may take, all tests beside it included.
+STUCK = 60.0
+
+
+def run_all(names: list[str], inputs: int, seed: int, case: int | None, say: Callable[[str], None]) -> bool:
+    """Run each of `names` with its share of `inputs`, or its one `case`; whether nothing was found."""
+    total = sum(TARGETS[name][2] for name in names)
+    clean = True
+    for name in names:
+        budget = max(1, inputs * TARGETS[name][2] // total)
+        started = time.monotonic()
+        used, finding = _watched(name, budget, seed, case)
+        say(f"{name}: {used} inputs in {time.monotonic() - started:.0f} s, {'a finding' if finding else 'no finding'}")
+        if finding:
+            say(finding)
+            clean = False
+    return clean
+
+
+def _watched(name: str, budget: int, seed: int, case: int | None) -> tuple[int, str]:
+    note = mmap(-1, NOTE_SIZE)
+    with tempfile.TemporaryFile() as said:
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid == 0:
+            os.dup2(said.fileno(), 2)
+            os._exit(_child(name, budget, seed, case, note))
+        ended = _wait(pid, note)
+        said.seek(0)
+        errors = said.read().decode(errors="replace")
+    used, number, last = read_note(note)
+    if not ended and not errors:
+        return used, ""
+    return used, (
+        f"{ended or 'standard error'}\n{errors}"
+        f"last input ({len(last)} bytes): {last.hex()}\n"
+        f"again: python -m tests.fuzz --seed {seed} --target {name} --case {number}"
+    )
+
+
+def _wait(pid: int, note: mmap) -> str:
+    """Wait for the child; how it ended, empty when well."""
+    used, since = 0, time.monotonic()
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            code = os.waitstatus_to_exitcode(status)
+            return "" if code == 0 else f"the process ended by signal {-code}" if code < 0 else "a finding"
+        if (now_used := read_note(note)[0]) != used:
+            used, since = now_used, time.monotonic()
+        elif time.monotonic() - since > STUCK:
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+            return f"an input takes longer than {STUCK:.0f} s"
+        time.sleep(0.05)
+
+
+def _child(name: str, budget: int, seed: int, case: int | None, note: mmap) -> int:
+    warnings.simplefilter("error")
+    # What cryptography says of certificates that are odd but readable.
+    warnings.filterwarnings("ignore", module="cryptography|issuers|tests.fuzz")
+    inputs = Inputs(note)
+    try:
+        asyncio.run(_cases(name, budget, seed, case, inputs))
+    except BaseException:
+        traceback.print_exc(limit=-12)
+        for number, data in enumerate(inputs.of_this_case):
+            print(f"input {number} ({len(data)} bytes): {data.hex()}", file=sys.stderr)
+        sys.stderr.flush()
+        return 1
+    return 0
+
+
+async def _cases(name: str, budget: int, seed: int, only: int | None, inputs: Inputs) -> None:
+    module, kind, _ = TARGETS[name]
+    target = cast(Target, getattr(importlib.import_module(module), kind)())
+    faults: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+    case = 0 if only is None else only
+    while inputs.used < budget:
+        inputs.begin(case)
+        await target.case(Random(f"{seed}/{name}/{case}"), inputs)
+        if faults:
+            raise AssertionError(f"a task failed unseen: {faults}")
+        if os.fstat(2).st_size:
+            raise AssertionError("something was written to standard error")
+        if only is not None:
+            return
+        case += 1
