@@ -86,9 +86,12 @@ class IssuanceConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class IssuersConfig:
-    """Which networks the CAs of operators may be in, besides the public internet (design 10)."""
+    """The CAs of operators: how many ask one at once, and which networks they may be in (design 10)."""
 
+    # Besides the public internet.
     allow: tuple[str, ...] = ()
+    # Requests under way to one CA, in each worker.
+    concurrency: int = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +161,7 @@ _RANGES: Mapping[tuple[str, str], tuple[float, float]] = {
     ("issuance", "answer_seconds"): (1, 3600),
     ("issuance", "lease_seconds"): (2, 3600),
     ("issuance", "minimum_validity_days"): (0, 36500),
+    ("issuers", "concurrency"): (1, 10_000),
     ("embedded_ca", "validity_days"): (1, 36500),
     ("retention", "sessions_days"): (1, 36500),
     ("retention", "audit_days"): (1, 36500),

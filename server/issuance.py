@@ -1,61 +1,51 @@
-"""From a CSR to a checked, recorded certificate, whatever fails on the way (design 2.1, 7, 8).
+"""From a wish to a checked, recorded certificate with a server-made key, whatever fails on the way (design 2.1, 7, 8).
 
 The steps of one issuance, each durable before the next:
 
 1. the issuer of the service is resolved, once; one that is not ready ends it here, before a key is made
 2. the intent row is written: from here on every signature is accounted for
-3. the CA is asked; `Pending` is recorded with its reference before the first poll
+3. the CA is asked (`attempts.py`); `Pending` is recorded with its reference before the first poll
 4. what came back is checked
 5. the certificate is recorded; only now may a device see it
-6. `delivered`, when the device has it; or `abandoned` and revoked, when its server-made key is gone
+6. `delivered`, when the device has it; or `abandoned` and revoked, when its key is gone (`settlement.py`)
 
-A worker renews the leases of its rows; a row whose lease ran out is adopted and settled by whoever sees it first.
+The key lives here: in the session that delivers it, and `key_hold` seconds longer in case the device comes back.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import assert_never
 from uuid import UUID, uuid4
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from issuers.base import Capability, Issued, Issuer, IssueRequest, Pending, Recovery
 from issuers.csr import make_csr
-from issuers.errors import BadCertificate, IssuerError, NotSupported, OutcomeUnknown, Rejected, Unavailable
-from issuers.returned import Checked
+from issuers.errors import IssuerError, OutcomeUnknown
 from lwm2m.bootstrap import Credential
 from server import logs
+from server.attempts import Attempts, Issuers, NeverIssued
 from server.config import IssuanceConfig
-from server.errors import TemporarilyUnavailable
-from server.knowledge import ActiveIssuer, Knowledge
+from server.errors import ServiceError, TemporarilyUnavailable
+from server.knowledge import ActiveIssuer
 from server.metrics import Metrics
-from server.store import certificates, issuances
+from server.settlement import Settlement
+from server.store import issuances
 from server.store.database import Database
 from server.store.errors import StoreUnavailable
-from server.store.issuances import IssuanceRow
-from server.store.writer import (
-    Inserted,
-    MarkAbandoned,
-    OpenIssuance,
-    RecordFailed,
-    RecordIssued,
-    RecordPending,
-    Writer,
-)
+from server.store.writer import OpenIssuance, Writer
 
 log = logs.get("issuance")
 
-# Back-off while a CA says "in progress": 0.5 s doubling to 5 s (issuers.md B5).
-FIRST_POLL = 0.5
-LONGEST_POLL = 5.0
-# A new attempt after an answer that was lost and cannot be recovered (design 7, `on_unknown = reissue`).
+# A new attempt after an answer that was lost (design 7, `on_unknown = reissue`).
 ATTEMPTS = 2
+# Seconds that a device stays away while a person decides (`on_unknown = hold`).
+HOLD_RETRY_AFTER = 600.0
+# Seconds that `close` gives CAs that were asked: an answer that is dropped may be one more orphan.
+CLOSE_PATIENCE = 5.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,24 +71,37 @@ class ServerMade:
     warnings: tuple[str, ...]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Held:
+    """A key nobody has yet; while `session_id` delivers it, its time does not run out."""
+
     made: ServerMade
     until: float
+    session_id: UUID | None = None
+
+    def is_over(self, now: float) -> bool:
+        return self.session_id is None and now >= self.until
 
 
-_Slot = tuple[UUID, str, str]
+@dataclass(slots=True, eq=False)
+class _Making:
+    task: asyncio.Task[ServerMade]
+    waiting: int = 0
+
+
+# Two entries of one profile may want two names for one service; they are two certificates.
+_Slot = tuple[UUID, str, str, x509.Name]
 
 
 class Issuance:
-    """Every issuance of one worker."""
+    """Every server-made key of one worker, and what its CAs owe."""
 
     def __init__(
         self,
         *,
         database: Database,
         writer: Writer,
-        knowledge: Knowledge,
+        knowledge: Issuers,
         config: IssuanceConfig,
         owner: str,
         clock: Callable[[], float],
@@ -106,105 +109,191 @@ class Issuance:
         metrics: Metrics,
     ) -> None:
         self._database = database
-        self._writer = writer
         self._knowledge = knowledge
         self._config = config
-        self._owner = owner
         self._clock = clock
         self._now = now
         self._metrics = metrics
         self._lease = timedelta(seconds=config.lease_seconds)
+        self._attempts = Attempts(
+            database=database,
+            writer=writer,
+            owner=owner,
+            lease=self._lease,
+            clock=clock,
+            now=now,
+            metrics=metrics,
+        )
+        self.settlement = Settlement(
+            attempts=self._attempts,
+            database=database,
+            writer=writer,
+            issuers=knowledge,
+            lease=self._lease,
+            clock=clock,
+            now=now,
+            metrics=metrics,
+        )
         self._held: dict[_Slot, _Held] = {}
-        self._making: dict[_Slot, asyncio.Task[ServerMade]] = {}
-        # Rows whose leases this worker renews: asked of a CA, or issued with a key held here.
-        self._ours: set[UUID] = set()
+        self._making: dict[_Slot, _Making] = {}
 
-    # -- server-made keys (design 2.1) ----------------------------------------
+    # -- what a session asks for ----------------------------------------
 
     async def server_made(self, wish: Wish) -> ServerMade:
         """A certificate and key for `wish`: the held one, the one being made, or a new one.
 
-        Raises IssuerError of the attempt that failed, StoreUnavailable, or TemporarilyUnavailable while the CA takes
-        its time; the work then goes on and the device finds it when it returns.
+        The session then owes `delivered` or `returned`. Raises IssuerError of the attempt that failed,
+        StoreUnavailable, or TemporarilyUnavailable while the CA takes its time; the work then goes on and the device
+        finds it when it returns.
         """
-        slot = (wish.account_id, wish.service, wish.endpoint)
-        held = self._held.get(slot)
-        if held is not None and await self._still_ours(held.made.issuance_id):
+        slot = _slot(wish)
+        held = await self._still_held(slot)
+        if held is not None:
+            held.session_id = wish.session_id
             log.info("held_key_used", endpoint=wish.endpoint, issuance=held.made.issuance_id.hex)
             return held.made
         making = self._making.get(slot)
         if making is None:
-            making = asyncio.get_running_loop().create_task(self._make(wish, slot))
-            self._making[slot] = making
-            making.add_done_callback(lambda task: self._made(slot, task))
+            making = self._making[slot] = _Making(asyncio.get_running_loop().create_task(self._make(wish)))
+            making.task.add_done_callback(lambda _task, making=making: self._made(slot, making))  # type: ignore[misc]
+        making.waiting += 1
         try:
-            async with asyncio.timeout(self._config.answer_seconds):
-                return await asyncio.shield(making)
-        except TimeoutError:
+            await asyncio.wait({making.task}, timeout=self._config.answer_seconds)
+        finally:
+            making.waiting -= 1
+        if not making.task.done():
             raise TemporarilyUnavailable(
                 f"the CA has not answered within {self._config.answer_seconds:g} s; it is still being asked",
                 retry_after=self._config.answer_seconds / 2,
-            ) from None
+            )
+        if making.task.cancelled():
+            raise TemporarilyUnavailable("this server is stopping", retry_after=5)
+        made = making.task.result()
+        held = self._held.get(slot)
+        if held is None or held.made is not made:
+            raise TemporarilyUnavailable("the key was let go before this session had it", retry_after=1)
+        held.session_id = wish.session_id
+        return made
 
     def delivered(self, issuance_id: UUID, wish: Wish) -> None:
-        """The device has certificate and key: forget the key (the row is written with the session's end)."""
-        self._held.pop((wish.account_id, wish.service, wish.endpoint), None)
-        self._ours.discard(issuance_id)
-        self._metrics.issuances.inc("delivered")
+        """The device has certificate and key: forget the key.
 
-    def _made(self, slot: _Slot, task: asyncio.Task[ServerMade]) -> None:
-        self._making.pop(slot, None)
-        if not task.cancelled() and task.exception() is None:
-            self._held[slot] = _Held(task.result(), self._clock() + self._config.key_hold_seconds)
+        The caller writes MarkDelivered; the lease is renewed until that is on record.
+        """
+        held = self._held.get(_slot(wish))
+        if held is not None and held.made.issuance_id == issuance_id:
+            del self._held[_slot(wish)]
+            self._metrics.issuances.inc("delivered")
 
-    async def _still_ours(self, issuance_id: UUID) -> bool:
-        row = await issuances.find(self._database, issuance_id)
-        return row is not None and row.state == "issued" and row.owner == self._owner
+    def returned(self, issuance_id: UUID, wish: Wish) -> None:
+        """The session ended and the device has no certificate: from now on the key is held for `key_hold` seconds."""
+        held = self._held.get(_slot(wish))
+        if held is not None and (held.made.issuance_id, held.session_id) == (issuance_id, wish.session_id):
+            held.session_id = None
+            held.until = self._clock() + self._config.key_hold_seconds
 
-    async def _make(self, wish: Wish, slot: _Slot) -> ServerMade:
+    # -- held keys ----------------------------------------
+
+    async def _still_held(self, slot: _Slot) -> _Held | None:
+        """The held key of `slot`, if its certificate is still ours to deliver."""
+        held = self._held.get(slot)
+        if held is None:
+            return None
+        if held.is_over(self._clock()):
+            await self._let_go(slot, held)
+            return None
+        row = await issuances.find(self._database, held.made.issuance_id)
+        if self._held.get(slot) is not held:
+            # Its time ran out while we looked.
+            return None
+        if row is None or row.state != "issued" or row.owner != self._attempts.owner:
+            # Another worker settled it; the key is worth nothing any more.
+            del self._held[slot]
+            self._attempts.leave(held.made.issuance_id)
+            return None
+        return held
+
+    async def expire_keys(self) -> None:
+        """Forget keys past `key_hold`; their certificates are abandoned."""
+        for slot, held in list(self._held.items()):
+            # While one is let go, a device may come back for the next.
+            if self._held.get(slot) is held and held.is_over(self._clock()):
+                await self._let_go(slot, held)
+
+    async def _let_go(self, slot: _Slot, held: _Held) -> None:
+        del self._held[slot]
+        reason = f"not delivered within {self._config.key_hold_seconds:g} s"
+        await self.settlement.abandon(held.made.issuance_id, slot[2], reason)
+
+    # -- making ----------------------------------------
+
+    def _made(self, slot: _Slot, making: _Making) -> None:
+        del self._making[slot]
+        if making.task.cancelled():
+            return
+        error = making.task.exception()
+        if error is None:
+            self._held[slot] = _Held(making.task.result(), self._clock() + self._config.key_hold_seconds)
+        elif making.waiting:
+            # Whoever waits hears it.
+            return
+        elif isinstance(error, IssuerError | ServiceError | StoreUnavailable):
+            log.warning("issuance_failed", endpoint=slot[2], kind=type(error).__name__, reason=str(error))
+        else:
+            self._metrics.internal_errors.inc()
+            log.error("issuance_failed", endpoint=slot[2], exc_info=error)
+
+    async def _make(self, wish: Wish) -> ServerMade:
         active = await self._knowledge.issuer_for(wish.account_id, wish.service)
         await self._abandon_earlier(wish)
-        for attempt in range(ATTEMPTS):
-            key = ec.generate_private_key(ec.SECP256R1())
-            csr = make_csr(key, wish.subject)
-            row = self._intent(wish, csr, active, attempt)
-            outcome = await self._writer.write(row)
-            if not isinstance(outcome, Inserted):
-                raise TemporarilyUnavailable("another worker is issuing for this device", retry_after=5)
-            self._metrics.issuances.inc("submitted")
-            self._ours.add(row.id)
+        for attempt in range(1, ATTEMPTS + 1):
+            await self._refuse_while_unknown(wish)
             try:
-                checked = await self._ask(active, row, csr)
-            except OutcomeUnknown as error:
-                self._ours.discard(row.id)
-                # The key of this attempt is gone with it: should the certificate exist, it is an orphan.
-                log.warning("possible_orphan", endpoint=wish.endpoint, issuance=row.id.hex, reason=error.message)
-                if self._config.on_unknown == "hold" or attempt + 1 == ATTEMPTS:
+                return await self._attempt(wish, active, attempt)
+            except (OutcomeUnknown, NeverIssued):
+                if attempt == ATTEMPTS:
                     raise
-                continue
-            except BaseException:
-                self._ours.discard(row.id)
-                raise
-            return ServerMade(
-                issuance_id=row.id,
-                credential=Credential(
-                    chain=checked.chain,
-                    private_key_pkcs8=key.private_bytes(
-                        serialization.Encoding.DER,
-                        serialization.PrivateFormat.PKCS8,
-                        serialization.NoEncryption(),
-                    ),
-                ),
-                serial=checked.serial,
-                issuer=active.name,
-                warnings=checked.warnings,
-            )
         raise AssertionError("the last attempt returns or raises")
 
+    async def _attempt(self, wish: Wish, active: ActiveIssuer, attempt: int) -> ServerMade:
+        key = ec.generate_private_key(ec.SECP256R1())
+        csr = make_csr(key, wish.subject)
+        intent = self._intent(wish, csr, active, attempt)
+        checked = await self._attempts.ask(active, intent, csr)
+        return ServerMade(
+            issuance_id=intent.id,
+            credential=Credential(
+                chain=checked.chain,
+                private_key_pkcs8=key.private_bytes(
+                    serialization.Encoding.DER,
+                    serialization.PrivateFormat.PKCS8,
+                    serialization.NoEncryption(),
+                ),
+            ),
+            serial=checked.serial,
+            issuer=active.name,
+            warnings=checked.warnings,
+        )
+
     async def _abandon_earlier(self, wish: Wish) -> None:
-        """Certificates of this endpoint whose keys no longer exist: abandoned, and revoked where the issuer can."""
+        """Certificates of this endpoint whose keys no longer exist here are abandoned."""
         for row in await issuances.undelivered(self._database, wish.account_id, wish.endpoint, wish.service):
-            await self.abandon(row, "the device came back and the key made for it no longer exists")
+            # Ours: another entry's, or one that was delivered and is not yet on record as such.
+            if not self._attempts.holds(row.id):
+                await self.settlement.abandon(
+                    row.id, row.endpoint, "the device came back and the key made for it no longer exists"
+                )
+
+    async def _refuse_while_unknown(self, wish: Wish) -> None:
+        """With `on_unknown = hold` nothing more is signed for a device until a person acts (`issuances.release`)."""
+        if self._config.on_unknown != "hold":
+            return
+        if await issuances.unknown(self._database, wish.account_id, wish.endpoint, wish.service):
+            raise TemporarilyUnavailable(
+                f"nobody knows what became of an earlier request for {wish.endpoint}, and on_unknown is hold; "
+                f"look for it at the CA, then run `firstlight device release {wish.endpoint}`",
+                retry_after=HOLD_RETRY_AFTER,
+            )
 
     def _intent(
         self, wish: Wish, csr: x509.CertificateSigningRequest, active: ActiveIssuer, attempt: int
@@ -229,216 +318,41 @@ class Issuance:
             serial=x509.random_serial_number(),
             not_before=now.replace(microsecond=0),
             state="submitted",
-            owner=self._owner,
+            owner=self._attempts.owner,
             lease_until=now + self._lease,
-            attempt=attempt + 1,
+            attempt=attempt,
             session_id=wish.session_id,
             subject=wish.subject.rfc4514_string(),
         )
 
-    # -- asking a CA ----------------------------------------
-
-    async def _ask(
-        self, active: ActiveIssuer, row: OpenIssuance | IssuanceRow, csr: x509.CertificateSigningRequest
-    ) -> Checked:
-        """Ask, wait, check, record; every way out leaves the row in the state that tells what happened."""
-        request = _request(row, csr)
-        started = self._clock()
-        try:
-            answer = await self._recovering(active.issuer, request)
-            issued = await self._collected(active.issuer, row.id, answer)
-            checked = active.check(issued, csr, row.endpoint, self._now())
-        except IssuerError as error:
-            await self._failed(row.id, error)
-            raise
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
-            # A fault of ours after the CA may have signed: the row says so and is settled like a lost answer.
-            unknown = OutcomeUnknown(f"internal fault while the CA was asked: {type(error).__name__}")
-            await self._failed(row.id, unknown)
-            raise
-        await self._record(row.id, checked)
-        self._metrics.issue_seconds.observe(self._clock() - started)
-        return checked
-
-    async def _recovering(self, issuer: Issuer, request: IssueRequest) -> Issued | Pending:
-        try:
-            return await issuer.issue(request)
-        except OutcomeUnknown:
-            recovered = await _recover(issuer, request)
-            if recovered is None:
-                raise
-            return recovered
-
-    async def _collected(self, issuer: Issuer, issuance_id: UUID, answer: Issued | Pending) -> Issued:
-        wait = FIRST_POLL
-        while isinstance(answer, Pending):
-            retry_at = self._now() + timedelta(seconds=answer.retry_after)
-            await self._writer.write(RecordPending(issuance_id, self._owner, answer.reference, retry_at))
-            self._metrics.issuances.inc("pending")
-            await asyncio.sleep(max(answer.retry_after, wait))
-            wait = min(wait * 2, LONGEST_POLL)
-            answer = await issuer.collect(answer.reference)
-        return answer
-
-    async def _record(self, issuance_id: UUID, checked: Checked) -> None:
-        leaf = checked.leaf
-        recorded = await self._writer.write(
-            RecordIssued(
-                id=issuance_id,
-                owner=self._owner,
-                chain=checked.chain,
-                serial=checked.serial,
-                issuer_fingerprint=checked.issuer_fingerprint,
-                not_before=leaf.not_valid_before_utc,
-                not_after=leaf.not_valid_after_utc,
-                warnings=checked.warnings,
-            )
-        )
-        if not recorded:
-            raise TemporarilyUnavailable("another worker settled this issuance meanwhile", retry_after=5)
-        self._metrics.issuances.inc("issued")
-
-    async def _failed(self, issuance_id: UUID, error: IssuerError) -> None:
-        state = state_after(error)
-        self._metrics.issuances.inc(state)
-        await self._writer.write(RecordFailed(issuance_id, self._owner, state, type(error).__name__, error.message))
-
-    # -- rows whose owner is gone, and keys whose time is up ----------------------------------------
+    # -- the worker's life ----------------------------------------
 
     async def run(self) -> None:
-        """Renew our leases, adopt rows nobody renews, let held keys go; until cancelled."""
+        """Renew our leases, let held keys go, settle what nobody is at work on; until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            # Apart, so that a slow CA in the one never costs us a lease in the other.
+            group.create_task(self._again_and_again(self._attempts.renew))
+            group.create_task(self._again_and_again(self.expire_keys))
+            group.create_task(self._again_and_again(self.settlement.settle))
+
+    async def _again_and_again(self, step: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
-                if self._ours:
-                    await issuances.renew_leases(
-                        self._database, self._owner, tuple(self._ours), self._now() + self._lease
-                    )
-                await self.expire_keys()
-                await self.settle_expired()
-                await self.revoke_due()
-            except (StoreUnavailable, IssuerError) as error:
+                await step()
+            except StoreUnavailable as error:
                 log.warning("settling_postponed", reason=str(error))
             await asyncio.sleep(self._config.lease_seconds / 3)
 
-    async def expire_keys(self) -> None:
-        """Forget keys past `key_hold`; their certificates are abandoned."""
-        now = self._clock()
-        for slot, held in [item for item in self._held.items() if item[1].until <= now]:
-            del self._held[slot]
-            self._ours.discard(held.made.issuance_id)
-            row = await issuances.find(self._database, held.made.issuance_id)
-            if row is not None and row.state == "issued":
-                await self.abandon(row, f"not delivered within {self._config.key_hold_seconds:g} s")
-
-    async def settle_expired(self) -> None:
-        """Adopt and settle every row whose lease ran out (design 7)."""
-        adopted = await issuances.adopt_expired(self._database, self._owner, self._now(), self._lease)
-        for row in adopted:
-            log.info("issuance_adopted", issuance=row.id.hex, endpoint=row.endpoint, state=row.state)
-            with contextlib.suppress(IssuerError):
-                await self._settle(row)
-
-    async def _settle(self, row: IssuanceRow) -> None:
-        match row.state:
-            case "requested":
-                await self._failed(row.id, Unavailable("the server stopped before the CA was asked", None))
-            case "issued":
-                if row.server_key:
-                    await self.abandon(row, "the server that held its key is gone")
-            case "submitted" | "unknown" | "pending":
-                await self._recover_row(row)
-            case _:
-                raise AssertionError(f"a row in state {row.state} has no lease")
-
-    async def _recover_row(self, row: IssuanceRow) -> None:
-        active = await self._knowledge.issuer_by_id(row.account_id, row.issuer_id)
-        csr = x509.load_der_x509_csr(row.csr)
-        request = _request(row, csr)
-        if row.state == "pending" and row.reference is not None:
-            answer: Issued | Pending | None = await active.issuer.collect(row.reference)
-        else:
-            answer = await _recover(active.issuer, request)
-        if answer is None:
-            await self._failed(row.id, OutcomeUnknown("the server stopped while the CA was asked"))
-            log.warning("possible_orphan", endpoint=row.endpoint, issuance=row.id.hex)
-            return
-        try:
-            issued = await self._collected(active.issuer, row.id, answer)
-            checked = active.check(issued, csr, row.endpoint, self._now())
-        except IssuerError as error:
-            await self._failed(row.id, error)
-            return
-        await self._record(row.id, checked)
-        if row.server_key:
-            found = await issuances.find(self._database, row.id)
-            if found is not None:
-                await self.abandon(found, "the server that held its key is gone")
-
-    async def abandon(self, row: IssuanceRow, reason: str) -> None:
-        """Give up an issued, undelivered certificate whose key is gone; revoke it where the issuer can."""
-        if not await self._writer.write(MarkAbandoned(row.id, reason)):
-            return
-        self._metrics.issuances.inc("abandoned")
-        log.info("issuance_abandoned", issuance=row.id.hex, endpoint=row.endpoint, reason=reason)
-        await self._revoke(row.account_id, row.issuer_id, row.id, row.serial)
-
-    async def revoke_due(self) -> None:
-        """Try again what could not be revoked when it was abandoned."""
-        for due in await certificates.take_due_revocations(self._database, self._now()):
-            await self._revoke(due.account_id, due.issuer_id, due.issuance_id, due.serial)
-
-    async def _revoke(self, account_id: UUID, issuer_id: UUID | None, issuance_id: UUID, serial: int) -> None:
-        """Revoke an abandoned certificate at its CA and on record; one that fails is due again later."""
-        try:
-            active = await self._knowledge.issuer_by_id(account_id, issuer_id)
-            if Capability.REVOKE not in active.issuer.capabilities:
-                await certificates.keep_abandoned(self._database, issuance_id)
-                return
-            await active.issuer.revoke(serial, x509.ReasonFlags.cessation_of_operation, self._now())
-        except IssuerError as error:
-            log.warning("revocation_postponed", issuance=issuance_id.hex, reason=error.message)
-            return
-        await certificates.revoke_abandoned(self._database, issuance_id, self._now())
-        log.info("certificate_revoked", issuance=issuance_id.hex, serial=format(serial, "x"))
+    async def close(self) -> None:
+        """Wait a little for CAs that were asked, then stop; what is under way is settled by whoever adopts its row."""
+        tasks = [making.task for making in self._making.values()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=CLOSE_PATIENCE)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.settlement.close()
 
 
-def state_after(error: IssuerError) -> str:
-    """The state of an issuance row after `error` (design 7)."""
-    match error:
-        case Rejected():
-            return "refused"
-        case BadCertificate():
-            return "bad"
-        case OutcomeUnknown():
-            return "unknown"
-        case _:
-            return "failed"
-
-
-async def _recover(issuer: Issuer, request: IssueRequest) -> Issued | Pending | None:
-    """What became of a request whose answer was lost, by the adapter's declared recovery; None = it cannot tell."""
-    match issuer.recovery:
-        case Recovery.LOOKUP | Recovery.TOKEN:
-            try:
-                return await issuer.recover(request)
-            except (OutcomeUnknown, NotSupported):
-                return None
-        case Recovery.NONE:
-            return None
-        case other:
-            assert_never(other)
-
-
-def _request(row: OpenIssuance | IssuanceRow, csr: x509.CertificateSigningRequest) -> IssueRequest:
-    return IssueRequest(
-        issuance_id=row.id,
-        csr=csr,
-        serial=row.serial,
-        not_before=row.not_before,
-        validity=None,
-        endpoint=row.endpoint,
-        account_id=row.account_id,
-        purpose="device",
-    )
+def _slot(wish: Wish) -> _Slot:
+    return wish.account_id, wish.service, wish.endpoint, wish.subject

@@ -4,7 +4,7 @@ The record is the truth; `load` reads it again whenever the revision moved (desi
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -13,11 +13,12 @@ from cryptography import x509
 from issuers import open_issuer
 from issuers.base import Issued, Issuer
 from issuers.embedded import EmbeddedIssuer, EmbeddedOptions
-from issuers.errors import Misconfigured
+from issuers.errors import BadCertificate, Misconfigured
 from issuers.reach import Reach
 from issuers.returned import Checked, Expectation, check_returned
 from server import logs
 from server.admin import issuers as issuer_admin
+from server.breaker import Breaker, Guarded
 from server.config import Config
 from server.profile import Profile, ProfileError, parse_profile
 from server.store import embedded_ca, issuers, profiles, psk, trust
@@ -44,17 +45,20 @@ class ActiveIssuer:
     minimum_validity: timedelta
 
     def check(self, issued: Issued, csr: x509.CertificateSigningRequest, endpoint: str, now: datetime) -> Checked:
-        """The checked chain, or BadCertificate (issuers.md D4)."""
-        return check_returned(
-            issued,
-            Expectation(
-                csr=csr,
-                endpoint=endpoint,
-                now=now,
-                minimum_validity=self.minimum_validity,
-                anchors=self.anchors,
-            ),
+        """The checked chain, or BadCertificate (issuers.md D4), which counts against the CA's readiness."""
+        expectation = Expectation(
+            csr=csr,
+            endpoint=endpoint,
+            now=now,
+            minimum_validity=self.minimum_validity,
+            anchors=self.anchors,
         )
+        try:
+            return check_returned(issued, expectation)
+        except BadCertificate as error:
+            if isinstance(self.issuer, Guarded):
+                self.issuer.broke_a_check(error)
+            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,22 @@ class _Loaded:
     opened: dict[UUID, ActiveIssuer] = field(default_factory=dict)
 
 
+def _unchanged(
+    before: _Loaded | None,
+    rows: Mapping[UUID, issuers.IssuerRow],
+    reach: Reach,
+    anchors: Mapping[UUID, tuple[x509.Certificate, ...]],
+) -> dict[UUID, ActiveIssuer]:
+    """Opened CAs that nobody changed, with the anchors of now: their connections stay."""
+    if before is None or before.reach != reach:
+        return {}
+    return {
+        issuer_id: replace(active, anchors=anchors.get(row.account_id, ()))
+        for issuer_id, active in before.opened.items()
+        if (row := rows.get(issuer_id)) is not None and row.version == before.rows[issuer_id].version
+    }
+
+
 class Knowledge:
     """The newest state of everything an operator may change."""
 
@@ -80,12 +100,14 @@ class Knowledge:
         config: Config,
         journal: Callable[[str], None],
         now: Callable[[], datetime],
+        breaker: Breaker,
     ) -> None:
         self._database = database
         self._sealer = sealer
         self._config = config
         self._journal = journal
         self._now = now
+        self._breaker = breaker
         self._loaded: _Loaded | None = None
 
     async def load(self) -> None:
@@ -108,19 +130,24 @@ class Knowledge:
             for material in await embedded_ca.issuing_material(self._database, self._sealer)
         }
         before = self._loaded
+        rows = {row.id: row for row in await issuers.all_issuers(self._database)}
+        reach = await issuer_admin.reach_of(self._database, self._config)
+        kept = _unchanged(before, rows, reach, lwm2m_anchors)
         self._loaded = _Loaded(
             trust=TrustIndex(anchors),
             profiles={account: tuple(found) for account, found in parsed.items()},
             lwm2m_anchors=lwm2m_anchors,
             configurations=await issuers.configurations(self._database),
-            rows={row.id: row for row in await issuers.all_issuers(self._database)},
+            rows=rows,
             embedded=embedded,
-            reach=await issuer_admin.reach_of(self._database, self._config),
+            reach=reach,
+            opened=kept,
         )
         if before is not None:
             log.info("knowledge_renewed", anchors=len(anchors), profiles=sum(map(len, parsed.values())))
-            for active in before.opened.values():
-                await active.issuer.aclose()
+            for issuer_id, active in before.opened.items():
+                if issuer_id not in kept:
+                    await active.issuer.aclose()
 
     async def aclose(self) -> None:
         """Close every opened issuer."""
@@ -145,11 +172,17 @@ class Knowledge:
             raise engine.StoreUnavailable(str(error)) from error
 
     async def issuer_for(self, account_id: UUID, service: str) -> ActiveIssuer:
-        """The CA that is active for `service`, resolved through the configuration table; Misconfigured if none."""
+        """The CA that is active for `service` and ready, resolved through the configuration table.
+
+        Raises Misconfigured when there is none, Unavailable or Throttled while nobody asks it (`breaker.py`).
+        """
         known = self._now_known()
         if (account_id, service) not in known.configurations:
             raise Misconfigured(f"no CA is configured for the service {service}; make one with a service configuration")
-        return await self.issuer_by_id(account_id, known.configurations[account_id, service])
+        active = await self.issuer_by_id(account_id, known.configurations[account_id, service])
+        if isinstance(active.issuer, Guarded):
+            await active.issuer.admit()
+        return active
 
     async def issuer_by_id(self, account_id: UUID, issuer_id: UUID | None) -> ActiveIssuer:
         """The CA with this id, None = the embedded CA of the account."""
@@ -172,7 +205,13 @@ class Knowledge:
             opened = ActiveIssuer(
                 id=issuer_id,
                 name=row.name,
-                issuer=issuer,
+                issuer=Guarded(
+                    issuer,
+                    issuer_id=issuer_id,
+                    name=row.name,
+                    breaker=self._breaker,
+                    concurrency=self._config.issuers.concurrency,
+                ),
                 anchors=known.lwm2m_anchors.get(account_id, ()),
                 minimum_validity=self._minimum_validity,
             )

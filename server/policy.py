@@ -118,6 +118,11 @@ def choose_profile(profiles: Sequence[Profile], endpoint: str, anchors: frozense
     return min((profile for profile in fitting if profile.specificity == best), key=lambda profile: profile.name)
 
 
+def is_shared(peer: PeerIdentity) -> bool:
+    """Whether several accounts hold the peer's anchor, so that something else must tell whose it is."""
+    return len({anchor.account_id for anchor in _bootstrap_anchors(peer)}) > 1
+
+
 def _bootstrap_anchors(peer: PeerIdentity) -> list[Anchor]:
     # an lwm2m anchor may be a shared commercial CA, which says nothing about whose device it is
     return [] if peer.trusted is None else [a for a in peer.trusted.anchors if a.service == "bootstrap"]

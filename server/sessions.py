@@ -338,9 +338,11 @@ class Sessions:
 
     async def _record_end(self, running: Running, verdict: Done | Failed) -> None:
         admitted, machine = running.admitted, running.machine
-        if isinstance(verdict, Done):
-            for made, wish in running.made.values():
+        for made, wish in running.made.values():
+            if isinstance(verdict, Done):
                 self._issuance.delivered(made.issuance_id, wish)
+            else:
+                self._issuance.returned(made.issuance_id, wish)
         await self._outcomes.write(
             Outcome(
                 session_id=running.id,

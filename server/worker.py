@@ -24,6 +24,7 @@ from lwm2m.coap import message as coap
 from lwm2m.coap.exchange import Parameters
 from server import config as configuration
 from server import logs, parent
+from server.breaker import Breaker
 from server.coap.bootstrap import BootstrapResource
 from server.coap.endpoint import CoapEndpoint
 from server.issuance import Issuance
@@ -126,12 +127,15 @@ class Worker:
         writer = Writer(assignment.database_url, database.queries, observe=self.metrics.commit_seconds.observe)
         await writer.start()
         self._stack.push_async_callback(writer.close)
+        breaker = Breaker(database=database, now=utc_now, clock=time.monotonic, jitter=random.random)
+        self._stack.push_async_callback(breaker.close)
         knowledge = Knowledge(
             database=database,
             sealer=sealer,
             config=config,
             journal=_journal(assignment.journal_file),
             now=utc_now,
+            breaker=breaker,
         )
         revision = await current(database)
         await knowledge.load()
@@ -146,6 +150,7 @@ class Worker:
             now=utc_now,
             metrics=self.metrics,
         )
+        self._stack.push_async_callback(issuance.close)
         seen = self._seen = Seen(database=database, now=utc_now)
         outcomes = Outcomes(writer=writer, now=utc_now, metrics=self.metrics)
         self.sessions = Sessions(
@@ -160,6 +165,7 @@ class Worker:
             metrics=self.metrics,
         )
         bootstrap = BootstrapResource(
+            database=database,
             knowledge=knowledge,
             sessions=self.sessions,
             seen=seen,

@@ -89,7 +89,8 @@ async def find(database: Database, account_id: UUID, word: str) -> TrustedCertif
     rows = [
         row
         for row in await trust.listed(database, account_id)
-        if row.id.hex.startswith(word) or row.fingerprint.hex().startswith(word) or row.name == word
+        # Every id begins with nothing: an empty word must not name the only one there is.
+        if row.name == word or (word and (row.id.hex.startswith(word) or row.fingerprint.hex().startswith(word)))
     ]
     if len(rows) != 1:
         raise BadRequest(f"{word} names {len(rows) or 'no'} trusted certificates; `firstlight trust list` shows them")

@@ -1,6 +1,6 @@
 """`/v1`: bootstraps with their steps, the audit, verifications, and who was not admitted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -12,7 +12,9 @@ from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged, cut, time
 from server.api.recorded import listed
 from server.errors import NotAuthorized, NotFound
-from server.store import refusals, sessions, verifications
+from server.store import issuers, readiness, refusals, sessions, verifications
+from server.store.issuers import Configuration, IssuerRow
+from server.store.readiness import Readiness
 from server.store.sessions import SessionRow
 from server.store.verifications import Verification
 
@@ -79,6 +81,18 @@ VERIFICATION_EXAMPLE = {
     "message": "the CA does not accept the HMAC key; enter the one of its profile",
     "serial": None,
     "steps": [{"name": "authenticate", "outcome": "fail", "message": "the CA does not accept the HMAC key"}],
+}
+ISSUER_EXAMPLE = {
+    "object": "issuer-state",
+    "id": EXAMPLE_ID,
+    "name": "Plant CA",
+    "issuer_type": "CFSSL_AUTH",
+    "services": ["LWM2M"],
+    "ready": False,
+    "since": "2026-11-23T12:00:00.000Z",
+    "error": "the CA is away: connection refused",
+    "failures": 5,
+    "asked_again_at": "2026-11-23T12:00:10.000Z",
 }
 SEEN_EXAMPLE = {
     "object": "refusal",
@@ -151,6 +165,32 @@ def verification_shown(row: Verification) -> dict[str, Any]:
         "message": row.message,
         "serial": f"{row.serial:x}" if row.serial is not None else None,
         "steps": [{"name": step.name, "outcome": step.outcome, "message": step.message} for step in row.steps],
+    }
+
+
+@router.get("/issuers", responses=listing(ISSUER_EXAMPLE, 401, 403))
+async def list_issuer_states(asking: CaReader, page: Paged) -> dict[str, Any]:
+    """The CAs of the account: what each signs for, and whether it is ready, since when, with its last error."""
+    database, account_id = asking.database, asking.account_id
+    known = await readiness.listed(database, account_id)
+    services = await issuers.configured(database, account_id)
+    rows = await issuers.listed(database, account_id)
+    return cut(page, rows, lambda row: issuer_state(row, known.get(row.id), services))
+
+
+def issuer_state(row: IssuerRow, known: Readiness | None, services: Sequence[Configuration]) -> dict[str, Any]:
+    """A CA and its readiness."""
+    return {
+        "object": "issuer-state",
+        "id": row.id.hex,
+        "name": row.name,
+        "issuer_type": row.type,
+        "services": [service.reference for service in services if service.issuer_id == row.id],
+        "ready": known is None or known.open_until is None,
+        "since": time(known.since) if known is not None else None,
+        "error": known.error_text if known is not None and known.since is not None else None,
+        "failures": known.failures if known is not None else 0,
+        "asked_again_at": time(known.open_until) if known is not None else None,
     }
 
 

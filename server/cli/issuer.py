@@ -11,8 +11,9 @@ from server.cli import options
 from server.errors import BadRequest
 from server.knowledge import OWN_CA
 from server.record import Record
-from server.store import issuers
+from server.store import issuers, readiness
 from server.store.accounts import LWM2M
+from server.store.readiness import Readiness
 
 app = typer.Typer(help="Certificate issuers: the CAs of your own.", no_args_is_help=True)
 services = typer.Typer(help="Services: which CA signs for what; LWM2M is always there.", no_args_is_help=True)
@@ -138,21 +139,32 @@ def list_issuers(
         async with options.opened(config, data_dir, database_url) as record:
             rows = await issuers.listed(record.database, record.account_id)
             configured = await issuers.configured(record.database, record.account_id)
+            known = await readiness.listed(record.database, record.account_id)
         shown: list[dict[str, object]] = [
             {
                 "id": row.id.hex,
                 "name": row.name,
                 "type": row.type,
                 "services": ", ".join(c.reference for c in configured if c.issuer_id == row.id) or "none",
+                "state": _state(known.get(row.id)),
                 "description": row.description,
             }
             for row in rows
         ]
         own = ", ".join(c.reference for c in configured if c.issuer_id is None) or "none"
-        shown.insert(0, {"id": None, "name": OWN_CA, "type": "EMBEDDED", "services": own, "description": ""})
-        options.show(shown, ("name", "type", "services", "description"), as_json=as_json, empty="")
+        shown.insert(
+            0, {"id": None, "name": OWN_CA, "type": "EMBEDDED", "services": own, "state": "ready", "description": ""}
+        )
+        options.show(shown, ("name", "type", "services", "state", "description"), as_json=as_json, empty="")
 
     options.run(work)
+
+
+def _state(known: Readiness | None) -> str:
+    if known is None or known.since is None:
+        return "ready"
+    word = "not asked" if known.open_until is not None else f"{known.failures} failures in a row"
+    return f"{word} since {known.since:%Y-%m-%d %H:%M:%S} UTC: {known.error_text}"
 
 
 @app.command("show")

@@ -10,15 +10,23 @@ from lwm2m.coap.exchange import RequestReceived
 from lwm2m.content_format import negotiate
 from lwm2m.errors import DecodeError
 from lwm2m.steps import Failed, FailureCause
-from server import policy
+from server import enrolment, policy
 from server.coap.endpoint import CoapAssociation
 from server.coap.responses import response_for
-from server.errors import NoProfile, NotAuthenticated, NotAuthorized, ServiceError, UnsupportedFormat
+from server.errors import (
+    NoProfile,
+    NotAuthenticated,
+    NotAuthorized,
+    ServiceError,
+    TemporarilyUnavailable,
+    UnsupportedFormat,
+)
 from server.knowledge import Knowledge
 from server.metrics import Metrics
 from server.outcomes import Outcome, Outcomes
 from server.seen import Seen
 from server.sessions import Sessions
+from server.store.database import Database
 from server.transport.engine import PeerIdentity
 
 
@@ -28,6 +36,7 @@ class BootstrapResource:
     def __init__(
         self,
         *,
+        database: Database,
         knowledge: Knowledge,
         sessions: Sessions,
         seen: Seen,
@@ -35,6 +44,7 @@ class BootstrapResource:
         now: Callable[[], datetime],
         metrics: Metrics,
     ) -> None:
+        self._database = database
         self._knowledge = knowledge
         self._sessions = sessions
         self._seen = seen
@@ -44,13 +54,15 @@ class BootstrapResource:
 
     async def post(self, conversation: CoapAssociation, incoming: RequestReceived) -> None:
         """Admit the device and run its bootstrap; a refusal is answered by its code and noted for the operator."""
+        peer = conversation.association.peer
         try:
-            admitted = self._admit(conversation, incoming)
+            admitted = await self._admit(conversation, incoming)
         except (ServiceError, DecodeError) as error:
             code, options = response_for(error)
             conversation.respond(incoming.request_id, code, options=options)
             await self._refused(conversation, Failed(_cause(error), None, code, str(error)))
             return
+        await enrolment.admitted(self._database, peer, admitted, self._now())
         await self._sessions.run(conversation, incoming, admitted)
 
     async def _refused(self, conversation: CoapAssociation, verdict: Failed) -> None:
@@ -64,6 +76,8 @@ class BootstrapResource:
         if proven is None:
             self._metrics.bootstraps.inc("failed")
             self._metrics.failures.inc(verdict.cause.value)
+            if verdict.cause is FailureCause.NOT_AUTHORIZED:
+                await enrolment.denied(self._database, peer, peer.label)
             return
         account_id, endpoint = proven
         await self._outcomes.write(
@@ -85,15 +99,17 @@ class BootstrapResource:
         conversation.said_1_2 = True
         conversation.respond(incoming.request_id, coap.NOT_IMPLEMENTED)
 
-    def _admit(self, conversation: CoapAssociation, incoming: RequestReceived) -> policy.Admitted:
+    async def _admit(self, conversation: CoapAssociation, incoming: RequestReceived) -> policy.Admitted:
+        peer = conversation.association.peer
         request = parse_bootstrap_request(incoming.query)
         if negotiate(request.pct) is None:
             raise UnsupportedFormat(f"pct={request.pct} is no format this server writes")
         return policy.admit(
-            peer=conversation.association.peer,
+            peer=peer,
             request=request,
             profiles_of=self._knowledge.profiles_of,
             asked_for_pack=conversation.said_1_2,
+            claimed_by=await enrolment.claimed_by(self._database, peer, request),
         )
 
 
@@ -103,6 +119,8 @@ def _cause(error: ServiceError | DecodeError) -> FailureCause:
             return FailureCause.NO_PROFILE
         case NotAuthenticated() | NotAuthorized():
             return FailureCause.NOT_AUTHORIZED
+        case TemporarilyUnavailable():
+            return FailureCause.STORE_UNAVAILABLE
         case _:
             return FailureCause.BAD_REQUEST
 

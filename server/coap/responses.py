@@ -16,6 +16,7 @@ from server.errors import (
     TemporarilyUnavailable,
     UnsupportedFormat,
 )
+from server.store.errors import StoreUnavailable
 
 # Most specific first; a class finds the first row it is an instance of.
 CODES: tuple[tuple[type[Exception], int], ...] = (
@@ -28,6 +29,7 @@ CODES: tuple[tuple[type[Exception], int], ...] = (
     (Conflict, coap.SERVICE_UNAVAILABLE),
     (OutsideFailed, coap.SERVICE_UNAVAILABLE),
     (TemporarilyUnavailable, coap.SERVICE_UNAVAILABLE),
+    (StoreUnavailable, coap.SERVICE_UNAVAILABLE),
 )
 
 # Seconds a device stays away after a conflict: longer than one session's usual life, shorter than its patience.
@@ -50,11 +52,11 @@ def response_for(error: Exception) -> tuple[int, list[tuple[int, bytes]]]:
     code = code_for(error)
     if code != coap.SERVICE_UNAVAILABLE:
         return code, []
-    wait = error.retry_after if isinstance(error, TemporarilyUnavailable) else CONFLICT_RETRY_AFTER
+    wait = error.retry_after if isinstance(error, TemporarilyUnavailable | StoreUnavailable) else CONFLICT_RETRY_AFTER
     seconds = max(1, math.ceil(wait))
     return code, [(coap_options.MAX_AGE, coap_options.encode_uint(seconds))]
 
 
 def is_internal(error: Exception) -> bool:
     """Whether `error` is a fault of ours, to be logged in full."""
-    return not isinstance(error, ServiceError | DecodeError)
+    return not isinstance(error, ServiceError | DecodeError | StoreUnavailable)

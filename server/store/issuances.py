@@ -6,6 +6,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from server.errors import NotFound
+from server.store import audit
+from server.store.audit import Actor
 from server.store.certificates import serial_number
 from server.store.database import Database
 
@@ -112,3 +115,35 @@ async def adopt_expired(database: Database, owner: str, now: datetime, lease: ti
     """Make rows whose lease ended before `now` those of `owner`; each is given to one caller only (design 7)."""
     rows = await database.fetch("issuance_adopt_expired", owner, now, now + lease, ADOPT_LIMIT)
     return [issuance_row(row) for row in rows]
+
+
+async def unknown(database: Database, account_id: UUID, endpoint: str, service: str) -> list[UUID]:
+    """Requests for a server-made key of this endpoint whose outcome nobody knows, unless a person released them."""
+    return [row["id"] for row in await database.fetch("issuance_unknown", account_id, endpoint, service)]
+
+
+async def leave_unknown(database: Database, owner: str, issuance_id: UUID) -> None:
+    """Look no further into a request whose outcome stays unknown: it is for people now."""
+    await database.execute("issuance_leave_unknown", issuance_id, owner)
+
+
+async def release(database: Database, actor: Actor, account_id: UUID, endpoint: str) -> list[UUID]:
+    """Let a device have a new certificate although the outcome of earlier requests is unknown; NotFound if of none.
+
+    The rows stay `unknown`: what they may have left behind at the CA is not settled by it.
+    """
+    async with database.transaction() as connection:
+        rows = await connection.fetch(database.queries["issuance_release"], account_id, endpoint)
+        if not rows:
+            raise NotFound(f"no request for {endpoint} waits for a person")
+        await audit.note(
+            connection,
+            database,
+            actor,
+            account_id=account_id,
+            action="issuance.released",
+            subject_kind="device",
+            subject=endpoint,
+            detail={"issuances": [row["id"].hex for row in rows]},
+        )
+    return [row["id"] for row in rows]

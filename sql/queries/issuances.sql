@@ -42,3 +42,19 @@ WHERE id IN (SELECT id FROM issuance WHERE NOT settled AND lease_until < $2
 RETURNING id, account_id, device_id, session_id, issuer_id, endpoint, service, state, owner, attempt, server_key,
           serial, not_before, csr, csr_sha256, spki_sha256, subject, opened_at, updated_at, lease_until, retry_at,
           delivered_at, answers_until, reference, error_class, error_text;
+
+-- name: issuance_unknown
+-- Requests of an endpoint for a server-made key whose outcome nobody knows, and that no person has released.
+SELECT id FROM issuance
+WHERE account_id = $1 AND endpoint = $2 AND service = $3 AND state = 'unknown' AND server_key AND current;
+
+-- name: issuance_leave_unknown
+-- Nobody can find out what became of it: it is for people now.
+UPDATE issuance SET settled = true, updated_at = now()
+WHERE id = $1 AND owner = $2 AND state = 'unknown';
+
+-- name: issuance_release
+-- Requests of an endpoint whose outcome stays unknown: from now on they stand in nobody's way.
+UPDATE issuance SET settled = true, current = false, updated_at = now()
+WHERE account_id = $1 AND endpoint = $2 AND state = 'unknown' AND current
+RETURNING id;

@@ -83,6 +83,31 @@ SELECT r.issuer_id, r.failures, r.open_until, r.error_class, r.error_text, r.sin
 FROM issuer_readiness r JOIN certificate_issuer i ON i.id = r.issuer_id
 WHERE i.account_id = $1;
 
+-- name: readiness_find
+SELECT issuer_id, failures, open_until, error_class, error_text, since, updated_at
+FROM issuer_readiness WHERE issuer_id = $1;
+
+-- name: readiness_failed
+-- $4 is the number of failures in a row from which on nobody asks, $5 until when.
+INSERT INTO issuer_readiness (issuer_id, failures, error_class, error_text, since)
+SELECT id, 1, $2, $3, now() FROM certificate_issuer WHERE id = $1
+ON CONFLICT (issuer_id) DO UPDATE
+SET failures = issuer_readiness.failures + 1, error_class = EXCLUDED.error_class, error_text = EXCLUDED.error_text,
+    since = coalesce(issuer_readiness.since, now()), updated_at = now(),
+    open_until = CASE WHEN issuer_readiness.failures + 1 >= $4 THEN $5::timestamptz END
+RETURNING issuer_id, failures, open_until, error_class, error_text, since, updated_at;
+
+-- name: readiness_worked
+UPDATE issuer_readiness SET failures = 0, open_until = NULL, since = NULL, updated_at = now()
+WHERE issuer_id = $1 AND failures > 0
+RETURNING issuer_id;
+
+-- name: readiness_take_probe
+-- Whose turn it is to look whether the CA is back: one worker of all, the others wait for what it finds.
+UPDATE issuer_readiness SET open_until = $3, updated_at = now()
+WHERE issuer_id = $1 AND open_until <= $2
+RETURNING issuer_id;
+
 -- name: verification_begin
 INSERT INTO verification (id, account_id, issuer_id, actor_name, issue_test, csr_sha256)
 VALUES ($1, $2, $3, $4, $5, $6);

@@ -1,11 +1,12 @@
 """The third-party CA API: 13 calls with the bodies, codes and rules of the original (izuma.md A)."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
-from server.store import accounts
+from server.store import accounts, readiness
 from tests.api.conftest import PERSON, Api
 
 CFSSL = {
@@ -232,3 +233,19 @@ async def test_every_change_is_one_audit_row_with_before_and_after(api: Api) -> 
     assert rows[1]["detail"]["before"]["description"] == "signs"
     assert rows[1]["detail"]["after"]["description"] == "moved"
     assert len(rows[1]["request_id"]) == 32
+
+
+async def test_readiness_tells_the_last_error_and_since_when(api: Api) -> None:
+    issuer = await registered(api)
+    await api.ask("PUT", f"{SERVICES}/lwm2m", 200, {"certificate_issuer_id": issuer["id"]})
+    (fresh,) = (await api.ask("GET", "/v1/issuers", 200))["data"]
+    assert (fresh["ready"], fresh["services"], fresh["error"], fresh["failures"]) == (True, ["LWM2M"], None, 0)
+    until = datetime.now(UTC) + timedelta(seconds=10)
+    for _ in range(2):
+        await readiness.failed(
+            api.office.database, UUID(issuer["id"]), "Unavailable", "it is away", opens_at=2, open_until=until
+        )
+    (state,) = (await api.ask("GET", "/v1/issuers", 200))["data"]
+    assert (state["ready"], state["error"], state["failures"]) == (False, "it is away", 2)
+    assert state["since"] is not None
+    assert state["asked_again_at"] is not None

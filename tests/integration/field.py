@@ -219,6 +219,15 @@ def operations(device: Device) -> Iterator[str]:
             yield " ".join(said.split(",")[0].split(" ")[:2])
 
 
+async def asked_to_finish(device: Device) -> None:
+    """Wait until the server waits for this device's answer to Finish."""
+
+    async def asked() -> bool:
+        return "POST /bs" in list(operations(device))
+
+    await until(asked)
+
+
 def steps(session: Mapping[str, Any], step: str) -> list[Mapping[str, Any]]:
     """The steps of one kind in a session that `device show` tells of."""
     return [row for row in session["steps"] if row["op"] == step]

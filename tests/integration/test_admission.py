@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 
@@ -201,3 +202,22 @@ async def test_a_profile_can_be_set_while_devices_come(field: Field) -> None:
     await field.set_profile("moved", profile("moved", uri=wanted))
     await until(written)
     assert (await field.shown("moved"))["profile"] == "moved"
+
+
+async def test_everybody_turned_away_is_counted(field: Field) -> None:
+    async with raw_peer(field, field.certificate("counted")) as peer:
+        assert (await peer.ask(peer.bootstrap_request("ep=another"))).code.dotted == "4.00"
+    stranger = field.certificate("counted", make_factory_ca("Another Unknown Factory"))
+    report, _ = await field.bootstrap("counted", credential=stranger, patience=REFUSED)
+    assert not report.ok
+    wanted = {
+        'firstlight_bootstrap_failures_total{cause="bad_request"}',
+        'firstlight_refusals_total{reason="unknown_ca"}',
+    }
+
+    async def counted() -> bool:
+        async with httpx.AsyncClient(base_url=field.service.ready["http"]) as client:
+            rows = [line.rpartition(" ") for line in (await client.get("/metrics")).text.splitlines()]
+        return wanted <= {name for name, _, value in rows if not name.startswith("#") and float(value) > 0}
+
+    await until(counted)

@@ -1,7 +1,10 @@
 """One device must not be in the way of another, nor of its own next attempt."""
 
 import asyncio
+import random
+import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -9,7 +12,8 @@ import pytest_asyncio
 from aiocoap.numbers import codes
 
 from simulators.device import Behaviour, Device, Patience
-from tests.integration.field import IMPATIENT, Field, opened, operations, until
+from simulators.faults import Faults, FaultyPath
+from tests.integration.field import Field, asked_to_finish, opened
 from tests.integration.raw_peer import raw_peer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -22,15 +26,6 @@ NEVER = 600.0
 async def field(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Field]:
     async with opened(tmp_path_factory.mktemp("associations"), "--workers", "2") as started:
         yield started
-
-
-async def asked_to_finish(device: Device) -> None:
-    """Wait until the server waits for this device's answer to Finish."""
-
-    async def asked() -> bool:
-        return "POST /bs" in list(operations(device))
-
-    await until(asked)
 
 
 # -- its own next attempt ----------------------------------------
@@ -67,24 +62,32 @@ async def test_a_device_that_lost_its_power_comes_back_on_the_same_port(field: F
     assert [issuance["state"] for issuance in shown["issuances"]] == ["delivered"]
 
 
-async def test_a_session_that_ends_late_does_not_hide_a_newer_one(field: Field) -> None:
-    certificate = field.certificate("elsewhere")
-    async with field.device("elsewhere", credential=certificate, finish_delay=NEVER) as device:
-        under_way = asyncio.create_task(device.bootstrap())
-        await asked_to_finish(device)
-        # From another port, so maybe at another worker, which knows nothing of the first session.
-        report, _ = await field.bootstrap("elsewhere", credential=certificate)
-        assert report.ok, report.reason
-        device.lose_power()
-        assert not (await under_way).ok
-        # Whoever still waits for the lost device learns it from the next one on that port.
-        async with field.device("elsewhere-2", patience=IMPATIENT) as other:
-            other._socket, device._socket = device._socket, None
-            report = await other.bootstrap()
+async def test_a_session_that_ends_late_does_not_hide_a_newer_one_of_another_worker(field: Field) -> None:
+    for number in range(20):
+        name = f"elsewhere-{number}"
+        certificate = field.certificate(name)
+        async with field.device(name, credential=certificate, finish_delay=NEVER) as device:
+            under_way = asyncio.create_task(device.bootstrap())
+            await asked_to_finish(device)
+            # From another port, so every second time at the other worker, which knows nothing of the first session.
+            report, _ = await field.bootstrap(name, credential=certificate)
             assert report.ok, report.reason
-    shown = await field.ended("elsewhere", count=2)
+            await field.over(name)
+            device.lose_power()
+            assert not (await under_way).ok
+            if field.ends(name)[0]["event"] == "bootstrap_succeeded":
+                # The worker that waits for the lost device learns of it from the next one on that port.
+                async with field.device(f"{name}-after") as other:
+                    other._socket, device._socket = device._socket, None
+                    report = await other.bootstrap()
+                    assert report.ok, report.reason
+                break
+    else:
+        pytest.fail("twenty devices met one worker only")
+    shown = await field.ended(name, count=2)
     assert shown["state"] == "bootstrapped"
-    assert sorted(session["outcome"] for session in shown["sessions"]) == ["failed", "succeeded"]
+    outcomes = [(session["outcome"], session["cause"]) for session in shown["sessions"]]
+    assert outcomes == [("succeeded", None), ("failed", "association_lost")]
 
 
 # -- two workers ----------------------------------------
@@ -153,6 +156,36 @@ async def test_a_confirmable_that_cannot_be_understood_is_reset_or_refused(field
         answer = await peer.receive()
         assert answer.mid == int.from_bytes(datagram[2:4], "big")
         assert answer.mtype.name == "RST" or answer.code.dotted == "4.02"
+
+
+async def test_noise_on_the_socket_disturbs_nobody(field: Field) -> None:
+    noise = random.Random(1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect(field.address)
+        for _ in range(50):
+            for header in (b"", b"\x16\xfe\xfd", b"\x16\xfe\xff" + bytes(8), b"\x17\xfe\xfd\x00\x01"):
+                sock.send(header + noise.randbytes(noise.randrange(1, 1200)))
+        report, _ = await field.bootstrap("beside-noise")
+    assert report.ok, report.reason
+
+
+async def test_a_path_that_damages_datagrams_harms_only_its_own_device(field: Field) -> None:
+    damaged = Faults(truncate=0.1, flip=0.1)
+    stubborn = Patience(handshake=20.0, server=20.0, first_back_off=0.1, attempts=10)
+    async with FaultyPath(to=field.address, faults=damaged, seed=7) as path:
+        server = replace(field.server, address=path.address)
+        async with Device("damaged", field.certificate("damaged"), server, patience=stubborn) as device:
+            under_way = asyncio.create_task(device.bootstrap())
+            for number in range(3):
+                report, _ = await field.bootstrap(f"undamaged-{number}")
+                assert (report.ok, report.attempts) == (True, 1), report.reason
+            report = await under_way
+            # Its answer to Finish may be what was damaged, and is asked for again.
+            await device.linger(8.0)
+    assert report.ok, report.reason
+    counts = path.counts.as_json()
+    assert counts["truncated"]
+    assert counts["flipped"]
 
 
 async def test_oversized_payloads_are_refused_without_being_gathered(field: Field) -> None:

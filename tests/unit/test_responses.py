@@ -5,6 +5,7 @@ from lwm2m.coap.message import code_text
 from lwm2m.errors import DecodeError
 from server import errors
 from server.coap.responses import CODES, code_for, is_internal, response_for
+from server.store.errors import StoreUnavailable
 
 
 def every_kind(kind: type[Exception]) -> set[type[Exception]]:
@@ -28,6 +29,7 @@ def test_every_kind_of_service_error_has_a_row() -> None:
         (errors.NotFound("x"), "4.04"),
         (errors.Conflict("x"), "5.03"),
         (errors.TemporarilyUnavailable("x", 3), "5.03"),
+        (StoreUnavailable("x"), "5.03"),
         (DecodeError("x"), "4.00"),
         (RuntimeError("a secret text"), "5.00"),
     ],
@@ -38,6 +40,7 @@ def test_an_error_becomes_its_code(error: Exception, code: str) -> None:
 
 def test_come_back_later_says_when_in_whole_seconds_and_never_zero() -> None:
     assert response_for(errors.TemporarilyUnavailable("x", 2.2))[1] == [(coap_options.MAX_AGE, b"\x03")]
+    assert response_for(StoreUnavailable("x", retry_after=4))[1] == [(coap_options.MAX_AGE, b"\x04")]
     assert response_for(errors.TemporarilyUnavailable("x", 0))[1] == [(coap_options.MAX_AGE, b"\x01")]
 
 
@@ -48,4 +51,5 @@ def test_other_errors_carry_no_options() -> None:
 def test_only_our_own_faults_are_internal() -> None:
     assert is_internal(RuntimeError())
     assert not is_internal(errors.BadRequest("x"))
+    assert not is_internal(StoreUnavailable("x"))
     assert not is_internal(DecodeError("x"))

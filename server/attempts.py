@@ -1,0 +1,303 @@
+"""One row of the record, one CA: asked, collected, checked, recorded (design 7, 8; classes: `issuers.md` D3).
+
+Every way out leaves the row in the state that tells what happened, before the caller hears of it. A row that is being
+asked about, or whose certificate is on its way to a device, is this worker's for as long as it renews the lease.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Protocol, assert_never
+from uuid import UUID
+
+from cryptography import x509
+
+from issuers.base import Issued, Issuer, IssueRequest, Pending, Recovery
+from issuers.errors import (
+    BadCertificate,
+    Check,
+    IssuerError,
+    NotSupported,
+    OutcomeUnknown,
+    Rejected,
+    Throttled,
+    Unavailable,
+)
+from issuers.returned import Checked
+from server import logs
+from server.errors import TemporarilyUnavailable
+from server.knowledge import ActiveIssuer
+from server.metrics import Metrics
+from server.store import issuances
+from server.store.database import Database
+from server.store.errors import StoreUnavailable
+from server.store.issuances import IssuanceRow
+from server.store.writer import (
+    Inserted,
+    OpenIssuance,
+    RecordFailed,
+    RecordIssued,
+    RecordPending,
+    RowRefused,
+    Writer,
+)
+
+log = logs.get("issuance")
+
+Row = OpenIssuance | IssuanceRow
+
+# Back-off while a CA says "in progress": 0.5 s doubling to 5 s (issuers.md B5).
+FIRST_POLL = 0.5
+LONGEST_POLL = 5.0
+# Seconds until a CA that has our request and does not answer now is asked for it again.
+COLLECT_PAUSE = 10.0
+
+
+class Issuers(Protocol):
+    """Where the CAs come from; raises IssuerError."""
+
+    async def issuer_for(self, account_id: UUID, service: str) -> ActiveIssuer:
+        """The CA that is active for `service` now."""
+
+    async def issuer_by_id(self, account_id: UUID, issuer_id: UUID | None) -> ActiveIssuer:
+        """The CA that a row names."""
+
+
+class NeverIssued(Unavailable):
+    """The answer was lost, and the CA tells that there is no certificate: a new attempt leaves no orphan."""
+
+
+class CannotTell(OutcomeUnknown):
+    """The answer was lost, and nobody will ever be able to ask the CA what became of the request."""
+
+
+class Attempts:
+    """What one worker asks of CAs."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        writer: Writer,
+        owner: str,
+        lease: timedelta,
+        clock: Callable[[], float],
+        now: Callable[[], datetime],
+        metrics: Metrics,
+    ) -> None:
+        self._database = database
+        self._writer = writer
+        self.owner = owner
+        self._lease = lease
+        self._clock = clock
+        self._now = now
+        self._metrics = metrics
+        self._ours: set[UUID] = set()
+
+    # -- leases ----------------------------------------
+
+    def holds(self, issuance_id: UUID) -> bool:
+        """Whether this worker is at work on the row."""
+        return issuance_id in self._ours
+
+    def take(self, issuance_ids: Iterable[UUID]) -> None:
+        """Renew the leases of these rows from now on."""
+        self._ours.update(issuance_ids)
+
+    def leave(self, issuance_id: UUID) -> None:
+        """Let the lease of this row run out."""
+        self._ours.discard(issuance_id)
+
+    async def renew(self) -> None:
+        """Renew every lease; rows that are settled, or another worker's by now, are let go."""
+        asked = tuple(self._ours)
+        if asked:
+            kept = await issuances.renew_leases(self._database, self.owner, asked, self._now() + self._lease)
+            self._ours.difference_update(set(asked) - kept)
+
+    # -- asking ----------------------------------------
+
+    async def ask(self, active: ActiveIssuer, intent: OpenIssuance, csr: x509.CertificateSigningRequest) -> Checked:
+        """Write the intent, have it signed, check and record what came; then the row is ours until it is settled.
+
+        Raises IssuerError, which is on record; StoreUnavailable; TemporarilyUnavailable when the row is another
+        worker's meanwhile. A CA that takes its time is waited for.
+        """
+        outcome = await self._writer.write(intent)
+        if not isinstance(outcome, Inserted):
+            raise AssertionError(f"a key made a moment ago is known: {outcome}")
+        self._metrics.issuances.inc("submitted")
+        started = self._clock()
+        self.take([intent.id])
+        try:
+            async with self.accounted(intent):
+                request = request_for(intent, csr)
+                try:
+                    answer = await active.issuer.issue(request)
+                except OutcomeUnknown as lost:
+                    answer = await recovered(active.issuer, request, lost)
+                issued = await self._collected(active.issuer, intent, answer)
+                checked = await self.record(active, intent, csr, issued)
+        except BaseException:
+            self.leave(intent.id)
+            raise
+        self._metrics.issue_seconds.observe(self._clock() - started)
+        return checked
+
+    @contextlib.asynccontextmanager
+    async def accounted(self, row: Row) -> AsyncIterator[None]:
+        """What goes wrong inside the block is on the row before it is raised; a fault of ours makes it `unknown`."""
+        try:
+            yield
+        except IssuerError as error:
+            await self.failed(row, error)
+            raise
+        except (StoreUnavailable, TemporarilyUnavailable):
+            # The row is as it was, or becomes what was queued for it; its lease runs out and it is settled then.
+            raise
+        except Exception as error:
+            # The CA may have signed, so it is looked into like a lost answer. The text stays out of the record.
+            await self.failed(
+                row, OutcomeUnknown(f"a fault of this server while the CA was asked: {type(error).__name__}")
+            )
+            raise
+
+    async def failed(self, row: Row, error: IssuerError) -> None:
+        """Record that `row` ended, for now, with `error`."""
+        state = state_after(error)
+        if state != row.state:
+            self._metrics.issuances.inc(state)
+            if state == "unknown":
+                log.warning("possible_orphan", endpoint=row.endpoint, issuance=row.id.hex, reason=error.message)
+        await self._writer.write(RecordFailed(row.id, self.owner, state, _class_of(error), error.message))
+        if isinstance(error, CannotTell):
+            await issuances.leave_unknown(self._database, self.owner, row.id)
+
+    async def pending(self, row: Row, answer: Pending) -> None:
+        """Record that the CA has the request, and the reference that finds it there."""
+        retry_at = self._now() + timedelta(seconds=answer.retry_after)
+        if not await self._writer.write(RecordPending(row.id, self.owner, answer.reference, retry_at)):
+            raise _taken_over()
+        if row.state != "pending":
+            self._metrics.issuances.inc("pending")
+
+    async def record(
+        self, active: ActiveIssuer, row: Row, csr: x509.CertificateSigningRequest, issued: Issued
+    ) -> Checked:
+        """Check what the CA gave and make it durable; raises BadCertificate, or TemporarilyUnavailable as `ask`."""
+        checked = active.check(issued, csr, row.endpoint, self._now())
+        leaf = checked.leaf
+        try:
+            recorded = await self._writer.write(
+                RecordIssued(
+                    id=row.id,
+                    owner=self.owner,
+                    chain=checked.chain,
+                    serial=checked.serial,
+                    issuer_fingerprint=checked.issuer_fingerprint,
+                    not_before=leaf.not_valid_before_utc,
+                    not_after=leaf.not_valid_after_utc,
+                    warnings=checked.warnings,
+                )
+            )
+        except RowRefused as error:
+            if getattr(error.__cause__, "constraint_name", None) != "certificate_serial":
+                raise
+            raise BadCertificate(
+                Check.SERIAL, f"this CA gave the serial number {checked.serial:x} before; its numbering is broken"
+            ) from error
+        if not recorded:
+            log.warning("certificate_not_recorded", issuance=row.id.hex, serial=format(checked.serial, "x"))
+            raise _taken_over()
+        self._metrics.issuances.inc("issued")
+        return checked
+
+    async def _collected(self, issuer: Issuer, row: Row, answer: Issued | Pending) -> Issued:
+        wait = FIRST_POLL
+        recorded = ""
+        while isinstance(answer, Pending):
+            if answer.reference != recorded:
+                await self.pending(row, answer)
+                recorded = answer.reference
+            await asyncio.sleep(max(answer.retry_after, wait))
+            wait = min(wait * 2, LONGEST_POLL)
+            answer = await collected_once(issuer, answer.reference)
+        return answer
+
+
+async def recovered(issuer: Issuer, request: IssueRequest, lost: OutcomeUnknown) -> Issued | Pending:
+    """What became of a request whose answer was `lost`, by the adapter's declared recovery (design 7).
+
+    Raises Rejected, BadCertificate, NeverIssued, CannotTell, or OutcomeUnknown when it may be known later.
+    """
+    match issuer.recovery:
+        case Recovery.LOOKUP | Recovery.TOKEN:
+            try:
+                answer = await issuer.recover(request)
+            except (Rejected, BadCertificate):
+                raise
+            except NotSupported as error:
+                raise CannotTell(f"{lost.message}; {error.message}") from error
+            except IssuerError as error:
+                raise OutcomeUnknown(f"{lost.message}; asked what became of it: {error.message}") from error
+            if answer is None:
+                raise NeverIssued(f"{lost.message}; the CA tells that it issued nothing") from lost
+            return answer
+        case Recovery.NONE:
+            raise CannotTell(lost.message) from lost
+        case other:
+            assert_never(other)
+
+
+async def collected_once(issuer: Issuer, reference: str) -> Issued | Pending:
+    """Ask once for what the CA has under `reference`; a CA that does not answer now has it still.
+
+    Raises Rejected, BadCertificate, or OutcomeUnknown when the CA does not let us have it.
+    """
+    try:
+        return await issuer.collect(reference)
+    except (Unavailable, Throttled) as error:
+        return Pending(reference, error.retry_after or COLLECT_PAUSE)
+    except OutcomeUnknown:
+        return Pending(reference, COLLECT_PAUSE)
+    except (Rejected, BadCertificate):
+        raise
+    except IssuerError as error:
+        raise OutcomeUnknown(f"the CA has the request and does not let us collect it: {error.message}") from error
+
+
+def state_after(error: IssuerError) -> str:
+    """The state of an issuance row after `error` (design 7)."""
+    match error:
+        case Rejected():
+            return "refused"
+        case BadCertificate():
+            return "bad"
+        case OutcomeUnknown():
+            return "unknown"
+        case _:
+            return "failed"
+
+
+def request_for(row: Row, csr: x509.CertificateSigningRequest) -> IssueRequest:
+    """What a CA is asked for `row`, the same each time."""
+    return IssueRequest(
+        issuance_id=row.id,
+        csr=csr,
+        serial=row.serial,
+        not_before=row.not_before,
+        validity=None,
+        endpoint=row.endpoint,
+        account_id=row.account_id,
+        purpose="device",
+    )
+
+
+def _taken_over() -> TemporarilyUnavailable:
+    return TemporarilyUnavailable("another worker settled this issuance meanwhile", retry_after=5)
+
+
+def _class_of(error: IssuerError) -> str:
+    """The kind of `errors.py` that `error` is: the list of what a row may say is closed."""
+    return next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == IssuerError.__module__)

@@ -1,0 +1,214 @@
+"""A CA that is slow, failing or throttling: how many ask it at once, and when nobody asks (design 7; issuers.md D3).
+
+The breaker opens after five failures of the CA's own in a row, whichever worker met them: its state is in the record.
+While it is open a device is told to come back before any key is made for it. After ten seconds one worker looks, with
+a check that signs nothing; if the CA is back, all go on.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+from cryptography import x509
+
+from issuers.base import CheckReport, Issued, Issuer, IssueRequest, Pending
+from issuers.errors import IssuerError, Throttled, Unavailable
+from server import logs
+from server.store import readiness
+from server.store.database import Database
+from server.store.errors import StoreUnavailable
+from server.store.readiness import Readiness
+
+log = logs.get("breaker")
+
+OPENS_AT = 5
+OPEN_SECONDS = 10.0
+# Up to so much shorter or longer, so that the workers of many nodes do not look at once.
+JITTER = 0.2
+# What a worker believes of a CA without asking the record again.
+FRESH_SECONDS = 1.0
+# A CA that says "slower" without a time.
+THROTTLED_SECONDS = 5.0
+LONGEST_THROTTLE = 60.0
+
+T = TypeVar("T")
+
+
+class Breaker:
+    """What one worker knows of the readiness of every CA; states are shared through the record."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        now: Callable[[], datetime],
+        clock: Callable[[], float],
+        jitter: Callable[[], float],
+    ) -> None:
+        self._database = database
+        self._now = now
+        self._clock = clock
+        self._jitter = jitter
+        self._known: dict[UUID, tuple[float, Readiness | None]] = {}
+        self._throttled: dict[UUID, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def admit(self, issuer_id: UUID, name: str, issuer: Issuer) -> None:
+        """Return when the CA may be asked; raises Unavailable or Throttled with the time to wait, StoreUnavailable."""
+        wait = self._throttled.get(issuer_id, 0.0) - self._clock()
+        if wait > 0:
+            raise Throttled(f"the CA {name} asked us to go slower", wait)
+        known = await self._readiness(issuer_id)
+        if known is None or known.open_until is None:
+            return
+        now = self._now()
+        if known.open_until <= now and await readiness.take_probe(
+            self._database, issuer_id, now, now + self._open_for()
+        ):
+            self._known.pop(issuer_id, None)
+            report = await issuer.check(None, now)
+            if report.successful:
+                await self.worked(issuer_id, name)
+                return
+            await self.failed(issuer_id, name, Unavailable(report.message))
+            known = await self._readiness(issuer_id) or known
+        left = (known.open_until - now).total_seconds() if known.open_until is not None else OPEN_SECONDS
+        raise Unavailable(f"the CA {name} failed {known.failures} times in a row: {known.error_text}", max(1.0, left))
+
+    async def failed(self, issuer_id: UUID, name: str, error: IssuerError) -> None:
+        """Count `error` when it is the CA's fault; the record being away loses a count, nothing else."""
+        if isinstance(error, Throttled):
+            wait = min(error.retry_after or THROTTLED_SECONDS, LONGEST_THROTTLE)
+            self._throttled[issuer_id] = self._clock() + wait
+        if not error.issuer_fault:
+            return
+        try:
+            known = await readiness.failed(
+                self._database,
+                issuer_id,
+                type(error).__name__,
+                error.message,
+                opens_at=OPENS_AT,
+                open_until=self._now() + self._open_for(),
+            )
+        except StoreUnavailable as away:
+            log.warning("readiness_not_recorded", issuer=name, reason=str(away))
+            return
+        self._known[issuer_id] = (self._clock(), known)
+        if known is not None and known.failures == OPENS_AT:
+            log.error("issuer_not_ready", issuer=name, failures=known.failures, reason=error.message)
+
+    async def worked(self, issuer_id: UUID, name: str) -> None:
+        """The CA did its work: failures in a row begin anew."""
+        known = self._known.get(issuer_id)
+        if known is not None and known[1] is None:
+            # Nothing was ever wrong: the usual case costs the record nothing.
+            return
+        try:
+            if await readiness.worked(self._database, issuer_id):
+                log.info("issuer_ready", issuer=name)
+        except StoreUnavailable as away:
+            log.warning("readiness_not_recorded", issuer=name, reason=str(away))
+            return
+        self._known[issuer_id] = (self._clock(), None)
+
+    def report(self, issuer_id: UUID, name: str, error: IssuerError) -> None:
+        """`failed` from where nothing can be awaited."""
+        self._start(self.failed(issuer_id, name, error))
+
+    async def close(self) -> None:
+        """Wait for what is being recorded."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _readiness(self, issuer_id: UUID) -> Readiness | None:
+        known = self._known.get(issuer_id)
+        if known is not None and self._clock() - known[0] < FRESH_SECONDS:
+            return known[1]
+        found = await readiness.find(self._database, issuer_id)
+        if found is not None and found.failures == 0:
+            found = None
+        self._known[issuer_id] = (self._clock(), found)
+        return found
+
+    def _open_for(self) -> timedelta:
+        return timedelta(seconds=OPEN_SECONDS * (1 + JITTER * (2 * self._jitter() - 1)))
+
+
+class Guarded(Issuer):
+    """A CA behind its breaker, asked by so many at once and no more."""
+
+    def __init__(self, inner: Issuer, *, issuer_id: UUID, name: str, breaker: Breaker, concurrency: int) -> None:
+        self.type = inner.type  # type: ignore[misc]
+        self.capabilities = inner.capabilities  # type: ignore[misc]
+        self.recovery = inner.recovery  # type: ignore[misc]
+        self._inner = inner
+        self._id = issuer_id
+        self._name = name
+        self._breaker = breaker
+        self._turn = asyncio.Semaphore(concurrency)
+        self._under_way = 0
+        self._closing = False
+
+    async def admit(self) -> None:
+        """Raises Unavailable or Throttled while nobody asks this CA."""
+        await self._breaker.admit(self._id, self._name, self._inner)
+
+    def broke_a_check(self, error: IssuerError) -> None:
+        """What it returned was not what was asked for."""
+        self._breaker.report(self._id, self._name, error)
+
+    async def issue(self, request: IssueRequest) -> Issued | Pending:
+        """As the CA's own; counted."""
+        async with self._counted():
+            return await self._inner.issue(request)
+
+    async def collect(self, reference: str) -> Issued | Pending:
+        """As the CA's own; counted."""
+        async with self._counted():
+            return await self._inner.collect(reference)
+
+    async def recover(self, request: IssueRequest) -> Issued | Pending | None:
+        """As the CA's own; counted."""
+        async with self._counted():
+            return await self._inner.recover(request)
+
+    async def check(self, issue_test: IssueRequest | None, now: datetime) -> CheckReport:
+        """As the CA's own: an operator's look counts for nothing."""
+        return await self._inner.check(issue_test, now)
+
+    async def ca_certificates(self) -> tuple[x509.Certificate, ...]:
+        """As the CA's own."""
+        return await self._inner.ca_certificates()
+
+    async def revoke(self, serial: int, reason: x509.ReasonFlags, at: datetime) -> None:
+        """As the CA's own."""
+        await self._inner.revoke(serial, reason, at)
+
+    async def aclose(self) -> None:
+        """Let connections go, once the last request under way has its answer: a changed setting loses none."""
+        self._closing = True
+        if self._under_way == 0:
+            await self._inner.aclose()
+
+    @asynccontextmanager
+    async def _counted(self) -> AsyncIterator[None]:
+        self._under_way += 1
+        try:
+            async with self._turn:
+                yield
+            await self._breaker.worked(self._id, self._name)
+        except IssuerError as error:
+            await self._breaker.failed(self._id, self._name, error)
+            raise
+        finally:
+            self._under_way -= 1
+            if self._closing and self._under_way == 0:
+                await self._inner.aclose()

@@ -1,0 +1,202 @@
+"""What is left over: rows nobody is at work on are settled, certificates whose keys are gone are revoked (design 7).
+
+Nothing here makes a device wait, and no row that cannot be settled keeps the others from it.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from cryptography import x509
+
+from issuers.base import Capability, Pending
+from issuers.errors import IssuerError, NotSupported, OutcomeUnknown, Unavailable
+from server import logs
+from server.attempts import Attempts, Issuers, collected_once, recovered, request_for
+from server.errors import ServiceError
+from server.knowledge import ActiveIssuer
+from server.metrics import Metrics
+from server.store import certificates, issuances
+from server.store.database import Database
+from server.store.errors import StoreUnavailable
+from server.store.issuances import ADOPT_LIMIT, IssuanceRow
+from server.store.writer import MarkAbandoned, Writer
+
+log = logs.get("issuance")
+
+# CAs asked at a time about what is left over: the devices that wait come first.
+ASKED_AT_ONCE = 8
+KEY_LOST = "the server that held its key is gone"
+
+
+class Settlement:
+    """The adopting, abandoning and revoking of one worker."""
+
+    def __init__(
+        self,
+        *,
+        attempts: Attempts,
+        database: Database,
+        writer: Writer,
+        issuers: Issuers,
+        lease: timedelta,
+        clock: Callable[[], float],
+        now: Callable[[], datetime],
+        metrics: Metrics,
+    ) -> None:
+        self._attempts = attempts
+        self._database = database
+        self._writer = writer
+        self._issuers = issuers
+        self._lease = lease
+        self._clock = clock
+        self._now = now
+        self._metrics = metrics
+        self._few = asyncio.Semaphore(ASKED_AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._adopt_from = clock()
+
+    async def settle(self) -> None:
+        """One look at everything that is left over; raises StoreUnavailable.
+
+        After the database was away every owner has a whole lease to come back to its rows, and to write down what its
+        devices were given meanwhile.
+        """
+        try:
+            await self.revoke_due()
+            if self._clock() >= self._adopt_from:
+                await self.settle_expired()
+        except StoreUnavailable:
+            self._adopt_from = self._clock() + self._lease.total_seconds()
+            raise
+
+    async def settle_expired(self) -> None:
+        """Adopt and settle every row whose lease ran out."""
+        while True:
+            adopted = await issuances.adopt_expired(self._database, self._attempts.owner, self._now(), self._lease)
+            # One of our own whose renewal came too late has its new lease and goes on.
+            rows = [row for row in adopted if not self._attempts.holds(row.id)]
+            self._attempts.take(row.id for row in rows)
+            await asyncio.gather(*(self._settled(row) for row in rows))
+            if len(adopted) < ADOPT_LIMIT:
+                return
+
+    async def abandon(self, issuance_id: UUID, endpoint: str, reason: str) -> None:
+        """Give up an issued certificate whose key is gone; it is revoked in the background where the issuer can."""
+        self._attempts.leave(issuance_id)
+        if not await self._writer.write(MarkAbandoned(issuance_id, reason)):
+            return
+        self._metrics.issuances.inc("abandoned")
+        log.info("issuance_abandoned", endpoint=endpoint, issuance=issuance_id.hex, reason=reason)
+        self._start(self._revoke_abandoned(issuance_id))
+
+    async def revoke_due(self) -> None:
+        """Try again what could not be revoked when it was abandoned."""
+        due = await certificates.take_due_revocations(self._database, self._now())
+        await asyncio.gather(*(self._revoke(row.account_id, row.issuer_id, row.issuance_id, row.serial) for row in due))
+
+    async def close(self) -> None:
+        """Stop; what is left is settled by the next worker that looks."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- adopted rows ----------------------------------------
+
+    async def _settled(self, row: IssuanceRow) -> None:
+        """Settle `row`, or leave it to the next look; never raises."""
+        log.info("issuance_adopted", endpoint=row.endpoint, issuance=row.id.hex, state=row.state)
+        try:
+            async with self._few:
+                await self._settle(row)
+        except (StoreUnavailable, ServiceError) as error:
+            log.warning("settling_postponed", issuance=row.id.hex, reason=str(error))
+        except Exception:
+            self._metrics.internal_errors.inc()
+            log.exception("settling_failed", issuance=row.id.hex)
+        finally:
+            self._attempts.leave(row.id)
+
+    async def _settle(self, row: IssuanceRow) -> None:
+        match row.state:
+            case "requested":
+                await self._attempts.failed(row, Unavailable("the server stopped before the CA was asked"))
+            case "issued":
+                await self.abandon(row.id, row.endpoint, KEY_LOST)
+            case "submitted" | "pending" | "unknown":
+                # An IssuerError is on the row.
+                with contextlib.suppress(IssuerError):
+                    await self._find_out(row)
+            case _:
+                raise AssertionError(f"a row in state {row.state} has no lease")
+
+    async def _find_out(self, row: IssuanceRow) -> None:
+        async with self._attempts.accounted(row):
+            active = await self._issuer_of(row)
+            csr = x509.load_der_x509_csr(row.csr)
+            if row.reference is not None:
+                answer = await collected_once(active.issuer, row.reference)
+            else:
+                lost = OutcomeUnknown("the server stopped while the CA was asked")
+                answer = await recovered(active.issuer, request_for(row, csr), lost)
+            if isinstance(answer, Pending):
+                await self._attempts.pending(row, answer)
+                self._attempts.leave(row.id)
+                look_again = self._now() + max(self._lease, timedelta(seconds=answer.retry_after))
+                await issuances.renew_leases(self._database, self._attempts.owner, (row.id,), look_again)
+                return
+            await self._attempts.record(active, row, csr, answer)
+        if row.server_key:
+            await self.abandon(row.id, row.endpoint, KEY_LOST)
+
+    async def _issuer_of(self, row: IssuanceRow) -> ActiveIssuer:
+        try:
+            return await self._issuers.issuer_by_id(row.account_id, row.issuer_id)
+        except IssuerError as error:
+            raise OutcomeUnknown(f"the CA that was asked cannot be asked what became of it: {error.message}") from error
+
+    # -- revoking ----------------------------------------
+
+    async def _revoke_abandoned(self, issuance_id: UUID) -> None:
+        try:
+            row = await certificates.find(self._database, issuance_id)
+        except StoreUnavailable as error:
+            log.warning("revocation_postponed", issuance=issuance_id.hex, reason=str(error))
+            return
+        if row is not None:
+            # The certificate's serial number, not the one that was wished for: many CAs choose their own.
+            await self._revoke(row.account_id, row.issuer_id, issuance_id, row.serial)
+
+    async def _revoke(self, account_id: UUID, issuer_id: UUID | None, issuance_id: UUID, serial: int) -> None:
+        """Revoke an abandoned certificate at its CA and on record; what fails is due again later. Never raises."""
+        try:
+            async with self._few:
+                await self._revoke_at_its_ca(account_id, issuer_id, issuance_id, serial)
+        except (IssuerError, StoreUnavailable) as error:
+            log.warning("revocation_postponed", issuance=issuance_id.hex, reason=str(error))
+        except Exception:
+            self._metrics.internal_errors.inc()
+            log.exception("revocation_failed", issuance=issuance_id.hex)
+
+    async def _revoke_at_its_ca(self, account_id: UUID, issuer_id: UUID | None, issuance_id: UUID, serial: int) -> None:
+        active = await self._issuers.issuer_by_id(account_id, issuer_id)
+        if Capability.REVOKE not in active.issuer.capabilities:
+            await certificates.keep_abandoned(self._database, issuance_id)
+            return
+        try:
+            await active.issuer.revoke(serial, x509.ReasonFlags.cessation_of_operation, self._now())
+        except NotSupported as error:
+            log.warning("certificate_not_revocable", issuance=issuance_id.hex, reason=error.message)
+            await certificates.keep_abandoned(self._database, issuance_id)
+            return
+        await certificates.revoke_abandoned(self._database, issuance_id, self._now())
+        log.info("certificate_revoked", issuance=issuance_id.hex, serial=format(serial, "x"))

@@ -1,0 +1,62 @@
+"""What all workers know of a CA's readiness: failures in a row, until when nobody asks, the last error."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from server.store.database import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """One CA: `open_until` None = it is asked; `since` None = nothing is wrong, the error is an old one."""
+
+    issuer_id: UUID
+    failures: int
+    open_until: datetime | None
+    error_class: str
+    error_text: str
+    since: datetime | None
+    updated_at: datetime
+
+
+def _row(row: Any) -> Readiness:
+    return Readiness(
+        issuer_id=row["issuer_id"],
+        failures=row["failures"],
+        open_until=row["open_until"],
+        error_class=row["error_class"],
+        error_text=row["error_text"],
+        since=row["since"],
+        updated_at=row["updated_at"],
+    )
+
+
+async def find(database: Database, issuer_id: UUID) -> Readiness | None:
+    """What is known of a CA; None = nothing was ever wrong."""
+    row = await database.fetchrow("readiness_find", issuer_id)
+    return _row(row) if row is not None else None
+
+
+async def listed(database: Database, account_id: UUID) -> dict[UUID, Readiness]:
+    """What is known of the CAs of an account."""
+    return {row["issuer_id"]: _row(row) for row in await database.fetch("readiness_list", account_id)}
+
+
+async def failed(
+    database: Database, issuer_id: UUID, error_class: str, error_text: str, *, opens_at: int, open_until: datetime
+) -> Readiness | None:
+    """One more failure in a row; from the `opens_at`-th on nobody asks before `open_until`. None: the CA is gone."""
+    row = await database.fetchrow("readiness_failed", issuer_id, error_class, error_text, opens_at, open_until)
+    return _row(row) if row is not None else None
+
+
+async def worked(database: Database, issuer_id: UUID) -> bool:
+    """The CA did its work; whether it was not ready before."""
+    return await database.fetchrow("readiness_worked", issuer_id) is not None
+
+
+async def take_probe(database: Database, issuer_id: UUID, now: datetime, until: datetime) -> bool:
+    """Whether it is the caller's turn to look if the CA is back; the others leave it alone `until` then."""
+    return await database.fetchrow("readiness_take_probe", issuer_id, now, until) is not None

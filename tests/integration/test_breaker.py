@@ -1,0 +1,238 @@
+"""A CA that fails: nobody asks it for a while, whichever worker met it, and one worker looks if it is back."""
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import ClassVar
+from uuid import UUID
+
+import pytest
+
+from issuers.base import (
+    Capability,
+    CheckReport,
+    CheckStep,
+    Issued,
+    Issuer,
+    IssueRequest,
+    Pending,
+    Recovery,
+    StepOutcome,
+)
+from issuers.errors import BadCertificate, Check, IssuerError, Rejected, Throttled, Unauthorized, Unavailable
+from server.breaker import OPEN_SECONDS, OPENS_AT, Breaker, Guarded
+from server.store import accounts, issuers, readiness
+from server.store.audit import Actor
+from server.store.database import Database
+from server.store.secrets import Sealer
+from tests.issuers.rigs import make_request
+
+PERSON = Actor(kind="cli", name="test", request_id="")
+DOWN = Unavailable("the CA is away")
+
+
+class Scripted(Issuer):
+    """A CA that does what the test says, and counts."""
+
+    type: ClassVar[str] = "SCRIPTED"
+    capabilities: ClassVar[frozenset[Capability]] = frozenset()
+    recovery: ClassVar[Recovery] = Recovery.NONE
+
+    def __init__(self) -> None:
+        self.error: IssuerError | None = None
+        self.asked = self.looked = self.inside = self.most = self.closed = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def issue(self, request: IssueRequest) -> Issued | Pending:
+        self.asked += 1
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        try:
+            await self.gate.wait()
+            if self.error is not None:
+                raise self.error
+            return Pending("reference", 1.0)
+        finally:
+            self.inside -= 1
+
+    async def check(self, issue_test: IssueRequest | None, now: datetime) -> CheckReport:
+        assert issue_test is None
+        self.looked += 1
+        outcome = StepOutcome.OK if self.error is None else StepOutcome.FAIL
+        return CheckReport((CheckStep("reach", outcome, "the CA is away"),))
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+@dataclass
+class Rig:
+    """One CA on record, and workers that each have their own breaker."""
+
+    database: Database
+    issuer_id: UUID
+    ca: Scripted = field(default_factory=Scripted)
+    now: datetime = datetime(2026, 6, 1, tzinfo=UTC)
+
+    def worker(self, concurrency: int = 4) -> Guarded:
+        breaker = Breaker(
+            database=self.database,
+            now=lambda: self.now,
+            clock=lambda: self.now.timestamp(),
+            jitter=lambda: 0.5,
+        )
+        return Guarded(self.ca, issuer_id=self.issuer_id, name="plant", breaker=breaker, concurrency=concurrency)
+
+    def later(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    async def fail(self, worker: Guarded, times: int) -> None:
+        for _ in range(times):
+            with pytest.raises(IssuerError):
+                await worker.issue(make_request())
+
+
+@pytest.fixture
+async def rig(database: Database) -> Rig:
+    account = await accounts.ensure_default(database)
+    row = await issuers.add(
+        database,
+        Sealer((bytes(32),)),
+        PERSON,
+        account.id,
+        type="CFSSL_AUTH",
+        name="plant",
+        attributes={},
+        credentials=None,
+    )
+    return Rig(database, row.id)
+
+
+async def test_after_five_failures_in_a_row_every_worker_refuses_before_asking(rig: Rig) -> None:
+    first, second = rig.worker(), rig.worker()
+    rig.ca.error = DOWN
+    await rig.fail(first, OPENS_AT - 2)
+    await first.admit()
+    await rig.fail(second, 2)
+    assert rig.ca.asked == OPENS_AT
+    rig.later(1.5)
+    for worker in (first, second):
+        with pytest.raises(Unavailable) as refused:
+            await worker.admit()
+        assert "failed 5 times in a row: the CA is away" in refused.value.message
+        assert 0 < (refused.value.retry_after or 0) <= OPEN_SECONDS
+    assert (rig.ca.asked, rig.ca.looked) == (OPENS_AT, 0)
+
+
+async def test_a_success_in_between_begins_the_count_anew(rig: Rig) -> None:
+    worker = rig.worker()
+    rig.ca.error = DOWN
+    await rig.fail(worker, OPENS_AT - 1)
+    rig.ca.error = None
+    await worker.issue(make_request())
+    rig.ca.error = DOWN
+    await rig.fail(worker, OPENS_AT - 1)
+    rig.later(2)
+    await worker.admit()
+
+
+@pytest.mark.parametrize("error", [Rejected("this CSR"), Throttled("slower", 0.001)])
+async def test_what_is_no_fault_of_the_ca_never_opens_it(rig: Rig, error: IssuerError) -> None:
+    worker = rig.worker()
+    rig.ca.error = error
+    await rig.fail(worker, 2 * OPENS_AT)
+    rig.later(2)
+    await worker.admit()
+
+
+@pytest.mark.parametrize("error", [Unauthorized("the key is wrong"), BadCertificate(Check.KEY, "another key")])
+async def test_every_fault_of_the_ca_counts(rig: Rig, error: IssuerError) -> None:
+    worker = rig.worker()
+    rig.ca.error = error
+    await rig.fail(worker, OPENS_AT)
+    rig.later(2)
+    with pytest.raises(Unavailable):
+        await worker.admit()
+
+
+async def test_one_worker_looks_and_all_go_on_when_the_ca_is_back(rig: Rig) -> None:
+    workers = [rig.worker() for _ in range(5)]
+    rig.ca.error = DOWN
+    await rig.fail(workers[0], OPENS_AT)
+    rig.ca.error = None
+    rig.later(OPEN_SECONDS + 1)
+    outcomes = await asyncio.gather(*(worker.admit() for worker in workers), return_exceptions=True)
+    assert rig.ca.looked == 1
+    assert outcomes.count(None) >= 1
+    assert all(outcome is None or isinstance(outcome, Unavailable) for outcome in outcomes)
+    rig.later(2)
+    for worker in workers:
+        await worker.admit()
+    assert rig.ca.looked == 1
+
+
+async def test_a_ca_that_is_still_away_stays_open_for_as_long_again(rig: Rig) -> None:
+    worker = rig.worker()
+    rig.ca.error = DOWN
+    await rig.fail(worker, OPENS_AT)
+    rig.later(OPEN_SECONDS + 1)
+    with pytest.raises(Unavailable):
+        await worker.admit()
+    rig.later(2)
+    with pytest.raises(Unavailable):
+        await worker.admit()
+    assert (rig.ca.looked, rig.ca.asked) == (1, OPENS_AT)
+
+
+async def test_state_error_and_since_when_are_on_record(rig: Rig) -> None:
+    worker = rig.worker()
+    rig.ca.error = DOWN
+    await rig.fail(worker, OPENS_AT)
+    known = await readiness.find(rig.database, rig.issuer_id)
+    assert known is not None
+    assert (known.failures, known.error_class, known.error_text) == (OPENS_AT, "Unavailable", "the CA is away")
+    assert known.since is not None
+    assert known.open_until == rig.now + timedelta(seconds=OPEN_SECONDS)
+
+
+async def test_a_ca_that_asks_for_less_is_left_alone_for_as_long_as_it_says(rig: Rig) -> None:
+    worker = rig.worker()
+    rig.ca.error = Throttled("slower", 7.0)
+    await rig.fail(worker, 1)
+    with pytest.raises(Throttled) as refused:
+        await worker.admit()
+    assert refused.value.retry_after == pytest.approx(7.0)
+    rig.later(7.1)
+    await worker.admit()
+
+
+async def test_no_more_than_allowed_ask_at_once(rig: Rig) -> None:
+    worker = rig.worker(concurrency=3)
+    rig.ca.gate.clear()
+    asking = [asyncio.create_task(worker.issue(make_request())) for _ in range(10)]
+    while rig.ca.inside < 3:
+        await asyncio.sleep(0)
+    rig.ca.gate.set()
+    await asyncio.gather(*asking)
+    assert (rig.ca.most, rig.ca.asked) == (3, 10)
+
+
+async def test_a_changed_setting_closes_the_old_connections_after_the_last_answer(rig: Rig) -> None:
+    worker = rig.worker()
+    rig.ca.gate.clear()
+    asking = asyncio.create_task(worker.issue(make_request()))
+    while rig.ca.inside < 1:
+        await asyncio.sleep(0)
+    await worker.aclose()
+    assert rig.ca.closed == 0
+    rig.ca.gate.set()
+    assert isinstance(await asking, Pending)
+    assert rig.ca.closed == 1
+
+
+async def test_a_ca_that_was_never_wrong_costs_the_record_nothing(rig: Rig) -> None:
+    worker = rig.worker()
+    await worker.admit()
+    await worker.issue(make_request())
+    assert await readiness.find(rig.database, rig.issuer_id) is None

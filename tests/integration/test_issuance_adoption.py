@@ -1,0 +1,361 @@
+"""Rows whose worker is gone: adopted by exactly one other and settled, whatever state they were left in (design 7)."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from issuers.base import Pending
+from issuers.csr import make_csr
+from issuers.errors import BadCertificate, Check, IssuerError, Misconfigured, Rejected, Throttled, Unavailable
+from server import issuance
+from server.errors import TemporarilyUnavailable
+from server.store import certificates, issuances
+from server.store.database import Database
+from server.store.writer import Inserted
+from tests.integration.field import until
+from tests.integration.issuers import (
+    Gate,
+    LookupCa,
+    ScriptedCa,
+    TokenCa,
+    Worker,
+    Workers,
+    in_turn,
+    raises,
+    wish,
+    workers,
+)
+from tests.integration.rows import intent
+from tests.pki import make_key, make_name
+
+LEASE = 30.0
+
+
+@pytest.fixture
+def ca() -> TokenCa:
+    return TokenCa()
+
+
+@pytest.fixture
+async def rig(database: Database, database_url: str, ca: TokenCa) -> AsyncIterator[Workers]:
+    async with workers(database, database_url, ca) as opened:
+        yield opened
+
+
+async def left_behind(
+    rig: Workers, worker: Worker, *, state: str = "submitted", endpoint: str = "device-1", server_key: bool = True
+) -> None:
+    """A row of a process that died after it wrote its intent, and whose lease has run out."""
+    csr = make_csr(make_key(), make_name(endpoint)).public_bytes(Encoding.DER)
+    row = intent(endpoint, csr=csr, state=state, owner="the dead", server_key=server_key)
+    assert await worker.writer.write(replace(row, issuer_id=rig.register.active)) == Inserted()
+    rig.clock.let_pass(3600 + 1)
+
+
+async def abandoned_and_revoked(rig: Workers, ca: ScriptedCa, number: int = 0) -> None:
+    """Wait for the end of a certificate whose key is gone."""
+
+    async def look() -> bool:
+        row = await certificates.find(rig.database, (await rig.rows())[number].id)
+        return row is not None and row.revoked_at is not None and row.serial in ca.revoked
+
+    await until(look)
+    assert (await rig.states())[number] == "abandoned"
+
+
+async def died_while_asking(rig: Workers, ca: ScriptedCa) -> None:
+    """A worker that stopped between the call of the CA and its answer."""
+    gate = Gate(ca.signs)
+    before, ca.on_issue = ca.on_issue, gate
+    worker = await rig.worker()
+    waiting = asyncio.ensure_future(worker.issuance.server_made(wish()))
+    await gate.reached.wait()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(issuance, "CLOSE_PATIENCE", 0.0)
+        await worker.issuance.close()
+    with pytest.raises(TemporarilyUnavailable):
+        await waiting
+    ca.on_issue = before
+    rig.clock.let_pass(LEASE + 1)
+
+
+# -- one of many --
+
+
+async def test_of_two_workers_that_race_exactly_one_settles_a_row(rig: Workers, ca: TokenCa) -> None:
+    first, second = await rig.worker("worker-1"), await rig.worker("worker-2")
+    for number in range(20):
+        await left_behind(rig, first, endpoint=f"device-{number}")
+    await asyncio.gather(first.issuance.settlement.settle_expired(), second.issuance.settlement.settle_expired())
+    assert len(ca.recovered) == len(set(ca.recovered)) == 20
+    assert first.counted("abandoned") + second.counted("abandoned") == 20
+    assert ca.signed_once
+
+
+async def test_more_rows_than_one_look_takes_are_all_settled_in_one_go(
+    rig: Workers, ca: TokenCa, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(issuances, "ADOPT_LIMIT", 3)
+    monkeypatch.setattr("server.settlement.ADOPT_LIMIT", 3)
+    worker = await rig.worker()
+    for number in range(7):
+        await left_behind(rig, worker, endpoint=f"device-{number}")
+    await worker.issuance.settlement.settle_expired()
+    assert worker.counted("abandoned") == 7
+
+
+async def test_a_lease_that_is_renewed_is_not_taken(rig: Workers, ca: TokenCa) -> None:
+    gate = Gate(ca.signs)
+    ca.on_issue = gate
+    first, second = await rig.worker("worker-1", lease_seconds=2.0), await rig.worker("worker-2")
+    running = asyncio.ensure_future(first.issuance.run())
+    waiting = asyncio.ensure_future(first.issuance.server_made(wish()))
+    await gate.reached.wait()
+    before = (await rig.row()).lease_until
+
+    async def renewed() -> bool:
+        now = (await rig.row()).lease_until
+        return before is not None and now is not None and now > before
+
+    await until(renewed)
+    await second.issuance.settlement.settle_expired()
+    assert (await rig.row()).owner == "worker-1"
+    gate.open.set()
+    await waiting
+    assert await rig.states() == ["issued"]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert ca.recovered == []
+
+
+async def test_a_worker_whose_renewal_came_too_late_goes_on_with_its_own(rig: Workers, ca: TokenCa) -> None:
+    gate = Gate(ca.signs)
+    ca.on_issue = gate
+    worker = await rig.worker()
+    waiting = asyncio.ensure_future(worker.issuance.server_made(wish()))
+    await gate.reached.wait()
+    rig.clock.let_pass(LEASE + 1)
+    await worker.issuance.settlement.settle_expired()
+    gate.open.set()
+    made = await waiting
+    # Held by now, late again.
+    rig.clock.let_pass(LEASE + 1)
+    await worker.issuance.settlement.settle_expired()
+    assert await worker.issuance.server_made(wish()) is made
+    assert (await rig.states(), ca.recovered, ca.revoked) == (["issued"], [], [])
+
+
+async def test_an_answer_for_a_row_that_another_worker_settled_reaches_nobody(rig: Workers, ca: TokenCa) -> None:
+    gate = Gate(ca.signs)
+    ca.on_issue = gate
+    first, second = await rig.worker("worker-1"), await rig.worker("worker-2")
+    waiting = asyncio.ensure_future(first.issuance.server_made(wish()))
+    await gate.reached.wait()
+    rig.clock.let_pass(LEASE + 1)
+    ca.on_recover = raises(Unavailable("down"))
+    await second.issuance.settlement.settle_expired()
+    gate.open.set()
+    with pytest.raises(TemporarilyUnavailable, match="another worker"):
+        await waiting
+    row = await rig.row()
+    assert (row.state, row.owner) == ("unknown", "worker-2")
+
+
+# -- every state a row may be left in --
+
+
+async def test_a_request_that_was_never_sent_failed(rig: Workers, ca: TokenCa) -> None:
+    worker = await rig.worker()
+    await left_behind(rig, worker, state="requested")
+    await worker.issuance.settlement.settle_expired()
+    row = await rig.row()
+    assert (row.state, row.error_class) == ("failed", "Unavailable")
+    assert (ca.asked, ca.recovered) == ([], [])
+
+
+async def test_a_request_without_an_answer_is_recovered_and_its_certificate_revoked(rig: Workers, ca: TokenCa) -> None:
+    await died_while_asking(rig, ca)
+    await (await rig.worker("worker-2")).issuance.settlement.settle_expired()
+    await abandoned_and_revoked(rig, ca)
+    assert ca.recovered == [ca.asked[0].issuance_id]
+    assert ca.signed_once
+
+
+async def test_a_request_that_the_ca_never_saw_failed(database: Database, database_url: str) -> None:
+    ca = LookupCa()
+    async with workers(database, database_url, ca) as rig:
+        await died_while_asking(rig, ca)
+        await (await rig.worker("worker-2")).issuance.settlement.settle_expired()
+        row = await rig.row()
+        assert (row.state, row.error_class) == ("failed", "Unavailable")
+        assert ca.signatures == {}
+
+
+async def test_a_request_that_nobody_can_ask_for_stays_unknown_and_is_counted_once(
+    database: Database, database_url: str
+) -> None:
+    ca = ScriptedCa()
+    async with workers(database, database_url, ca) as rig:
+        await died_while_asking(rig, ca)
+        worker = await rig.worker("worker-2")
+        for _ in range(3):
+            await worker.issuance.settlement.settle_expired()
+            rig.clock.let_pass(24 * 3600)
+        row = await rig.row()
+        assert (row.state, row.error_class, worker.counted("unknown")) == ("unknown", "OutcomeUnknown", 1)
+        # The device is served all the same.
+        await worker.issuance.server_made(wish())
+        assert await rig.states() == ["unknown", "issued"]
+
+
+async def test_a_pending_certificate_is_collected_and_revoked(rig: Workers, ca: TokenCa) -> None:
+    ca.on_issue, ca.on_collect = ca.takes_its_time, Gate(ca.hands_out)
+    worker = await rig.worker()
+    waiting = asyncio.ensure_future(worker.issuance.server_made(wish()))
+    await ca.on_collect.reached.wait()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(issuance, "CLOSE_PATIENCE", 0.0)
+        await worker.issuance.close()
+    with pytest.raises(TemporarilyUnavailable):
+        await waiting
+    assert await rig.states() == ["pending"]
+    rig.clock.let_pass(LEASE + 1)
+
+    # The CA needs longer still: nobody waits for it, everybody may look again.
+    ca.on_collect = in_turn(_still_working, raises(Throttled("slower", 600)), ca.hands_out)
+    other = await rig.worker("worker-2")
+    await other.issuance.settlement.settle_expired()
+    assert await rig.states() == ["pending"]
+    await other.issuance.settlement.settle_expired()
+    assert len(ca.collected) == 2
+    rig.clock.let_pass(LEASE + 1)
+    await other.issuance.settlement.settle_expired()
+    # It is left alone for as long as the CA asked.
+    rig.clock.let_pass(LEASE + 1)
+    await other.issuance.settlement.settle_expired()
+    assert len(ca.collected) == 3
+    rig.clock.let_pass(600)
+    await other.issuance.settlement.settle_expired()
+    await abandoned_and_revoked(rig, ca)
+    assert (set(ca.collected), ca.recovered, ca.signed_once) == ({"ticket-1"}, [], True)
+
+
+async def _still_working(reference: str) -> Pending:
+    return Pending(reference, 0.0)
+
+
+async def test_an_issued_certificate_whose_key_died_with_its_worker_is_revoked(rig: Workers, ca: TokenCa) -> None:
+    await (await rig.worker("worker-1")).issuance.server_made(wish())
+    rig.clock.let_pass(LEASE + 1)
+    await (await rig.worker("worker-2")).issuance.settlement.settle_expired()
+    await abandoned_and_revoked(rig, ca)
+    assert (await rig.row()).error_text == "the server that held its key is gone"
+    assert ca.recovered == []
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (Unavailable("down"), "unknown"),
+        (Misconfigured("no such profile"), "unknown"),
+        (ZeroDivisionError("a fault of ours"), "unknown"),
+        (Rejected("not this name"), "refused"),
+        (BadCertificate(Check.PARSE, "nonsense"), "bad"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+async def test_a_ca_that_does_not_tell_leaves_a_row_that_says_why_and_hurts_no_other(
+    rig: Workers, ca: TokenCa, error: Exception, state: str
+) -> None:
+    ca.on_recover = in_turn(raises(error), ca.does_it_again)
+    worker = await rig.worker()
+    await left_behind(rig, worker, endpoint="device-1")
+    await left_behind(rig, worker, endpoint="device-2")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker.issuance.settlement, "_few", asyncio.Semaphore(1))
+        await worker.issuance.settlement.settle_expired()
+    states = sorted(await rig.states("device-1") + await rig.states("device-2"))
+    assert states == sorted([state, "abandoned"])
+    assert worker.metrics.internal_errors.values[""] == (not isinstance(error, IssuerError))
+
+
+async def test_an_unknown_outcome_is_looked_into_again_less_and_less_and_then_left_to_people(
+    rig: Workers, ca: TokenCa
+) -> None:
+    ca.on_recover = raises(Unavailable("down"))
+    worker = await rig.worker()
+    await left_behind(rig, worker)
+    for _ in range(10):
+        await worker.issuance.settlement.settle_expired()
+        rig.clock.let_pass(24 * 3600)
+    assert await rig.states() == ["unknown"]
+    # At first, and after 30 s, 1, 2, 4, 8 and 16 minutes.
+    assert len(ca.recovered) == 7
+    assert worker.counted("unknown") == 1
+
+
+async def test_an_unknown_outcome_that_the_ca_can_tell_later_is_settled(rig: Workers, ca: TokenCa) -> None:
+    ca.on_recover = in_turn(raises(Unavailable("down")), ca.does_it_again)
+    worker = await rig.worker()
+    await left_behind(rig, worker)
+    await worker.issuance.settlement.settle_expired()
+    assert await rig.states() == ["unknown"]
+    rig.clock.let_pass(60)
+    await worker.issuance.settlement.settle_expired()
+    await abandoned_and_revoked(rig, ca)
+    assert ca.signed_once
+
+
+async def test_an_unknown_outcome_with_a_reference_is_collected(rig: Workers, ca: TokenCa) -> None:
+    ca.on_issue = in_turn(ca.takes_its_time, raises(Unavailable("down")))
+    ca.on_collect = in_turn(raises(Misconfigured("expired credentials")), ca.hands_out)
+    worker = await rig.worker()
+    with pytest.raises(Unavailable):
+        await worker.issuance.server_made(wish())
+    assert await rig.states() == ["unknown", "failed"]
+    rig.clock.let_pass(60)
+    await worker.issuance.settlement.settle_expired()
+    await abandoned_and_revoked(rig, ca)
+    assert (ca.collected, ca.recovered) == (["ticket-1", "ticket-1"], [])
+
+
+async def test_a_row_whose_ca_was_removed_is_left_to_people(rig: Workers, ca: TokenCa) -> None:
+    worker = await rig.worker()
+    await left_behind(rig, worker)
+    rig.register.cas.clear()
+    await worker.issuance.settlement.settle_expired()
+    row = await rig.row()
+    assert row.state == "unknown"
+    assert row.error_text is not None
+    assert "the certificate issuer was removed" in row.error_text
+
+
+async def test_a_row_is_settled_by_the_ca_it_names_and_not_by_the_active_one(
+    database: Database, database_url: str
+) -> None:
+    old, new = TokenCa(), TokenCa()
+    async with workers(database, database_url, old, new) as rig:
+        await died_while_asking(rig, old)
+        rig.register.active = list(rig.register.cas)[1]
+        await (await rig.worker("worker-2")).issuance.settlement.settle_expired()
+        await abandoned_and_revoked(rig, old)
+        assert (new.asked, new.recovered, new.revoked) == ([], [], [])
+
+
+async def test_a_row_that_cannot_be_read_keeps_nobody_from_the_others(rig: Workers, ca: TokenCa) -> None:
+    worker = await rig.worker()
+    nonsense = intent("device-1", csr=b"no CSR at all", owner="the dead")
+    assert await worker.writer.write(nonsense) == Inserted()
+    await left_behind(rig, worker, endpoint="device-2")
+    await worker.issuance.settlement.settle_expired()
+    assert (await rig.states("device-1"), await rig.states("device-2")) == (["unknown"], ["abandoned"])
+
+
+async def test_a_row_of_a_device_made_key_that_is_recovered_stays_issued(rig: Workers, ca: TokenCa) -> None:
+    worker = await rig.worker()
+    await left_behind(rig, worker, server_key=False)
+    await worker.issuance.settlement.settle_expired()
+    assert (await rig.states(), ca.revoked) == (["issued"], [])

@@ -1,0 +1,143 @@
+"""An answer of the CA that was lost: looked up, asked for again, replaced, or left to people (design 7)."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from structlog.testing import capture_logs
+
+from issuers.errors import Unavailable
+from server import issuance
+from server.errors import NotFound, TemporarilyUnavailable
+from server.store import audit, issuances
+from server.store.audit import Actor
+from server.store.database import Database
+from tests.integration.issuers import (
+    LookupCa,
+    ScriptedCa,
+    TokenCa,
+    Workers,
+    belongs_together,
+    in_turn,
+    raises,
+    wish,
+    workers,
+)
+from tests.integration.rows import ACCOUNT
+
+OPERATOR = Actor(kind="cli", name="kim", request_id="")
+
+
+@pytest.fixture
+def ca() -> ScriptedCa:
+    return ScriptedCa()
+
+
+@pytest.fixture
+async def rig(database: Database, database_url: str, ca: ScriptedCa) -> AsyncIterator[Workers]:
+    """Workers with one CA that cannot tell what became of a request."""
+    async with workers(database, database_url, ca) as opened:
+        yield opened
+
+
+async def test_a_lost_answer_that_the_ca_can_look_up_costs_nothing(database: Database, database_url: str) -> None:
+    ca = LookupCa()
+    ca.on_issue = ca.loses_the_answer
+    async with workers(database, database_url, ca) as rig:
+        worker = await rig.worker()
+        made = await worker.issuance.server_made(wish())
+        assert belongs_together(made, ca)
+        assert await rig.states() == ["issued"]
+        assert (len(ca.asked), len(ca.recovered), ca.signed_once) == (1, 1, True)
+        assert worker.counted("unknown") == 0
+
+
+@pytest.mark.parametrize("on_unknown", ["reissue", "hold"])
+async def test_what_the_ca_never_issued_is_asked_for_anew_with_a_new_key(
+    database: Database, database_url: str, on_unknown: str
+) -> None:
+    ca = LookupCa()
+    ca.on_issue = in_turn(ca.never_hears, ca.signs)
+    async with workers(database, database_url, ca) as rig:
+        worker = await rig.worker(on_unknown=on_unknown)
+        made = await worker.issuance.server_made(wish())
+        assert belongs_together(made, ca)
+        first, second = await rig.rows()
+        assert (first.state, first.error_class, second.state, second.attempt) == ("failed", "Unavailable", "issued", 2)
+        assert first.csr_sha256 != second.csr_sha256
+        # Nothing of it is unknown, so it is no orphan.
+        assert worker.counted("unknown") == 0
+        assert ca.signed_once
+
+
+async def test_a_lost_answer_that_cannot_be_looked_up_now_is_not_taken_for_a_failure(
+    database: Database, database_url: str
+) -> None:
+    ca = LookupCa()
+    ca.on_issue = in_turn(ca.loses_the_answer, raises(Unavailable("down")))
+    ca.on_recover = raises(Unavailable("still down"))
+    async with workers(database, database_url, ca) as rig:
+        with pytest.raises(Unavailable, match=r"^down"):
+            await (await rig.worker()).issuance.server_made(wish())
+        first, second = await rig.rows()
+        assert (first.state, first.error_class, second.state) == ("unknown", "OutcomeUnknown", "failed")
+        assert first.error_text is not None
+        assert first.error_text.endswith("asked what became of it: still down")
+
+
+async def test_a_lost_answer_of_a_ca_that_repeats_itself_costs_nothing(database: Database, database_url: str) -> None:
+    ca = TokenCa()
+    ca.on_issue = ca.loses_the_answer
+    async with workers(database, database_url, ca) as rig:
+        made = await (await rig.worker()).issuance.server_made(wish())
+        assert belongs_together(made, ca)
+        assert await rig.states() == ["issued"]
+        assert (len(ca.asked), ca.recovered, ca.signed_once) == (1, [made.issuance_id], True)
+
+
+async def test_a_lost_answer_that_nobody_can_ask_for_is_an_orphan_and_the_device_is_served(
+    rig: Workers, ca: ScriptedCa
+) -> None:
+    ca.on_issue = in_turn(ca.loses_the_answer, ca.signs)
+    worker = await rig.worker()
+    with capture_logs() as lines:
+        made = await worker.issuance.server_made(wish())
+    assert belongs_together(made, ca)
+    first, second = await rig.rows()
+    assert [first.state, second.state] == ["unknown", "issued"]
+    assert (second.id, second.attempt, ca.signed_once) == (made.issuance_id, 2, True)
+    orphans = [line for line in lines if line["event"] == "possible_orphan"]
+    assert [(line["endpoint"], line["issuance"]) for line in orphans] == [("device-1", first.id.hex)]
+    assert worker.counted("unknown") == 1
+    # Nobody looks into what nobody can tell: it is neither adopted nor counted again.
+    rig.clock.let_pass(3600)
+    await worker.issuance.settlement.settle_expired()
+    assert await rig.states() == ["unknown", "issued"]
+    assert worker.counted("unknown") == 1
+
+
+async def test_held_back_by_setting_a_device_gets_nothing_more_until_a_person_acts(
+    rig: Workers, ca: ScriptedCa
+) -> None:
+    ca.on_issue = in_turn(ca.loses_the_answer, ca.signs)
+    first, second = [await rig.worker(name, on_unknown="hold") for name in ("worker-1", "worker-2")]
+    for worker in (first, first, second):
+        with pytest.raises(TemporarilyUnavailable, match="firstlight device release device-1") as caught:
+            await worker.issuance.server_made(wish())
+        assert caught.value.retry_after == issuance.HOLD_RETRY_AFTER
+        # Nor does time or anybody's looking change it.
+        rig.clock.let_pass(24 * 3600)
+        await second.issuance.settlement.settle_expired()
+    assert (await rig.states(), len(ca.asked)) == (["unknown"], 1)
+    # Another device is served meanwhile.
+    await first.issuance.server_made(wish("device-2"))
+
+    released = await issuances.release(rig.database, OPERATOR, ACCOUNT, "device-1")
+    assert released == [(await rig.row()).id]
+    made = await second.issuance.server_made(wish())
+    assert belongs_together(made, ca)
+    # What may lie at the CA is still shown.
+    assert await rig.states() == ["unknown", "issued"]
+    (entry,) = await audit.entries(rig.database, ACCOUNT)
+    assert (entry.actor.name, entry.action, entry.subject) == ("kim", "issuance.released", "device-1")
+    with pytest.raises(NotFound):
+        await issuances.release(rig.database, OPERATOR, ACCOUNT, "device-1")

@@ -1,0 +1,33 @@
+"""A server that stops puts on record what it cut short."""
+
+import asyncio
+from pathlib import Path
+
+from tests.integration.field import asked_to_finish, opened
+
+
+async def test_a_session_cut_short_by_a_stop_says_so(tmp_path: Path) -> None:
+    (tmp_path / "firstlight.toml").write_text("[server]\ndrain_seconds = 0\n")
+    async with (
+        opened(tmp_path, "--config", str(tmp_path / "firstlight.toml")) as field,
+        field.device("cut-short", finish_delay=600.0) as device,
+    ):
+        under_way = asyncio.create_task(device.bootstrap())
+        await asked_to_finish(device)
+        assert await field.service.stop() == 0
+        # The device hears of it at once and does not wait.
+        assert "closed the association" in str((await under_way).reason)
+        [session] = (await field.shown("cut-short"))["sessions"]
+        assert (session["outcome"], session["cause"]) == ("failed", "association_lost")
+        assert "(this server was stopped)" in session["sentence"]
+        assert session["steps"][-1]["op"] == "finish"
+
+
+async def test_a_stop_waits_for_a_session_that_ends_by_itself(tmp_path: Path) -> None:
+    async with opened(tmp_path) as field, field.device("just-in-time", finish_delay=1.5) as device:
+        under_way = asyncio.create_task(device.bootstrap())
+        await asked_to_finish(device)
+        assert await field.service.stop() == 0
+        report = await under_way
+        assert report.ok, report.reason
+        assert (await field.shown("just-in-time"))["state"] == "bootstrapped"

@@ -1,0 +1,57 @@
+"""Files that hold a secret: their owner's alone, whole or not at all."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from server.admin.files import write_private
+
+
+def test_only_its_owner_can_read_it_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        write_private(tmp_path / "key", "secret\n")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "key").read_text() == "secret\n"
+    assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
+
+
+def test_missing_folders_are_made(tmp_path: Path) -> None:
+    write_private(tmp_path / "a" / "b" / "key", "secret")
+    assert (tmp_path / "a" / "b" / "key").exists()
+
+
+def test_an_older_file_is_replaced_at_once_and_its_mode_with_it(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("old")
+    file.chmod(0o644)
+    held = file.open()
+    write_private(file, "new")
+    assert held.read() == "old"
+    held.close()
+    assert file.read_text() == "new"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_write_that_fails_leaves_the_older_file_and_nothing_of_the_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "key"
+    file.write_text("old")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_private(file, "new")
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_nothing_else_is_left_in_the_folder(tmp_path: Path) -> None:
+    write_private(tmp_path / "key", "secret")
+    assert [each.name for each in tmp_path.iterdir()] == ["key"]
