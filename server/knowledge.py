@@ -3,12 +3,13 @@
 The record is the truth; `load` reads it again whenever the revision moved (design 7, "Changes").
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
 from issuers import open_issuer
 from issuers.base import Issued, Issuer
@@ -27,7 +28,7 @@ from server.store.errors import SealBroken, StoreUnavailable
 from server.store.secrets import Sealer
 from server.transport import engine
 from server.transport.engine import PreSharedKey
-from server.trust import TrustIndex
+from server.trust import Anchor, TrustIndex
 
 log = logs.get("knowledge")
 
@@ -89,6 +90,20 @@ def _unchanged(
     }
 
 
+def _issuing_below(anchors: Sequence[Anchor], materials: Sequence[embedded_ca.IssuingMaterial]) -> Iterator[Anchor]:
+    """The issuing certificates of embedded CAs whose root is trusted for lwm2m.
+
+    A device that took its leaf alone (LwM2M 1.1 knows no chain) has no issuing certificate to show.
+    """
+    roots = {(anchor.account_id, anchor.fingerprint): anchor for anchor in anchors if anchor.service == "lwm2m"}
+    for material in materials:
+        root = roots.get((material.account_id, material.root.fingerprint(hashes.SHA256())))
+        if root is None or not root.active:
+            continue
+        for certificate in material.chain:
+            yield replace(root, certificate=certificate.public_bytes(serialization.Encoding.DER))
+
+
 class Knowledge:
     """The newest state of everything an operator may change."""
 
@@ -125,16 +140,17 @@ class Knowledge:
             except ProfileError as error:
                 # Stored by another version, or by hand: its devices get the next profile that matches.
                 log.error("profile_left_out", profile=row.name, reason=str(error))
+        materials = await embedded_ca.issuing_material(self._database, self._sealer)
         embedded = {
             material.account_id: self._embedded(material, lwm2m_anchors.get(material.account_id, ()))
-            for material in await embedded_ca.issuing_material(self._database, self._sealer)
+            for material in materials
         }
         before = self._loaded
         rows = {row.id: row for row in await issuers.all_issuers(self._database)}
         reach = await issuer_admin.reach_of(self._database, self._config)
         kept = _unchanged(before, rows, reach, lwm2m_anchors)
         self._loaded = _Loaded(
-            trust=TrustIndex(anchors),
+            trust=TrustIndex([*anchors, *_issuing_below(anchors, materials)]),
             profiles={account: tuple(found) for account, found in parsed.items()},
             lwm2m_anchors=lwm2m_anchors,
             configurations=await issuers.configurations(self._database),
