@@ -187,6 +187,11 @@ class BootstrapSession:
         """End the session because its association is gone."""
         return self.interrupt(FailureCause.ASSOCIATION_LOST, reason, now)
 
+    @property
+    def finish_unanswered(self) -> bool:
+        """Whether the device was asked to finish and nobody knows what it did: it may be at work with what it got."""
+        return bool(self.log) and self.log[-1].operation is OperationKind.FINISH and self.log[-1].code is None
+
     def _advance(self, given: _Input) -> Step:
         try:
             step = self._course.send(given)

@@ -7,7 +7,8 @@ The steps of one issuance, each durable before the next:
 3. the CA is asked (`attempts.py`); `Pending` is recorded with its reference before the first poll
 4. what came back is checked
 5. the certificate is recorded; only now may a device see it
-6. `delivered`, when the device has it; or `abandoned` and revoked, when its key is gone (`settlement.py`)
+6. `delivered`, when the device has it; or `abandoned`, when its key is gone from here, and revoked once it is sure
+   that the device does not hold it either (`settlement.py`)
 
 The key lives here: in the session that delivers it, and `key_hold` seconds longer in case the device comes back.
 """
@@ -78,6 +79,8 @@ class _Held:
     made: ServerMade
     until: float
     session_id: UUID | None = None
+    # The device may have it all the same: its answer to the Finish never came.
+    doubtful: bool = False
 
     def is_over(self, now: float) -> bool:
         return self.session_id is None and now >= self.until
@@ -149,7 +152,7 @@ class Issuance:
         slot = _slot(wish)
         held = await self._still_held(slot)
         if held is not None:
-            held.session_id = wish.session_id
+            held.session_id, held.doubtful = wish.session_id, False
             log.info("held_key_used", endpoint=wish.endpoint, issuance=held.made.issuance_id.hex)
             return held.made
         making = self._making.get(slot)
@@ -185,11 +188,15 @@ class Issuance:
             del self._held[_slot(wish)]
             self._metrics.issuances.inc("delivered")
 
-    def returned(self, issuance_id: UUID, wish: Wish) -> None:
-        """The session ended and the device has no certificate: from now on the key is held for `key_hold` seconds."""
+    def returned(self, issuance_id: UUID, wish: Wish, *, doubtful: bool = False) -> None:
+        """The session ended and the device has no certificate: from now on the key is held for `key_hold` seconds.
+
+        `doubtful`: nobody knows whether it accepted the Finish.
+        """
         held = self._held.get(_slot(wish))
         if held is not None and (held.made.issuance_id, held.session_id) == (issuance_id, wish.session_id):
             held.session_id = None
+            held.doubtful = doubtful
             held.until = self._clock() + self._config.key_hold_seconds
 
     # -- held keys ----------------------------------------
@@ -223,7 +230,7 @@ class Issuance:
     async def _let_go(self, slot: _Slot, held: _Held) -> None:
         del self._held[slot]
         reason = f"not delivered within {self._config.key_hold_seconds:g} s"
-        await self.settlement.abandon(held.made.issuance_id, slot[2], reason)
+        await self.settlement.abandon(held.made.issuance_id, slot[2], reason, doubtful=held.doubtful)
 
     # -- making ----------------------------------------
 

@@ -342,7 +342,8 @@ class Sessions:
             if isinstance(verdict, Done):
                 self._issuance.delivered(made.issuance_id, wish)
             else:
-                self._issuance.returned(made.issuance_id, wish)
+                doubtful = machine is not None and machine.finish_unanswered
+                self._issuance.returned(made.issuance_id, wish, doubtful=doubtful)
         await self._outcomes.write(
             Outcome(
                 session_id=running.id,

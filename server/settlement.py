@@ -84,14 +84,21 @@ class Settlement:
             if len(adopted) < ADOPT_LIMIT:
                 return
 
-    async def abandon(self, issuance_id: UUID, endpoint: str, reason: str) -> None:
-        """Give up an issued certificate whose key is gone; it is revoked in the background where the issuer can."""
+    async def abandon(self, issuance_id: UUID, endpoint: str, reason: str, *, doubtful: bool = False) -> None:
+        """Give up an issued certificate whose key is gone; it is revoked in the background where the issuer can.
+
+        `doubtful`: the device may have accepted the Finish and hold both. Then it is revoked when the device comes back
+        for another one, and never if it does not: a device that is at work must not lose its certificate.
+        """
         self._attempts.leave(issuance_id)
-        if not await self._writer.write(MarkAbandoned(issuance_id, reason)):
+        if not await self._writer.write(MarkAbandoned(issuance_id, reason, doubtful)):
             return
         self._metrics.issuances.inc("abandoned")
-        log.info("issuance_abandoned", endpoint=endpoint, issuance=issuance_id.hex, reason=reason)
-        self._start(self._revoke_abandoned(issuance_id))
+        log.info(
+            "issuance_abandoned", endpoint=endpoint, issuance=issuance_id.hex, reason=reason, doubtful=doubtful or None
+        )
+        if not doubtful:
+            self._start(self._revoke_abandoned(issuance_id))
 
     async def revoke_due(self) -> None:
         """Try again what could not be revoked when it was abandoned."""
@@ -131,7 +138,8 @@ class Settlement:
             case "requested":
                 await self._attempts.failed(row, Unavailable("the server stopped before the CA was asked"))
             case "issued":
-                await self.abandon(row.id, row.endpoint, KEY_LOST)
+                # The worker that knew how far its session came is gone.
+                await self.abandon(row.id, row.endpoint, KEY_LOST, doubtful=True)
             case "submitted" | "pending" | "unknown":
                 # An IssuerError is on the row.
                 with contextlib.suppress(IssuerError):

@@ -98,7 +98,10 @@ async def of_endpoint(database: Database, account_id: UUID, endpoint: str, *, li
 
 
 async def undelivered(database: Database, account_id: UUID, endpoint: str, service: str) -> list[IssuanceRow]:
-    """Certificates with a server-made key that are issued and neither delivered nor abandoned."""
+    """Certificates with a server-made key that are issued and neither delivered nor abandoned.
+
+    The endpoint is back for another one: abandoned ones that it might have held are now due to be revoked.
+    """
     rows = await database.fetch("issuance_undelivered", account_id, endpoint, service)
     return [issuance_row(row) for row in rows]
 

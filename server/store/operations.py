@@ -228,16 +228,17 @@ class MarkDelivered(Step):
 
 @dataclass(frozen=True, slots=True)
 class MarkAbandoned(Step):
-    """The certificate's server-made key is gone."""
+    """The certificate's server-made key is gone from here; `doubtful`: the device may hold both."""
 
     statement: ClassVar[str] = "write_abandoned"
     kept: ClassVar[bool] = False
 
     reason: str
+    doubtful: bool = False
 
     def row(self) -> tuple[object, ...]:
         """As `write_abandoned`."""
-        return self.id, self.reason
+        return self.id, self.reason, self.doubtful
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,11 @@ ORDER BY opened_at DESC
 LIMIT $3;
 
 -- name: issuance_undelivered
+-- Who asks again does not use what it was given before: certificates kept because it might are due to be revoked.
+WITH doubtful AS (
+    UPDATE certificate SET revocation_due = now()
+    WHERE account_id = $1 AND endpoint = $2 AND service = $3 AND revocation_due = 'infinity'
+)
 SELECT id, account_id, device_id, session_id, issuer_id, endpoint, service, state, owner, attempt, server_key, serial,
        not_before, csr, csr_sha256, spki_sha256, subject, opened_at, updated_at, lease_until, retry_at, delivered_at,
        answers_until, reference, error_class, error_text

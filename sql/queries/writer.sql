@@ -143,16 +143,18 @@ WHERE i.id = w.id AND i.state IN ('issued', 'delivered')
 RETURNING i.id;
 
 -- name: write_abandoned
--- The certificate is due to be revoked at once; whoever abandons it tries first.
+-- The certificate is due to be revoked at once, whoever abandons it tries first; or, while the device may hold it, when
+-- the device comes back.
 WITH moved AS (
     UPDATE issuance i
     SET state = 'abandoned', settled = true, current = false, error_class = 'Abandoned', error_text = w.reason,
         updated_at = now()
-    FROM unnest($1::uuid[], $2::text[]) AS w (id, reason)
+    FROM unnest($1::uuid[], $2::text[], $3::boolean[]) AS w (id, reason, doubtful)
     WHERE i.id = w.id AND (i.state = 'issued' OR (i.state = 'abandoned' AND i.error_text = w.reason))
-    RETURNING i.id
+    RETURNING i.id, w.doubtful
 ), due AS (
-    UPDATE certificate c SET revocation_due = now() + interval '1 minute'
+    UPDATE certificate c
+    SET revocation_due = CASE WHEN moved.doubtful THEN 'infinity' ELSE now() + interval '1 minute' END
     FROM moved
     WHERE c.issuance_id = moved.id AND c.revoked_at IS NULL
 )

@@ -158,6 +158,39 @@ async def test_a_key_past_its_time_is_abandoned_and_its_certificate_revoked(rig:
     assert (await worker.issuance.server_made(wish())).issuance_id != made.issuance_id
 
 
+async def test_a_certificate_that_the_device_may_hold_is_revoked_only_when_the_device_comes_back(
+    rig: Workers, ca: ScriptedCa
+) -> None:
+    worker = await rig.worker()
+    device = wish()
+    made = await worker.issuance.server_made(device)
+    # Its answer to the Finish was lost.
+    worker.issuance.returned(made.issuance_id, device, doubtful=True)
+    rig.clock.let_pass(KEY_HOLD + 1)
+    await worker.issuance.expire_keys()
+    assert await rig.states() == ["abandoned"]
+    rig.clock.let_pass(365 * 24 * 3600)
+    await worker.issuance.settlement.settle()
+    assert ca.revoked == []
+    await worker.issuance.server_made(wish())
+    await worker.issuance.settlement.settle()
+    assert ca.revoked == [made.serial]
+    await revoked(rig)
+
+
+async def test_who_comes_back_for_the_held_key_did_not_have_it(rig: Workers, ca: ScriptedCa) -> None:
+    worker = await rig.worker()
+    first, second = wish(), wish()
+    made = await worker.issuance.server_made(first)
+    worker.issuance.returned(made.issuance_id, first, doubtful=True)
+    assert await worker.issuance.server_made(second) is made
+    worker.issuance.returned(made.issuance_id, second)
+    rig.clock.let_pass(KEY_HOLD + 1)
+    await worker.issuance.expire_keys()
+    await revoked(rig)
+    assert ca.revoked == [made.serial]
+
+
 async def test_a_key_past_its_time_is_not_used_even_if_nobody_looked_yet(rig: Workers, ca: ScriptedCa) -> None:
     worker = await rig.worker()
     device = wish()

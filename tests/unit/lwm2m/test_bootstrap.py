@@ -105,6 +105,8 @@ def run(
                 step = session.no_answer(now)
             case "reset":
                 step = session.reset(now)
+            case "lost":
+                step = session.lost("the association ended", now)
             case int():
                 step = session.answer(outcome, None, b"", now)
             case (code, content_format, payload):
@@ -543,6 +545,22 @@ def test_a_fallback_that_is_refused_altogether_is_not_remembered() -> None:
 def test_a_refused_finish_is_a_failure() -> None:
     verdict = run(refuse(OperationKind.FINISH, coap.BAD_REQUEST)).verdict
     assert verdict == Failed(FailureCause.FINISH_REFUSED, "/bs", coap.BAD_REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("finish", "unanswered"),
+    [(coap.CHANGED, False), (coap.BAD_REQUEST, False), (coap.NOT_ACCEPTABLE, False), ("silent", True), ("lost", True)],
+)
+def test_a_session_tells_whether_the_device_may_be_at_work_without_its_knowing(
+    finish: int | str, unanswered: bool
+) -> None:
+    done = run(lambda operation: finish if operation.kind is OperationKind.FINISH else agreeable(operation))
+    assert done.session.finish_unanswered is unanswered
+
+
+def test_a_session_that_ends_before_the_finish_leaves_no_doubt() -> None:
+    done = run(lambda operation: "lost" if operation.kind is OperationKind.WRITE else agreeable(operation))
+    assert not done.session.finish_unanswered
 
 
 def test_an_inconsistent_configuration_is_written_once_more_in_another_format_and_finished_again() -> None:
