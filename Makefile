@@ -19,7 +19,7 @@ $(VENV)/.test-installed: $(VENV)/.installed
 	@touch $@
 
 demo: $(VENV)/.installed
-	@[ $(CA) = embedded ] || ./tests/install-debian-packages
+	@[ $(CA) != cfssl ] || ./tests/install-debian-packages
 	$(BIN)/firstlight demo --devices $(DEVICES) --ca $(CA) --out out
 
 serve: $(VENV)/.installed

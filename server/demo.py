@@ -34,7 +34,7 @@ from server import demo_ca, logs
 from server.demo_ca import CaMissing
 from server.store.postgres import EmbeddedPostgres
 
-Ca = Literal["embedded", "cfssl"]
+Ca = Literal["embedded", "cfssl", "globalsign"]
 
 START_TIMEOUT = 60.0
 FACTORY = "Demo Factory"
@@ -114,6 +114,9 @@ async def _signing(folder: Path, ca: Ca) -> AsyncIterator[Path]:
             yield root
         case "cfssl":
             async with demo_ca.cfssl(folder, data, _command) as root:
+                yield root
+        case "globalsign":
+            async with demo_ca.globalsign(folder, data, _command) as root:
                 yield root
         case _:
             assert_never(ca)

@@ -1,12 +1,14 @@
-"""`firstlight demo --ca cfssl`: the real CFSSL beside the demo's server, registered as an operator would."""
+"""`firstlight demo --ca …`: the real CFSSL, or the stand-in for GlobalSign, registered as an operator would."""
 
 import asyncio
 import contextlib
 import json
+import os
 import secrets
 import shutil
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from issuers import ceremony
 
 START_TIMEOUT = 20.0
-NAME = "demo CFSSL"
+CFSSL, GLOBALSIGN = "demo CFSSL", "demo GlobalSign"
 
 Command = Callable[..., Awaitable[bytes]]
 
@@ -47,10 +49,64 @@ async def cfssl(folder: Path, data: Path, command: Command) -> AsyncIterator[Pat
             stderr=log,
             cwd=home,
         )
-    try:
-        await _listening(process, port, home / "log")
-        await _register(home, data, root, f"http://127.0.0.1:{port}", command)
+    async with _ending(process):
+        await _started("cfssl", process, home / "log", lambda: _listens(port))
+        await _register(
+            *(CFSSL, "CFSSL_AUTH", data, root, command),
+            attributes={"host_url": f"http://127.0.0.1:{port}", "cfssl_profile": "CA"},
+            secret_files={"hmac_hex_key": home / "hmac.txt"},
+        )
         yield root
+
+
+@contextlib.asynccontextmanager
+async def globalsign(folder: Path, data: Path, command: Command) -> AsyncIterator[Path]:
+    """Run the stand-in for GlobalSign's HVCA, register, verify and activate it; yields the PEM of its root.
+
+    The private key of the account is encrypted, as GlobalSign advises. Raises CaMissing.
+    """
+    home = folder / "globalsign"
+    home.mkdir()
+    ready, passphrase = home / "ready.json", home / "chosen-passphrase"
+    passphrase.write_text(secrets.token_hex(16))
+    with (home / "log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "simulators", "atlas", "--dir", str(home / "account")),
+            *("--passphrase-file", str(passphrase), "--ready-file", str(ready)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+
+    async def is_ready() -> bool:
+        return ready.exists()
+
+    async with _ending(process):
+        await _started("the stand-in for GlobalSign", process, home / "log", is_ready)
+        account = home / "account"
+        await _register(
+            *(GLOBALSIGN, "GLOBAL_SIGN", data, account / "root.pem", command),
+            attributes={
+                "base_url": json.loads(ready.read_text())["base_url"],
+                "tls_roots": f"@{account / 'tls-root.pem'}",
+            },
+            secret_files={
+                "api_key": account / "api-key",
+                "api_secret": account / "api-secret",
+                "client_certificate": account / "client.pem",
+                "private_key": account / "client-key.pem",
+                "passphrase": account / "passphrase",
+            },
+        )
+        yield account / "root.pem"
+
+
+@contextlib.asynccontextmanager
+async def _ending(process: asyncio.subprocess.Process) -> AsyncIterator[None]:
+    """The process does not outlive the block."""
+    try:
+        yield
     finally:
         if process.returncode is None:
             process.kill()
@@ -89,29 +145,42 @@ def _free_port() -> int:
     return port
 
 
-async def _listening(process: asyncio.subprocess.Process, port: int, log: Path) -> None:
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+async def _started(
+    what: str, process: asyncio.subprocess.Process, log: Path, is_up: Callable[[], Awaitable[bool]]
+) -> None:
     try:
         async with asyncio.timeout(START_TIMEOUT):
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                except OSError:
-                    if process.returncode is not None:
-                        raise CaMissing(f"cfssl ended at once: {log.read_text(errors='replace').strip()}") from None
-                    await asyncio.sleep(0.05)
-                    continue
-                writer.close()
-                return
+            while not await is_up():
+                if process.returncode is not None:
+                    raise CaMissing(f"{what} ended at once: {log.read_text(errors='replace').strip()}")
+                await asyncio.sleep(0.05)
     except TimeoutError:
-        raise CaMissing(f"cfssl did not listen within {START_TIMEOUT:g} s") from None
+        raise CaMissing(f"{what} did not listen within {START_TIMEOUT:g} s") from None
 
 
-async def _register(home: Path, data: Path, root: Path, url: str, command: Command) -> None:
+async def _register(
+    name: str,
+    type: str,
+    data: Path,
+    root: Path,
+    command: Command,
+    *,
+    attributes: Mapping[str, str],
+    secret_files: Mapping[str, Path],
+) -> None:
     where = ("--data-dir", str(data))
-    await command("trust", "add", str(root), "--service", "lwm2m", "--name", f"{NAME} root", *where)
-    await command(
-        *("issuer", "add", NAME, "--type", "CFSSL_AUTH", "--set", f"host_url={url}", "--set", "cfssl_profile=CA"),
-        *("--secret-file", f"hmac_hex_key={home / 'hmac.txt'}", *where),
-    )
-    await command("issuer", "verify", NAME, *where)
-    await command("issuer", "activate", NAME, *where)
+    await command("trust", "add", str(root), "--service", "lwm2m", "--name", f"{name} root", *where)
+    given = [word for key, value in attributes.items() for word in ("--set", f"{key}={value}")]
+    given += [word for key, file in secret_files.items() for word in ("--secret-file", f"{key}={file}")]
+    await command("issuer", "add", name, "--type", type, *given, *where)
+    await command("issuer", "verify", name, *where)
+    await command("issuer", "activate", name, *where)

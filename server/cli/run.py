@@ -107,7 +107,8 @@ def demo(
         typer.Option(help="Check the chains against this PEM instead of the server's device root."),
     ] = None,
     ca: Annotated[
-        Literal["embedded", "cfssl"], typer.Option(help="Which CA signs; cfssl runs the real one beside.")
+        demonstration.Ca,
+        typer.Option(help="Which CA signs; cfssl runs the real one beside, globalsign a stand-in for its service."),
     ] = "embedded",
     as_json: options.AsJson = False,
 ) -> None:
