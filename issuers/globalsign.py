@@ -35,7 +35,6 @@ from issuers.errors import (
     Misconfigured,
     OutcomeUnknown,
     Rejected,
-    Throttled,
     Unavailable,
 )
 from issuers.globalsign_api import HvcaApi, HvcaOptions, refused, said
@@ -53,8 +52,7 @@ POLICY_SECONDS = 300.0
 """How soon a policy that GlobalSign has changed is at work."""
 CHAIN_SECONDS = 86400.0
 FIRST_POLL = 0.5
-LONGEST_POLL = 5.0
-"""Seconds between two questions after one certificate (`issuers.md` B5)."""
+"""Seconds until a certificate is asked for the first time, when the CA names none (`issuers.md` B5)."""
 LAG_SECONDS = 10.0
 """How long a certificate may be unknown after its request was taken: some gateways lag (`issuers.md` B5)."""
 
@@ -160,29 +158,26 @@ class GlobalSignIssuer(Issuer):
         raise refused(answer, orders=True)
 
     async def collect(self, reference: str) -> Issued | Pending:
-        """The certificate of this serial number; `Pending` too while the CA is busy or away, for it has the request."""
+        """The certificate of this serial number. A CA that is busy or away (Unavailable, Throttled) has the request."""
         if _SERIAL.fullmatch(reference) is None:
             raise Misconfigured(f"{reference!r} is no serial number that {self._api.where} gave")
-        try:
-            answer = await self._api.call("GET", f"/certificates/{reference}")
-            if answer.status == 404:
-                return self._unknown_yet(reference, answer)
-            self._lagging.pop(reference, None)
-            if answer.status == 202:
-                return Pending(reference, answer.retry_after or FIRST_POLL)
-            if answer.status != 200:
-                raise refused(answer, orders=False)
-            leaf, revoked = _read_collected(answer)
-            if revoked:
-                raise Rejected(f"{self._api.where} has issued certificate {reference} and has revoked it since")
-            if leaf.serial_number != int(reference, 16):
-                raise BadCertificate(
-                    Check.SERIAL,
-                    f"{self._api.where} was asked for certificate {reference} and gave {leaf.serial_number:X}",
-                )
-            return await self._issued(leaf)
-        except (Unavailable, Throttled) as error:
-            return Pending(reference, error.retry_after or LONGEST_POLL)
+        answer = await self._api.call("GET", f"/certificates/{reference}")
+        if answer.status == 404:
+            return self._unknown_yet(reference, answer)
+        self._lagging.pop(reference, None)
+        if answer.status == 202:
+            return Pending(reference, answer.retry_after or FIRST_POLL)
+        if answer.status != 200:
+            raise refused(answer, orders=False)
+        leaf, revoked = _read_collected(answer)
+        if revoked:
+            raise Rejected(f"{self._api.where} has issued certificate {reference} and has revoked it since")
+        if leaf.serial_number != int(reference, 16):
+            raise BadCertificate(
+                Check.SERIAL,
+                f"{self._api.where} was asked for certificate {reference} and gave {leaf.serial_number:X}",
+            )
+        return await self._issued(leaf)
 
     async def recover(self, request: IssueRequest) -> Issued | None:
         """Look for the certificate among those issued around the request's time, by its public key.

@@ -6,6 +6,7 @@ asked about, or whose certificate is on its way to a device, is this worker's fo
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Protocol, assert_never
@@ -50,8 +51,8 @@ Row = OpenIssuance | IssuanceRow
 # Back-off while a CA says "in progress": 0.5 s doubling to 5 s (issuers.md B5).
 FIRST_POLL = 0.5
 LONGEST_POLL = 5.0
-# Seconds until a CA that has our request and does not answer now is asked for it again.
-COLLECT_PAUSE = 10.0
+# Each pause may be that much shorter, so that those who wait for one CA do not all ask it at once.
+JITTER = 0.3
 
 
 class Issuers(Protocol):
@@ -220,7 +221,7 @@ class Attempts:
             if answer.reference != recorded:
                 await self.pending(row, answer)
                 recorded = answer.reference
-            await asyncio.sleep(max(answer.retry_after, wait))
+            await asyncio.sleep(max(answer.retry_after, wait * (1 - JITTER * random.random())))
             wait = min(wait * 2, LONGEST_POLL)
             answer = await collected_once(issuer, answer.reference)
         return answer
@@ -251,16 +252,17 @@ async def recovered(issuer: Issuer, request: IssueRequest, lost: OutcomeUnknown)
 
 
 async def collected_once(issuer: Issuer, reference: str) -> Issued | Pending:
-    """Ask once for what the CA has under `reference`; a CA that does not answer now has it still.
+    """Ask once for what the CA has under `reference`; a CA that does not answer now has it still: when to ask again
+    is the caller's to say.
 
     Raises Rejected, BadCertificate, or OutcomeUnknown when the CA does not let us have it.
     """
     try:
         return await issuer.collect(reference)
     except (Unavailable, Throttled) as error:
-        return Pending(reference, error.retry_after or COLLECT_PAUSE)
+        return Pending(reference, error.retry_after or 0.0)
     except OutcomeUnknown:
-        return Pending(reference, COLLECT_PAUSE)
+        return Pending(reference, 0.0)
     except (Rejected, BadCertificate):
         raise
     except IssuerError as error:

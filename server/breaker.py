@@ -1,8 +1,8 @@
 """A CA that is slow, failing or throttling: how many ask it at once, and when nobody asks (design 7; issuers.md D3).
 
-The breaker opens after five failures of the CA's own in a row, whichever worker met them: its state is in the record.
-While it is open a device is told to come back before any key is made for it. After ten seconds one worker looks, with
-a check that signs nothing; if the CA is back, all go on.
+The breaker opens after five failures of the CA's own in a row, whichever worker met them: its state is in the record,
+and so is the time until which a CA asked for less. While it is open a device is told to come back before any key is
+made for it. After ten seconds one worker looks, with a check that signs nothing; if the CA is back, all go on.
 """
 
 import asyncio
@@ -17,10 +17,12 @@ from cryptography import x509
 from issuers.base import CheckReport, Issued, Issuer, IssueRequest, Pending
 from issuers.errors import IssuerError, Throttled, Unavailable
 from server import logs
+from server.pace import Pace
 from server.store import readiness
 from server.store.database import Database
 from server.store.errors import StoreUnavailable
 from server.store.readiness import Readiness
+from server.terms import Terms
 
 log = logs.get("breaker")
 
@@ -35,6 +37,10 @@ THROTTLED_SECONDS = 5.0
 LONGEST_THROTTLE = 60.0
 
 T = TypeVar("T")
+
+
+class BreakerOpen(Unavailable):
+    """Nobody asks the CA at present; that is no failure of its own."""
 
 
 class Breaker:
@@ -53,18 +59,19 @@ class Breaker:
         self._clock = clock
         self._jitter = jitter
         self._known: dict[UUID, tuple[float, Readiness | None]] = {}
-        self._throttled: dict[UUID, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def admit(self, issuer_id: UUID, name: str, issuer: Issuer) -> None:
         """Return when the CA may be asked; raises Unavailable or Throttled with the time to wait, StoreUnavailable."""
-        wait = self._throttled.get(issuer_id, 0.0) - self._clock()
-        if wait > 0:
-            raise Throttled(f"the CA {name} asked us to go slower", wait)
         known = await self._readiness(issuer_id)
-        if known is None or known.open_until is None:
+        if known is None:
             return
         now = self._now()
+        if known.throttled_until is not None and known.is_throttled(now):
+            wait = (known.throttled_until - now).total_seconds()
+            raise Throttled(f"the CA {name} asked us to go slower: {known.error_text}", wait)
+        if known.open_until is None:
+            return
         if known.open_until <= now and await readiness.take_probe(
             self._database, issuer_id, now, now + self._open_for()
         ):
@@ -75,25 +82,32 @@ class Breaker:
                 return
             await self.failed(issuer_id, name, Unavailable(report.message))
             known = await self._readiness(issuer_id) or known
-        left = (known.open_until - now).total_seconds() if known.open_until is not None else OPEN_SECONDS
-        raise Unavailable(f"the CA {name} failed {known.failures} times in a row: {known.error_text}", max(1.0, left))
+        raise _shut(known, name, now)
+
+    def refuse_if_open(self, issuer_id: UUID, name: str) -> None:
+        """Unavailable when the breaker opened while the caller waited for its turn; asks nobody."""
+        _, known = self._known.get(issuer_id, (0.0, None))
+        now = self._now()
+        if known is not None and known.open_until is not None and known.open_until > now:
+            raise _shut(known, name, now)
 
     async def failed(self, issuer_id: UUID, name: str, error: IssuerError) -> None:
         """Count `error` when it is the CA's fault; the record being away loses a count, nothing else."""
-        if isinstance(error, Throttled):
-            wait = min(error.retry_after or THROTTLED_SECONDS, LONGEST_THROTTLE)
-            self._throttled[issuer_id] = self._clock() + wait
-        if not error.issuer_fault:
+        if not error.issuer_fault and not isinstance(error, Throttled):
             return
         try:
-            known = await readiness.failed(
-                self._database,
-                issuer_id,
-                type(error).__name__,
-                error.message,
-                opens_at=OPENS_AT,
-                open_until=self._now() + self._open_for(),
-            )
+            if isinstance(error, Throttled):
+                wait = timedelta(seconds=min(error.retry_after or THROTTLED_SECONDS, LONGEST_THROTTLE))
+                known = await readiness.throttled(self._database, issuer_id, error.message, self._now() + wait)
+            else:
+                known = await readiness.failed(
+                    self._database,
+                    issuer_id,
+                    type(error).__name__,
+                    error.message,
+                    opens_at=OPENS_AT,
+                    open_until=self._now() + self._open_for(),
+                )
         except StoreUnavailable as away:
             log.warning("readiness_not_recorded", issuer=name, reason=str(away))
             return
@@ -104,7 +118,7 @@ class Breaker:
     async def worked(self, issuer_id: UUID, name: str) -> None:
         """The CA did its work: failures in a row begin anew."""
         known = self._known.get(issuer_id)
-        if known is not None and known[1] is None:
+        if known is not None and (known[1] is None or known[1].failures == 0):
             # Nothing was ever wrong: the usual case costs the record nothing.
             return
         try:
@@ -133,7 +147,7 @@ class Breaker:
         if known is not None and self._clock() - known[0] < FRESH_SECONDS:
             return known[1]
         found = await readiness.find(self._database, issuer_id)
-        if found is not None and found.failures == 0:
+        if found is not None and found.failures == 0 and not found.is_throttled(self._now()):
             found = None
         self._known[issuer_id] = (self._clock(), found)
         return found
@@ -142,10 +156,17 @@ class Breaker:
         return timedelta(seconds=OPEN_SECONDS * (1 + JITTER * (2 * self._jitter() - 1)))
 
 
-class Guarded(Issuer):
-    """A CA behind its breaker, asked by so many at once and no more."""
+def _shut(known: Readiness, name: str, now: datetime) -> BreakerOpen:
+    left = (known.open_until - now).total_seconds() if known.open_until is not None else OPEN_SECONDS
+    return BreakerOpen(f"the CA {name} failed {known.failures} times in a row: {known.error_text}", max(1.0, left))
 
-    def __init__(self, inner: Issuer, *, issuer_id: UUID, name: str, breaker: Breaker, concurrency: int) -> None:
+
+class Guarded(Issuer):
+    """A CA behind its breaker, asked by so many at once and so often, and no more."""
+
+    def __init__(
+        self, inner: Issuer, *, issuer_id: UUID, name: str, breaker: Breaker, pace: Pace, terms: Terms
+    ) -> None:
         self.type = inner.type  # type: ignore[misc]
         self.capabilities = inner.capabilities  # type: ignore[misc]
         self.recovery = inner.recovery  # type: ignore[misc]
@@ -153,13 +174,17 @@ class Guarded(Issuer):
         self._id = issuer_id
         self._name = name
         self._breaker = breaker
-        self._turn = asyncio.Semaphore(concurrency)
+        self._pace = pace
+        self._rate = terms.rate
+        self._turn = asyncio.Semaphore(terms.concurrency)
         self._under_way = 0
         self._closing = False
 
     async def admit(self) -> None:
-        """Raises Unavailable or Throttled while nobody asks this CA."""
+        """Return when this CA may be asked for one more; raises Unavailable or Throttled while nobody asks it."""
         await self._breaker.admit(self._id, self._name, self._inner)
+        if self._rate:
+            await self._pace.turn(self._id, self._name, self._rate)
 
     def broke_a_check(self, error: IssuerError) -> None:
         """What it returned was not what was asked for."""
@@ -168,6 +193,8 @@ class Guarded(Issuer):
     async def issue(self, request: IssueRequest) -> Issued | Pending:
         """As the CA's own; counted."""
         async with self._counted():
+            # The CA may have died while this one waited for its turn.
+            self._breaker.refuse_if_open(self._id, self._name)
             return await self._inner.issue(request)
 
     async def collect(self, reference: str) -> Issued | Pending:
@@ -202,12 +229,16 @@ class Guarded(Issuer):
     async def _counted(self) -> AsyncIterator[None]:
         self._under_way += 1
         try:
+            # How it went is known before the next one has its turn.
             async with self._turn:
-                yield
-            await self._breaker.worked(self._id, self._name)
-        except IssuerError as error:
-            await self._breaker.failed(self._id, self._name, error)
-            raise
+                try:
+                    yield
+                    await self._breaker.worked(self._id, self._name)
+                except BreakerOpen:
+                    raise
+                except IssuerError as error:
+                    await self._breaker.failed(self._id, self._name, error)
+                    raise
         finally:
             self._under_way -= 1
             if self._closing and self._under_way == 0:

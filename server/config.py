@@ -92,6 +92,8 @@ class IssuersConfig:
     allow: tuple[str, ...] = ()
     # Requests under way to one CA, in each worker.
     concurrency: int = 32
+    # Requests for certificates that one CA gets in a second, from all workers; 0 = as they come.
+    rate: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +164,7 @@ _RANGES: Mapping[tuple[str, str], tuple[float, float]] = {
     ("issuance", "lease_seconds"): (2, 3600),
     ("issuance", "minimum_validity_days"): (0, 36500),
     ("issuers", "concurrency"): (1, 10_000),
+    ("issuers", "rate"): (0, 10_000),
     ("embedded_ca", "validity_days"): (1, 36500),
     ("retention", "sessions_days"): (1, 36500),
     ("retention", "audit_days"): (1, 36500),

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
 import secrets
 import shutil
 import socket
@@ -76,7 +75,6 @@ async def globalsign(folder: Path, data: Path, command: Command) -> AsyncIterato
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
 
     async def is_ready() -> bool:

@@ -254,7 +254,7 @@ class Issuance:
         active = await self._knowledge.issuer_for(wish.account_id, wish.service)
         await self._abandon_earlier(wish)
         for attempt in range(1, ATTEMPTS + 1):
-            await self._refuse_while_unknown(wish)
+            await self._refuse_while_unknown(wish, active)
             try:
                 return await self._attempt(wish, active, attempt)
             except (OutcomeUnknown, NeverIssued):
@@ -291,14 +291,14 @@ class Issuance:
                     row.id, row.endpoint, "the device came back and the key made for it no longer exists"
                 )
 
-    async def _refuse_while_unknown(self, wish: Wish) -> None:
-        """With `on_unknown = hold` nothing more is signed for a device until a person acts (`issuances.release`)."""
-        if self._config.on_unknown != "hold":
+    async def _refuse_while_unknown(self, wish: Wish, active: ActiveIssuer) -> None:
+        """With `on_unknown = hold` the CA signs no more for a device until a person acts (`device release`)."""
+        if active.on_unknown != "hold":
             return
-        if await issuances.unknown(self._database, wish.account_id, wish.endpoint, wish.service):
+        if await issuances.unknown(self._database, wish.account_id, wish.endpoint, wish.service, active.id):
             raise TemporarilyUnavailable(
-                f"nobody knows what became of an earlier request for {wish.endpoint}, and on_unknown is hold; "
-                f"look for it at the CA, then run `firstlight device release {wish.endpoint}`",
+                f"nobody knows what became of an earlier request for {wish.endpoint}, and on_unknown of {active.name} "
+                f"is hold; look for it at the CA, then run `firstlight device release {wish.endpoint}`",
                 retry_after=HOLD_RETRY_AFTER,
             )
 

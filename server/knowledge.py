@@ -21,11 +21,13 @@ from server import logs
 from server.admin import issuers as issuer_admin
 from server.breaker import Breaker, Guarded
 from server.config import Config
+from server.pace import Pace
 from server.profile import Profile, ProfileError, parse_profile
 from server.store import embedded_ca, issuers, profiles, psk, trust
 from server.store.database import Database
 from server.store.errors import SealBroken, StoreUnavailable
 from server.store.secrets import Sealer
+from server.terms import OnUnknown, Terms, terms_of, without_terms
 from server.transport import engine
 from server.transport.engine import PreSharedKey
 from server.trust import Anchor, TrustIndex
@@ -44,6 +46,8 @@ class ActiveIssuer:
     issuer: Issuer
     anchors: tuple[x509.Certificate, ...]
     minimum_validity: timedelta
+    # What follows an answer that was lost; the embedded CA loses none.
+    on_unknown: OnUnknown = "reissue"
 
     def check(self, issued: Issued, csr: x509.CertificateSigningRequest, endpoint: str, now: datetime) -> Checked:
         """The checked chain, or BadCertificate (issuers.md D4), which counts against the CA's readiness."""
@@ -116,6 +120,7 @@ class Knowledge:
         journal: Callable[[str], None],
         now: Callable[[], datetime],
         breaker: Breaker,
+        pace: Pace,
     ) -> None:
         self._database = database
         self._sealer = sealer
@@ -123,6 +128,7 @@ class Knowledge:
         self._journal = journal
         self._now = now
         self._breaker = breaker
+        self._pace = pace
         self._loaded: _Loaded | None = None
 
     async def load(self) -> None:
@@ -217,7 +223,8 @@ class Knowledge:
                 credentials = row.credentials(self._sealer)
             except SealBroken as error:
                 raise Misconfigured(f"issuer {row.name!r}: its credentials cannot be opened: {error}") from error
-            issuer = open_issuer(row.type, row.name, row.attributes, credentials, known.reach)
+            terms = terms_of(row.attributes, self._usual_terms)
+            issuer = open_issuer(row.type, row.name, without_terms(row.attributes), credentials, known.reach)
             opened = ActiveIssuer(
                 id=issuer_id,
                 name=row.name,
@@ -226,13 +233,24 @@ class Knowledge:
                     issuer_id=issuer_id,
                     name=row.name,
                     breaker=self._breaker,
-                    concurrency=self._config.issuers.concurrency,
+                    pace=self._pace,
+                    terms=terms,
                 ),
                 anchors=known.lwm2m_anchors.get(account_id, ()),
                 minimum_validity=self._minimum_validity,
+                on_unknown=terms.on_unknown,
             )
             known.opened[issuer_id] = opened
         return opened
+
+    @property
+    def _usual_terms(self) -> Terms:
+        issuers = self._config.issuers
+        return Terms(
+            concurrency=issuers.concurrency,
+            rate=issuers.rate,
+            on_unknown="hold" if self._config.issuance.on_unknown == "hold" else "reissue",
+        )
 
     @property
     def _minimum_validity(self) -> timedelta:

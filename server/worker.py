@@ -31,6 +31,7 @@ from server.issuance import Issuance
 from server.knowledge import Knowledge
 from server.metrics import Metrics
 from server.outcomes import Outcomes
+from server.pace import Pace
 from server.seen import Seen
 from server.sessions import Sessions
 from server.store import embedded_ca, sealed
@@ -128,6 +129,7 @@ class Worker:
         await writer.start()
         self._stack.push_async_callback(writer.close)
         breaker = Breaker(database=database, now=utc_now, clock=time.monotonic, jitter=random.random)
+        pace = Pace(database=database, now=utc_now)
         self._stack.push_async_callback(breaker.close)
         knowledge = Knowledge(
             database=database,
@@ -136,6 +138,7 @@ class Worker:
             journal=_journal(assignment.journal_file),
             now=utc_now,
             breaker=breaker,
+            pace=pace,
         )
         revision = await current(database)
         await knowledge.load()

@@ -4,7 +4,7 @@ The fields of each type are those of the Izuma API (izuma.md A1); the adapter it
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -18,7 +18,7 @@ from issuers.base import Issuer
 from issuers.errors import Misconfigured
 from issuers.reach import Reach
 from server import config as configuration
-from server import reach
+from server import reach, terms
 from server.admin import verification
 from server.config import Config
 from server.errors import BadRequest, NotFound
@@ -46,6 +46,8 @@ class Setting:
     required: bool = False
     longest: int = LONGEST_ATTRIBUTE
     hexadecimal: bool = False
+    # The rule that a value breaks, in words; empty when it breaks none.
+    problem: Callable[[str], str] = lambda _value: ""
     # Other names it may come under.
     aliases: tuple[str, ...] = ()
 
@@ -59,6 +61,18 @@ class IssuerForm:
     credentials: tuple[Setting, ...] = field(default=(), repr=False)
 
 
+TERMS = (
+    Setting(name="concurrency", label="Requests at once", problem=terms.concurrency_problem),
+    Setting(name="rate", label="Requests a second", problem=terms.rate_problem),
+    Setting(name="on_unknown", label="After a lost answer", problem=terms.on_unknown_problem),
+)
+"""What every CA type has besides: on what terms this service asks it (`server/terms.py`)."""
+
+
+def _true_or_false(text: str) -> str:
+    return "" if text in ("true", "false") else "true or false"
+
+
 FORMS: Mapping[str, IssuerForm] = MappingProxyType(
     {
         "CFSSL_AUTH": IssuerForm(
@@ -68,7 +82,12 @@ FORMS: Mapping[str, IssuerForm] = MappingProxyType(
                 Setting(name="cfssl_profile", label="CFSSL profile"),
                 Setting(name="cfssl_label", label="CFSSL label"),
                 Setting(name="tls_roots", label="TLS roots (PEM)", longest=16384),
-                Setting(name="bundle", label="Ask for the chain with the certificate (true or false)", longest=5),
+                Setting(
+                    name="bundle",
+                    label="Ask for the chain with the certificate (true or false)",
+                    problem=_true_or_false,
+                ),
+                *TERMS,
             ),
             credentials=(
                 Setting(name="hmac_hex_key", label="HMAC Hex key", required=True, longest=64, hexadecimal=True),
@@ -81,6 +100,7 @@ FORMS: Mapping[str, IssuerForm] = MappingProxyType(
             attributes=(
                 Setting(name="base_url", label="Base URL"),
                 Setting(name="tls_roots", label="TLS roots (PEM)", longest=16384),
+                *TERMS,
             ),
             credentials=(
                 Setting(name="api_key", label="Access key", required=True, longest=1000, aliases=("access_key",)),
@@ -145,6 +165,8 @@ def filled(settings: tuple[Setting, ...], given: Mapping[str, Any] | None, where
             )
         if setting.hexadecimal:
             _check_hexadecimal(setting, value, place)
+        if rule := setting.problem(value):
+            raise BadRequest(f"{setting.label}: {rule}", field=place)
         found[setting.name] = value
     for setting in settings:
         if setting.required and setting.name not in found:
@@ -174,13 +196,14 @@ def check_reference(reference: str) -> None:
 
 def opened(row: IssuerRow, sealer: Sealer, reachable: Reach) -> Issuer:
     """The adapter of a recorded CA, contacting nobody; Misconfigured, SealBroken."""
-    return open_issuer(row.type, row.name, row.attributes, row.credentials(sealer), reachable)
+    attributes = terms.without_terms(row.attributes)
+    return open_issuer(row.type, row.name, attributes, row.credentials(sealer), reachable)
 
 
 async def _try(type: str, name: str, attributes: Mapping[str, Any], credentials: Mapping[str, Any]) -> None:
     """The adapter's own judgement of what was given, as a BadRequest."""
     try:
-        issuer = open_issuer(type, name, attributes, credentials)
+        issuer = open_issuer(type, name, terms.without_terms(attributes), credentials)
     except Misconfigured as error:
         raise BadRequest(error.message, field="issuer_attributes") from error
     await issuer.aclose()

@@ -1,6 +1,7 @@
 """`/v1`: bootstraps with their steps, the audit, verifications, and who was not admitted."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -93,6 +94,7 @@ ISSUER_EXAMPLE = {
     "error": "the CA is away: connection refused",
     "failures": 5,
     "asked_again_at": "2026-11-23T12:00:10.000Z",
+    "slowed_until": None,
 }
 SEEN_EXAMPLE = {
     "object": "refusal",
@@ -175,11 +177,15 @@ async def list_issuer_states(asking: CaReader, page: Paged) -> dict[str, Any]:
     known = await readiness.listed(database, account_id)
     services = await issuers.configured(database, account_id)
     rows = await issuers.listed(database, account_id)
-    return cut(page, rows, lambda row: issuer_state(row, known.get(row.id), services))
+    now = asking.office.now()
+    return cut(page, rows, lambda row: issuer_state(row, known.get(row.id), services, now))
 
 
-def issuer_state(row: IssuerRow, known: Readiness | None, services: Sequence[Configuration]) -> dict[str, Any]:
-    """A CA and its readiness."""
+def issuer_state(
+    row: IssuerRow, known: Readiness | None, services: Sequence[Configuration], now: datetime
+) -> dict[str, Any]:
+    """A CA and its readiness at `now`; `slowed_until` when it asked for less itself."""
+    slowed = known.throttled_until if known is not None and known.is_throttled(now) else None
     return {
         "object": "issuer-state",
         "id": row.id.hex,
@@ -188,9 +194,10 @@ def issuer_state(row: IssuerRow, known: Readiness | None, services: Sequence[Con
         "services": [service.reference for service in services if service.issuer_id == row.id],
         "ready": known is None or known.open_until is None,
         "since": time(known.since) if known is not None else None,
-        "error": known.error_text if known is not None and known.since is not None else None,
+        "error": known.error_text if known is not None and (known.since or slowed) else None,
         "failures": known.failures if known is not None else 0,
         "asked_again_at": time(known.open_until) if known is not None else None,
+        "slowed_until": time(slowed),
     }
 
 

@@ -182,6 +182,24 @@ def seen(
     options.run(work)
 
 
+@app.command("release")
+def release(
+    endpoint: Annotated[str, typer.Argument(help="Endpoint Client Name.")],
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+) -> None:
+    """Let a device have a new certificate although nobody knows what became of an earlier request."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url) as record:
+            released = await issuances.release(record.database, options.actor(), record.account_id, endpoint)
+        what = "request" if len(released) == 1 else "requests"
+        print(f"{endpoint} is released from {len(released)} {what}; what they left at the CA is not settled by it.")
+
+    options.run(work)
+
+
 @app.command("forget")
 def forget(
     endpoint: Annotated[str, typer.Argument(help="Endpoint Client Name.")],

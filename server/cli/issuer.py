@@ -140,13 +140,14 @@ def list_issuers(
             rows = await issuers.listed(record.database, record.account_id)
             configured = await issuers.configured(record.database, record.account_id)
             known = await readiness.listed(record.database, record.account_id)
+        now = datetime.now(UTC)
         shown: list[dict[str, object]] = [
             {
                 "id": row.id.hex,
                 "name": row.name,
                 "type": row.type,
                 "services": ", ".join(c.reference for c in configured if c.issuer_id == row.id) or "none",
-                "state": _state(known.get(row.id)),
+                "state": _state(known.get(row.id), now),
                 "description": row.description,
             }
             for row in rows
@@ -160,7 +161,9 @@ def list_issuers(
     options.run(work)
 
 
-def _state(known: Readiness | None) -> str:
+def _state(known: Readiness | None, now: datetime) -> str:
+    if known is not None and known.throttled_until is not None and known.is_throttled(now):
+        return f"slowed down until {known.throttled_until:%Y-%m-%d %H:%M:%S} UTC: {known.error_text}"
     if known is None or known.since is None:
         return "ready"
     word = "not asked" if known.open_until is not None else f"{known.failures} failures in a row"

@@ -120,9 +120,11 @@ async def adopt_expired(database: Database, owner: str, now: datetime, lease: ti
     return [issuance_row(row) for row in rows]
 
 
-async def unknown(database: Database, account_id: UUID, endpoint: str, service: str) -> list[UUID]:
-    """Requests for a server-made key of this endpoint whose outcome nobody knows, unless a person released them."""
-    return [row["id"] for row in await database.fetch("issuance_unknown", account_id, endpoint, service)]
+async def unknown(
+    database: Database, account_id: UUID, endpoint: str, service: str, issuer_id: UUID | None
+) -> list[UUID]:
+    """Requests of an endpoint to one CA whose outcome nobody knows and nobody released; for server-made keys alone."""
+    return [row["id"] for row in await database.fetch("issuance_unknown", account_id, endpoint, service, issuer_id)]
 
 
 async def leave_unknown(database: Database, owner: str, issuance_id: UUID) -> None:

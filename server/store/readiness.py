@@ -1,7 +1,7 @@
 """What all workers know of a CA's readiness: failures in a row, until when nobody asks, the last error."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,10 +15,16 @@ class Readiness:
     issuer_id: UUID
     failures: int
     open_until: datetime | None
+    # The CA itself asked for less, until then.
+    throttled_until: datetime | None
     error_class: str
     error_text: str
     since: datetime | None
     updated_at: datetime
+
+    def is_throttled(self, now: datetime) -> bool:
+        """Whether nobody asks at `now` because the CA asked for less."""
+        return self.throttled_until is not None and self.throttled_until > now
 
 
 def _row(row: Any) -> Readiness:
@@ -26,6 +32,7 @@ def _row(row: Any) -> Readiness:
         issuer_id=row["issuer_id"],
         failures=row["failures"],
         open_until=row["open_until"],
+        throttled_until=row["throttled_until"],
         error_class=row["error_class"],
         error_text=row["error_text"],
         since=row["since"],
@@ -50,6 +57,20 @@ async def failed(
     """One more failure in a row; from the `opens_at`-th on nobody asks before `open_until`. None: the CA is gone."""
     row = await database.fetchrow("readiness_failed", issuer_id, error_class, error_text, opens_at, open_until)
     return _row(row) if row is not None else None
+
+
+async def throttled(database: Database, issuer_id: UUID, error_text: str, until: datetime) -> Readiness | None:
+    """The CA asked for less; nobody asks it before `until`. None: the CA is gone."""
+    row = await database.fetchrow("readiness_throttled", issuer_id, error_text, until)
+    return _row(row) if row is not None else None
+
+
+async def take_turn(
+    database: Database, issuer_id: UUID, now: datetime, *, apart: timedelta, saved: timedelta, patience: timedelta
+) -> datetime | None:
+    """Take the next token of the CA's bucket; when it falls due, None when that is more than `patience` away."""
+    row = await database.fetchrow("issuer_pace_take", issuer_id, now, apart, saved, patience)
+    return row["at"] if row is not None else None
 
 
 async def worked(database: Database, issuer_id: UUID) -> bool:

@@ -51,7 +51,8 @@ RETURNING id, account_id, device_id, session_id, issuer_id, endpoint, service, s
 -- name: issuance_unknown
 -- Requests of an endpoint for a server-made key whose outcome nobody knows, and that no person has released.
 SELECT id FROM issuance
-WHERE account_id = $1 AND endpoint = $2 AND service = $3 AND state = 'unknown' AND server_key AND current;
+WHERE account_id = $1 AND endpoint = $2 AND service = $3 AND issuer_id IS NOT DISTINCT FROM $4
+  AND state = 'unknown' AND server_key AND current;
 
 -- name: issuance_leave_unknown
 -- Nobody can find out what became of it: it is for people now.

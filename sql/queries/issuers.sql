@@ -79,12 +79,12 @@ WHERE account_id = $1 AND id = $2
 RETURNING id, account_id, reference, issuer_id, version, created_at, updated_at;
 
 -- name: readiness_list
-SELECT r.issuer_id, r.failures, r.open_until, r.error_class, r.error_text, r.since, r.updated_at
+SELECT r.issuer_id, r.failures, r.open_until, r.throttled_until, r.error_class, r.error_text, r.since, r.updated_at
 FROM issuer_readiness r JOIN certificate_issuer i ON i.id = r.issuer_id
 WHERE i.account_id = $1;
 
 -- name: readiness_find
-SELECT issuer_id, failures, open_until, error_class, error_text, since, updated_at
+SELECT issuer_id, failures, open_until, throttled_until, error_class, error_text, since, updated_at
 FROM issuer_readiness WHERE issuer_id = $1;
 
 -- name: readiness_failed
@@ -95,7 +95,25 @@ ON CONFLICT (issuer_id) DO UPDATE
 SET failures = issuer_readiness.failures + 1, error_class = EXCLUDED.error_class, error_text = EXCLUDED.error_text,
     since = coalesce(issuer_readiness.since, now()), updated_at = now(),
     open_until = CASE WHEN issuer_readiness.failures + 1 >= $4 THEN $5::timestamptz END
-RETURNING issuer_id, failures, open_until, error_class, error_text, since, updated_at;
+RETURNING issuer_id, failures, open_until, throttled_until, error_class, error_text, since, updated_at;
+
+-- name: readiness_throttled
+-- The CA asked for less until $3; what it failed with before stays in sight while it fails.
+INSERT INTO issuer_readiness (issuer_id, failures, error_class, error_text, throttled_until)
+SELECT id, 0, 'Throttled', $2, $3 FROM certificate_issuer WHERE id = $1
+ON CONFLICT (issuer_id) DO UPDATE
+SET throttled_until = greatest(issuer_readiness.throttled_until, EXCLUDED.throttled_until), updated_at = now(),
+    error_class = CASE WHEN issuer_readiness.failures > 0 THEN issuer_readiness.error_class ELSE 'Throttled' END,
+    error_text = CASE WHEN issuer_readiness.failures > 0 THEN issuer_readiness.error_text ELSE EXCLUDED.error_text END
+RETURNING issuer_id, failures, open_until, throttled_until, error_class, error_text, since, updated_at;
+
+-- name: issuer_pace_take
+-- The bucket as its next due time: tokens are $3 apart, $4 of them are saved up, nobody waits longer than $5.
+INSERT INTO issuer_pace (issuer_id, next_at)
+SELECT id, $2::timestamptz + $3::interval FROM certificate_issuer WHERE id = $1
+ON CONFLICT (issuer_id) DO UPDATE SET next_at = greatest(issuer_pace.next_at, $2) + $3
+WHERE issuer_pace.next_at <= $2 + $4::interval + $5::interval
+RETURNING next_at - $3 - $4 AS at;
 
 -- name: readiness_worked
 UPDATE issuer_readiness SET failures = 0, open_until = NULL, since = NULL, updated_at = now()

@@ -27,6 +27,7 @@ from server.store.database import Database
 from server.store.devices import device_id
 from server.store.issuances import IssuanceRow
 from server.store.writer import Writer
+from server.terms import OnUnknown
 from tests.integration.rows import ACCOUNT
 from tests.pki import CLIENT_AUTH, key_usage, make_certificate, make_factory_ca, make_name
 
@@ -208,6 +209,7 @@ class Register:
     def __init__(self, *cas: ScriptedCa) -> None:
         self.cas = {UUID(int=number): ca for number, ca in enumerate(cas, 1)}
         self.active: UUID | None = UUID(int=1)
+        self.on_unknown: OnUnknown = "reissue"
 
     async def issuer_for(self, account_id: UUID, service: str) -> ActiveIssuer:
         if self.active is None:
@@ -225,6 +227,7 @@ class Register:
             issuer=ca,
             anchors=(ca.root.certificate,),
             minimum_validity=timedelta(days=1),
+            on_unknown=self.on_unknown,
         )
 
 
@@ -258,6 +261,8 @@ class Workers:
         await writer.start()
         self._stack.push_async_callback(writer.close)
         metrics = Metrics()
+        if "on_unknown" in settings:
+            self.register.on_unknown = settings["on_unknown"]  # type: ignore[assignment]
         issuance = Issuance(
             database=self.database,
             writer=writer,
@@ -296,7 +301,7 @@ async def workers(
     with pytest.MonkeyPatch.context() as patch:
         # A scripted CA needs no time to think.
         patch.setattr(attempts, "FIRST_POLL", 0.01)
-        patch.setattr(attempts, "COLLECT_PAUSE", 0.01)
+        patch.setattr(attempts, "LONGEST_POLL", 0.05)
         try:
             yield opened
         finally:

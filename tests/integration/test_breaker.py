@@ -21,10 +21,12 @@ from issuers.base import (
 )
 from issuers.errors import BadCertificate, Check, IssuerError, Rejected, Throttled, Unauthorized, Unavailable
 from server.breaker import OPEN_SECONDS, OPENS_AT, Breaker, Guarded
+from server.pace import Pace
 from server.store import accounts, issuers, readiness
 from server.store.audit import Actor
 from server.store.database import Database
 from server.store.secrets import Sealer
+from server.terms import Terms
 from tests.issuers.rigs import make_request
 
 PERSON = Actor(kind="cli", name="test", request_id="")
@@ -74,15 +76,27 @@ class Rig:
     issuer_id: UUID
     ca: Scripted = field(default_factory=Scripted)
     now: datetime = datetime(2026, 6, 1, tzinfo=UTC)
+    slept: list[float] = field(default_factory=list)
 
-    def worker(self, concurrency: int = 4) -> Guarded:
+    def worker(self, concurrency: int = 4, rate: float = 0.0) -> Guarded:
         breaker = Breaker(
             database=self.database,
             now=lambda: self.now,
             clock=lambda: self.now.timestamp(),
             jitter=lambda: 0.5,
         )
-        return Guarded(self.ca, issuer_id=self.issuer_id, name="plant", breaker=breaker, concurrency=concurrency)
+        return Guarded(
+            self.ca,
+            issuer_id=self.issuer_id,
+            name="plant",
+            breaker=breaker,
+            pace=Pace(database=self.database, now=lambda: self.now, sleep=self.sleep),
+            terms=Terms(concurrency=concurrency, rate=rate, on_unknown="reissue"),
+        )
+
+    async def sleep(self, seconds: float) -> None:
+        """Nobody waits here; what was waited is noted."""
+        self.slept.append(seconds)
 
     def later(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
@@ -205,6 +219,62 @@ async def test_a_ca_that_asks_for_less_is_left_alone_for_as_long_as_it_says(rig:
     assert refused.value.retry_after == pytest.approx(7.0)
     rig.later(7.1)
     await worker.admit()
+
+
+async def test_what_one_worker_is_told_to_wait_all_wait(rig: Rig) -> None:
+    rig.ca.error = Throttled("slower", 7.0)
+    await rig.fail(rig.worker(), 1)
+    other = rig.worker()
+    with pytest.raises(Throttled, match="slower"):
+        await other.admit()
+    known = await readiness.find(rig.database, rig.issuer_id)
+    assert known is not None
+    assert (known.failures, known.since, known.is_throttled(rig.now)) == (0, None, True)
+    rig.later(7.1)
+    await other.admit()
+
+
+async def test_the_rate_of_a_ca_is_one_bucket_for_all_workers(rig: Rig) -> None:
+    """Four a second: the four that were saved up go at once, the rest a quarter of a second apart."""
+    workers = [rig.worker(rate=4) for _ in range(3)]
+    for number in range(9):
+        await workers[number % 3].admit()
+    assert rig.slept == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.25])
+    rig.later(60)
+    rig.slept.clear()
+    for number in range(4):
+        await workers[number % 3].admit()
+    assert rig.slept == []
+
+
+async def test_who_would_wait_too_long_for_the_rate_is_sent_away_and_takes_nothing(rig: Rig) -> None:
+    worker = rig.worker(rate=0.5)
+    for _ in range(3):
+        await worker.admit()
+    assert rig.slept == pytest.approx([2.0, 4.0])
+    for _ in range(5):
+        with pytest.raises(Throttled) as refused:
+            await worker.admit()
+        assert refused.value.retry_after
+    rig.later(2)
+    await worker.admit()
+    assert rig.slept[2:] == pytest.approx([4.0])
+
+
+async def test_a_ca_that_dies_is_not_asked_by_those_who_wait_for_their_turn(rig: Rig) -> None:
+    worker = rig.worker(concurrency=OPENS_AT)
+    rig.ca.gate.clear()
+    rig.ca.error = DOWN
+    asking = [asyncio.create_task(worker.issue(make_request())) for _ in range(60)]
+    while rig.ca.inside < OPENS_AT:
+        await asyncio.sleep(0)
+    rig.ca.gate.set()
+    outcomes = await asyncio.gather(*asking, return_exceptions=True)
+    assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
+    assert rig.ca.asked < OPENS_AT * 3
+    known = await readiness.find(rig.database, rig.issuer_id)
+    assert known is not None
+    assert known.failures == rig.ca.asked
 
 
 async def test_no_more_than_allowed_ask_at_once(rig: Rig) -> None:

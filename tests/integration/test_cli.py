@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from server.cli.commands import app
 from server.store.database import Database, connect
-from server.store.operations import MarkDelivered
+from server.store.operations import MarkDelivered, RecordFailed
 from server.store.refusals import Seenrow, record
 from server.store.secrets import Sealer
 from server.store.writer import Writer
@@ -440,6 +440,24 @@ def test_what_was_learned_is_forgotten_and_a_device_removed(cli: Cli) -> None:
     assert len(cli.json("ca", "issued")) == 1
 
 
+def test_a_device_that_waits_for_a_person_is_released(cli: Cli) -> None:
+    cli("db", "migrate")
+    account_id = cli.account_id()
+    assert "no request for dev-1 waits" in cli.refused("device", "release", "dev-1")
+
+    async def lose(database: Database) -> None:
+        writer = Writer(cli.url, database.queries)
+        await writer.start()
+        opened = rows.intent("dev-1", account_id=account_id)
+        await writer.write(opened)
+        await writer.write(RecordFailed(opened.id, opened.owner, "unknown", "OutcomeUnknown", "the answer was lost"))
+        await writer.close()
+
+    cli.database(lose)
+    assert "dev-1 is released from 1 request" in cli("device", "release", "dev-1")
+    cli.refused("device", "release", "dev-1")
+
+
 # -- db ---------------------------------------------------------------------------------------------------
 
 
@@ -552,7 +570,7 @@ def test_every_group_of_commands_lists_its_own(cli: Cli) -> None:
         assert re.search(rf"\b{word}\b", told), word
     commands = {
         "ca": ("init", "show", "export", "export-root-key", "issued", "crl"),
-        "device": ("list", "show", "seen", "forget"),
+        "device": ("list", "show", "seen", "forget", "release"),
         "trust": ("add", "list", "deny", "activate", "remove"),
         "psk": ("add", "list", "remove"),
         "profile": ("set", "check", "list", "show", "remove"),

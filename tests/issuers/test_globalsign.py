@@ -376,32 +376,44 @@ async def test_a_certificate_in_progress_stays_pending_until_it_is_there(peer: A
 
 
 COLLECTED = (
-    (429, 5.0),
-    (503, 5.0),
-    (500, 5.0),
-    ("html", 5.0),
-    ("hang", 5.0),
-    ("reset", 5.0),
-    ("half", 5.0),
-    (404, 0.5),
+    (429, Throttled),
+    (503, Unavailable),
+    (500, Unavailable),
+    ("html", Unavailable),
+    ("hang", Unavailable),
+    ("reset", Unavailable),
+    ("half", Unavailable),
 )
 
 
-@pytest.mark.parametrize(("do", "later"), COLLECTED, ids=[str(row[0]) for row in COLLECTED])
+@pytest.mark.parametrize(("do", "kind"), COLLECTED, ids=[str(row[0]) for row in COLLECTED])
 async def test_a_ca_that_is_busy_or_away_still_has_the_request(
-    peer: AtlasPeer, issuer: Issuer, do: Any, later: float
+    peer: AtlasPeer, issuer: Issuer, do: Any, kind: type[IssuerError]
 ) -> None:
     pending = await issuer.issue(wish())
     break_down(peer, ASK, do)
-    assert await issuer.collect(pending.reference) == Pending(pending.reference, later)
+    with pytest.raises(kind):
+        await issuer.collect(pending.reference)
     assert isinstance(await issuer.collect(pending.reference), Issued)
     assert peer.atlas.issued == 1
 
 
-async def test_a_named_time_wins_over_our_own_while_collecting(peer: AtlasPeer, issuer: Issuer) -> None:
+async def test_b5_404_right_after_201_is_pending(peer: AtlasPeer, issuer: Issuer) -> None:
     pending = await issuer.issue(wish())
-    break_down(peer, ASK, 503, retry_after=9)
-    assert await issuer.collect(pending.reference) == Pending(pending.reference, 9.0)
+    break_down(peer, ASK, 404)
+    assert await issuer.collect(pending.reference) == Pending(pending.reference, globalsign.FIRST_POLL)
+    assert isinstance(await issuer.collect(pending.reference), Issued)
+
+
+@pytest.mark.parametrize(("status", "kind"), [(429, Throttled), (503, Unavailable)])
+async def test_b5_a_named_time_is_told_while_collecting(
+    peer: AtlasPeer, issuer: Issuer, status: int, kind: type[Throttled | Unavailable]
+) -> None:
+    pending = await issuer.issue(wish())
+    break_down(peer, ASK, status, retry_after=9)
+    with pytest.raises(kind) as raised:
+        await issuer.collect(pending.reference)
+    assert raised.value.retry_after == 9.0
 
 
 async def test_a_ca_that_died_after_it_took_the_request_still_has_it_when_it_is_back(tmp_path: Path) -> None:
@@ -411,7 +423,8 @@ async def test_a_ca_that_died_after_it_took_the_request_still_has_it_when_it_is_
         pending = await issuer.issue(request)
         port = int(peer.url.rpartition(":")[2].removesuffix("/v2"))
         await peer.server.close()
-        assert await issuer.collect(pending.reference) == Pending(pending.reference, globalsign.LONGEST_POLL)
+        with pytest.raises(Unavailable):
+            await issuer.collect(pending.reference)
         async with running_atlas(journal=journal, port=port) as again:
             issued = await collected(issuer, pending)
             assert again.atlas.issued == 1
@@ -680,7 +693,11 @@ async def test_a_client_certificate_of_another_ca_is_unauthorized(peer: AtlasPee
         "passphrase": "",
     }
     async with opened(peer, credentials=credentials) as issuer:
-        assert_says(await failure(issuer), Unauthorized, "refuses our TLS client certificate", "'client_certificate'")
+        error = await failure(issuer)
+        while "Connection reset" in error.message:
+            # The server closes behind its alert with our request unread, and the reset may overtake the alert.
+            error = await failure(issuer)
+        assert_says(error, Unauthorized, "refuses our TLS client certificate", "'client_certificate'")
 
 
 async def test_a_server_that_nobody_vouches_for_is_named_with_the_remedy(peer: AtlasPeer) -> None:
