@@ -22,6 +22,8 @@ class ServerConfig:
 
     data_dir: Path = Path("firstlight-data")
     coaps: tuple[str, ...] = ("0.0.0.0:5684", "[::]:5684")
+    # TLS over TCP without framing, the default transport of Izuma clients; off unless an address is given.
+    coaps_tcp: tuple[str, ...] = ()
     http: str = "127.0.0.1:8080"
     insecure_http: bool = False
     workers: int = 1

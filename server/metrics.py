@@ -74,6 +74,16 @@ class Metrics:
             "outcome",
             ("started", "completed", "failed"),
         )
+        self.tls_handshakes = Counted(
+            "firstlight_tls_handshakes_total",
+            "TLS handshakes over TCP by outcome.",
+            "outcome",
+            ("started", "completed", "failed"),
+        )
+        self.tls_dropped = Counted(
+            "firstlight_tls_connections_dropped_total",
+            "TCP connections ended by a limit, a stop or a peer that takes no answer.",
+        )
         self.refusals = Counted(
             "firstlight_refusals_total",
             "Peers seen and not admitted, by reason.",
@@ -117,6 +127,8 @@ class Metrics:
         self.sessions = Gauge("firstlight_sessions", "Bootstrap sessions under way.")
         self.associations = Gauge("firstlight_associations", "DTLS associations established.")
         self.handshaking = Gauge("firstlight_handshaking", "DTLS handshakes under way.")
+        self.tls_associations = Gauge("firstlight_tls_associations", "TLS connections established.")
+        self.tls_handshaking = Gauge("firstlight_tls_handshaking", "TLS handshakes over TCP under way.")
 
     def _all(self) -> Iterator[tuple[str, "Counted | Measured | Gauge"]]:
         yield from vars(self).items()

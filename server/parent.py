@@ -1,4 +1,4 @@
-"""A child process that dies with its parent, also when the parent is killed (Linux `PR_SET_PDEATHSIG`)."""
+"""What a process asks of its kernel: to die with its parent, to leave no core file, to have many descriptors."""
 
 import ctypes
 import os
@@ -10,7 +10,9 @@ PR_SET_PDEATHSIG = 1
 
 
 def die_with(parent: int, by: signal.Signals = signal.SIGKILL) -> None:
-    """Have the kernel send this process `by` when its parent ends; leave at once if `parent` is already gone.
+    """Have the kernel send this process `by` when its parent ends (Linux `PR_SET_PDEATHSIG`), even when it is killed.
+
+    Leaves at once if `parent` is already gone.
 
     The check after the call closes the gap between fork and prctl.
     """
@@ -18,6 +20,12 @@ def die_with(parent: int, by: signal.Signals = signal.SIGKILL) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(by), 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def many_files() -> None:
+    """Let this process have as many file descriptors as it may: each TCP connection takes one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def no_core_files() -> None:

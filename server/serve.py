@@ -12,7 +12,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +30,7 @@ from server.reach import networks
 from server.record import Record
 from server.store import prune
 from server.store.errors import StoreUnavailable
+from server.transport.tls import listen
 from server.transport.udp import bind
 from server.worker import Assignment, Worker
 
@@ -84,16 +85,18 @@ class Service:
         async with contextlib.AsyncExitStack() as stack:
             url = await stack.enter_async_context(record.postgres(config))
             opened = await stack.enter_async_context(record.opened(config, url, create=True))
-            sockets = self._bind(stack)
-            addresses = sorted({sock.getsockname()[0] for group in sockets for sock in group})
+            sockets, listeners = self._bind(stack), self._listen(stack)
+            addresses = sorted({sock.getsockname()[0] for group in (*sockets, *listeners) for sock in group})
             database, sealer, account_id = opened.database, opened.sealer, opened.account_id
             await first_start.ensure_server_certificate(database, sealer, config, addresses)
             api_key_file = await first_start.ensure_api_key(database, config, account_id)
             server_ca_file = await first_start.write_certificates(database, sealer, config, account_id)
-            await self._start_workers(stack, opened, sockets)
+            await self._start_workers(stack, opened, sockets, listeners)
             http = _bind_http(config)
             stack.callback(http.close)
             coaps = [_uri("coaps", group[0]) for group in sockets]
+            # The name of CoAP over TLS (RFC 8323 8.2); what is spoken there has no framing (transport/tls.py).
+            coaps_tcp = [_uri("coaps+tcp", group[0]) for group in listeners]
             office = Office(database=database, sealer=sealer, config=config, coaps=coaps[0])
             await stack.enter_async_context(serve_http(http, health=self._health, merged=self._merged, office=office))
             self._tasks.append(asyncio.create_task(self._nightly(opened)))
@@ -101,6 +104,7 @@ class Service:
             ready = {
                 "coaps": coaps[0],
                 "coaps_all": coaps,
+                **({"coaps_tcp": coaps_tcp[0], "coaps_tcp_all": coaps_tcp} if coaps_tcp else {}),
                 "http": _uri("http", http),
                 "account_id": opened.account_id.hex,
                 "api_key_file": str(api_key_file),
@@ -109,7 +113,7 @@ class Service:
                 "pid": os.getpid(),
                 "version": version("firstlight"),
             }
-            log.info("serving", coaps=coaps, http=ready["http"], workers=len(self._children) or 1)
+            log.info("serving", coaps=coaps, coaps_tcp=coaps_tcp, http=ready["http"], workers=len(self._children) or 1)
             with _ready_file(config.server.ready_file, ready):
                 await self._ending.wait()
             log.info("draining", seconds=config.server.drain_seconds)
@@ -120,33 +124,57 @@ class Service:
     # -- sockets ----------------------------------------
 
     def _bind(self, stack: contextlib.ExitStack | contextlib.AsyncExitStack) -> list[list[socket.socket]]:
-        """For each address one socket a worker; the kernel spreads sources over them (dtls.md 25)."""
-        count = 1 if self._config.server.single_process else self._config.server.workers
-        groups: list[list[socket.socket]] = []
-        for text in self._config.server.coaps:
-            host, port = configuration.host_and_port(text, "server.coaps")
-            group: list[socket.socket] = []
-            for _ in range(count):
-                # Port 0 is picked once; the other workers share what was picked.
-                chosen = group[0].getsockname()[1] if group else port
-                try:
-                    sock = bind(host, chosen, reuse_port=count > 1, receive_buffer=RECEIVE_BUFFER)
-                except OSError as error:
-                    raise ConfigurationError(
-                        f"server.coaps: {text} cannot be bound ({error.strerror}); "
-                        "is another server running there, or is the address not this machine's?"
-                    ) from error
-                stack.callback(sock.close)
-                group.append(sock)
-            groups.append(group)
+        """The UDP sockets; the kernel spreads sources over those of one address (dtls.md 25)."""
+
+        def make(host: str, port: int, shared: bool) -> socket.socket:
+            return bind(host, port, reuse_port=shared, receive_buffer=RECEIVE_BUFFER)
+
+        groups = [self._group(stack, "server.coaps", text, make) for text in self._config.server.coaps]
         if not groups:
             raise ConfigurationError("server.coaps: no address to listen on; give at least one HOST:PORT")
         return groups
 
+    def _listen(self, stack: contextlib.ExitStack | contextlib.AsyncExitStack) -> list[list[socket.socket]]:
+        """The listening TCP sockets; connections that a dead worker left waiting are its successor's."""
+
+        def make(host: str, port: int, shared: bool) -> socket.socket:
+            return listen(host, port, reuse_port=shared)
+
+        return [self._group(stack, "server.coaps_tcp", text, make) for text in self._config.server.coaps_tcp]
+
+    def _group(
+        self,
+        stack: contextlib.ExitStack | contextlib.AsyncExitStack,
+        setting: str,
+        text: str,
+        make: Callable[[str, int, bool], socket.socket],
+    ) -> list[socket.socket]:
+        """One socket a worker on the address `text` of `setting`."""
+        host, port = configuration.host_and_port(text, setting)
+        count = 1 if self._config.server.single_process else self._config.server.workers
+        group: list[socket.socket] = []
+        for _ in range(count):
+            # Port 0 is picked once; the other workers share what was picked.
+            chosen = group[0].getsockname()[1] if group else port
+            try:
+                sock = make(host, chosen, count > 1)
+            except OSError as error:
+                raise ConfigurationError(
+                    f"{setting}: {text} cannot be bound ({error.strerror}); "
+                    "is another server running there, or is the address not this machine's?"
+                ) from error
+            stack.callback(sock.close)
+            group.append(sock)
+        return group
+
     # -- workers ----------------------------------------
 
     async def _start_workers(
-        self, stack: contextlib.AsyncExitStack, opened: Record, sockets: list[list[socket.socket]]
+        self,
+        stack: contextlib.AsyncExitStack,
+        opened: Record,
+        sockets: list[list[socket.socket]],
+        listeners: list[list[socket.socket]],
     ) -> None:
         count = len(sockets[0])
         journal = self._config.embedded_ca.journal_file or self._config.server.data_dir / "ca-journal.jsonl"
@@ -160,6 +188,7 @@ class Service:
                 account_id=opened.account_id,
                 journal_file=journal,
                 sockets=tuple(group[number].fileno() for group in sockets),
+                listeners=tuple(group[number].fileno() for group in listeners),
                 number=number,
             )
             if self._config.server.single_process:
@@ -214,7 +243,7 @@ class Service:
             str(os.getpid()),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            pass_fds=child.assignment.sockets,
+            pass_fds=(*child.assignment.sockets, *child.assignment.listeners),
         )
         child.process = process
         if process.stdin is None or process.stdout is None:
@@ -340,6 +369,8 @@ def check(config: Config) -> None:
     """Everything that can be said against `config` without opening anything; ConfigurationError."""
     for text in config.server.coaps:
         configuration.host_and_port(text, "server.coaps")
+    for text in config.server.coaps_tcp:
+        configuration.host_and_port(text, "server.coaps_tcp")
     configuration.host_and_port(config.server.http, "server.http")
     networks(config.issuers.allow)
     if config.server.lwm2m_server_certificate_file is not None:
@@ -351,6 +382,8 @@ def check(config: Config) -> None:
 def main(config: Config) -> None:
     """Serve until SIGTERM or Ctrl+C."""
     parent.no_core_files()
+    if config.server.single_process:
+        parent.many_files()
     logs.configure(config.log.format, config.log.level)
 
     async def serve() -> None:

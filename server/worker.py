@@ -41,8 +41,10 @@ from server.store.revision import Revisions, current
 from server.store.secrets import Sealer
 from server.store.writer import Writer
 from server.transport.cookie import CookieJar
+from server.transport.endpoint import Endpoint
 from server.transport.engine import Refusal, TransportLimits
 from server.transport.openssl import OpenSslEngine, self_test
+from server.transport.tls import TlsEndpoint
 from server.transport.udp import UdpEndpoint
 
 log = logs.get("worker")
@@ -66,6 +68,8 @@ class Assignment:
     account_id: UUID
     journal_file: Path
     sockets: tuple[int, ...]
+    # The listening ones, for TLS over TCP.
+    listeners: tuple[int, ...]
     number: int
 
     def as_json(self) -> str:
@@ -79,6 +83,7 @@ class Assignment:
                 "account_id": self.account_id.hex,
                 "journal_file": str(self.journal_file),
                 "sockets": list(self.sockets),
+                "listeners": list(self.listeners),
                 "number": self.number,
             }
         )
@@ -95,6 +100,7 @@ class Assignment:
             account_id=UUID(plain["account_id"]),
             journal_file=Path(plain["journal_file"]),
             sockets=tuple(plain["sockets"]),
+            listeners=tuple(plain["listeners"]),
             number=plain["number"],
         )
 
@@ -112,6 +118,7 @@ class Worker:
         self._report = report
         self._tasks: list[asyncio.Task[None]] = []
         self._udp: list[UdpEndpoint] = []
+        self._tls: list[TlsEndpoint] = []
         self._stack = contextlib.AsyncExitStack()
         self.metrics = Metrics()
 
@@ -189,31 +196,8 @@ class Worker:
             metrics=self.metrics,
         )
         self._server = await embedded_ca.server_credential(database, sealer)
-        engine = self._engine(knowledge)
-        cookie = CookieJar(assignment.cookie_secret)
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(self._fault)
-        for number in assignment.sockets:
-            endpoint = UdpEndpoint(
-                socket.socket(fileno=os.dup(number)),
-                engine,
-                psk_lookup=knowledge.psk_lookup,
-                on_established=self._coap.established,
-                on_refused=self._refused,
-                limits=TransportLimits(
-                    max_handshakes=config.limits.max_handshakes,
-                    max_associations=config.limits.max_associations,
-                    per_source=config.limits.max_handshakes_per_source,
-                    handshake_deadline=config.limits.handshake_seconds,
-                    idle_deadline=config.limits.idle_seconds,
-                    mtu=config.limits.mtu,
-                ),
-                cookie=cookie,
-                clock=time.monotonic,
-                loop=loop,
-            )
-            endpoint.start()
-            self._udp.append(endpoint)
+        asyncio.get_running_loop().set_exception_handler(self._fault)
+        self._listen(knowledge)
         self._spawn(self._coap.run())
         self._spawn(issuance.run())
         self._spawn(seen.run())
@@ -221,9 +205,55 @@ class Worker:
         self._spawn(self._report_metrics())
         self._report({"event": "ready", "number": assignment.number})
 
+    def _listen(self, knowledge: Knowledge) -> None:
+        """Take devices at every socket of ours; a conversation is the same on each."""
+        assignment, limits = self._assignment, self._assignment.config.limits
+        each = TransportLimits(
+            max_handshakes=limits.max_handshakes,
+            max_associations=limits.max_associations,
+            per_source=limits.max_handshakes_per_source,
+            handshake_deadline=limits.handshake_seconds,
+            idle_deadline=limits.idle_seconds,
+            mtu=limits.mtu,
+        )
+        if assignment.sockets:
+            engine = self._engine(knowledge, stream=False)
+            cookie = CookieJar(assignment.cookie_secret)
+            self._udp = [
+                UdpEndpoint(
+                    socket.socket(fileno=os.dup(number)),
+                    engine,
+                    psk_lookup=knowledge.psk_lookup,
+                    on_established=self._coap.established,
+                    on_refused=self._refused,
+                    limits=each,
+                    cookie=cookie,
+                )
+                for number in assignment.sockets
+            ]
+        if assignment.listeners:
+            engine = self._engine(knowledge, stream=True)
+            self._tls = [
+                TlsEndpoint(
+                    socket.socket(fileno=os.dup(number)),
+                    engine,
+                    psk_lookup=knowledge.psk_lookup,
+                    on_established=self._coap.established,
+                    on_refused=self._refused,
+                    limits=each,
+                )
+                for number in assignment.listeners
+            ]
+        for endpoint in self._endpoints:
+            endpoint.start()
+
+    @property
+    def _endpoints(self) -> list[Endpoint]:
+        return [*self._udp, *self._tls]
+
     async def drain(self) -> None:
         """Take no new device; give sessions under way `drain_seconds` to finish."""
-        for endpoint in self._udp:
+        for endpoint in self._endpoints:
             endpoint.stop_accepting()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._assignment.config.server.drain_seconds):
@@ -233,7 +263,7 @@ class Worker:
     async def stop(self) -> None:
         """Close every association, the record and the sockets."""
         await self.sessions.end_all()
-        for endpoint in self._udp:
+        for endpoint in self._endpoints:
             endpoint.close()
         # What ended just now still goes on record.
         with contextlib.suppress(TimeoutError):
@@ -265,13 +295,14 @@ class Worker:
             log.error("worker_task_failed", exc_info=task.exception())
             self._report({"event": "failed"})
 
-    def _engine(self, knowledge: Knowledge) -> OpenSslEngine:
+    def _engine(self, knowledge: Knowledge, *, stream: bool) -> OpenSslEngine:
         return OpenSslEngine(
             certificate_chain_pem=self._server.chain_pem,
             private_key=self._server.private_key,
             trust=lambda: knowledge.trust,
             now=utc_now,
             mtu=self._assignment.config.limits.mtu,
+            stream=stream,
         )
 
     async def _follow(
@@ -290,8 +321,10 @@ class Worker:
             if server.certificate != self._server.certificate:
                 # A Context is rebuilt only when the server's own certificate changes (design 3).
                 self._server = server
-                for endpoint in self._udp:
-                    endpoint.engine = self._engine(knowledge)
+                for udp in self._udp:
+                    udp.engine = self._engine(knowledge, stream=False)
+                for tls in self._tls:
+                    tls.engine = self._engine(knowledge, stream=True)
 
     async def _report_metrics(self) -> None:
         while True:
@@ -300,11 +333,15 @@ class Worker:
 
     def _snapshot(self) -> None:
         metrics = self.metrics
-        for endpoint in self._udp:
-            endpoint.counters.add_to(metrics)
+        for udp in self._udp:
+            udp.counters.add_to(metrics)
+        for tls in self._tls:
+            tls.counters.add_connections_to(metrics)
         metrics.sessions.value = self.sessions.count
         metrics.associations.value = sum(endpoint.established for endpoint in self._udp)
         metrics.handshaking.value = sum(endpoint.handshaking for endpoint in self._udp)
+        metrics.tls_associations.value = sum(endpoint.established for endpoint in self._tls)
+        metrics.tls_handshaking.value = sum(endpoint.handshaking for endpoint in self._tls)
         self._report({"event": "metrics", "metrics": metrics.snapshot()})
 
 
@@ -340,6 +377,7 @@ def main() -> None:
     assignment = Assignment.from_json(sys.stdin.readline())
     parent.die_with(int(sys.argv[1]))
     parent.no_core_files()
+    parent.many_files()
     logs.configure(assignment.config.log.format, assignment.config.log.level)
     asyncio.run(_child(assignment))
 

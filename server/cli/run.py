@@ -35,6 +35,13 @@ def serve_command(
         list[str] | None,
         typer.Option(help="HOST:PORT of DTLS over UDP; may be given more than once; port 0 picks one."),
     ] = None,
+    coaps_tcp: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="HOST:PORT of TLS over TCP without framing, for Izuma clients; may be given more than once; off by "
+            "default."
+        ),
+    ] = None,
     http: Annotated[str | None, typer.Option(help="HOST:PORT of health, readiness and metrics.")] = None,
     ready_file: Annotated[Path | None, typer.Option(help="JSON that appears when all is up.")] = None,
     workers: Annotated[int | None, typer.Option(help="CoAP worker processes.")] = None,
@@ -56,6 +63,7 @@ def serve_command(
                 ("database", "url"): database_url,
                 ("secrets", "master_key_file"): master_key_file,
                 ("server", "coaps"): coaps or None,
+                ("server", "coaps_tcp"): coaps_tcp or None,
                 ("server", "http"): http,
                 ("server", "ready_file"): ready_file,
                 ("server", "workers"): workers,
@@ -96,7 +104,8 @@ def check_config(
         )
     except ConfigurationError as error:
         options.fail(str(error))
-    print(f"The configuration is good: {', '.join(loaded.server.coaps)}, {loaded.server.workers} workers, {where}.")
+    listening = ", ".join((*loaded.server.coaps, *loaded.server.coaps_tcp))
+    print(f"The configuration is good: {listening}, {loaded.server.workers} workers, {where}.")
 
 
 def demo(

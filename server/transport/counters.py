@@ -20,10 +20,16 @@ class _Metrics(Protocol):
     @property
     def handshakes(self) -> _Counted: ...
 
+    @property
+    def tls_handshakes(self) -> _Counted: ...
+
+    @property
+    def tls_dropped(self) -> _Counted: ...
+
 
 @dataclass(slots=True)
 class Counters:
-    """Since the socket was opened; each `dropped_*` says why a datagram or a ClientHello went no further."""
+    """Since the socket was opened; each `dropped_*` says why a datagram, ClientHello or connection went no further."""
 
     received: int = 0
     sent: int = 0
@@ -54,13 +60,19 @@ class Counters:
         return sum(getattr(self, name) for name in _DROPS)
 
     def add_to(self, metrics: _Metrics) -> None:
-        """Add what was counted since the last call."""
+        """Add what a UDP socket counted since the last call."""
         metrics.datagrams.inc("received", self._since("received"))
         metrics.datagrams.inc("sent", self._since("sent"))
         metrics.datagrams.inc("dropped", self._since("dropped"))
         metrics.cookies.inc(by=self._since("cookies"))
         for outcome in ("started", "completed", "failed"):
             metrics.handshakes.inc(outcome, self._since(outcome))
+
+    def add_connections_to(self, metrics: _Metrics) -> None:
+        """Add what a listening TCP socket counted since the last call."""
+        for outcome in ("started", "completed", "failed"):
+            metrics.tls_handshakes.inc(outcome, self._since(outcome))
+        metrics.tls_dropped.inc(by=self._since("dropped"))
 
     def _since(self, name: str) -> int:
         now = getattr(self, name)

@@ -1,6 +1,7 @@
-"""The contract between the UDP socket and a DTLS library: datagrams in, datagrams and plaintexts out.
+"""The contract between a socket and a DTLS or TLS library: datagrams in, datagrams and plaintexts out.
 
-An engine (RFC 6347) does no I/O and looks nothing up: its driver fetches a pre-shared key before it is
+On a connection a "datagram" is whatever piece of the stream was read or is to be written; a plaintext is a record on
+both. An engine (RFC 6347, RFC 5246) does no I/O and looks nothing up: its driver fetches a pre-shared key before it is
 needed.
 """
 
@@ -96,7 +97,7 @@ class RefusalReason(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A peer that answered the cookie and was not admitted; all text is printable and bounded."""
+    """A peer whose address is proven and that was not admitted; all text is printable and bounded."""
 
     address: str
     reason: RefusalReason
@@ -189,4 +190,7 @@ class Engine(Protocol):
     """Makes sessions; replaced whole when the server's own certificate changes."""
 
     def accept(self, client_hello: bytes) -> Session:
-        """A session for a whole ClientHello datagram whose cookie was checked; its answer is ready."""
+        """A session for a whole ClientHello datagram whose cookie was checked; its answer is ready.
+
+        On a connection nothing was read yet: `client_hello` is empty and `receive` gets it.
+        """

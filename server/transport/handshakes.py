@@ -1,10 +1,9 @@
-"""The handshakes of one socket: behind a cookie, bounded in number and time, keys fetched beforehand."""
+"""The handshakes of one socket: of proven addresses, bounded in number and time, keys fetched beforehand."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from server.transport import records
 from server.transport.counters import Counters
 from server.transport.engine import (
     Engine,
@@ -19,6 +18,16 @@ from server.transport.engine import (
     printable,
 )
 from server.transport.sockets import Flow, address_text
+
+
+class KeyExchangeReader(Protocol):
+    """Learns from a client's handshake, as it passes by, which pre-shared key will be needed."""
+
+    saw_protected: bool
+    """Whether the peer sent something under the new keys: it believes the handshake is at its end."""
+
+    def feed(self, data: bytes) -> bytes | None:
+        """Take what the client sent; the PSK identity when this completes it, else None."""
 
 
 class Handshake:
@@ -37,12 +46,12 @@ class Handshake:
         "started_at",
     )
 
-    def __init__(self, flow: Flow, session: Session, random: bytes, now: float) -> None:
+    def __init__(self, flow: Flow, session: Session, reader: KeyExchangeReader, random: bytes, now: float) -> None:
         self.flow = flow
         self.session = session
         # The random of its ClientHello.
         self.random = random
-        self.reader = records.KeyExchangeReader()
+        self.reader = reader
         self.started_at = now
         # When the session's timer is due.
         self.due = now
@@ -69,6 +78,9 @@ class Driver(Protocol):
     def handshake_completed(self, handshake: Handshake, plaintexts: list[bytes], now: float) -> None:
         """The handshake is complete and no longer listed; its session is the driver's from here on."""
 
+    def handshake_failed(self, flow: Flow) -> None:
+        """The handshake of `flow` is over and no longer listed."""
+
     def refused(self, refusal: Refusal) -> None:
         """Tell who was not admitted."""
 
@@ -77,9 +89,12 @@ class Driver(Protocol):
 
 
 class Handshakes:
-    """All handshakes of one socket."""
+    """All handshakes of one socket.
 
-    __slots__ = ("_by_flow", "_by_source", "_driver", "_limits", "_loop", "_psk_lookup")
+    `reader` makes what reads a key exchange on this transport; on a `reliable` one a client sends nothing twice.
+    """
+
+    __slots__ = ("_by_flow", "_by_source", "_driver", "_limits", "_loop", "_psk_lookup", "_reader", "_reliable")
 
     def __init__(
         self,
@@ -87,9 +102,13 @@ class Handshakes:
         *,
         psk_lookup: PskLookup,
         limits: TransportLimits,
+        reader: Callable[[], KeyExchangeReader],
+        reliable: bool,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._driver = driver
+        self._reader = reader
+        self._reliable = reliable
         self._psk_lookup = psk_lookup
         self._limits = limits
         self._loop = loop
@@ -108,10 +127,10 @@ class Handshakes:
         return self._by_flow.get(flow)
 
     def begin(self, client_hello: bytes, random: bytes, flow: Flow, now: float, *, established: int) -> bool:
-        """Begin one for a ClientHello with a checked cookie; False, and no state, when a limit forbids it.
+        """Begin one for a peer whose address is proven; False, and no state, when a limit forbids it.
 
         Handshakes under way win over new ones (design 9); `established` counts the associations of the
-        socket.
+        socket. `client_hello` and its `random` are what proved the address of a datagram, empty on a connection.
         """
         counters, limits = self._driver.counters, self._limits
         source = flow[0][0]
@@ -123,7 +142,7 @@ class Handshakes:
             counters.dropped_source_full += 1
         else:
             counters.started += 1
-            handshake = Handshake(flow, self._driver.engine.accept(client_hello), random, now)
+            handshake = Handshake(flow, self._driver.engine.accept(client_hello), self._reader(), random, now)
             self._by_flow[flow] = handshake
             self._by_source[source] = self._by_source.get(source, 0) + 1
             self._follow(handshake, [], now)
@@ -154,7 +173,7 @@ class Handshakes:
     def handle_timer(self, handshake: Handshake, now: float) -> None:
         """End the handshake at its deadline, or repeat its flight when that is due."""
         if now - handshake.started_at >= self._limits.handshake_deadline:
-            self._fail(handshake, self._why_late(handshake))
+            self.fail(handshake, self._why_late(handshake))
         elif handshake.due <= now and handshake.looking_up is None:
             handshake.session.handle_timer()
             self._follow(handshake, [], now)
@@ -191,6 +210,10 @@ class Handshakes:
         if self._by_flow.get(handshake.flow) is not handshake:
             return
         parked, handshake.parked = handshake.parked, []
+        if away and self._reliable:
+            # What was parked is lost and comes only once: the device has to connect anew.
+            self.fail(handshake, RefusalReason.STORE_UNAVAILABLE)
+            return
         if away:
             # The handshake stays: the client repeats its flight, and the next look-up may succeed.
             self._refuse(handshake, RefusalReason.STORE_UNAVAILABLE)
@@ -215,17 +238,19 @@ class Handshakes:
                 self._driver.counters.completed += 1
                 self._driver.handshake_completed(handshake, plaintexts, now)
             case SessionState.CLOSED:
-                self._fail(handshake, session.refusal or RefusalReason.HANDSHAKE_FAILED)
+                self.fail(handshake, session.refusal or RefusalReason.HANDSHAKE_FAILED)
             case SessionState.HANDSHAKING:
                 wait = session.next_timer()
                 handshake.due = now + (self._limits.handshake_deadline if wait is None else wait)
 
-    def _fail(self, handshake: Handshake, reason: RefusalReason) -> None:
+    def fail(self, handshake: Handshake, reason: RefusalReason, detail: str = "") -> None:
+        """End it for `reason` and tell who was not admitted; `detail` where the session has no word of its own."""
         self._driver.counters.failed += 1
-        self._refuse(handshake, reason)
+        self._refuse(handshake, reason, detail)
         self.discard(handshake)
+        self._driver.handshake_failed(handshake.flow)
 
-    def _refuse(self, handshake: Handshake, reason: RefusalReason) -> None:
+    def _refuse(self, handshake: Handshake, reason: RefusalReason, detail: str = "") -> None:
         session = handshake.session
         # While its key is not there yet the session knows nothing of the identity.
         awaited = None if handshake.offered else handshake.identity
@@ -236,7 +261,7 @@ class Handshakes:
                 reason=reason,
                 credential=session.credential if awaited is None else "psk",
                 identity=session.identity if awaited is None else printable(awaited),
-                detail=session.detail,
+                detail=session.detail or detail,
             )
         )
 

@@ -1,4 +1,4 @@
-"""The DTLS 1.2 engine on the OpenSSL of the cryptography wheel, hot calls on its binding (dtls.md 4, 5).
+"""The DTLS 1.2 and TLS 1.2 engine on the OpenSSL of the cryptography wheel, hot calls on its binding (dtls.md 4, 5).
 
 The binding (`_openssl.lib`) is private to cryptography: both packages are pinned and `self_test` refuses to
 start on a wheel that behaves otherwise. Nothing else in this project touches it.
@@ -24,7 +24,7 @@ from server.transport.engine import (
     SessionState,
     printable,
 )
-from server.transport.openssl_codes import ALERTS, ERR_LIB_SSL, OVERRULED, REASONS, VERIFY_ERRORS
+from server.transport.openssl_codes import ALERTS, BAD_RECORD_MAC, ERR_LIB_SSL, OVERRULED, REASONS, VERIFY_ERRORS
 from server.trust import Refused, Trusted, TrustIndex, describe
 
 _lib: Any = _openssl.lib
@@ -33,11 +33,16 @@ _ffi: Any = _openssl.ffi
 # RFC 6347 4.1: DTLS 1.2 on the wire; pinned, as a newer wheel may offer 1.3 and level 0 would admit 1.0
 # (dtls.md 1).
 DTLS_1_2 = 0xFEFD
-# dtls.md 3: no ECDHE_PSK with an AEAD exists in OpenSSL; CBC comes last. CCM_8 works at level 0 only (dtls.md
-# 2), so curves, signature algorithms and the client's certificate are held to their strength elsewhere.
+# RFC 5246 6.2.1: TLS 1.2 on the wire, pinned for the same reasons.
+TLS_1_2 = 0x0303
+# RFC 5246 6.2.1: the longest plaintext of a record.
+LONGEST_RECORD = 16384
+# CCM_8 first: the suite LwM2M clients must have (RFC 7925 4.2, 4.4), the only one of an Izuma client, and the
+# shortest records. dtls.md 3: no ECDHE_PSK with an AEAD exists in OpenSSL; CBC comes last. CCM_8 works at level 0
+# only (dtls.md 2), so curves, signature algorithms and the client's certificate are held to their strength elsewhere.
 SUITES = (
-    b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-CCM:ECDHE-ECDSA-AES128-CCM8:"
-    b"PSK-AES128-GCM-SHA256:PSK-AES128-CCM:PSK-AES128-CCM8:"
+    b"ECDHE-ECDSA-AES128-CCM8:ECDHE-ECDSA-AES128-CCM:ECDHE-ECDSA-AES128-GCM-SHA256:"
+    b"PSK-AES128-CCM8:PSK-AES128-CCM:PSK-AES128-GCM-SHA256:"
     b"ECDHE-ECDSA-AES128-SHA256:ECDHE-PSK-AES128-CBC-SHA256:PSK-AES128-CBC-SHA256:@SECLEVEL=0"
 )
 CURVES = b"P-256:X25519:P-384"
@@ -56,7 +61,8 @@ class OpenSslEngine:
 
     `certificate_chain_pem` is the server's own certificate first, then its intermediates; `private_key` fits
     it. `trust` gives the newest anchors, `now` aware UTC; `mtu` is a whole DTLS datagram in bytes (300 to
-    16384). Raises ValueError on credentials that do not fit each other and on an MTU out of range.
+    16384), nothing to a `stream`, which is TLS on connections instead of DTLS. Raises ValueError on credentials that do
+    not fit each other and on an MTU out of range.
     """
 
     def __init__(
@@ -67,10 +73,12 @@ class OpenSslEngine:
         trust: Callable[[], TrustIndex],
         now: Callable[[], datetime],
         mtu: int = 1200,
+        stream: bool = False,
     ) -> None:
         if not MIN_MTU <= mtu <= MAX_MTU:
             raise ValueError(f"an MTU is {MIN_MTU} to {MAX_MTU} bytes, not {mtu}")
         self.mtu = mtu
+        self.stream = stream
         self.trust = trust
         self.now = now
         # The callbacks run inside a call of ours, on one thread: the session in that call is the one they are
@@ -86,20 +94,25 @@ class OpenSslEngine:
         self.context = self._context._context
 
     def accept(self, client_hello: bytes) -> "OpenSslSession":
-        """A session for a whole ClientHello datagram whose cookie is checked; its answer is ready to send."""
+        """A session for a whole ClientHello datagram whose cookie is checked; its answer is ready to send.
+
+        A session of a stream has read nothing yet, and `client_hello` is empty.
+        """
         return OpenSslSession(self, client_hello)
 
     def _new_context(self, chain_pem: bytes, private_key: PrivateKeyTypes) -> SSL.Context:
-        context = SSL.Context(SSL.DTLS_SERVER_METHOD)
-        context.set_min_proto_version(DTLS_1_2)
-        context.set_max_proto_version(DTLS_1_2)
+        context = SSL.Context(SSL.TLS_SERVER_METHOD if self.stream else SSL.DTLS_SERVER_METHOD)
+        version = TLS_1_2 if self.stream else DTLS_1_2
+        context.set_min_proto_version(version)
+        context.set_max_proto_version(version)
         context.set_options(
-            _lib.SSL_OP_NO_QUERY_MTU
-            | _lib.SSL_OP_COOKIE_EXCHANGE
-            | _lib.SSL_OP_CIPHER_SERVER_PREFERENCE
+            _lib.SSL_OP_CIPHER_SERVER_PREFERENCE
             | _lib.SSL_OP_NO_RENEGOTIATION
             | _lib.SSL_OP_NO_TICKET
+            | _lib.SSL_OP_NO_COMPRESSION
         )
+        if not self.stream:
+            context.set_options(_lib.SSL_OP_NO_QUERY_MTU | _lib.SSL_OP_COOKIE_EXCHANGE)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         context.set_cipher_list(SUITES)
         raw = context._context
@@ -129,8 +142,9 @@ class OpenSslEngine:
         # The store stays empty and no CA names are sent: `trust.py` builds the path (design 3).
         _lib.SSL_CTX_set_verify(raw, SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, verify)
         _lib.SSL_CTX_set_psk_server_callback(raw, psk)
-        _lib.SSL_CTX_set_cookie_verify_cb(raw, cookie_verify)
-        _lib.SSL_CTX_set_cookie_generate_cb(raw, cookie_generate)
+        if not self.stream:
+            _lib.SSL_CTX_set_cookie_verify_cb(raw, cookie_verify)
+            _lib.SSL_CTX_set_cookie_generate_cb(raw, cookie_generate)
         return context
 
     def _verify(self, ok: int, store_context: Any) -> int:
@@ -216,6 +230,8 @@ class OpenSslSession:
         self._out = _lib.BIO_new(_lib.BIO_s_mem())
         _lib.SSL_set_bio(self._ssl, self._in, self._out)
         _lib.SSL_set_accept_state(self._ssl)
+        if engine.stream:
+            return
         _lib.SSL_set_mtu(self._ssl, engine.mtu)
         _lib.BIO_write(self._in, client_hello, len(client_hello))
         # Only this makes message and record numbers go on after a HelloVerifyRequest it did not send (dtls.md
@@ -251,7 +267,10 @@ class OpenSslSession:
         return "" if named is None else printable(named)
 
     def receive(self, datagram: bytes) -> list[bytes]:
-        """Take one datagram, alone in the BIO (dtls.md 14); returns the plaintexts it held."""
+        """Take one datagram, alone in the BIO (dtls.md 14), or a piece of a stream; returns the plaintexts it held.
+
+        SSL_read never gives more than one record (SSL_read(3)), and the buffer holds the longest: each is one.
+        """
         _lib.BIO_write(self._in, datagram, len(datagram))
         if self.state is SessionState.HANDSHAKING and not self._handshake():
             return []
@@ -274,7 +293,7 @@ class OpenSslSession:
         return plaintexts
 
     def send(self, plaintext: bytes) -> None:
-        """Encrypt one record (ESTABLISHED only)."""
+        """Encrypt one record (ESTABLISHED only); of a stream at most `cleartext_mtu` bytes are one."""
         if _lib.SSL_write(self._ssl, plaintext, len(plaintext)) <= 0:
             self.state = SessionState.CLOSED
             self.detail = self._reason()[1]
@@ -296,11 +315,13 @@ class OpenSslSession:
         written = _ffi.buffer(buffer, length)[:]
         while (length := _lib.BIO_read(self._out, buffer, _BUFFER_SIZE)) > 0:
             written += _ffi.buffer(buffer, length)[:]
-        return records.datagrams(written, self._engine.mtu)
+        return [written] if self._engine.stream else records.datagrams(written, self._engine.mtu)
 
     def next_timer(self) -> float | None:
         """Seconds until `handle_timer` is due (0 = now); None = nothing to retransmit."""
         engine = self._engine
+        if engine.stream:
+            return None
         if _lib.Cryptography_DTLSv1_get_timeout(self._ssl, engine.seconds, engine.microseconds) != 1:
             return None
         return float(engine.seconds[0]) + float(engine.microseconds[0]) / 1e6
@@ -312,7 +333,9 @@ class OpenSslSession:
 
     @property
     def cleartext_mtu(self) -> int:
-        """Longest plaintext in bytes that fits one datagram."""
+        """Longest plaintext in bytes that fits one datagram, or one record of a stream."""
+        if self._engine.stream:
+            return LONGEST_RECORD
         return int(_lib.DTLS_get_data_mtu(self._ssl))
 
     # -- inside the library's callbacks ---------------------------------------------------------------------
@@ -421,6 +444,9 @@ class OpenSslSession:
         reason = _lib.ERR_GET_REASON(told)
         if reason in ALERTS:
             return RefusalReason.PEER_ALERT, f"the device ended it with alert {reason - 1000}"
+        if reason == BAD_RECORD_MAC and self.credential == "psk" and self.state is SessionState.CLOSED:
+            # On a connection nothing is dropped: the first record under another key ends the handshake.
+            return RefusalReason.WRONG_KEY, "the Finished message was made with another key"
         text = _lib.ERR_reason_error_string(told) if told else _ffi.NULL
         words = _ffi.string(text).decode("ascii", "replace") if text != _ffi.NULL else "no reason given"
         return REASONS.get(reason, RefusalReason.HANDSHAKE_FAILED), words

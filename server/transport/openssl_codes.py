@@ -33,4 +33,5 @@ REASONS = {
     123: RefusalReason.PROOF_FAILED,
     223: RefusalReason.UNKNOWN_IDENTITY,
 }
+BAD_RECORD_MAC = 281
 ALERTS = range(1000, 1256)

@@ -1,4 +1,4 @@
-"""UDP sockets as the transport wants them; answers leave from the address asked (RFC 3542 4, ip(7))."""
+"""Sockets as the transport wants them; UDP answers leave from the address asked (RFC 3542 4, ip(7))."""
 
 import socket
 from ipaddress import ip_address
@@ -11,6 +11,11 @@ SO_RCVBUFFORCE = 33
 # struct in_pktinfo { int ifindex; in_addr spec_dst; in_addr addr; }, struct in6_pktinfo { in6_addr addr; int
 # ifindex; }
 PKTINFO_SPACE = socket.CMSG_SPACE(20)
+
+# Connections that wait to be taken; a fleet comes back all at once.
+BACKLOG = 1024
+# Bytes that the kernel keeps of what a peer of a connection has not taken yet; CoAP has one message under way.
+SEND_BUFFER = 32 * 1024
 
 Address = tuple[Any, ...]
 # What `sendmsg` needs to answer from one of our addresses: level, type, data.
@@ -26,16 +31,10 @@ def bind(host: str, port: int, *, reuse_port: bool, receive_buffer: int) -> sock
     may grant less, `getsockopt(SO_RCVBUF)` tells. Raises OSError, and ValueError when `host` is no IP
     address.
     """
-    address = ip_address(host.strip("[]").split("%")[0])
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    sock = _socket(host, socket.SOCK_DGRAM, reuse_port=reuse_port)
     try:
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if reuse_port:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if address.is_unspecified:
-            if family == socket.AF_INET:
+        if ip_address(_plain(host)).is_unspecified:
+            if sock.family == socket.AF_INET:
                 sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
             else:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
@@ -43,11 +42,49 @@ def bind(host: str, port: int, *, reuse_port: bool, receive_buffer: int) -> sock
             sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, receive_buffer)
         except PermissionError:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        sock.bind(socket.getaddrinfo(host.strip("[]"), port, family, socket.SOCK_DGRAM)[0][4])
+        _bind(sock, host, port)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def listen(host: str, port: int, *, reuse_port: bool) -> socket.socket:
+    """A non-blocking TCP socket that listens on one address; what it raises, and IPv6, as `bind` has it."""
+    sock = _socket(host, socket.SOCK_STREAM, reuse_port=reuse_port)
+    try:
+        # A restart must not wait for the connections of the server before it (tcp(7), TIME_WAIT).
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Each connection inherits it.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        _bind(sock, host, port)
+        sock.listen(BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _plain(host: str) -> str:
+    return host.strip("[]").split("%")[0]
+
+
+def _socket(host: str, kind: socket.SocketKind, *, reuse_port: bool) -> socket.socket:
+    family = socket.AF_INET if ip_address(_plain(host)).version == 4 else socket.AF_INET6
+    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _bind(sock: socket.socket, host: str, port: int) -> None:
+    sock.bind(socket.getaddrinfo(host.strip("[]"), port, sock.family, sock.type)[0][4])
 
 
 def is_wildcard(sock: socket.socket) -> bool:

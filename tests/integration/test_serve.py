@@ -42,6 +42,8 @@ async def test_the_ready_file_tells_a_rig_all_it_needs_and_goes_at_exit(service:
     assert set(ready) >= {"coaps", "http", "account_id", "api_key_file", "server_ca_file", "profile", "pid", "version"}
     assert ready["coaps"].startswith("coaps://127.0.0.1:")
     assert not ready["coaps"].endswith(":0")
+    # Off unless an address is given.
+    assert "coaps_tcp" not in ready
     assert service.process is not None
     assert ready["pid"] == service.process.pid
     key_file = Path(ready["api_key_file"])
@@ -177,3 +179,38 @@ async def test_the_root_key_leaves_encrypted_and_is_gone_then(service: Service) 
     assert next(row["key"] for row in shown if row["certificate"] == "device root") == "off-line"
     out.unlink()
     assert "not here" in await service.command(*words, code=1)
+
+
+async def shaken_over_tcp(service: Service) -> str:
+    """What `openssl s_client` without a certificate is told on the TLS port."""
+    where = service.ready["coaps_tcp"].removeprefix("coaps+tcp://")
+    process = await asyncio.create_subprocess_exec(
+        *("openssl", "s_client", "-tls1_2", "-connect", where),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    printed, _ = await process.communicate()
+    return printed.decode(errors="replace")
+
+
+async def test_tls_over_tcp_has_a_socket_for_each_worker_that_outlives_it(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    async with running(tmp_path, "--coaps-tcp", "127.0.0.1:0", "--workers", "2") as service:
+        assert service.ready["coaps_tcp_all"] == [service.ready["coaps_tcp"]]
+        assert not service.ready["coaps_tcp"].endswith(":0")
+        pid = int(service.ready["pid"])
+        before = workers(pid)
+        for worker in before:
+            os.kill(worker, signal.SIGKILL)
+        # No worker lives: a connection waits in the backlog that the parent holds, and is served by a successor.
+        for _ in range(4):
+            assert "alert number 40" in await shaken_over_tcp(service)
+        assert set(workers(pid)).isdisjoint(before)
+        async with httpx.AsyncClient(base_url=service.ready["http"]) as client:
+
+            async def counted() -> bool:
+                return 'firstlight_tls_handshakes_total{outcome="failed"} 4.0' in (await client.get("/metrics")).text
+
+            await eventually(counted)
+        assert await service.stop() == 0

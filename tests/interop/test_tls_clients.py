@@ -1,4 +1,4 @@
-"""`openssl s_client` and `gnutls-cli` come in with certificate and key, and carry a Bootstrap-Request by hand."""
+"""`openssl s_client` and `gnutls-cli` come in, over UDP and TCP, and carry a Bootstrap-Request by hand."""
 
 from collections.abc import AsyncIterator, Sequence
 
@@ -22,7 +22,8 @@ async def field(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Field
     # These clients answer nothing of what follows the 2.04 and leave without a word.
     (folder / "firstlight.toml").write_text("[server]\ndrain_seconds = 0\n")
     keys = {"ossl-psk": KEY, "gnu-psk": KEY}
-    async with opened(folder, "--config", str(folder / "firstlight.toml"), keys=keys) as started:
+    options = ("--config", str(folder / "firstlight.toml"), "--coaps-tcp", "127.0.0.1:0")
+    async with opened(folder, *options, keys=keys) as started:
         yield started
 
 
@@ -81,6 +82,28 @@ async def test_s_client_without_any_credential_is_seen_as_such(field: Field) -> 
         return [(row["source"], row["identity"]) for row in rows if row["reason"] == "no_certificate"]
 
     assert await until(seen) == [("127.0.0.1", "")]
+
+
+def openssl_over_tcp(field: Field, *credential: str) -> Sequence[str]:
+    where = field.service.ready["coaps_tcp"].removeprefix("coaps+tcp://")
+    return (required("openssl"), "s_client", "-tls1_2", "-ign_eof", "-connect", where, *credential)
+
+
+@pytest.mark.parametrize("suite", ["ECDHE-ECDSA-AES128-CCM8", "ECDHE-ECDSA-AES128-GCM-SHA256"])
+async def test_s_client_bootstraps_over_tcp_without_framing(field: Field, suite: str) -> None:
+    credential = openssl_certificate(field, "ossl-tcp")
+    async with conversation(*openssl_over_tcp(field, *credential, "-cipher", f"{suite}:@SECLEVEL=0")) as client:
+        await client.until("Verify return code: 0 (ok)")
+        assert f"Cipher is {suite}" in client.printed
+        await client.tell(bootstrap_request("ossl-tcp"))
+        await client.until(CHANGED_TEXT)
+
+
+async def test_s_client_of_another_factory_is_told_so_over_tcp_and_listed(field: Field) -> None:
+    credential = openssl_certificate(field, "ossl-tcp-alien", stranger=True)
+    async with conversation(*openssl_over_tcp(field, *credential)) as client:
+        await client.until("alert number 48")
+    assert (await field.seen_with("CN=ossl-tcp-alien"))["reason"] == "unknown_ca"
 
 
 def gnutls(field: Field, *credential: str) -> Sequence[str]:

@@ -1,0 +1,564 @@
+"""TLS over TCP without framing on real sockets, with OpenSSL's client and one of ours that cuts the stream at will."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from OpenSSL import SSL
+
+from server.store.errors import StoreUnavailable
+from server.transport.association import Association
+from server.transport.engine import PreSharedKey, Refusal, RefusalReason, TransportLimits
+from server.transport.openssl import OpenSslEngine
+from server.transport.tls import LONGEST_HANDSHAKE, TlsEndpoint, listen
+from tests.integration.test_dtls import PATIENCE, Factory, as_device, program, requires_openssl, with_key
+from tests.unit.transport.rig import PSK_SUITES, X509_SUITES, Echo, Made, ffi, lib, psk
+
+
+@pytest.fixture(scope="module")
+def factory(tmp_path_factory: pytest.TempPathFactory) -> Factory:
+    return Factory(tmp_path_factory.mktemp("factory"))
+
+
+class Running:
+    """An endpoint on a real socket, with everything it told."""
+
+    def __init__(
+        self,
+        factory: Factory,
+        *,
+        host: str = "127.0.0.1",
+        keys: Iterable[PreSharedKey] = (),
+        limits: TransportLimits | None = None,
+        look_up: Any = None,
+        upper: Callable[[Association], Any] = Echo,
+    ) -> None:
+        by_identity = {key.identity: key for key in keys}
+
+        async def find(identity: bytes) -> PreSharedKey | None:
+            return by_identity.get(identity)
+
+        def established(association: Association) -> Any:
+            self.uppers.append(upper(association))
+            return self.uppers[-1]
+
+        self.uppers: list[Any] = []
+        self.refusals: asyncio.Queue[Refusal] = asyncio.Queue()
+        self.sock = listen(host, 0, reuse_port=False)
+        self.port: int = self.sock.getsockname()[1]
+        self.endpoint = TlsEndpoint(
+            self.sock,
+            OpenSslEngine(
+                certificate_chain_pem=factory.server.pem,
+                private_key=factory.server.key,
+                trust=lambda: factory.index,
+                now=lambda: datetime.now(UTC),
+                stream=True,
+            ),
+            psk_lookup=look_up or find,
+            on_established=established,
+            on_refused=self.refusals.put_nowait,
+            limits=limits or TransportLimits(),
+        )
+        self.endpoint.start()
+
+    async def until(self, condition: Callable[[], Any]) -> None:
+        """Let the loop turn until it holds; the block around ends a test that waits for ever."""
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def running(factory: Factory, **options: Any) -> AsyncIterator[Running]:
+    made = Running(factory, **options)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            yield made
+    finally:
+        made.endpoint.close()
+
+
+class Client:
+    """A TLS 1.2 client that shows each piece of the stream before it leaves."""
+
+    def __init__(
+        self,
+        port: int,
+        *,
+        certificate: Made | None = None,
+        above: Iterable[Made] = (),
+        identity: bytes | None = None,
+        key: bytes = b"k" * 16,
+        receive_buffer: int | None = None,
+    ) -> None:
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        context.set_max_proto_version(SSL.TLS1_2_VERSION)
+        context.set_cipher_list(f"{PSK_SUITES if identity else X509_SUITES}:@SECLEVEL=0".encode())
+        if certificate is not None:
+            context.use_certificate(certificate.certificate)
+            context.use_privatekey(certificate.key)
+            for each in above:
+                context.add_extra_chain_cert(each.certificate)
+        if identity is not None:
+
+            def callback(_ssl: Any, _hint: Any, out: Any, _room: int, key_out: Any, _key_room: int) -> int:
+                ffi.memmove(out, identity + b"\0", len(identity) + 1)
+                ffi.memmove(key_out, key, len(key))
+                return len(key)
+
+            self._callback = ffi.callback(
+                "unsigned int(SSL *, char *, char *, unsigned int, unsigned char *, unsigned int)", callback
+            )
+            lib.SSL_CTX_set_psk_client_callback(context._context, self._callback)
+        self.connection = SSL.Connection(context, None)
+        self.connection.set_connect_state()
+        self.sock = socket.socket()
+        if receive_buffer is not None:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.sock.connect(("127.0.0.1", port))
+        self.sock.setblocking(False)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.records: list[bytes] = []
+
+    def written(self) -> bytes:
+        """What the client's TLS wants to send."""
+        with contextlib.suppress(SSL.WantReadError):
+            return self.connection.bio_read(1 << 17)
+        return b""
+
+    async def flush(self, *, piece: int = 1 << 17) -> None:
+        """Send it, in segments of `piece` bytes."""
+        loop = asyncio.get_running_loop()
+        data = self.written()
+        for at in range(0, len(data), piece):
+            await loop.sock_sendall(self.sock, data[at : at + piece])
+            await asyncio.sleep(0)
+
+    async def take(self) -> bool:
+        """Read some of the stream; False at its end."""
+        try:
+            data = await asyncio.get_running_loop().sock_recv(self.sock, 1 << 16)
+        except ConnectionError:
+            return False
+        if data:
+            self.connection.bio_write(data)
+        return bool(data)
+
+    async def handshake(self, *, piece: int = 1 << 17) -> str:
+        """Shake hands; empty when it worked, else what the server said to it."""
+        while True:
+            try:
+                self.connection.do_handshake()
+            except SSL.WantReadError:
+                await self.flush(piece=piece)
+                if not await self.take():
+                    return "closed"
+            except SSL.Error as error:
+                return str(error)
+            else:
+                await self.flush(piece=piece)
+                return ""
+
+    async def record(self) -> bytes | None:
+        """The next record of the server; None at the end of the connection."""
+        while True:
+            try:
+                return self.connection.recv(1 << 16)
+            except SSL.WantReadError:
+                if not await self.take():
+                    return None
+            except SSL.ZeroReturnError:
+                return None
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+@contextlib.asynccontextmanager
+async def device(server: Running, factory: Factory, **options: Any) -> AsyncIterator[Client]:
+    """A client of the factory whose handshake is done."""
+    client = Client(server.port, certificate=factory.device, above=[factory.line], **options)
+    try:
+        assert await client.handshake() == ""
+        yield client
+    finally:
+        client.close()
+
+
+def s_client(port: int, *options: str, host: str = "127.0.0.1") -> Any:
+    return program("openssl", "s_client", "-tls1_2", "-connect", f"{host}:{port}", *options)
+
+
+# -- openssl s_client -----------------------------------------------------------------------------------
+
+
+@requires_openssl
+@pytest.mark.parametrize(
+    "suite", ["ECDHE-ECDSA-AES128-CCM8", "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES128-SHA256"]
+)
+async def test_s_client_comes_in_with_its_factory_certificate(factory: Factory, suite: str) -> None:
+    async with running(factory) as server, s_client(server.port, *as_device(factory, suite)) as client:
+        await client.tell(b"hello\n")
+        assert b"echo hello" in await client.until(b"echo hello")
+        assert f"Cipher is {suite}".encode() in client.printed
+        assert b"No client certificate CA names sent" in client.printed
+        assert server.uppers[0].association.peer.label == "CN=dev-1"
+        assert server.uppers[0].association.local_address == "127.0.0.1"
+
+
+@requires_openssl
+async def test_of_all_suites_ccm_8_is_preferred(factory: Factory) -> None:
+    async with running(factory) as server, s_client(server.port, *as_device(factory, "ALL")) as client:
+        await client.tell(b"hello\n")
+        assert b"Cipher is ECDHE-ECDSA-AES128-CCM8" in await client.until(b"echo hello")
+
+
+@requires_openssl
+@pytest.mark.parametrize("suite", ["PSK-AES128-CCM8", "PSK-AES128-GCM-SHA256", "ECDHE-PSK-AES128-CBC-SHA256"])
+async def test_s_client_comes_in_with_its_pre_shared_key(factory: Factory, suite: str) -> None:
+    async with running(factory, keys=[psk()]) as server, s_client(server.port, *with_key(suite)) as client:
+        await client.tell(b"hello\n")
+        assert b"echo hello" in await client.until(b"echo hello")
+        assert server.uppers[0].association.peer.psk_identity == b"urn:dev:1"
+
+
+@requires_openssl
+async def test_s_client_comes_in_over_ipv6(factory: Factory) -> None:
+    async with (
+        running(factory, host="[::1]") as server,
+        s_client(server.port, *as_device(factory), host="[::1]") as client,
+    ):
+        await client.tell(b"hello\n")
+        assert b"echo hello" in await client.until(b"echo hello")
+        assert server.uppers[0].association.address_text.startswith("[::1]:")
+
+
+@requires_openssl
+async def test_a_certificate_of_an_unknown_ca_gets_alert_unknown_ca(factory: Factory) -> None:
+    async with running(factory) as server, s_client(server.port, *as_device(factory, who="stranger")) as client:
+        assert b"alert number 48" in await client.until(b"alert number 48")
+        refusal = await server.refusals.get()
+        assert (refusal.reason, refusal.identity) == (RefusalReason.UNKNOWN_CA, "CN=dev-1")
+
+
+@requires_openssl
+async def test_a_client_without_a_certificate_is_told_and_seen(factory: Factory) -> None:
+    async with running(factory) as server, s_client(server.port, "-cipher", "ALL:@SECLEVEL=0") as client:
+        assert b"alert number 40" in await client.until(b"alert number 40")
+        assert (await server.refusals.get()).reason is RefusalReason.NO_CERTIFICATE
+
+
+@requires_openssl
+@pytest.mark.parametrize("version", ["-tls1_3", "-tls1_1"])
+async def test_another_version_of_tls_is_refused(factory: Factory, version: str) -> None:
+    async with (
+        running(factory) as server,
+        program(
+            "openssl", "s_client", version, "-connect", f"127.0.0.1:{server.port}", "-cipher", "ALL:@SECLEVEL=0"
+        ) as client,
+    ):
+        assert (await server.refusals.get()).reason is RefusalReason.PROTOCOL_VERSION
+        assert b"alert number 70" in await client.until(b"alert number 70")
+
+
+# -- pre-shared keys --------------------------------------------------------------------------------------
+
+
+async def handshake(server: Running, **options: Any) -> tuple[Client, str]:
+    client = Client(server.port, **options)
+    return client, await client.handshake(piece=options.pop("piece", 1 << 17))
+
+
+async def test_an_unknown_identity_gets_alert_115(factory: Factory) -> None:
+    async with running(factory, keys=[psk()]) as server:
+        client, said = await handshake(server, identity=b"nobody")
+        assert "unknown psk identity" in said
+        refusal = await server.refusals.get()
+        assert (refusal.reason, refusal.identity) == (RefusalReason.UNKNOWN_IDENTITY, "nobody")
+        client.close()
+
+
+async def test_a_wrong_key_is_named_at_once(factory: Factory) -> None:
+    async with running(factory, keys=[psk()]) as server:
+        client, said = await handshake(server, identity=b"urn:dev:1", key=b"x" * 16)
+        assert said
+        refusal = await server.refusals.get()
+        assert (refusal.reason, refusal.identity) == (RefusalReason.WRONG_KEY, "urn:dev:1")
+        assert server.uppers == []
+        client.close()
+
+
+async def test_an_identity_with_a_nul_is_refused_without_a_look_up(factory: Factory) -> None:
+    asked: list[bytes] = []
+
+    async def look_up(identity: bytes) -> PreSharedKey | None:
+        asked.append(identity)
+        return psk()
+
+    async with running(factory, look_up=look_up) as server:
+        # OpenSSL's own client ends an identity at its first NUL, so the bytes are made by hand.
+        with socket.create_connection(("127.0.0.1", server.port)) as sock:
+            client = Client.__new__(Client)
+            template = Client(server.port, identity=b"urn:dev:1X")
+            client.__dict__.update(template.__dict__)
+            client.sock = sock
+            sock.setblocking(False)
+            with contextlib.suppress(SSL.WantReadError):
+                client.connection.do_handshake()
+            await client.flush()
+            await client.take()
+            with contextlib.suppress(SSL.WantReadError):
+                client.connection.do_handshake()
+            flight = client.written().replace(b"urn:dev:1X", b"urn:dev:1\0")
+            await asyncio.get_running_loop().sock_sendall(sock, flight)
+            refusal = await server.refusals.get()
+            template.sock.close()
+        assert refusal.reason is RefusalReason.IDENTITY_MISMATCH
+        assert asked == []
+
+
+async def test_a_store_that_is_away_ends_the_connection_without_a_word(factory: Factory) -> None:
+    async def look_up(_identity: bytes) -> PreSharedKey | None:
+        raise StoreUnavailable("away")
+
+    async with running(factory, look_up=look_up) as server:
+        client, said = await handshake(server, identity=b"urn:dev:1")
+        assert said == "closed"
+        refusal = await server.refusals.get()
+        assert (refusal.reason, refusal.identity) == (RefusalReason.STORE_UNAVAILABLE, "urn:dev:1")
+        assert server.endpoint.handshaking == 0
+        client.close()
+
+
+async def test_what_follows_an_identity_waits_in_order_while_its_key_is_looked_up(factory: Factory) -> None:
+    found = asyncio.Event()
+    asked = asyncio.Event()
+
+    async def look_up(_identity: bytes) -> PreSharedKey | None:
+        asked.set()
+        await found.wait()
+        return psk()
+
+    async with running(factory, look_up=look_up) as server:
+        client = Client(server.port, identity=b"urn:dev:1")
+        # One byte at a time: the look-up begins in the middle of the flight.
+        shaking = asyncio.ensure_future(client.handshake(piece=1))
+        await asked.wait()
+        found.set()
+        assert await shaking == ""
+        client.connection.send(b"one")
+        await client.flush()
+        assert await client.record() == b"echo one"
+        client.close()
+
+
+# -- the stream -------------------------------------------------------------------------------------------
+
+
+async def test_two_messages_in_one_segment_are_two(factory: Factory) -> None:
+    async with running(factory) as server, device(server, factory) as client:
+        client.connection.send(b"one")
+        client.connection.send(b"two")
+        await client.flush()
+        assert [await client.record(), await client.record()] == [b"echo one", b"echo two"]
+        assert server.uppers[0].received == [b"one", b"two"]
+
+
+async def test_a_message_split_across_segments_is_one(factory: Factory) -> None:
+    async with running(factory) as server, device(server, factory) as client:
+        client.connection.send(b"m" * 1100)
+        data = client.written()
+        loop = asyncio.get_running_loop()
+        received = server.endpoint.counters.received
+        for at, cut in enumerate((0, 3, 5, 100, 900)):
+            end = (3, 5, 100, 900, len(data))[at]
+            await loop.sock_sendall(client.sock, data[cut:end])
+            # The piece was taken before the next one leaves.
+            await server.until(lambda at=at: server.endpoint.counters.received > received + at)
+        assert await client.record() == b"echo " + b"m" * 1100
+        assert server.uppers[0].received == [b"m" * 1100]
+
+
+async def test_a_client_that_asks_for_short_records_gets_no_message_in_two(factory: Factory) -> None:
+    async with running(factory) as server, s_client(server.port, "-maxfraglen", "512", *as_device(factory)) as client:
+        await client.tell(b"hello\n")
+        await client.until(b"echo hello")
+        assert server.uppers[0].association.cleartext_mtu == 512
+
+
+async def test_a_goodbye_is_heard_and_answered(factory: Factory) -> None:
+    async with running(factory) as server, device(server, factory) as client:
+        client.connection.shutdown()
+        await client.flush()
+        await server.until(lambda: server.uppers[0].lost)
+        assert server.uppers[0].lost == ["closed_by_peer"]
+        assert await client.record() is None
+        assert server.endpoint.established == 0
+
+
+async def test_a_device_that_vanishes_ends_its_association(factory: Factory) -> None:
+    async with running(factory) as server, device(server, factory) as client:
+        # A reset instead of a goodbye.
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        await server.until(lambda: server.uppers[0].lost)
+        assert server.uppers[0].lost == ["closed_by_peer"]
+
+
+async def test_who_does_not_read_is_ended_and_makes_nothing_grow(factory: Factory) -> None:
+    async with running(factory) as server, device(server, factory, receive_buffer=4096) as client:
+        association = server.uppers[0].association
+        sent = 0
+        while not server.uppers[0].lost:
+            association.send(bytes(1024))
+            sent += 1024
+            # Far above what both kernels keep.
+            assert sent < 1 << 22
+            await asyncio.sleep(0)
+        assert server.uppers[0].lost == ["failed"]
+        assert server.endpoint.established == 0
+        assert server.endpoint.counters.dropped_sending == 1
+        assert client.sock.fileno() >= 0
+
+
+async def test_broken_records_end_only_their_own_association(factory: Factory) -> None:
+    async with running(factory) as server, device(server, factory) as good, device(server, factory) as bad:
+        await asyncio.get_running_loop().sock_sendall(bad.sock, b"\x17\x03\x03\0\x20" + bytes(32))
+        await server.until(lambda: server.uppers[1].lost)
+        assert server.uppers[1].lost == ["failed"]
+        good.connection.send(b"still here")
+        await good.flush()
+        assert await good.record() == b"echo still here"
+
+
+async def test_what_the_server_closes_says_goodbye(factory: Factory) -> None:
+    async with running(factory) as server, device(server, factory) as client:
+        server.uppers[0].association.close()
+        assert await client.record() is None
+        assert client.connection.get_shutdown() & SSL.RECEIVED_SHUTDOWN
+        assert server.uppers[0].lost == ["closed"]
+
+
+# -- limits -----------------------------------------------------------------------------------------------
+
+
+async def connected(server: Running) -> socket.socket:
+    sock = socket.socket()
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", server.port))
+    return sock
+
+
+async def ended(sock: socket.socket) -> bool:
+    """Whether the server closed it, however."""
+    with contextlib.suppress(ConnectionError):
+        while await asyncio.get_running_loop().sock_recv(sock, 1 << 16):
+            pass
+    sock.close()
+    return True
+
+
+@pytest.mark.parametrize("limit", ["max_handshakes", "per_source", "max_associations"])
+async def test_connections_past_a_limit_are_closed_at_once(factory: Factory, limit: str) -> None:
+    async with running(factory, limits=TransportLimits(**{limit: 2})) as server:
+        held = [await connected(server) for _ in range(2)]
+        await server.until(lambda: server.endpoint.handshaking == 2)
+        assert await ended(await connected(server))
+        assert server.endpoint.counters.dropped == 1
+        held.pop().close()
+        # The place of one that left is free again.
+        await server.until(lambda: server.endpoint.handshaking == 1)
+        held.append(await connected(server))
+        await server.until(lambda: server.endpoint.handshaking == 2)
+        for sock in held:
+            sock.close()
+
+
+@pytest.mark.parametrize("says", [b"", b"\x16", b"\x16\x03\x01\x02\0\x01\0\x01"])
+async def test_who_is_slow_is_ended_at_the_deadline(factory: Factory, says: bytes) -> None:
+    async with running(factory, limits=TransportLimits(handshake_deadline=0.3)) as server:
+        sock = await connected(server)
+        await asyncio.get_running_loop().sock_sendall(sock, says)
+        assert (await server.refusals.get()).reason is RefusalReason.DEADLINE
+        assert await ended(sock)
+        assert (server.endpoint.handshaking, server.endpoint.counters.failed) == (0, 1)
+
+
+async def test_who_says_nothing_after_the_handshake_is_ended(factory: Factory) -> None:
+    async with (
+        running(factory, limits=TransportLimits(idle_deadline=0.5)) as server,
+        device(server, factory) as client,
+    ):
+        assert await client.record() is None
+        assert server.uppers[0].lost == ["idle"]
+
+
+async def test_a_client_that_leaves_in_the_handshake_is_seen(factory: Factory) -> None:
+    async with running(factory) as server:
+        client = Client(server.port, certificate=factory.device)
+        with contextlib.suppress(SSL.WantReadError):
+            client.connection.do_handshake()
+        await client.flush()
+        await client.take()
+        client.close()
+        refusal = await server.refusals.get()
+        assert refusal.reason is RefusalReason.HANDSHAKE_FAILED
+        assert "closed the connection" in refusal.detail
+        assert server.endpoint.handshaking == 0
+
+
+async def test_a_probe_of_a_load_balancer_is_no_refused_device(factory: Factory) -> None:
+    async with running(factory) as server:
+        (await connected(server)).close()
+        await server.until(lambda: server.endpoint.counters.failed == 1)
+        assert server.refusals.empty()
+
+
+@pytest.mark.parametrize("noise", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x03\xff\xff" + bytes(100)])
+async def test_what_is_no_tls_is_refused(factory: Factory, noise: bytes) -> None:
+    async with running(factory) as server:
+        sock = await connected(server)
+        await asyncio.get_running_loop().sock_sendall(sock, noise)
+        assert (await server.refusals.get()).reason in (
+            RefusalReason.HANDSHAKE_FAILED,
+            RefusalReason.PROTOCOL_VERSION,
+        )
+        assert await ended(sock)
+
+
+async def test_a_handshake_without_end_is_cut(factory: Factory) -> None:
+    # A ClientHello that says it is as long as OpenSSL allows, and comes record by record.
+    piece = b"\x16\x03\x01\x40\0" + b"\x01\x01\xff\xff" + bytes(16380)
+    async with running(factory) as server:
+        sock = await connected(server)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(LONGEST_HANDSHAKE // len(piece) + 2):
+                await asyncio.get_running_loop().sock_sendall(sock, piece)
+        refusal = await server.refusals.get()
+        assert refusal.reason is RefusalReason.HANDSHAKE_FAILED
+        assert await ended(sock)
+
+
+async def test_draining_refuses_new_connections_and_keeps_those_that_are_up(factory: Factory) -> None:
+    async with running(factory) as server, device(server, factory) as client:
+        server.endpoint.stop_accepting()
+        assert await ended(await connected(server))
+        client.connection.send(b"still here")
+        await client.flush()
+        assert await client.record() == b"echo still here"
+
+
+async def test_closing_says_goodbye_to_all(factory: Factory) -> None:
+    async with running(factory) as server, device(server, factory) as client:
+        waiting = await connected(server)
+        await server.until(lambda: server.endpoint.handshaking == 1)
+        server.endpoint.close()
+        assert server.uppers[0].lost == ["shutdown"]
+        assert await client.record() is None
+        assert await ended(waiting)
+        assert (server.endpoint.established, server.endpoint.handshaking) == (0, 0)
