@@ -29,6 +29,11 @@ test: $(VENV)/.test-installed
 	./tests/install-debian-packages
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+# Every screen of the console, light, dark and narrow, into out/screenshots.
+screenshots: $(VENV)/.test-installed
+	./tests/install-debian-packages
+	$(BIN)/python -m tests.console.screenshots out/screenshots
+
 check: $(VENV)/.test-installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

@@ -110,6 +110,15 @@ class EmbeddedCaConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConsoleConfig:
+    """How long a browser stays signed in to the console."""
+
+    session_hours: float = 12.0
+    # A sign-in that is not used ends earlier.
+    idle_minutes: float = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class RetentionConfig:
     """How long the record keeps what (design 7); certificates are never removed."""
 
@@ -136,6 +145,7 @@ class Config:
     issuance: IssuanceConfig = IssuanceConfig()
     issuers: IssuersConfig = IssuersConfig()
     embedded_ca: EmbeddedCaConfig = EmbeddedCaConfig()
+    console: ConsoleConfig = ConsoleConfig()
     retention: RetentionConfig = RetentionConfig()
     log: LogConfig = LogConfig()
 
@@ -168,6 +178,8 @@ _RANGES: Mapping[tuple[str, str], tuple[float, float]] = {
     ("issuers", "concurrency"): (1, 10_000),
     ("issuers", "rate"): (0, 10_000),
     ("embedded_ca", "validity_days"): (1, 36500),
+    ("console", "session_hours"): (0.1, 720),
+    ("console", "idle_minutes"): (1, 43200),
     ("retention", "sessions_days"): (1, 36500),
     ("retention", "audit_days"): (1, 36500),
 }

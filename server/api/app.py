@@ -1,4 +1,4 @@
-"""The HTTP side, put together: the management API, its documentation, health, readiness and metrics."""
+"""The HTTP side, put together: the management API, its documentation, the console, health, readiness and metrics."""
 
 import asyncio
 import contextlib
@@ -18,6 +18,7 @@ from server.api import (
     certificate_issuer_configurations,
     certificate_issuers,
     certificates,
+    console,
     developer_certificates,
     device_enrollments,
     devices,
@@ -82,6 +83,7 @@ def make_app(*, health: Health, merged: Merged, office: Office) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     _add_operation(app, health, merged, office.database)
+    console.install(app)
     openapi.describe(app)
     return app
 

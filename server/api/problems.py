@@ -72,25 +72,45 @@ def request_id(request: Request) -> str:
     return str(getattr(request.state, "request_id", ""))
 
 
-def of(request: Request, error: Exception) -> JSONResponse:
-    """The answer for `error`; what has no row is ours, and only its id leaves the house."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What a failed request is told, in whatever form; `retry_after` in seconds when waiting helps."""
+
+    code: int
+    type: str
+    message: str
+    field: str = ""
+    retry_after: int | None = None
+
+
+def judged(request: Request, error: Exception) -> Problem:
+    """The row of `error`; what has none is ours, and only its id leaves the house."""
     for kind, code, type in PROBLEMS:
         if isinstance(error, kind):
-            message = getattr(error, "message", "") or str(error)
-            field = getattr(error, "field", "")
-            response = answer(request, code, type, message, [Fault(field, message)] if field else ())
-            if isinstance(error, TemporarilyUnavailable):
-                response.headers["Retry-After"] = str(max(1, round(error.retry_after)))
-            elif isinstance(error, StoreUnavailable):
-                response.headers["Retry-After"] = "1"
-            return response
+            later = error.retry_after if isinstance(error, TemporarilyUnavailable) else 1.0
+            return Problem(
+                code=code,
+                type=type,
+                message=getattr(error, "message", "") or str(error),
+                field=getattr(error, "field", ""),
+                retry_after=max(1, round(later)) if code == HTTPStatus.SERVICE_UNAVAILABLE else None,
+            )
     log.error("request_failed", request=request_id(request), path=request.url.path, exc_info=error)
-    return answer(
-        request,
-        500,
-        "internal_error",
-        f"a fault of the server's own; its log tells more under the request id {request_id(request)}",
+    return Problem(
+        code=500,
+        type="internal_error",
+        message=f"a fault of the server's own; its log tells more under the request id {request_id(request)}",
     )
+
+
+def of(request: Request, error: Exception) -> JSONResponse:
+    """The answer for `error`."""
+    found = judged(request, error)
+    faults = [Fault(found.field, found.message)] if found.field else ()
+    response = answer(request, found.code, found.type, found.message, faults)
+    if found.retry_after is not None:
+        response.headers["Retry-After"] = str(found.retry_after)
+    return response
 
 
 def install(app: FastAPI) -> None:
@@ -99,24 +119,29 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, _known)
     app.add_exception_handler(Exception, _known)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _framework)
+    app.add_exception_handler(HTTPException, of_framework)
 
 
 async def _known(request: Request, error: Exception) -> JSONResponse:
     return of(request, error)
 
 
-async def _framework(request: Request, error: Exception) -> JSONResponse:
+async def of_framework(request: Request, error: Exception) -> JSONResponse:
+    """The answer for what the framework refuses by itself."""
     assert isinstance(error, HTTPException)
     code = error.status_code
-    phrase = HTTPStatus(code).phrase
-    message = {
-        404: f"there is nothing at {request.url.path}",
-        405: f"{request.method} is not possible at {request.url.path}",
-    }.get(code, str(error.detail or phrase))
-    response = answer(request, code, FRAMEWORK.get(code, phrase.lower().replace(" ", "_")), message)
+    type = FRAMEWORK.get(code, HTTPStatus(code).phrase.lower().replace(" ", "_"))
+    response = answer(request, code, type, framework_message(request, error))
     response.headers.update(error.headers or {})
     return response
+
+
+def framework_message(request: Request, error: HTTPException) -> str:
+    """What the framework refuses, in words."""
+    return {
+        404: f"there is nothing at {request.url.path}",
+        405: f"{request.method} is not possible at {request.url.path}",
+    }.get(error.status_code, str(error.detail or HTTPStatus(error.status_code).phrase))
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from server.cli import api_key, ca, certificate, database, device, explain, issuer, profile, psk, run, trust
+from server.cli import api_key, ca, certificate, database, device, explain, issuer, operator, profile, psk, run, trust
 
 app = typer.Typer(
     name="firstlight",
@@ -21,6 +21,7 @@ app.add_typer(database.app, name="db")
 app.add_typer(device.app, name="device")
 app.add_typer(issuer.app, name="issuer")
 app.add_typer(issuer.services, name="service")
+app.add_typer(operator.app, name="operator")
 app.add_typer(profile.app, name="profile")
 app.add_typer(psk.app, name="psk")
 app.add_typer(trust.app, name="trust")

@@ -1,0 +1,32 @@
+"""The console: server-rendered pages over the same service layer as the API (`server/admin/`, `server/store/`).
+
+    door.py        who is signed in, what a form must carry, what a role may
+    page.py        a template becomes a page: furniture, headers, notices, errors
+    forms.py       what a form sent
+    export.py      a list as CSV
+    navigation.py  the views and their places
+    sign_in.py     in and out; the rest is one file a view
+
+To add a view: its file with a `router` of `ConsoleRoute`, its line in `ROUTERS` here, its line in `navigation.py`, its
+templates, its rows in `tests/console/screens.py`.
+"""
+
+from fastapi import FastAPI
+
+from server.api.console import page, server_identity, sign_in, start, static
+from server.api.console.throttle import Tries
+
+ROUTERS = (
+    static.router,
+    sign_in.router,
+    start.router,
+    server_identity.router,
+)
+
+
+def install(app: FastAPI) -> None:
+    """Add every view to the application."""
+    app.state.tries = Tries()
+    for router in ROUTERS:
+        app.include_router(router, include_in_schema=False)
+    page.install(app)

@@ -1,0 +1,52 @@
+"""The views of the console and their places, in the portal's words (izuma.md E)."""
+
+from dataclasses import dataclass
+
+from server.api.console.door import Visitor
+
+CERTIFICATES = "/device-identity/certificates"
+CERTIFICATE_AUTHORITIES = "/device-identity/certificate-authorities"
+SERVER = "/device-identity/server"
+NO_OWN_CAS = (
+    "Third-party CAs are switched off for this account. An administrator of the default account allows them: "
+    "Access › Accounts, or PUT /v3/accounts/ID with third_party_ca true."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """One entry of the navigation; `group` is the heading it stands under, `icon` a symbol of `icons.html`."""
+
+    name: str
+    path: str
+    icon: str
+    group: str = ""
+    # Only for accounts that may have CAs of their own.
+    own_cas: bool = False
+
+
+VIEWS: tuple[View, ...] = (
+    View(name="Start", path="/", icon="home"),
+    View(name="Server", path=SERVER, icon="server", group="Device identity"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A view as one visitor sees it on one page; `why_not` says why it cannot be opened."""
+
+    view: View
+    current: bool
+    why_not: str = ""
+
+
+def entries(visitor: Visitor, path: str) -> list[Entry]:
+    """The navigation of a page at `path`."""
+    return [
+        Entry(
+            view,
+            current=path == view.path or (view.path != "/" and path.startswith(f"{view.path}/")),
+            why_not=NO_OWN_CAS if view.own_cas and not visitor.account.third_party_ca else "",
+        )
+        for view in VIEWS
+    ]

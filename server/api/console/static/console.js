@@ -1,0 +1,142 @@
+// What the pages cannot do without a script: dialogs, copying, files, times in the viewer's zone, theme, keys.
+"use strict";
+
+// -- dialogs: htmx puts a form into #dialog, which opens; an empty answer closes it -----------
+
+const dialog = () => document.getElementById("dialog");
+const kept = new Map();
+
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (event.detail.target !== dialog()) return;
+  // Secrets are never sent back to us, so what was typed survives an answer that finds fault elsewhere.
+  kept.clear();
+  for (const field of dialog().querySelectorAll("[data-keep]")) kept.set(field.name, field.value);
+});
+
+document.addEventListener("htmx:afterSwap", (event) => {
+  const box = dialog();
+  if (event.detail.target !== box) return refresh(event.detail.target);
+  for (const field of box.querySelectorAll("[data-keep]")) {
+    if (!field.value && kept.has(field.name)) field.value = kept.get(field.name);
+  }
+  if (!box.innerHTML.trim()) return box.close();
+  if (!box.open) box.showModal();
+  refresh(box);
+  const first = box.querySelector("[aria-invalid=true], [autofocus], .dialog-body input:not([type=hidden]), .dialog-body select, .dialog-body textarea, .dialog-body button");
+  if (first) first.focus();
+});
+
+document.addEventListener("close", (event) => {
+  if (event.target !== dialog()) return;
+  const changed = event.target.querySelector("[data-reload]") !== null;
+  event.target.innerHTML = "";
+  kept.clear();
+  if (changed) location.reload();
+}, true);
+
+document.addEventListener("click", (event) => {
+  const on = (selector) => event.target.closest(selector);
+  if (event.target === dialog()) return dialog().close();
+  if (on("[data-close]")) return dialog().open ? dialog().close() : history.back();
+  const copied = on("[data-copy]");
+  if (copied) return copy(copied);
+  const saved = on("[data-save]");
+  if (saved) return save(saved.dataset.save, saved.dataset.text);
+  if (on("[data-theme-switch]")) return switchTheme();
+  const menu = on("[data-menu]");
+  if (menu) menu.setAttribute("aria-expanded", String(document.getElementById("navigation").classList.toggle("open")));
+  if (on("[aria-disabled=true]")) event.preventDefault();
+});
+
+// -- copying and saving -----------------------------------------------------------------------
+
+function say(text) {
+  const said = document.getElementById("said");
+  if (said) said.textContent = text;
+}
+
+async function copy(button) {
+  try {
+    await navigator.clipboard.writeText(button.dataset.copy);
+  } catch {
+    // Over plain http to another host browsers have no clipboard; a selection still can be copied.
+    const area = document.createElement("textarea");
+    area.value = button.dataset.copy;
+    button.parentElement.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+  button.classList.add("done");
+  say("Copied");
+  setTimeout(() => button.classList.remove("done"), 1200);
+}
+
+function save(name, text) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type: "application/x-pem-file" }));
+  link.download = name;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+// -- files: read here, so that a form sends text and nothing else -------------------------------
+
+document.addEventListener("change", async (event) => {
+  const into = event.target.dataset?.into;
+  const file = event.target.files?.[0];
+  if (!into || !file) return;
+  const field = document.getElementById(into);
+  if (file.size > 256 * 1024) return say("The file is too large");
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  // DER begins with a SEQUENCE of a long length.
+  const text = bytes[0] === 0x30 && bytes[1] >= 0x80 ? asPem(bytes) : new TextDecoder().decode(bytes);
+  field.value = event.target.multiple && field.value ? `${field.value.trim()}\n${text}` : text;
+  field.dispatchEvent(new Event("input", { bubbles: true }));
+  say(`${file.name} is read`);
+});
+
+function asPem(bytes) {
+  const text = btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
+  return `-----BEGIN CERTIFICATE-----\n${text.replace(/(.{64})/g, "$1\n").trim()}\n-----END CERTIFICATE-----\n`;
+}
+
+// -- times: in the viewer's zone, UTC on hover ---------------------------------------------------
+
+const shown = {
+  moment: new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" }),
+  day: new Intl.DateTimeFormat(undefined, { dateStyle: "medium" }),
+};
+
+function refresh(root) {
+  for (const time of root.querySelectorAll("time[data-time]")) {
+    const format = shown[time.dataset.time];
+    if (format) time.textContent = format.format(new Date(time.dateTime));
+  }
+}
+
+// -- theme: as the system has it, or as this browser was told --------------------------------------
+
+function switchTheme() {
+  const dark = document.documentElement.dataset.theme
+    ? document.documentElement.dataset.theme === "dark"
+    : matchMedia("(prefers-color-scheme: dark)").matches;
+  const next = dark ? "light" : "dark";
+  document.documentElement.dataset.theme = next;
+  document.querySelector("meta[name=color-scheme]").content = next;
+  document.cookie = `firstlight-theme=${next}; path=/; max-age=31536000; samesite=strict`;
+}
+
+// -- keys -----------------------------------------------------------------------------------------
+
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest?.("input, textarea, select, [contenteditable]");
+  if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  const search = document.getElementById("search");
+  if (!search) return;
+  event.preventDefault();
+  search.focus();
+  search.select();
+});
+
+document.addEventListener("DOMContentLoaded", () => refresh(document));

@@ -1,0 +1,119 @@
+"""`firstlight operator`: who may sign in to the console by name and password."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from server.admin import operators as admin
+from server.cli import options
+from server.store import operators
+
+app = typer.Typer(help="Operators of the console.", no_args_is_help=True)
+
+PasswordFile = Annotated[
+    Path | None, typer.Option(help="File with the password; asked for when it is not given.", show_default=False)
+]
+
+
+@app.command("add")
+def add(
+    name: Annotated[str, typer.Argument(help="What they sign in with.")],
+    role: Annotated[Literal["admin", "operator", "reader"], typer.Option(help="How far it reaches.")] = "operator",
+    password_file: PasswordFile = None,
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+) -> None:
+    """Make an operator; the password is asked for, or read from a file."""
+    password = _password(password_file)
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url) as record:
+            await admin.add(
+                record.database, options.actor(), record.account_id, name=name, role=role, password=password
+            )
+        print(f"{name} may sign in to the console.")
+
+    options.run(work)
+
+
+@app.command("list")
+def list_operators(
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """The operators by name and role."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url) as record:
+            rows = await operators.listed(record.database, record.account_id)
+        options.show(
+            [
+                {
+                    "id": row.id.hex,
+                    "name": row.name,
+                    "role": row.role,
+                    "status": "active" if row.active else "off",
+                    "created_at": row.created_at,
+                }
+                for row in rows
+            ],
+            ("name", "role", "status", "created_at"),
+            as_json=as_json,
+            empty="There is no operator; `firstlight operator add NAME` makes one.",
+        )
+
+    options.run(work)
+
+
+@app.command("password")
+def change_password(
+    name: Annotated[str, typer.Argument(help="Name of the operator.")],
+    password_file: PasswordFile = None,
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+) -> None:
+    """Give an operator a new password; whoever is signed in with the old one signs in again."""
+    password = _password(password_file)
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url) as record:
+            row = await admin.by_word(record.database, record.account_id, name)
+            await admin.change(record.database, options.actor(), record.account_id, row.id, password=password)
+        print(f"{name} has a new password.")
+
+    options.run(work)
+
+
+@app.command("remove")
+def remove(
+    name: Annotated[str, typer.Argument(help="Name of the operator.")],
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+) -> None:
+    """Remove an operator; its sign-ins end at once."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url) as record:
+            row = await admin.by_word(record.database, record.account_id, name)
+            await operators.remove(record.database, options.actor(), record.account_id, row.id)
+        print(f"{name} may no longer sign in.")
+
+    options.run(work)
+
+
+def _password(file: Path | None) -> str:
+    if file is None:
+        if not sys.stdin.isatty():
+            options.fail("there is no terminal to ask for the password; give it with --password-file")
+        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        options.fail(f"{file} cannot be read ({error.strerror}); give a file that holds the password")

@@ -1,0 +1,221 @@
+"""The door of the console without a browser: what a browser must bring, what it is given, and what is refused."""
+
+import re
+from datetime import timedelta
+from hashlib import sha256
+
+import httpx
+import pytest
+
+from server.admin import operators
+from server.api.console import door
+from server.store import operators as store
+from tests.api.conftest import PERSON, Api
+
+PASSWORD = "correct horse battery"  # noqa: S105 of a person made for the test
+ORIGIN = {"Origin": "http://firstlight", "Sec-Fetch-Site": "same-origin"}
+
+
+def hidden(page: str, name: str) -> str:
+    """The value of a hidden field."""
+    found = re.search(rf'name="{name}" value="([^"]*)"', page)
+    assert found, page
+    return found[1]
+
+
+@pytest.fixture
+def browser(api: Api) -> httpx.AsyncClient:
+    """The client without an API key: a browser has cookies only."""
+    del api.client.headers["Authorization"]
+    return api.client
+
+
+async def person(api: Api, name: str = "Aino", role: store.Role = "operator") -> store.Operator:
+    return await operators.add(api.office.database, PERSON, api.account_id, name=name, role=role, password=PASSWORD)
+
+
+async def signed_in(browser: httpx.AsyncClient, password: str = PASSWORD, **fields: str) -> httpx.Response:
+    form = await browser.get("/sign-in")
+    token = hidden(form.text, "csrf")
+    return await browser.post(
+        "/sign-in", data={"csrf": token, "name": "Aino", "password": password, **fields}, headers=ORIGIN
+    )
+
+
+async def test_an_operator_signs_in_and_is_greeted_by_name(api: Api, browser: httpx.AsyncClient) -> None:
+    await person(api)
+    answer = await signed_in(browser, then="/device-identity/server")
+    assert answer.status_code == 303
+    assert answer.headers["Location"] == "/device-identity/server"
+    page = await browser.get("/device-identity/server")
+    assert page.status_code == 200
+    assert "<b>Aino</b>" in page.text
+
+
+async def test_cookies_are_out_of_reach_of_scripts_and_other_sites(api: Api, browser: httpx.AsyncClient) -> None:
+    await person(api)
+    answer = await signed_in(browser)
+    cookie = next(c for c in answer.headers.get_list("Set-Cookie") if c.startswith("firstlight-session="))
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+    assert "Path=/" in cookie
+
+
+async def test_with_https_the_cookie_is_bound_to_the_host(api: Api, browser: httpx.AsyncClient) -> None:
+    await person(api)
+    browser.base_url = httpx.URL("https://firstlight")
+    form = await browser.get("/sign-in")
+    answer = await browser.post(
+        "/sign-in",
+        data={"csrf": hidden(form.text, "csrf"), "name": "Aino", "password": PASSWORD},
+        headers={**ORIGIN, "Origin": "https://firstlight"},
+    )
+    cookie = next(c for c in answer.headers.get_list("Set-Cookie") if "firstlight-session=" in c)
+    assert cookie.startswith("__Host-firstlight-session=")
+    assert "Secure" in cookie
+
+
+async def test_the_record_holds_neither_password_nor_token(api: Api, browser: httpx.AsyncClient) -> None:
+    await person(api)
+    await signed_in(browser)
+    token = browser.cookies["firstlight-session"]
+    async with api.office.database.acquire() as connection:
+        rows = [
+            str(dict(row))
+            for table in ("operator", "console_session", "audit")
+            for row in await connection.fetch(f"SELECT * FROM {table}")  # noqa: S608 names of our tables
+        ]
+    assert rows
+    assert not any(PASSWORD in row or token in row for row in rows)
+    assert any(repr(sha256(token.encode()).digest()) in row for row in rows)
+
+
+async def test_every_page_wants_somebody_signed_in_and_leads_back_to_itself(browser: httpx.AsyncClient) -> None:
+    answer = await browser.get("/device-identity/server?x=1")
+    assert answer.status_code == 303
+    assert answer.headers["Location"] == "/sign-in?then=%2Fdevice-identity%2Fserver%3Fx%3D1"
+
+
+@pytest.mark.parametrize("then", ["//evil.example", "https://evil.example/", "/\\evil.example", "javascript:alert(1)"])
+async def test_no_sign_in_leads_out_of_the_house(api: Api, browser: httpx.AsyncClient, then: str) -> None:
+    await person(api)
+    answer = await signed_in(browser, then=then)
+    assert answer.headers["Location"] == "/"
+
+
+async def test_a_wrong_password_and_an_unknown_name_read_the_same(api: Api, browser: httpx.AsyncClient) -> None:
+    await person(api)
+    wrong = await signed_in(browser, password="something else entirely")
+    unknown = await signed_in(browser, name="Nobody")
+    assert wrong.status_code == unknown.status_code == 401
+    said = [re.search(r'role="alert">.*?</p>', answer.text, re.DOTALL) for answer in (wrong, unknown)]
+    assert said[0]
+    assert said[1]
+    assert said[0][0] == said[1][0]
+
+
+async def test_whoever_guesses_a_password_has_to_wait_and_a_good_one_does_not_help(
+    api: Api, browser: httpx.AsyncClient
+) -> None:
+    await person(api)
+    codes = [(await signed_in(browser, password=f"guess number {n} of many")).status_code for n in range(6)]
+    assert codes == [401] * 5 + [429]
+    right = await signed_in(browser)
+    assert right.status_code == 429
+    assert int(right.headers["Retry-After"]) > 0
+
+
+async def test_a_form_of_another_site_signs_nobody_in(api: Api, browser: httpx.AsyncClient) -> None:
+    await person(api)
+    form = await browser.get("/sign-in")
+    data = {"csrf": hidden(form.text, "csrf"), "name": "Aino", "password": PASSWORD}
+    for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        answer = await browser.post("/sign-in", data=data, headers=headers)
+        assert answer.status_code == 403
+    answer = await browser.post("/sign-in", data={**data, "csrf": "0" * 64}, headers=ORIGIN)
+    assert answer.status_code == 403
+
+
+async def test_a_change_without_the_token_of_our_forms_is_refused(api: Api, browser: httpx.AsyncClient) -> None:
+    await person(api)
+    await signed_in(browser)
+    assert (await browser.post("/sign-out", data={}, headers=ORIGIN)).status_code == 403
+    csrf = door.csrf_of(browser.cookies["firstlight-session"])
+    answer = await browser.post("/sign-out", headers={**ORIGIN, door.CSRF_HEADER: csrf})
+    assert answer.status_code == 303
+
+
+async def test_signing_out_ends_the_sign_in_on_record(api: Api, browser: httpx.AsyncClient) -> None:
+    await person(api)
+    await signed_in(browser)
+    token = browser.cookies["firstlight-session"]
+    await browser.post("/sign-out", data={"csrf": door.csrf_of(token)}, headers=ORIGIN)
+    browser.cookies.set("firstlight-session", token)
+    assert (await browser.get("/")).status_code == 303
+
+
+@pytest.mark.parametrize("idle", [True, False])
+async def test_a_sign_in_ends_when_it_is_idle_and_when_it_is_old(
+    api: Api, browser: httpx.AsyncClient, idle: bool
+) -> None:
+    found = await person(api)
+    now = api.office.now()
+    token = door.new_token()
+    begun = now - timedelta(minutes=61) if idle else now
+    await store.begin_session(
+        api.office.database,
+        PERSON,
+        api.account_id,
+        token_sha256=door.hash_of(token),
+        operator_id=found.id,
+        api_key_id=None,
+        source="test",
+        now=begun,
+        expires_at=now + timedelta(hours=1) if idle else now - timedelta(seconds=1),
+    )
+    browser.cookies.set("firstlight-session", token)
+    assert (await browser.get("/")).status_code == 303
+
+
+async def test_a_new_password_and_a_removed_operator_end_what_is_signed_in(
+    api: Api, browser: httpx.AsyncClient
+) -> None:
+    found = await person(api)
+    await signed_in(browser)
+    await operators.change(api.office.database, PERSON, api.account_id, found.id, password="another long password")
+    assert (await browser.get("/")).status_code == 303
+    assert (await signed_in(browser, password="another long password")).status_code == 303
+    await store.remove(api.office.database, PERSON, api.account_id, found.id)
+    assert (await browser.get("/")).status_code == 303
+
+
+async def test_a_key_that_is_switched_off_ends_what_it_signed_in(api: Api, browser: httpx.AsyncClient) -> None:
+    header = (await api.key("operator"))["Authorization"]
+    form = await browser.get("/sign-in")
+    key = header.removeprefix("Bearer ")
+    await browser.post("/sign-in", data={"csrf": hidden(form.text, "csrf"), "key": key}, headers=ORIGIN)
+    assert (await browser.get("/")).status_code == 200
+    admin = await api.key("admin")
+    rows = await api.ask("GET", "/v3/api-keys", 200, headers=admin)
+    row = next(row for row in rows["data"] if row["role"] == "operator")  # type: ignore[attr-defined]
+    await api.ask("PUT", f"/v3/api-keys/{row['id']}", 200, {"status": "INACTIVE"}, headers=admin)
+    assert (await browser.get("/")).status_code == 303
+
+
+async def test_pages_forbid_what_is_inline_and_what_is_foreign(browser: httpx.AsyncClient) -> None:
+    answer = await browser.get("/sign-in")
+    policy = answer.headers["Content-Security-Policy"]
+    assert "unsafe" not in policy
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert " style=" not in answer.text
+    assert "<script>" not in answer.text
+
+
+async def test_programs_still_get_json_where_nothing_is(browser: httpx.AsyncClient) -> None:
+    program = await browser.get("/nothing-there")
+    assert program.json()["type"] == "not_found"
+    person = await browser.get("/nothing-there", headers={"Accept": "text/html"})
+    assert person.headers["Content-Type"].startswith("text/html")
+    assert (await browser.get("/v3/nothing", headers={"Accept": "text/html"})).json()["code"] == 404
