@@ -10,8 +10,9 @@ from uuid import UUID, uuid4
 from fastapi import Depends, Request
 from fastapi.responses import Response
 
+from server.api import problems
 from server.config import Config
-from server.errors import NotAuthenticated, NotAuthorized, NotFound
+from server.errors import BadRequest, NotAuthenticated, NotAuthorized, NotFound
 from server.store import accounts
 from server.store.accounts import Account, Role
 from server.store.audit import Actor
@@ -52,10 +53,14 @@ class Caller:
         return self.office.database
 
 
-async def name_request(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Give the request an id of 32 hex characters, shown in errors, in the audit and as X-Request-ID."""
+async def shape_request(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Give the request an id of 32 hex characters, shown in errors, in the audit and as X-Request-ID; refuse a NUL."""
     request.state.request_id = uuid4().hex
-    response = await call_next(request)
+    if "\0" in request.url.path or b"%00" in request.scope["query_string"]:
+        # No name of anything has one, and PostgreSQL has no place for it.
+        response: Response = problems.of(request, BadRequest("an address holds no NUL character"))
+    else:
+        response = await call_next(request)
     response.headers["X-Request-ID"] = request.state.request_id
     # Answers hold keys and lists of devices: no proxy and no browser keeps them.
     response.headers.setdefault("Cache-Control", "no-store")
@@ -139,3 +144,11 @@ def parse_id(text: str, what: str) -> UUID:
         return UUID(text)
     except ValueError:
         raise NotFound(f"there is no such {what}") from None
+
+
+def id_in_query(text: str, name: str) -> UUID:
+    """An id in the query parameter `name`; BadRequest."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise BadRequest("an id has 32 hexadecimal characters", field=name) from None

@@ -3,11 +3,12 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from server.admin import accounts as admin
 from server.api import api_keys
 from server.api.access import Administrator, Caller, Reader, account_of, parse_id
+from server.api.bodies import Body
 from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged, cut, time
 from server.errors import NotAuthorized, NotFound
@@ -28,7 +29,7 @@ EXAMPLE = {
 MADE_EXAMPLE = {**EXAMPLE, "admin_key": "ak_1…"}
 
 
-class AccountRequest(BaseModel):
+class AccountRequest(Body):
     """A tenant to make."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"display_name": "Oulu plant"}]})
@@ -36,7 +37,7 @@ class AccountRequest(BaseModel):
     display_name: str = Field(min_length=1, max_length=100)
 
 
-class AccountUpdate(BaseModel):
+class AccountUpdate(Body):
     """What is to change."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"third_party_ca": False}]})

@@ -4,10 +4,11 @@ from typing import Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from server.admin import api_keys as admin
 from server.api.access import Administrator, Reader, parse_id
+from server.api.bodies import Body
 from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged, cut, time
 from server.errors import NotFound
@@ -37,7 +38,7 @@ EXAMPLE = {
 }
 
 
-class ApiKeyRequest(BaseModel):
+class ApiKeyRequest(Body):
     """A key to make."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "night shift", "role": "operator"}]})
@@ -47,7 +48,7 @@ class ApiKeyRequest(BaseModel):
     status: Status = "ACTIVE"
 
 
-class ApiKeyUpdate(BaseModel):
+class ApiKeyUpdate(Body):
     """What is to change; what is absent or null stays."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"status": "INACTIVE"}]})

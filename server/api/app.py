@@ -79,7 +79,7 @@ def make_app(*, health: Health, merged: Merged, office: Office) -> FastAPI:
     )
     app.state.office = office
     problems.install(app)
-    app.add_middleware(BaseHTTPMiddleware, dispatch=access.name_request)
+    app.add_middleware(BaseHTTPMiddleware, dispatch=access.shape_request)
     for router in ROUTERS:
         app.include_router(router)
     _add_operation(app, health, merged, office.database)

@@ -4,10 +4,11 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from server.admin import issuers as admin
 from server.api.access import CaAdministrator, Caller, CaReader, parse_id
+from server.api.bodies import Body
 from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged, time, whole
 from server.errors import BadRequest, NotFound
@@ -29,7 +30,7 @@ EXAMPLE = {
 }
 
 
-class ConfigurationRequest(BaseModel):
+class ConfigurationRequest(Body):
     """Which CA signs; absent or null = the embedded CA."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"certificate_issuer_id": EXAMPLE_ID}]})

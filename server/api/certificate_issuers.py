@@ -3,11 +3,12 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from issuers.errors import IssuerError
 from server.admin import issuers as admin
 from server.api.access import CaAdministrator, CaOperator, CaReader, parse_id
+from server.api.bodies import Body
 from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged, time, whole
 from server.store import issuers
@@ -31,7 +32,7 @@ VERIFIED = {"successful": True, "message": "the CA works"}
 Texts = dict[str, str | None]
 
 
-class IssuerRequest(BaseModel):
+class IssuerRequest(Body):
     """A CA to register."""
 
     model_config = ConfigDict(
@@ -55,7 +56,7 @@ class IssuerRequest(BaseModel):
     issuer_credentials: Texts | None = Field(default=None, description="Write-only: nothing of it ever comes back.")
 
 
-class IssuerUpdate(BaseModel):
+class IssuerUpdate(Body):
     """What is to change; what is absent or null stays, credentials above all."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"description": "moved to the new host"}]})

@@ -6,11 +6,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from server.admin import certificates as admin
 from server.api import filters
 from server.api.access import Operator, Reader, parse_id
+from server.api.bodies import Body
 from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged, time
 from server.api.recorded import listed
@@ -60,7 +61,7 @@ Reason = Literal[
 ]
 
 
-class Revocation(BaseModel):
+class Revocation(Body):
     """Why a certificate is withdrawn."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "keyCompromise"}]})
@@ -143,7 +144,10 @@ crl_router = APIRouter(tags=["Issued certificates"])
 
 @crl_router.get(
     "/v1/crl/{account_id}.crl",
-    responses={200: {"description": "The list.", "content": {"application/pkix-crl": {"example": "…"}}}},
+    responses={
+        **documented(200, None, 404),
+        200: {"description": "The list.", "content": {"application/pkix-crl": {"example": "…"}}},
+    },
 )
 async def crl(request: Request, account_id: str) -> Response:
     """The embedded CA's revocation list, in DER; public, as such lists are (RFC 5280 5)."""

@@ -7,11 +7,12 @@ never stored.
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from server.admin import developer_certificates as admin
 from server.admin import server_credentials
 from server.api.access import Administrator, Reader, parse_id
+from server.api.bodies import Body
 from server.api.documented import EXAMPLE_ID, documented
 from server.api.lists import time
 from server.api.trusted_certificates import LONGEST_DESCRIPTION, LONGEST_NAME, pem_of
@@ -36,7 +37,7 @@ EXAMPLE = {
 MADE_EXAMPLE = {**EXAMPLE, "developer_private_key": "-----BEGIN PRIVATE KEY-----\n…", "security_file_content": "#…"}
 
 
-class DeveloperCertificateRequest(BaseModel):
+class DeveloperCertificateRequest(Body):
     """A developer certificate to make."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "desk"}]})

@@ -4,9 +4,10 @@ import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
-from server.api.access import Operator, Reader, parse_id
+from server.api.access import Operator, Reader, id_in_query, parse_id
+from server.api.bodies import Body
 from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged, cut, time
 from server.errors import BadRequest
@@ -42,7 +43,7 @@ DENIAL_EXAMPLE = {
 }
 
 
-class EnrollmentRequest(BaseModel):
+class EnrollmentRequest(Body):
     """A device to claim."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"enrollment_identity": _IDENTITY_EXAMPLE}]})
@@ -131,5 +132,5 @@ async def list_denials(
     trusted_certificate_id: Annotated[str, Query(alias="trusted_certificate_id__eq")],
 ) -> dict[str, Any]:
     """Devices of a shared factory CA that came and that nobody had claimed."""
-    wanted = parse_id(trusted_certificate_id, "trusted certificate")
+    wanted = id_in_query(trusted_certificate_id, "trusted_certificate_id__eq")
     return cut(page, await enrollments.denials(asking.database, asking.account_id, wanted), denied)

@@ -23,7 +23,8 @@ def documented(code: int, example: object, *errors: int) -> Responses:
     answers: Responses = {code: {"description": "Done."}}
     if example is not None:
         answers[code]["content"] = {"application/json": {"example": example}}
-    answers.update({error: _error(error) for error in (*errors, 503)})
+    # Any request can be malformed, and the record can be away.
+    answers.update({error: _error(error) for error in sorted({400, *errors, 503})})
     return answers
 
 
@@ -37,8 +38,7 @@ def listing(example: object, *errors: int) -> Responses:
         "after": None,
         "has_more": False,
     }
-    # A parameter of the query can be wrong in every list.
-    return documented(200, body, *sorted({400, *errors}))
+    return documented(200, body, *errors)
 
 
 def _error(code: int) -> dict[str, Any]:

@@ -54,17 +54,25 @@ class Fault:
 
 def answer(request: Request, code: int, type: str, message: str, faults: Sequence[Fault] = ()) -> JSONResponse:
     """The error shape; each fault carries `field` and `name`, because the original's services differ (izuma.md A3)."""
+    fields = [
+        {"field": _sendable(f.field), "name": _sendable(f.field), "message": _sendable(f.message)} for f in faults
+    ]
     return JSONResponse(
         {
             "object": "error",
             "code": code,
             "type": type,
-            "message": message,
+            "message": _sendable(message),
             "request_id": request_id(request),
-            "fields": [{"field": f.field, "name": f.field, "message": f.message} for f in faults],
+            "fields": fields,
         },
         status_code=code,
     )
+
+
+def _sendable(text: str) -> str:
+    # A name in a request may hold half a surrogate pair.
+    return text.encode("utf-8", "replace").decode()
 
 
 def request_id(request: Request) -> str:

@@ -5,11 +5,12 @@ import binascii
 from typing import Any
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from server.admin import profiles as admin
 from server.admin.psk import new_key
 from server.api.access import Operator, Reader
+from server.api.bodies import Body
 from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged, cut, time
 from server.errors import BadRequest, NotFound
@@ -52,7 +53,7 @@ KEY_EXAMPLE = {
 }
 
 
-class ProfileRequest(BaseModel):
+class ProfileRequest(Body):
     """A profile in the form of `docs/profiles.md`."""
 
     model_config = ConfigDict(
@@ -65,7 +66,7 @@ class ProfileRequest(BaseModel):
     )
 
 
-class KeyRequest(BaseModel):
+class KeyRequest(Body):
     """A pre-shared key."""
 
     model_config = ConfigDict(

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import Request
 
 from server.api import filters
-from server.api.access import Caller, parse_id
+from server.api.access import Caller, id_in_query
 from server.api.lists import Page, envelope
 from server.store import listings
 from server.store.listings import Kind, Window
@@ -18,7 +18,7 @@ async def listed(
     """The envelope of a list's page; `indexed` as `listings.page` takes them."""
     window = Window(
         conditions=filters.conditions(request, fields),
-        after=parse_id(page.after, f"{kind} to begin after") if page.after else None,
+        after=id_in_query(page.after, "after") if page.after else None,
         ascending=page.ascending,
         # One more than asked for tells whether there are more.
         limit=page.limit + 1,

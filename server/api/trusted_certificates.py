@@ -7,11 +7,12 @@ from typing import Annotated, Any, Literal
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict
 
 from server.admin import trust as admin
 from server.api.access import Administrator, Caller, Reader, parse_id
+from server.api.bodies import Body
 from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged, cut, time
 from server.errors import BadRequest, NotFound
@@ -52,7 +53,7 @@ _REQUEST_EXAMPLE: JsonDict = {
 Status = Literal["ACTIVE", "INACTIVE"]
 
 
-class TrustedCertificateRequest(BaseModel):
+class TrustedCertificateRequest(Body):
     """A certificate to trust; of a chain the lowest CA is taken, the others must lead to it."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_REQUEST_EXAMPLE]})
@@ -66,7 +67,7 @@ class TrustedCertificateRequest(BaseModel):
     signature: str | None = Field(default=None, description="Deprecated; not looked at.")
 
 
-class TrustedCertificateUpdate(BaseModel):
+class TrustedCertificateUpdate(Body):
     """What is to change; what is absent or null stays. Certificate and service cannot change."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"status": "INACTIVE"}]})

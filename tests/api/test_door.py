@@ -56,6 +56,10 @@ async def test_a_role_reaches_as_far_as_it_should(api: Api, method: str, path: s
         ("GET", "/v3/certificate-issuers?order=UP", 400, "validation_error"),
         ("GET", "/v3/devices/?colour__eq=red", 400, "validation_error"),
         ("GET", "/v3/devices/?created_at__gte=yesterday", 400, "validation_error"),
+        ("GET", "/v3/devices/?after=behind", 400, "validation_error"),
+        ("GET", "/v1/profiles/a%00b", 400, "validation_error"),
+        ("GET", "/v1/dry-run?endpoint_name=a%00b", 400, "validation_error"),
+        ("GET", "/v3/device-enrollment-denials?trusted_certificate_id__eq=x", 400, "validation_error"),
     ],
 )
 async def test_every_way_to_fail_has_the_same_shape(api: Api, method: str, path: str, code: int, type: str) -> None:
@@ -68,6 +72,24 @@ async def test_a_body_that_is_no_json_is_a_400(api: Api) -> None:
     answer = await api.client.post(
         "/v3/certificate-issuers", content=b"{", headers={"Content-Type": "application/json"}
     )
+    assert (answer.status_code, answer.json()["type"]) == (400, "validation_error")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"name": "a\\u0000b", "role": "operator"}',
+        '{"name": "a\\ud800b", "role": "operator"}',
+        '{"name": "a", "\\ud800": 1, "role": "\\ud800"}',
+        '{"a\\u0000b": "c"}',
+        "[]",
+        "null",
+        '"text"',
+        "",
+    ],
+)
+async def test_a_body_that_cannot_be_stored_is_a_400(api: Api, body: str) -> None:
+    answer = await api.client.post("/v3/api-keys", content=body.encode(), headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["type"]) == (400, "validation_error")
 
 

@@ -189,6 +189,11 @@ async def test_the_dry_run_tells_what_a_device_would_get_and_signs_nothing(api: 
     )
 
 
+async def test_the_dry_run_of_a_name_that_no_certificate_can_bear_says_so(api: Api) -> None:
+    found = await api.ask("GET", f"/v1/dry-run?endpoint_name={'n' * 100}", 200)
+    assert "error" in [finding["severity"] for finding in found["findings"]]
+
+
 async def test_long_lists_are_empty_but_whole_at_first(api: Api) -> None:
     for path in ("/v3/devices/", "/v1/sessions", "/v1/certificates", "/v1/seen"):
         assert (await api.ask("GET", path, 200))["data"] == []
