@@ -119,6 +119,17 @@ class ConsoleConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RegistrationConfig:
+    """The registration interface at `/rd`, on the bootstrap server's own ports: for rigs, and for renewal on demand."""
+
+    enabled: bool = False
+    # Devices registered with one worker at a time; more are answered 5.03.
+    max_registrations: int = 10_000
+    # How long a renewal that a person asked for may take.
+    renewal_seconds: float = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class RetentionConfig:
     """How long the record keeps what (design 7); certificates are never removed."""
 
@@ -146,6 +157,7 @@ class Config:
     issuers: IssuersConfig = IssuersConfig()
     embedded_ca: EmbeddedCaConfig = EmbeddedCaConfig()
     console: ConsoleConfig = ConsoleConfig()
+    registration: RegistrationConfig = RegistrationConfig()
     retention: RetentionConfig = RetentionConfig()
     log: LogConfig = LogConfig()
 
@@ -180,6 +192,8 @@ _RANGES: Mapping[tuple[str, str], tuple[float, float]] = {
     ("embedded_ca", "validity_days"): (1, 36500),
     ("console", "session_hours"): (0.1, 720),
     ("console", "idle_minutes"): (1, 43200),
+    ("registration", "max_registrations"): (1, 1_000_000),
+    ("registration", "renewal_seconds"): (1, 86400),
     ("retention", "sessions_days"): (1, 36500),
     ("retention", "audit_days"): (1, 36500),
 }

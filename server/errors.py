@@ -6,9 +6,11 @@ ServiceError
 │   ├── LimitReached          the account has as many as it may
 │   └── NoProfile             no profile says what to write to the device
 ├── BadRequest                the request itself is wrong: do not repeat it unchanged
-│   └── UnsupportedFormat     a Content-Format or `pct` nobody here writes
+│   ├── UnsupportedFormat     a Content-Format or `pct` nobody here writes
+│   └── UnsupportedVersion    a version of LwM2M nobody here speaks
 ├── NotFound                  no such resource
 ├── Conflict                  another session or device has it
+├── Unreachable               the device is not connected, or cannot do what is asked of it
 ├── OutsideFailed             a service of the operator's, not ours, did not do its part
 └── TemporarilyUnavailable    come back after `retry_after` seconds
 
@@ -54,6 +56,10 @@ class UnsupportedFormat(BadRequest):
     """The wanted Content-Format is not one this server writes (LwM2M Core 1.2 6.1.7.3: 4.15)."""
 
 
+class UnsupportedVersion(BadRequest):
+    """The device speaks a version of LwM2M that this server does not (LwM2M Core 1.2 6.2.1: 4.12)."""
+
+
 class NotFound(ServiceError):
     """There is no such resource."""
 
@@ -64,6 +70,10 @@ class Conflict(ServiceError):
     def __init__(self, message: str, field: str = "") -> None:
         super().__init__(message)
         self.field = field
+
+
+class Unreachable(ServiceError):
+    """The device is not connected, or cannot do what is asked of it; the message says which."""
 
 
 class OutsideFailed(ServiceError):

@@ -11,6 +11,7 @@ from typing import Protocol
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from lwm2m.bootstrap import FailureCause
+from server.store.certificate_enrollments import RESULTS
 from server.transport.engine import RefusalReason
 
 # Upper bounds in seconds; from a piggybacked bootstrap on loopback to the longest session.
@@ -119,6 +120,18 @@ class Metrics:
                 "abandoned",
             ),
         )
+        self.registrations = Counted(
+            "firstlight_registrations_total",
+            "Registrations of devices by what became of them.",
+            "operation",
+            ("registered", "updated", "deregistered", "expired", "refused"),
+        )
+        self.certificate_enrollments = Counted(
+            "firstlight_certificate_enrollments_total",
+            "Renewals that people asked for, by result.",
+            "result",
+            RESULTS,
+        )
         self.shed = Counted("firstlight_shed_total", "Bootstrap-Requests answered 5.03 because of load.")
         self.internal_errors = Counted("firstlight_internal_errors_total", "Faults of ours, logged in full.")
         self.bootstrap_seconds = Measured("firstlight_bootstrap_seconds", "Bootstrap-Request to Finish, in seconds.")
@@ -129,6 +142,7 @@ class Metrics:
         self.handshaking = Gauge("firstlight_handshaking", "DTLS handshakes under way.")
         self.tls_associations = Gauge("firstlight_tls_associations", "TLS connections established.")
         self.tls_handshaking = Gauge("firstlight_tls_handshaking", "TLS handshakes over TCP under way.")
+        self.registered = Gauge("firstlight_registered", "Devices registered.")
 
     def _all(self) -> Iterator[tuple[str, "Counted | Measured | Gauge"]]:
         yield from vars(self).items()

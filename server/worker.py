@@ -26,12 +26,14 @@ from server import config as configuration
 from server import logs, parent
 from server.breaker import Breaker
 from server.coap.bootstrap import BootstrapResource
-from server.coap.endpoint import CoapEndpoint
+from server.coap.endpoint import ANY, CoapEndpoint, Resource
+from server.coap.registration import PATH, RegistrationResource
 from server.issuance import Issuance
 from server.knowledge import Knowledge
 from server.metrics import Metrics
 from server.outcomes import Outcomes
 from server.pace import Pace
+from server.renewals import Renewals
 from server.seen import Seen
 from server.sessions import Sessions
 from server.store import embedded_ca, sealed
@@ -183,12 +185,15 @@ class Worker:
             now=utc_now,
             metrics=self.metrics,
         )
+        routes: dict[tuple[str, ...], Mapping[int, Resource]] = {
+            ("bs",): {coap.POST: bootstrap.post},
+            # GET by the standard; clients were seen to POST as they do to /bs.
+            ("bspack",): {coap.GET: bootstrap.pack, coap.POST: bootstrap.pack},
+        }
+        if config.registration.enabled:
+            routes |= self._registration(database, owner, seen)
         self._coap = CoapEndpoint(
-            routes={
-                ("bs",): {coap.POST: bootstrap.post},
-                # GET by the standard; clients were seen to POST as they do to /bs.
-                ("bspack",): {coap.GET: bootstrap.pack, coap.POST: bootstrap.pack},
-            },
+            routes=routes,
             parameters=Parameters(block_size=config.limits.block_size),
             clock=time.monotonic,
             random_bytes=os.urandom,
@@ -294,6 +299,37 @@ class Worker:
             # A worker without its timers or its trust is worse than none: the parent starts another.
             log.error("worker_task_failed", exc_info=task.exception())
             self._report({"event": "failed"})
+
+    def _registration(
+        self, database: Database, owner: str, seen: Seen
+    ) -> Mapping[tuple[str, ...], Mapping[int, Resource]]:
+        """The registration interface, and the renewals that people ask for on it."""
+        settings = self._assignment.config.registration
+        resource = RegistrationResource(
+            database=database,
+            worker=owner,
+            most=settings.max_registrations,
+            seen=seen,
+            clock=time.monotonic,
+            random_bytes=os.urandom,
+            metrics=self.metrics,
+        )
+        renewals = Renewals(
+            database=database,
+            database_url=self._assignment.database_url,
+            worker=owner,
+            connected=resource.connected,
+            seconds=settings.renewal_seconds,
+            metrics=self.metrics,
+        )
+        self._stack.push_async_callback(resource.close)
+        self._stack.push_async_callback(renewals.close)
+        self._spawn(resource.run())
+        self._spawn(renewals.run())
+        return {
+            (PATH,): {coap.POST: resource.register},
+            (PATH, ANY): {coap.POST: resource.update, coap.DELETE: resource.deregister},
+        }
 
     def _engine(self, knowledge: Knowledge, *, stream: bool) -> OpenSslEngine:
         return OpenSslEngine(

@@ -90,6 +90,9 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
         "--timeout", type=_seconds, default=EXCHANGE_LIFETIME, metavar="S", help="of a silent server (247)"
     )
     run.add_argument("--handshake-timeout", type=_seconds, default=60.0, metavar="S", help="of the handshake (60)")
+    run.add_argument(
+        "--register", type=_seconds, nargs="?", const=0.0, metavar="S", help="then register with it and stay S seconds"
+    )
     run.add_argument("--linger", type=_seconds, metavar="S", help="stay after Finish (0; 45 with faults)")
     client = parser.add_argument_group("kind of client")
     client.add_argument("--lwm2m", choices=("1.0", "1.1", "1.2"), default="1.2", help="version it announces (1.2)")
@@ -225,6 +228,7 @@ def _run(options: argparse.Namespace) -> fleet.Run:
         linger=linger,
         faults=faults,
         seed=options.seed,
+        register=options.register,
     )
 
 

@@ -186,12 +186,12 @@ class Device:
         back_off = self.patience.first_back_off
         for attempt in range(1, self.patience.attempts + 1):
             before = self.tree.copy()
-            self._note(f"== attempt {attempt} of {self.patience.attempts}, {self.kind} to {self.server.uri}")
+            self.note(f"== attempt {attempt} of {self.patience.attempts}, {self.kind} to {self.server.uri}")
             try:
                 await self._attempt()
             except (AttemptFailed, AssociationLost) as failure:
                 reason = str(failure)
-                self._note(f"== failed: {reason}")
+                self.note(f"== failed: {reason}")
                 # LwM2M Core 1.2 6.1.7: without Finish a device has what it had.
                 self.tree = before
                 self.identities = ()
@@ -204,7 +204,7 @@ class Device:
                     await asyncio.sleep(wait * (1 + self.jitter.random() / 4))
             else:
                 reason = None
-                self._note("== bootstrapped")
+                self.note("== bootstrapped")
                 break
         first = self.identities[0].leaf if self.identities else None
         return Report(
@@ -256,18 +256,18 @@ class Device:
     async def _attempt(self) -> None:
         await self._disconnect()
         if self._socket is None:
-            self._socket = await _connected_socket(self.server.address)
+            self._socket = await connected_socket(self.server.address)
         association = Association(
             self._socket,
             self._shared,
             hostinfo=self.server.uri.removeprefix("coaps://"),
             parameters=self.behaviour.coap,
             silent=self._silent,
-            note=self._note,
+            note=self.note,
         )
         self._association = association
         suite = await association.handshake(self.patience.handshake)
-        self._note(f"== association up, {suite}")
+        self.note(f"== association up, {suite}")
         site = BootstrapSite(
             self.tree,
             version=self.behaviour.version,
@@ -276,7 +276,7 @@ class Device:
             max_payload=self.behaviour.max_payload,
             one_token=self.behaviour.one_token,
             finish_delay=self.behaviour.finish_delay,
-            note=self._note,
+            note=self.note,
         )
         context = await association.open_coap(site)
         request = asyncio.ensure_future(self._bootstrap_request(context, association))
@@ -322,7 +322,7 @@ class Device:
             transport_tuning=self.behaviour.coap.tuning(),
         )
         message.remote = association.remote
-        self._note(f"-> POST /bs?{'&'.join(query)}")
+        self.note(f"-> POST /bs?{'&'.join(query)}")
         try:
             response = await context.request(message, handle_blockwise=False).response
         except error.NetworkError as failure:
@@ -333,7 +333,7 @@ class Device:
         except error.Error as failure:
             raise AttemptFailed(f"the Bootstrap-Request was reset: {failure!r}") from failure
         code = response.code.dotted
-        self._note(f"<- {code} to POST /bs, {len(response.payload)} bytes")
+        self.note(f"<- {code} to POST /bs, {len(response.payload)} bytes")
         if response.code == codes.CHANGED:
             return
         text = response.payload.decode(errors="replace")
@@ -346,7 +346,7 @@ class Device:
     def _silent(self, request: Message) -> bool:
         if self.behaviour.discover or request.code != codes.GET:
             return False
-        self._note(f"<- GET /{'/'.join(request.opt.uri_path)}, which is not answered")
+        self.note(f"<- GET /{'/'.join(request.opt.uri_path)}, which is not answered")
         return True
 
     def _judge(self) -> None:
@@ -368,7 +368,8 @@ class Device:
 
     # -- what stays ---------------------------------------------------------------------------------------
 
-    def _note(self, text: str) -> None:
+    def note(self, text: str) -> None:
+        """Add a line to the transcript."""
         self.transcript.append(f"{time.monotonic() - self._began:9.3f} {text}")
 
     def folder(self, out: Path) -> Path:
@@ -408,7 +409,8 @@ def _write_secret(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-async def _connected_socket(address: tuple[str, int]) -> socket.socket:
+async def connected_socket(address: tuple[str, int]) -> socket.socket:
+    """A UDP socket that sends to and hears `address` alone. Raises AssociationLost."""
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(*address, type=socket.SOCK_DGRAM)

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from simulators import registration
 from simulators.device import Behaviour, Device, Patience, Report, Server
 from simulators.dtls import Credential, PskCredential, X509Credential
 from simulators.faults import Faults, FaultyPath
@@ -182,7 +183,10 @@ def _key(digits: str, where: str) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """How a fleet runs. `linger` as in `Device.linger`; at most `concurrency` devices bootstrap at a time."""
+    """How a fleet runs. `linger` as in `Device.linger`; at most `concurrency` devices bootstrap at a time.
+
+    `register` seconds a device stays registered with what it got, None does without.
+    """
 
     server: Server
     behaviour: Behaviour
@@ -193,6 +197,7 @@ class Run:
     linger: float
     faults: Faults
     seed: int
+    register: float | None = None
 
 
 async def run(members: Sequence[Member], how: Run, done: Callable[[Report], None]) -> list[Report]:
@@ -238,6 +243,10 @@ async def _one(
             raise
     # A device that waits for its server to have heard it takes nobody's slot.
     try:
+        if report.ok and how.register is not None:
+            await device.linger(how.linger)
+            reason = await registration.work(device, how.register)
+            report = replace(report, ok=reason is None, reason=reason)
         if how.out is not None:
             device.save(how.out)
         done(report)

@@ -87,19 +87,21 @@ class Exchanges:
         query: Sequence[str] = (),
         max_retransmit: int | None = None,
         repeats: int | None = None,
+        patience: float | None = None,
     ) -> int:
         """Send a confirmable request, in Block1 blocks when it is larger than one; returns its exchange id.
 
         It ends in ResponseReceived or ExchangeFailed. One request is under way at a time, from its first
         block to its whole answer; further ones wait in order. `max_retransmit` and `repeats` replace the
-        parameters of that name for a request that may well find silence.
+        parameters of that name for a request that may well find silence, `patience` the seconds for the separate
+        answer to one that takes the peer long.
         """
         self._layer.now = now
         target: list[Option] = [(URI_PATH, segment.encode()) for segment in path]
         if query:
             target += [(URI_QUERY, argument.encode()) for argument in query]
         target += options
-        return self._outgoing.send(code, target, payload, max_retransmit, repeats)
+        return self._outgoing.send(code, target, payload, max_retransmit, repeats, patience)
 
     def respond(
         self,

@@ -50,6 +50,7 @@ class Outgoing:
         "max_payload",
         "max_retransmit",
         "mids",
+        "patience",
         "repeats",
         "repeats_left",
         "retransmissions_left",
@@ -68,6 +69,7 @@ class Outgoing:
         max_payload: int,
         max_retransmit: int,
         repeats: int,
+        patience: float,
     ) -> None:
         self.exchange_id = exchange_id
         self.token = token
@@ -79,6 +81,7 @@ class Outgoing:
         self.max_payload = max_payload
         self.max_retransmit = max_retransmit
         self.repeats = repeats
+        self.patience = patience
         self.block_size = 0
         self.mids: list[int] = []
         self.datagram = b""
@@ -176,6 +179,7 @@ class OutgoingRequests:
         payload: bytes,
         max_retransmit: int | None,
         repeats: int | None,
+        patience: float | None = None,
     ) -> int:
         """Send a request or queue it; see `Exchanges.request`."""
         parameters = self._layer.parameters
@@ -190,6 +194,7 @@ class OutgoingRequests:
             max_payload=parameters.max_payload,
             max_retransmit=parameters.max_retransmit if max_retransmit is None else max_retransmit,
             repeats=parameters.repeats if repeats is None else repeats,
+            patience=parameters.separate_response_timeout if patience is None else patience,
         )
         self._queue.append(outgoing)
         self._start_next()
@@ -260,7 +265,7 @@ class OutgoingRequests:
         elif not outgoing.acknowledged:
             outgoing.acknowledged = True
             outgoing.datagram = b""
-            outgoing.deadline = self._layer.now + self._layer.parameters.separate_response_timeout
+            outgoing.deadline = self._layer.now + outgoing.patience
 
     def handle_timer(self) -> None:
         """Send the request under way again, or give it up."""

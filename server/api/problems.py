@@ -22,6 +22,7 @@ from server.errors import (
     OutsideFailed,
     ServiceError,
     TemporarilyUnavailable,
+    Unreachable,
 )
 from server.store.errors import StoreUnavailable
 
@@ -35,6 +36,7 @@ PROBLEMS: tuple[tuple[type[Exception], int, str], ...] = (
     (BadRequest, 400, "validation_error"),
     (NotFound, 404, "not_found"),
     (Conflict, 409, "duplicate"),
+    (Unreachable, 423, "locked"),
     (OutsideFailed, 424, "failed_dependency"),
     (IssuerError, 424, "failed_dependency"),
     (TemporarilyUnavailable, 503, "service_unavailable"),

@@ -1,13 +1,18 @@
 """`firstlight device`: who came, how it went, who was not admitted."""
 
+import asyncio
+import time
 from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 
+from server.admin import renewals
 from server.cli import options
 from server.errors import NotFound
-from server.store import certificates, devices, issuances, refusals, sessions
+from server.store import certificate_enrollments, certificates, devices, issuances, refusals, sessions
+from server.store.accounts import LWM2M
+from server.store.certificate_enrollments import CertificateEnrollment
 from server.store.sessions import SessionRow
 
 app = typer.Typer(help="Devices: how their bootstraps went, and who was not admitted.", no_args_is_help=True)
@@ -156,6 +161,48 @@ def _print_session(session: SessionRow) -> None:
         as_json=False,
         empty="  Nothing was sent to the device.",
     )
+
+
+@app.command("renew")
+def renew(
+    endpoint: Annotated[str, typer.Argument(help="Endpoint Client Name.")],
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+    service: Annotated[str, typer.Option(help="Which certificate: the name of its service.")] = LWM2M,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for its end.")] = 60.0,
+    as_json: options.AsJson = False,
+) -> None:
+    """Have a registered device renew a certificate, and wait for how it ends."""
+
+    async def work() -> CertificateEnrollment:
+        async with options.opened(config, data_dir, database_url) as record:
+            database, account_id = record.database, record.account_id
+            renewal = await renewals.renew(
+                database,
+                options.actor(),
+                account_id,
+                devices.device_id(account_id, endpoint),
+                service,
+                seconds=record.config.registration.renewal_seconds,
+            )
+            deadline = time.monotonic() + wait
+            while renewal.result is None and time.monotonic() < deadline:
+                await asyncio.sleep(renewals.LOOK_EVERY)
+                renewal = await certificate_enrollments.find(database, account_id, renewal.id)
+        return renewal
+
+    renewal = options.run(work)
+    row = {
+        "id": renewal.id.hex,
+        "endpoint": renewal.endpoint,
+        "certificate": renewal.certificate_name,
+        "result": renewal.result or "under way",
+        "detail": renewal.detail,
+    }
+    options.show([row], tuple(row), as_json=as_json, empty="")
+    if renewal.result == "failure":
+        raise typer.Exit(1)
 
 
 @app.command("seen")

@@ -44,6 +44,8 @@ Outcome = ResponseReceived | ExchangeFailed | Gone
 Resource = Callable[["CoapAssociation", RequestReceived], Awaitable[None]]
 """Serves one request; one it has not answered when it returns is given up."""
 Routes = Mapping[tuple[str, ...], Mapping[int, Resource]]
+ANY = "*"
+"""Stands in a route for the last segment of a path, whatever it is."""
 
 
 class CoapAssociation:
@@ -106,10 +108,11 @@ class CoapAssociation:
         options: Sequence[tuple[int, bytes]] = (),
         payload: bytes = b"",
         may_be_silent: bool = False,
+        patience: float | None = None,
     ) -> Outcome:
         """Send a request to the device and wait for its whole answer; cancelling ends the exchange.
 
-        `may_be_silent`: one message and two repeats will do.
+        `may_be_silent`: one message and two repeats will do. `patience`: seconds for an answer that comes late.
         """
         if self.gone is not None:
             return Gone(self.gone)
@@ -120,6 +123,7 @@ class CoapAssociation:
             options=options,
             payload=payload,
             max_retransmit=0 if may_be_silent else None,
+            patience=patience,
         )
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._answers[exchange] = answer
@@ -271,7 +275,8 @@ class CoapEndpoint:
 
     def dispatch(self, conversation: CoapAssociation, request: RequestReceived) -> None:
         """Hand `request` to its resource in a task of its own, or answer 4.04 or 4.05 at once."""
-        methods = self._routes.get(request.path)
+        path = request.path
+        methods = self._routes.get(path) or self._routes.get((*path[:-1], ANY))
         resource = methods.get(request.code) if methods is not None else None
         if resource is None:
             conversation.respond(request.request_id, coap.NOT_FOUND if methods is None else coap.METHOD_NOT_ALLOWED)

@@ -14,7 +14,9 @@ from server.errors import (
     OutsideFailed,
     ServiceError,
     TemporarilyUnavailable,
+    Unreachable,
     UnsupportedFormat,
+    UnsupportedVersion,
 )
 from server.store.errors import StoreUnavailable
 
@@ -23,10 +25,12 @@ CODES: tuple[tuple[type[Exception], int], ...] = (
     (NotAuthenticated, coap.UNAUTHORIZED),
     (NotAuthorized, coap.FORBIDDEN),
     (UnsupportedFormat, coap.UNSUPPORTED_CONTENT_FORMAT),
+    (UnsupportedVersion, coap.PRECONDITION_FAILED),
     (BadRequest, coap.BAD_REQUEST),
     (DecodeError, coap.BAD_REQUEST),
     (NotFound, coap.NOT_FOUND),
     (Conflict, coap.SERVICE_UNAVAILABLE),
+    (Unreachable, coap.SERVICE_UNAVAILABLE),
     (OutsideFailed, coap.SERVICE_UNAVAILABLE),
     (TemporarilyUnavailable, coap.SERVICE_UNAVAILABLE),
     (StoreUnavailable, coap.SERVICE_UNAVAILABLE),

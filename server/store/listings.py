@@ -11,7 +11,7 @@ from uuid import UUID
 
 from server.store.database import Database
 
-Kind = Literal["device", "session", "certificate", "audit"]
+Kind = Literal["device", "session", "certificate", "audit", "certificate_enrollment"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,8 @@ async def prune(database: Database, *, sessions_days: int, audit_days: int) -> P
             log.warning("prune_postponed", table=table)
             postponed = True
         deleted[table] = await database.fetchval(f"{table}_delete_old", days)
+    # A renewal is a final outcome, as an audit row is.
+    await database.fetchval("certificate_enrollment_delete_old", audit_days)
     pruned = Pruned(
         months_made=made,
         months_dropped=dropped,

@@ -49,6 +49,7 @@ class Association:
         "last_received_at",
         "peer",
         "random",
+        "stays_until",
     )
 
     def __init__(
@@ -69,6 +70,8 @@ class Association:
         self.random = random
         self.established_at = now
         self.last_received_at = now
+        # A device that is registered may be silent for longer than others; on the endpoint's clock.
+        self.stays_until = 0.0
         # Longest plaintext in bytes for one datagram within the MTU.
         self.cleartext_mtu = session.cleartext_mtu
 

@@ -181,9 +181,10 @@ class Endpoint:
 
     def _end_idle(self) -> None:
         """Close associations nothing was heard from; its own slow turn, as it looks at all of them."""
-        earliest = self._clock() - self._limits.idle_deadline
+        now = self._clock()
+        earliest = now - self._limits.idle_deadline
         for association in list(self._live.values()):
-            if association.last_received_at <= earliest:
+            if association.last_received_at <= earliest and association.stays_until <= now:
                 self._guarded(association.farewell, "idle")
         self._later(self._idle_period, self._end_idle)
 

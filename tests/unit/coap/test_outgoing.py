@@ -179,6 +179,19 @@ def test_an_acknowledged_request_without_an_answer_fails_and_is_not_sent_again()
     assert peer.sent() == []
 
 
+def test_a_request_that_takes_the_peer_long_can_be_given_more_time() -> None:
+    peer = Peer()
+    exchange = peer.exchanges.request(coap.POST, ("35011", "0", "27002"), peer.now, patience=600.0)
+    request = peer.sent_one()
+    peer.say(coap.ACK, coap.EMPTY, request.mid)
+    peer.wait(599.0)
+    assert peer.happened() == []
+    peer.say(coap.CON, coap.CHANGED, token=request.token, payload=b"0")
+    (event,) = peer.happened()
+    assert isinstance(event, ResponseReceived)
+    assert (event.exchange_id, event.payload) == (exchange, b"0")
+
+
 def test_a_non_answer_is_taken_once_and_not_acknowledged() -> None:
     peer = Peer()
     exchange, request = delete(peer)

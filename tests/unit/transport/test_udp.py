@@ -512,6 +512,17 @@ async def test_an_idle_association_is_closed(pki: Pki) -> None:
     assert server.endpoint.established == 0
 
 
+async def test_an_association_that_is_to_stay_is_closed_when_its_time_is_over(pki: Pki) -> None:
+    server = Server(pki.index, pki.server, limits=TransportLimits(idle_deadline=60))
+    await server.connect(x509_client(pki))
+    (association,) = (upper.association for upper in server.uppers)
+    association.stays_until = server.loop.now + 200
+    server.loop.advance(190)
+    assert server.endpoint.established == 1
+    server.loop.advance(30)
+    assert server.uppers[0].lost == ["idle"]
+
+
 async def test_a_wake_up_takes_a_bounded_number_of_datagrams(pki: Pki) -> None:
     server = Server(pki.index, pki.server)
     server.sock.incoming.extend((b"\x17" * 20, ADDRESS) for _ in range(DRAIN + 5))
