@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +18,7 @@ from simulators.atlas_command import add_atlas
 from simulators.device import EXCHANGE_LIFETIME, Behaviour, Patience, Report, Server
 from simulators.faults import Address, Faults, FaultyPath, Seen
 from simulators.fleet import BadInput, Member
+from simulators.izuma import command as izuma
 from simulators.swarm_command import add_swarm
 
 # RFC 7252 6.2.
@@ -56,9 +57,9 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
         "resources.json and transcript.txt. Exit status 0 only if all succeeded."
     )
     parser.set_defaults(run=_simulate)
-    parser.add_argument("--server", required=True, metavar="coaps://HOST:PORT", help="the bootstrap server")
+    parser.add_argument("--server", required=True, metavar="URI", help="the bootstrap server, coaps://HOST:PORT")
     parser.add_argument("--count", type=_positive, default=1, metavar="N", help="number of devices (default 1)")
-    parser.add_argument("--mode", choices=("x509", "psk"), required=True, help="credential of the devices")
+    parser.add_argument("--mode", choices=("x509", "psk", "izuma"), required=True, help="what the devices are")
     parser.add_argument("--server-ca", type=Path, metavar="FILE", help="anchor of the server's certificate (PEM)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for what each device holds at the end")
     parser.add_argument("--json", action="store_true", help="one JSON line per device and a summary line")
@@ -75,6 +76,7 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="with --psk-identity: its key in hexadecimal; without: lines identity:hexkey:endpoint, one per device",
     )
+    izuma.add_options(parser)
     names = parser.add_argument_group("names")
     names.add_argument("--endpoint", metavar="NAME", help="endpoint name of one device (default: CN or PSK identity)")
     names.add_argument("--endpoint-prefix", default="device-", metavar="TEXT", help="of minted devices (device-)")
@@ -148,12 +150,14 @@ def _members(options: argparse.Namespace) -> list[Member]:
     x509 = {"--cert": options.cert, "--key": options.key}
     factory = {"--factory-ca": options.factory_ca, "--factory-key": options.factory_key}
     psk = {"--psk-identity": options.psk_identity, "--psk-file": options.psk_file}
+    if options.mode != "izuma":
+        _refuse(izuma.given(options), f"--mode {options.mode}")
     if options.mode == "psk":
         _refuse(x509 | factory, "--mode psk")
         return _psk_members(options)
-    _refuse(psk, "--mode x509")
+    _refuse(psk, f"--mode {options.mode}")
     if options.server_ca is None:
-        raise BadInput("--mode x509 needs --server-ca, the anchor of the server's certificate")
+        raise BadInput(f"--mode {options.mode} needs --server-ca, the anchor of the server's certificate")
     if any(x509.values()):
         _refuse(factory, "--cert")
         _require(x509)
@@ -161,7 +165,7 @@ def _members(options: argparse.Namespace) -> list[Member]:
             raise BadInput("--cert is the certificate of one device; for more give --factory-ca and --factory-key")
         return [fleet.with_certificate(options.cert, options.key, options.endpoint)]
     if not any(factory.values()):
-        raise BadInput("--mode x509 needs --cert and --key, or --factory-ca and --factory-key")
+        raise BadInput(f"--mode {options.mode} needs --cert and --key, or --factory-ca and --factory-key")
     _require(factory)
     if options.endpoint is not None:
         if options.count != 1:
@@ -189,7 +193,7 @@ def _psk_members(options: argparse.Namespace) -> list[Member]:
     return members[: options.count]
 
 
-def _refuse(given: dict[str, object], beside: str) -> None:
+def _refuse(given: Mapping[str, object], beside: str) -> None:
     for name, value in given.items():
         if value is not None:
             raise BadInput(f"{name} does not go with {beside}")
@@ -204,23 +208,12 @@ def _require(needed: dict[str, object]) -> None:
 def _run(options: argparse.Namespace) -> fleet.Run:
     faults = Faults(loss=options.loss, duplicate=options.duplicate, reorder=options.reorder)
     linger = options.linger if options.linger is not None else LOSSY_LINGER if faults != Faults() else 0.0
-    names = options.format or list(formats.FORMATS)
-    taken = {formats.FORMATS[name] for name in names} | ({formats.TLV_OLD} if "tlv" in names else set())
-    behaviour = Behaviour(
-        version=options.lwm2m,
-        account=options.account,
-        send_endpoint=not options.no_endpoint_parameter,
-        pct=_pct(options.pct),
-        content_formats=frozenset(taken),
-        pem="4.00" if options.der_only else "2.04",
-        discover=not options.no_discover,
-        finish_delay=2 * CoapParameters().empty_ack_after if options.separate_finish else 0.0,
-        mtu=options.mtu,
-        coap=CoapParameters(block_exponent=options.block_size.bit_length() - 5),
-    )
+    over_tcp = izuma.over_tcp(options)
+    if over_tcp and faults != Faults():
+        raise BadInput("--loss, --duplicate and --reorder are faults of datagrams; TCP repeats by itself")
     return fleet.Run(
-        server=_server(options.server, options.server_ca),
-        behaviour=behaviour,
+        server=_server(options.server, options.server_ca, over_tcp=over_tcp),
+        behaviour=izuma.behaviour(options) if options.mode == "izuma" else _behaviour(options),
         patience=Patience(handshake=options.handshake_timeout, server=options.timeout, attempts=options.attempts),
         trust=fleet.read_chain(options.trust) if options.trust else (),
         out=options.out,
@@ -232,14 +225,33 @@ def _run(options: argparse.Namespace) -> fleet.Run:
     )
 
 
-def _server(uri: str, anchors: Path | None) -> Server:
+def _behaviour(options: argparse.Namespace) -> Behaviour:
+    names = options.format or list(formats.FORMATS)
+    taken = {formats.FORMATS[name] for name in names} | ({formats.TLV_OLD} if "tlv" in names else set())
+    return Behaviour(
+        version=options.lwm2m,
+        account=options.account,
+        send_endpoint=not options.no_endpoint_parameter,
+        pct=_pct(options.pct),
+        content_formats=frozenset(taken),
+        pem="4.00" if options.der_only else "2.04",
+        discover=not options.no_discover,
+        finish_delay=2 * CoapParameters().empty_ack_after if options.separate_finish else 0.0,
+        mtu=options.mtu,
+        coap=CoapParameters(block_exponent=options.block_size.bit_length() - 5),
+    )
+
+
+def _server(uri: str, anchors: Path | None, *, over_tcp: bool = False) -> Server:
     try:
         parts = urlsplit(uri)
         host, port = parts.hostname, parts.port or COAPS_PORT
     except ValueError as error:
         raise BadInput(f"{uri} is no URI: {error}") from error
-    if parts.scheme != "coaps" or not host or parts.path not in ("", "/") or parts.query:
-        raise BadInput(f"{uri} is not of the form coaps://HOST:PORT")
+    # The client's own URIs say coaps over TCP too; a ready file has the scheme of CoAP over TLS.
+    schemes = ("coaps", "coaps+tcp") if over_tcp else ("coaps",)
+    if parts.scheme not in schemes or not host or parts.path not in ("", "/") or parts.query:
+        raise BadInput(f"{uri} is not of the form {' or '.join(f'{each}://HOST:PORT' for each in schemes)}")
     return Server(host, port, resolve((host, port)), fleet.read_chain(anchors) if anchors else ())
 
 

@@ -373,9 +373,8 @@ class Device:
         self.transcript.append(f"{time.monotonic() - self._began:9.3f} {text}")
 
     def folder(self, out: Path) -> Path:
-        """Where `save` writes: the endpoint name, with what a file name cannot hold as %XX."""
-        name = quote(self.endpoint, safe=" :@+,=")
-        return out / (name.replace(".", "%2E") if name.strip(".") == "" else name)
+        """Where `save` writes."""
+        return folder_of(self.endpoint, out)
 
     def save(self, out: Path) -> None:
         """Leave `transcript.txt`, and of what was written `resources.json`, `chain.pem` and `key.pem`."""
@@ -384,9 +383,9 @@ class Device:
         for name in ("resources.json", "chain.pem", "key.pem"):
             (folder / name).unlink(missing_ok=True)
         (folder / "transcript.txt").write_text("".join(f"{line}\n" for line in self.transcript))
-        _write_secret(folder / "resources.json", json.dumps(self.tree.as_json(), indent=1).encode() + b"\n")
+        write_secret(folder / "resources.json", json.dumps(self.tree.as_json(), indent=1).encode() + b"\n")
         for name, content in self._files().items():
-            _write_secret(folder / name, content)
+            write_secret(folder / name, content)
 
     def _files(self) -> Mapping[str, bytes]:
         files: dict[str, bytes] = {}
@@ -398,13 +397,20 @@ class Device:
         return files
 
 
+def folder_of(endpoint: str, out: Path) -> Path:
+    """Where a device leaves its files: its endpoint name, with what a file name cannot hold as %XX."""
+    name = quote(endpoint, safe=" :@+,=")
+    return out / (name.replace(".", "%2E") if name.strip(".") == "" else name)
+
+
 def _so_far(site: BootstrapSite) -> str:
     if site.inconsistency is not None:
         return f" after Finish was answered 4.06: {site.inconsistency}"
     return f" after {site.operations} operations, none of them a Finish"
 
 
-def _write_secret(path: Path, content: bytes) -> None:
+def write_secret(path: Path, content: bytes) -> None:
+    """A file that its owner alone may read."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(content)
 

@@ -1,4 +1,4 @@
-"""A DTLS 1.2 client without a socket: datagrams in, plaintexts and datagrams out (RFC 6347).
+"""A DTLS 1.2 client without a socket: datagrams in, plaintexts and datagrams out (RFC 6347); TLS 1.2 likewise.
 
 What pyOpenSSL does not wrap (the PSK callback, curves) is called on the OpenSSL binding of the cryptography
 package.
@@ -21,6 +21,8 @@ _ffi: Any = _openssl.ffi
 
 # RFC 6347 4.1: DTLS 1.2 on the wire.
 DTLS_1_2 = 0xFEFD
+# RFC 5246 6.2.1.
+TLS_1_2 = 0x0303
 # LwM2M Transport 1.2 5.2.8: a client must have CCM_8 of its mode, which OpenSSL has at security level 0 only.
 X509_SUITES = b"ECDHE-ECDSA-AES128-CCM8:ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-SHA256:@SECLEVEL=0"
 PSK_SUITES = b"PSK-AES128-CCM8:PSK-AES128-GCM-SHA256:PSK-AES128-CBC-SHA256:@SECLEVEL=0"
@@ -63,8 +65,8 @@ class DtlsContext:
     """What all associations of one device share.
 
     `server_name` is a DNS name or an IP address that the server's certificate must carry in its SAN, under one
-    of `server_anchors`; with a PskCredential neither is looked at. `mtu` is a whole datagram in bytes. Raises
-    ValueError when certificate and key do not fit each other.
+    of `server_anchors`; with a PskCredential neither is looked at. `mtu` is a whole datagram in bytes. A `stream`
+    is TLS, whose "datagrams" are pieces of it. Raises ValueError when certificate and key do not fit each other.
     """
 
     def __init__(
@@ -74,22 +76,26 @@ class DtlsContext:
         server_name: str,
         server_anchors: Sequence[x509.Certificate] = (),
         mtu: int = 1200,
+        suites: bytes | None = None,
+        stream: bool = False,
     ) -> None:
         self.server_name = server_name
         self.mtu = mtu
+        self.stream = stream
         # Why the server's certificate was refused; the callbacks have no other way out.
         self.refusal = ""
-        context = SSL.Context(SSL.DTLS_CLIENT_METHOD)
-        context.set_min_proto_version(DTLS_1_2)
-        context.set_max_proto_version(DTLS_1_2)
-        context.set_options(_lib.SSL_OP_NO_QUERY_MTU | _lib.SSL_OP_NO_TICKET)
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD if stream else SSL.DTLS_CLIENT_METHOD)
+        version = TLS_1_2 if stream else DTLS_1_2
+        context.set_min_proto_version(version)
+        context.set_max_proto_version(version)
+        context.set_options(_lib.SSL_OP_NO_TICKET if stream else _lib.SSL_OP_NO_QUERY_MTU | _lib.SSL_OP_NO_TICKET)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         if _lib.SSL_CTX_set1_curves_list(context._context, CURVES) != 1:
             raise ValueError("OpenSSL refused the curve")
         if _lib.SSL_CTX_set1_sigalgs_list(context._context, SIGNATURE_ALGORITHMS) != 1:
             raise ValueError("OpenSSL refused the signature algorithm")
         if isinstance(credential, PskCredential):
-            context.set_cipher_list(PSK_SUITES)
+            context.set_cipher_list(suites or PSK_SUITES)
             # OpenSSL keeps a bare pointer: the callback lives as long as this object, which every client holds.
             self._callback = _ffi.callback(
                 "unsigned int(SSL *, char *, char *, unsigned int, unsigned char *, unsigned int)",
@@ -97,7 +103,7 @@ class DtlsContext:
             )
             _lib.SSL_CTX_set_psk_client_callback(context._context, self._callback)
         else:
-            context.set_cipher_list(X509_SUITES)
+            context.set_cipher_list(suites or X509_SUITES)
             own, *others = credential.chain
             try:
                 context.use_certificate(own)
@@ -176,7 +182,8 @@ class DtlsClient:
         shared.refusal = ""
         self._connection = SSL.Connection(shared.context, None)
         self._connection.set_connect_state()
-        self._connection.set_ciphertext_mtu(shared.mtu)
+        if not shared.stream:
+            self._connection.set_ciphertext_mtu(shared.mtu)
         if not _is_address(shared.server_name):
             self._connection.set_tlsext_host_name(shared.server_name.encode("idna"))
         self._handshake()
@@ -187,7 +194,10 @@ class DtlsClient:
         return self._connection.get_cipher_name() or ""
 
     def receive(self, datagram: bytes) -> list[bytes]:
-        """Take one datagram, alone in the memory BIO, which is a byte stream; returns the plaintexts it held."""
+        """Take one datagram, alone in the memory BIO, which is a byte stream; returns the plaintexts it held.
+
+        A piece of a stream may hold none; each plaintext is one record, for OpenSSL reads one at a time.
+        """
         if self.stage is Stage.CLOSED:
             return []
         self._connection.bio_write(datagram)
@@ -225,18 +235,20 @@ class DtlsClient:
         self._close("closed by the device")
 
     def datagrams_to_send(self) -> list[bytes]:
-        """What has to leave now, cut at record boundaries and packed up to the MTU."""
+        """What has to leave now, cut at record boundaries and packed up to the MTU; of a stream all in one."""
         written = bytearray()
         try:
             while True:
                 written += self._connection.bio_read(_ROOM)
         except SSL.WantReadError:
             pass
+        if self._shared.stream:
+            return [bytes(written)] if written else []
         return pack(bytes(written), self._shared.mtu)
 
     def next_timer(self) -> float | None:
         """Seconds until `handle_timer` is due; None = nothing waits to be repeated."""
-        if self.stage is not Stage.HANDSHAKING:
+        if self.stage is not Stage.HANDSHAKING or self._shared.stream:
             return None
         due = self._connection.DTLSv1_get_timeout()
         return None if due is None else float(due)

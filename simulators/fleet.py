@@ -20,6 +20,8 @@ from simulators import registration
 from simulators.device import Behaviour, Device, Patience, Report, Server
 from simulators.dtls import Credential, PskCredential, X509Credential
 from simulators.faults import Faults, FaultyPath
+from simulators.izuma import registered
+from simulators.izuma.device import Izuma, IzumaDevice
 
 # RFC 4279 5.3 asks for up to 64 bytes of key, OpenSSL takes 512; less than 64 bits is a mistyped file.
 SHORTEST_KEY = 8
@@ -183,13 +185,14 @@ def _key(digits: str, where: str) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """How a fleet runs. `linger` as in `Device.linger`; at most `concurrency` devices bootstrap at a time.
+    """How a fleet runs; `behaviour` says which clients its devices are.
 
-    `register` seconds a device stays registered with what it got, None does without.
+    `linger` as in `Device.linger`; at most `concurrency` devices bootstrap at a time. `register` seconds a device
+    stays registered with what it got, None does without.
     """
 
     server: Server
-    behaviour: Behaviour
+    behaviour: Behaviour | Izuma
     patience: Patience
     trust: tuple[x509.Certificate, ...]
     out: Path | None
@@ -227,15 +230,7 @@ async def _one(
     member: Member, how: Run, slots: asyncio.Semaphore, done: Callable[[Report], None], position: int
 ) -> Report:
     async with slots:
-        device = Device(
-            member.endpoint,
-            member.credential(),
-            how.server,
-            behaviour=how.behaviour,
-            patience=how.patience,
-            trust=how.trust,
-            jitter=random.Random(f"{how.seed}/{position}"),
-        )
+        device = _device(member, how, random.Random(f"{how.seed}/{position}"))
         try:
             report = await device.bootstrap()
         except BaseException:
@@ -245,7 +240,7 @@ async def _one(
     try:
         if report.ok and how.register is not None:
             await device.linger(how.linger)
-            reason = await registration.work(device, how.register)
+            reason = await _work(device, how.register)
             report = replace(report, ok=reason is None, reason=reason)
         if how.out is not None:
             device.save(how.out)
@@ -255,3 +250,36 @@ async def _one(
     finally:
         await device.close()
     return report
+
+
+async def _work(device: Device | IzumaDevice, seconds: float) -> str | None:
+    if isinstance(device, IzumaDevice):
+        return await registered.work(device, seconds)
+    return await registration.work(device, seconds)
+
+
+def _device(member: Member, how: Run, jitter: random.Random) -> Device | IzumaDevice:
+    credential = member.credential()
+    match how.behaviour:
+        case Behaviour():
+            return Device(
+                member.endpoint,
+                credential,
+                how.server,
+                behaviour=how.behaviour,
+                patience=how.patience,
+                trust=how.trust,
+                jitter=jitter,
+            )
+        case Izuma():
+            if not isinstance(credential, X509Credential):
+                raise BadInput("an Izuma client has a certificate, no pre-shared key")
+            return IzumaDevice(
+                member.endpoint,
+                credential,
+                how.server,
+                behaviour=how.behaviour,
+                patience=how.patience,
+                trust=how.trust,
+                jitter=jitter,
+            )

@@ -214,7 +214,7 @@ class ObjectTree:
         """Object → instance → resource → value; opaque values in hex, object links as "object:instance"."""
         return {
             str(number): {
-                str(instance): {str(resource): _shown(value) for resource, value in sorted(held.items())}
+                str(instance): {str(resource): shown(value) for resource, value in sorted(held.items())}
                 for instance, held in sorted(instances.items())
             }
             for number, instances in self.objects.items()
@@ -222,9 +222,10 @@ class ObjectTree:
         }
 
 
-def _shown(value: Resource) -> object:
+def shown(value: Resource) -> object:
+    """A value as JSON has it."""
     if isinstance(value, dict):
-        return {str(number): _shown(inner) for number, inner in sorted(value.items())}
+        return {str(number): shown(inner) for number, inner in sorted(value.items())}
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, formats.Link):

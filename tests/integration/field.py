@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -154,6 +154,13 @@ class Field:
         host, port = self.address
         anchors = x509.load_pem_x509_certificates(Path(self.service.ready["server_ca_file"]).read_bytes())
         return Server(host=host, port=port, address=(host, port), anchors=tuple(anchors))
+
+    def server_over(self, transport: Literal["udp", "tcp"]) -> Server:
+        """The server as a device of this transport knows it."""
+        if transport == "udp":
+            return self.server
+        host, _, port = self.service.ready["coaps_tcp"].removeprefix("coaps+tcp://").rpartition(":")
+        return replace(self.server, host=host, port=int(port), address=(host, int(port)))
 
     def certificate(self, name: str, factory: Holder | None = None) -> X509Credential:
         """A factory certificate with this common name."""

@@ -1,0 +1,1 @@
+"""The Izuma (Pelion, Mbed) device client as public facts describe it, sharing no code with the server."""
