@@ -6,7 +6,7 @@ DEVICES ?= 50
 CA ?= embedded
 DATA ?= firstlight-data
 
-.PHONY: demo test serve check screenshots clean
+.PHONY: demo test serve check bench screenshots clean
 
 # The stamp is renewed when the declared dependencies change.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -33,6 +33,10 @@ test: $(VENV)/.test-installed
 screenshots: $(VENV)/.test-installed
 	./tests/install-debian-packages
 	$(BIN)/python -m tests.console.screenshots out/screenshots
+
+bench: $(VENV)/.installed
+	$(BIN)/firstlight bench --mode x509 --check
+	$(BIN)/firstlight bench --mode psk --check
 
 check: $(VENV)/.test-installed
 	$(BIN)/ruff format --check .

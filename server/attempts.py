@@ -188,6 +188,7 @@ class Attempts:
     ) -> Checked:
         """Check what the CA gave and make it durable; raises BadCertificate, or TemporarilyUnavailable as `ask`."""
         checked = active.check(issued, csr, row.endpoint, self._now())
+        self._metrics.checks.inc("issued")
         leaf = checked.leaf
         try:
             recorded = await self._writer.write(

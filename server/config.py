@@ -28,6 +28,8 @@ class ServerConfig:
     insecure_http: bool = False
     workers: int = 1
     single_process: bool = False
+    # For measurements: how long each datagram waited in the kernel, as a metric.
+    measure_queue: bool = False
     ready_file: Path | None = None
     # Host names and addresses that the bootstrap server's certificate carries besides every bound address.
     names: tuple[str, ...] = ()

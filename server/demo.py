@@ -11,34 +11,28 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, assert_never
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from server import demo_ca, logs
+from server import demo_ca, logs, rig
 from server.demo_ca import CaMissing
-from server.store.postgres import EmbeddedPostgres
+from server.rig import RigFailed
 
 Ca = Literal["embedded", "cfssl", "globalsign"]
 
-START_TIMEOUT = 60.0
 FACTORY = "Demo Factory"
 LOG_WIDTH = 140
+KEPT_LOG = Path("firstlight-demo.log")
 
 
 @dataclass(slots=True)
@@ -55,10 +49,6 @@ class Proof:
         return bool(self.report["ok"]) and self.verified and self.recorded
 
 
-class DemoFailed(Exception):
-    """The demo could not run; the text says at which step and where the server's log is."""
-
-
 def main(*, devices: int, out: Path, anchor: Path | None, as_json: bool, ca: Ca = "embedded") -> int:
     """Run the demo; 0 only if every device passed every check."""
     console = Console(file=sys.stderr if as_json else sys.stdout)
@@ -68,7 +58,7 @@ def main(*, devices: int, out: Path, anchor: Path | None, as_json: bool, ca: Ca 
     logs.configure("console", "warning")
     try:
         return asyncio.run(_demo(devices, out, anchor, as_json, console, ca))
-    except (DemoFailed, CaMissing) as error:
+    except (RigFailed, CaMissing) as error:
         print(f"firstlight: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -77,11 +67,8 @@ def main(*, devices: int, out: Path, anchor: Path | None, as_json: bool, ca: Ca 
 
 async def _demo(count: int, out: Path, anchor: Path | None, as_json: bool, console: Console, ca: Ca) -> int:
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="firstlight-demo-") as scratch:
-        folder = Path(scratch)
-        # As root the embedded PostgreSQL runs as another user, who only needs to pass through.
-        folder.chmod(0o711)
-        async with _server(folder) as ready, _signing(folder, ca) as issuer_root:
+    with rig.scratch("demo") as folder:
+        async with rig.server(folder, kept_log=KEPT_LOG) as ready, _signing(folder, ca) as issuer_root:
             console.print(f"Server {ready['coaps']} is up after {time.monotonic() - started:.1f} s", highlight=False)
             await _admit(folder, count)
             if out.exists():
@@ -110,80 +97,16 @@ async def _signing(folder: Path, ca: Ca) -> AsyncIterator[Path]:
     match ca:
         case "embedded":
             root = folder / "device-root.pem"
-            await _command("ca", "export", "device-root", "--data-dir", str(data), "--out", str(root))
+            await rig.command("ca", "export", "device-root", "--data-dir", str(data), "--out", str(root))
             yield root
         case "cfssl":
-            async with demo_ca.cfssl(folder, data, _command) as root:
+            async with demo_ca.cfssl(folder, data, rig.command) as root:
                 yield root
         case "globalsign":
-            async with demo_ca.globalsign(folder, data, _command) as root:
+            async with demo_ca.globalsign(folder, data, rig.command) as root:
                 yield root
         case _:
             assert_never(ca)
-
-
-# -- the server ------------------------------------------------------------
-
-
-@contextlib.asynccontextmanager
-async def _server(folder: Path) -> AsyncIterator[Mapping[str, str]]:
-    """`firstlight serve` on free loopback ports; stopped by SIGTERM at the end."""
-    ready = folder / "ready.json"
-    log = folder / "server.log"
-    with log.open("wb") as stream:
-        process = await asyncio.create_subprocess_exec(
-            *_firstlight("serve"),
-            *("--data-dir", str(folder / "data")),
-            *("--coaps", "127.0.0.1:0"),
-            *("--http", "127.0.0.1:0"),
-            *("--ready-file", str(ready)),
-            stdout=stream,
-            stderr=stream,
-            stdin=asyncio.subprocess.DEVNULL,
-        )
-    try:
-        deadline = time.monotonic() + START_TIMEOUT
-        while not ready.exists():
-            if process.returncode is not None or time.monotonic() > deadline:
-                kept = Path("firstlight-demo.log")
-                shutil.copyfile(log, kept)
-                raise DemoFailed(f"the server did not start; its log is in {kept}, the last line: {_last_line(log)}")
-            await asyncio.sleep(0.05)
-        yield json.loads(ready.read_text())
-    finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-        try:
-            async with asyncio.timeout(60):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-    # As root the cluster lives outside the data folder; it must not stay behind.
-    postgres = EmbeddedPostgres(folder / "data")
-    await postgres.start()
-    await postgres.destroy()
-    if process.returncode != 0:
-        raise DemoFailed(f"the server ended with {process.returncode} after the demo")
-
-
-def _firstlight(*words: str) -> list[str]:
-    return [sys.executable, "-P", "-c", "from server.cli.commands import main; main()", *words]
-
-
-async def _command(*words: str) -> bytes:
-    process = await asyncio.create_subprocess_exec(
-        *_firstlight(*words), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    output, errors = await process.communicate()
-    if process.returncode != 0:
-        raise DemoFailed(f"`firstlight {' '.join(words)}` failed: {errors.decode(errors='replace').strip()}")
-    return output
-
-
-def _last_line(file: Path) -> str:
-    lines = file.read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "(empty)"
 
 
 # -- the factory ------------------------------------------------------------
@@ -191,54 +114,11 @@ def _last_line(file: Path) -> str:
 
 async def _admit(folder: Path, count: int) -> None:
     """Make the factory's CA and keys, and tell the server of them as an operator would."""
-    data = str(folder / "data")
-    key, certificate = _factory(datetime.now(UTC))
-    (folder / "factory.key").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    (folder / "factory.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    lines = [
-        f"psk-device-{number:04d}:{secrets.token_hex(16)}:psk-device-{number:04d}"
-        for number in range(1, count // 2 + 1)
-    ]
-    (folder / "keys.txt").write_text("".join(f"{line}\n" for line in lines))
-    await _command("trust", "add", str(folder / "factory.pem"), "--service", "bootstrap", "--data-dir", data)
-    if lines:
-        await _command("psk", "add", "--from", str(folder / "keys.txt"), "--data-dir", data)
-    # Changes reach a running server within two seconds (README, "Operate").
-    await asyncio.sleep(2)
-
-
-def _factory(now: datetime) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, FACTORY)])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=3650))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(
-            x509.KeyUsage(
-                digital_signature=True,
-                content_commitment=False,
-                key_encipherment=False,
-                data_encipherment=False,
-                key_agreement=False,
-                key_cert_sign=True,
-                crl_sign=True,
-                encipher_only=False,
-                decipher_only=False,
-            ),
-            critical=True,
-        )
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    return key, certificate
+    await rig.trust_factory(folder, FACTORY, datetime.now(UTC))
+    keys = {f"psk-device-{number:04d}": secrets.token_hex(16) for number in range(1, count // 2 + 1)}
+    if keys:
+        await rig.add_keys(folder, keys)
+    await asyncio.sleep(rig.CHANGES_ARRIVE)
 
 
 # -- the devices ------------------------------------------------------------
@@ -267,7 +147,7 @@ async def _devices(
         task = progress.add_task("Devices bootstrapping", total=count)
         runs = [
             _half(
-                [*_firstlight("simulate"), *common, "--mode", mode, "--count", str(number), *extra],
+                [*rig.firstlight("simulate"), *common, "--mode", mode, "--count", str(number), *extra],
                 progress,
                 task,
             )
@@ -292,7 +172,7 @@ async def _half(command: Sequence[str], progress: Progress, task: object) -> lis
             progress.advance(task)  # type: ignore[arg-type]
     await process.wait()
     if not reports:
-        raise DemoFailed("the simulator reported no device; its words stand above")
+        raise RigFailed("the simulator reported no device; its words stand above")
     return reports
 
 
@@ -313,7 +193,7 @@ def _verify(chain: Path, anchor: Path) -> bool:
 
 async def _recorded(folder: Path) -> set[str]:
     """Serial numbers (hexadecimal) of the certificates that the record calls delivered."""
-    output = await _command("ca", "issued", "--state", "delivered", "--json", "--data-dir", str(folder / "data"))
+    output = await rig.command("ca", "issued", "--state", "delivered", "--json", "--data-dir", str(folder / "data"))
     return {str(json.loads(line)["serial"]) for line in output.splitlines() if line.strip()}
 
 

@@ -5,7 +5,7 @@ worker's last one stays in the sum) and is a collector for prometheus-client. Ev
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -14,8 +14,13 @@ from lwm2m.bootstrap import FailureCause
 from server.store.certificate_enrollments import RESULTS
 from server.transport.engine import RefusalReason
 
-# Upper bounds in seconds; from a piggybacked bootstrap on loopback to the longest session.
+# Upper bounds of a duration in seconds; from a piggybacked bootstrap on loopback to the longest session.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+# Of a wait in the kernel's queue: fine where it matters, up to the longest that a device would bear.
+QUEUE_BUCKETS = (
+    *(0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08),
+    *(0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0),
+)
 
 
 class Metric(Protocol):
@@ -42,19 +47,20 @@ class Counted:
 
 
 class Measured:
-    """A histogram over `BUCKETS`."""
+    """A histogram; `bounds` are upper ones in seconds, ascending."""
 
-    __slots__ = ("counts", "help", "name", "total")
+    __slots__ = ("bounds", "counts", "help", "name", "total")
 
-    def __init__(self, name: str, help: str) -> None:
+    def __init__(self, name: str, help: str, bounds: Sequence[float] = BUCKETS) -> None:
         self.name = name
         self.help = help
-        self.counts = [0] * (len(BUCKETS) + 1)
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
     def observe(self, seconds: float) -> None:
         """Count one duration."""
-        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.counts[bisect_left(self.bounds, seconds)] += 1
         self.total += seconds
 
 
@@ -132,11 +138,22 @@ class Metrics:
             "result",
             RESULTS,
         )
+        self.checks = Counted(
+            "firstlight_certificate_checks_total",
+            "Certificates judged with their whole path: a device's own, and one that a CA issued.",
+            "of",
+            ("device", "issued"),
+        )
         self.shed = Counted("firstlight_shed_total", "Bootstrap-Requests answered 5.03 because of load.")
         self.internal_errors = Counted("firstlight_internal_errors_total", "Faults of ours, logged in full.")
         self.bootstrap_seconds = Measured("firstlight_bootstrap_seconds", "Bootstrap-Request to Finish, in seconds.")
         self.issue_seconds = Measured("firstlight_issue_seconds", "Issuance intent to checked certificate, in seconds.")
         self.commit_seconds = Measured("firstlight_commit_seconds", "One group commit, in seconds.")
+        self.queue_seconds = Measured(
+            "firstlight_queue_seconds",
+            "A datagram's wait in the kernel, in seconds; measured with server.measure_queue only.",
+            QUEUE_BUCKETS,
+        )
         self.sessions = Gauge("firstlight_sessions", "Bootstrap sessions under way.")
         self.associations = Gauge("firstlight_associations", "DTLS associations established.")
         self.handshaking = Gauge("firstlight_handshaking", "DTLS handshakes under way.")
@@ -207,7 +224,7 @@ class Merged:
                         counter.add_metric([value] if metric.label else [], total)
                     yield counter
                 case Measured():
-                    sums = [0.0] * (len(BUCKETS) + 2)
+                    sums = [0.0] * (len(metric.bounds) + 2)
                     for part in parts:
                         if isinstance(part, list):
                             sums = [a + b for a, b in zip(sums, part, strict=True)]
@@ -222,7 +239,7 @@ def _histogram(metric: Measured, sums: list[float]) -> HistogramMetricFamily:
     family = HistogramMetricFamily(metric.name, metric.help)
     running = 0.0
     buckets: list[tuple[str, float]] = []
-    for bound, count in zip((*(str(b) for b in BUCKETS), "+Inf"), sums[:-1], strict=True):
+    for bound, count in zip((*(str(b) for b in metric.bounds), "+Inf"), sums[:-1], strict=True):
         running += count
         buckets.append((bound, running))
     family.add_metric([], buckets, sum_value=sums[-1])

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -233,6 +234,7 @@ class Worker:
                     on_refused=self._refused,
                     limits=each,
                     cookie=cookie,
+                    waited=self.metrics.queue_seconds.observe if assignment.config.server.measure_queue else None,
                 )
                 for number in assignment.sockets
             ]
@@ -337,6 +339,7 @@ class Worker:
             private_key=self._server.private_key,
             trust=lambda: knowledge.trust,
             now=utc_now,
+            judged=partial(self.metrics.checks.inc, "device"),
             mtu=self._assignment.config.limits.mtu,
             stream=stream,
         )

@@ -48,6 +48,7 @@ class Temper:
 
     `handshake` after which it begins a new one, `silence` of a server it asked (LwM2M Core 1.2 6.1.7.7), `total`
     after which it counts as failed, `linger` for which it answers repeats after the Finish unless the server closes.
+    `hold`: it acknowledges the first thing the server asks and answers only when it is told to (`SwarmDevice.go_on`).
     """
 
     attempts: int = 3
@@ -55,6 +56,7 @@ class Temper:
     silence: float = EXCHANGE_LIFETIME
     total: float = 300.0
     linger: float = 0.0
+    hold: bool = False
 
 
 class _Phase(Enum):
@@ -94,6 +96,7 @@ class SwarmDevice:
         "_credential",
         "_dice",
         "_handshake_until",
+        "_held",
         "_mid",
         "_pct",
         "_phase",
@@ -106,6 +109,9 @@ class SwarmDevice:
         "outbox",
         "outcome",
     )
+    _mid: int
+    _timeout: float
+    _request: bytes
 
     def __init__(
         self,
@@ -127,7 +133,22 @@ class SwarmDevice:
         self.outcome = Outcome(endpoint, now)
         self.outbox: list[bytes] = []
         self._client: SwarmClient | None = None
+        self._held: Message | None = None
         self._begin(now)
+
+    @property
+    def is_held(self) -> bool:
+        """The server asked for something and waits for the answer."""
+        return self._held is not None
+
+    def go_on(self, now: float) -> None:
+        """Give the answer that was held back, in a message of its own (RFC 7252 5.2.2)."""
+        held, self._held = self._held, None
+        if held is not None:
+            answer = self._operation(held, now)
+            self._answers[held.mid] = answer
+            mid = self._mid = (self._mid + 1) & 0xFFFF
+            self._send(bytes((answer[0] & 0xCF | coap.CON << 4, answer[1])) + mid.to_bytes(2, "big") + answer[4:])
 
     @property
     def is_over(self) -> bool:
@@ -247,6 +268,7 @@ class SwarmDevice:
         self.due = float("inf")
 
     def _drop(self) -> None:
+        self._held = None
         client, self._client = self._client, None
         if client is not None:
             client.close()
@@ -301,7 +323,11 @@ class SwarmDevice:
             self._answered(message, now)
         elif message.type == coap.CON and self._phase in (_Phase.SERVED, _Phase.DONE):
             again = self._answers.get(message.mid)
-            if again is None:
+            if again is None and self._temper.hold and not self._answers:
+                # From here on a repeat is acknowledged again.
+                self._held = message
+                again = self._answers[message.mid] = coap.encode_fields(coap.ACK, coap.EMPTY, message.mid, b"", (), b"")
+            elif again is None:
                 again = self._answers[message.mid] = self._operation(message, now)
             self._send(again)
             if self._phase is _Phase.DONE and not self._temper.linger:
@@ -426,6 +452,17 @@ class Swarm:
         self._slots[number] = slot = Slot(device, sock)
         self._poll.register(number, select.EPOLLIN)
         self._after(number, slot)
+
+    @property
+    def held(self) -> int:
+        """Devices that hold their answer back."""
+        return sum(slot.device.is_held for slot in self._slots.values())
+
+    def go_on(self) -> None:
+        """Let every device give the answer it holds back."""
+        for number, slot in list(self._slots.items()):
+            slot.device.go_on(self._loop.time())
+            self._after(number, slot)
 
     def close(self) -> None:
         """Stop at once; devices that are not over say nothing more."""

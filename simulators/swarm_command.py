@@ -1,7 +1,8 @@
 """`python -P -m simulators swarm`: thousands of lean devices against one server, and what became of them as JSON.
 
-Lines on standard output: `{"event": "ready"}` when all credentials are made, `measuring` and `measured` at both ends of
-the time measured (with `--seconds`), and the summary last.
+Lines on standard output: `{"event": "ready"}` when all credentials are made, `held` when every device waits in the
+middle (with `--hold`), `measuring` and `measured` at both ends of the time measured (with `--seconds`), and the summary
+last.
 """
 
 import argparse
@@ -32,18 +33,24 @@ ServerOf = Callable[[str, Path | None], Server]
 
 # Files a process needs besides one socket a device.
 OTHER_FILES = 64
+# Seconds between two looks at how many devices are held.
+LOOK = 0.05
 # Characters of an OpenSSL or CoAP reason; the kinds of failure are few, their number is what tells.
 REASON = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How the devices come: `concurrency` at a time, each once; or for `seconds` after `warm_up`, then again."""
+    """How the devices come: `concurrency` at a time, each once; or for `seconds` after `warm_up`, then again.
+
+    `hold`: all of them stop in the middle of their session and go on after so many seconds.
+    """
 
     address: tuple[str, int]
     concurrency: int
     seconds: float | None
     warm_up: float
+    hold: float | None
     temper: Temper
     sources: Sequence[str]
     seed: int
@@ -88,6 +95,12 @@ async def run(members: Sequence[tuple[str, Credential]], context: SwarmContext, 
     tally.started = loop.time()
     for _ in range(min(plan.concurrency, len(members))):
         begin()
+    if plan.hold is not None:
+        while swarm.held < len(swarm):
+            await asyncio.sleep(LOOK)
+        _say("held", devices=swarm.held)
+        await asyncio.sleep(plan.hold)
+        swarm.go_on()
     if plan.seconds is not None:
         await asyncio.sleep(plan.warm_up)
         tally.started = loop.time()
@@ -263,6 +276,7 @@ def add_swarm(parser: argparse.ArgumentParser, server: ServerOf) -> None:
     parser.add_argument("--concurrency", type=int, metavar="N", help="devices at a time (all)")
     parser.add_argument("--seconds", type=float, metavar="S", help="keep them coming for so long, then stop")
     parser.add_argument("--warm-up", type=float, default=0.0, metavar="S", help="before the seconds measured (0)")
+    parser.add_argument("--hold", type=float, metavar="S", help="stop all of them in the middle for so long")
     parser.add_argument("--attempts", type=int, default=3, metavar="N", help="Bootstrap-Requests per device (3)")
     temper = Temper()
     for name, words in (
@@ -288,6 +302,10 @@ def _swarm(options: argparse.Namespace, server: Server) -> int:
             raise BadInput("--mode x509 needs --server-ca, --factory-ca and --factory-key")
         names = [f"{options.endpoint_prefix}{number:06d}" for number in range(1, options.count + 1)]
         members = fleet.from_factory(options.factory_ca, options.factory_key, names)
+    if options.hold is not None and (
+        options.seconds is not None or (options.concurrency or options.count) < options.count
+    ):
+        raise BadInput("--hold is for devices that come all at once, each once: without --seconds and --concurrency")
     if len(members) < options.count:
         raise BadInput(f"{options.psk_file} has {len(members)} devices, --count asks for {options.count}")
     plan = Plan(
@@ -295,12 +313,14 @@ def _swarm(options: argparse.Namespace, server: Server) -> int:
         concurrency=options.concurrency or len(members),
         seconds=options.seconds,
         warm_up=options.warm_up,
+        hold=options.hold,
         temper=Temper(
             attempts=options.attempts,
             handshake=options.handshake,
             silence=options.silence,
             total=options.total,
             linger=options.linger,
+            hold=options.hold is not None,
         ),
         sources=sources(server.address[0], options.sources),
         seed=options.seed,

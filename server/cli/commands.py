@@ -4,7 +4,21 @@ import sys
 
 import typer
 
-from server.cli import api_key, ca, certificate, database, device, explain, issuer, operator, profile, psk, run, trust
+from server.cli import (
+    api_key,
+    bench,
+    ca,
+    certificate,
+    database,
+    device,
+    explain,
+    issuer,
+    operator,
+    profile,
+    psk,
+    run,
+    trust,
+)
 
 app = typer.Typer(
     name="firstlight",
@@ -26,6 +40,7 @@ app.add_typer(profile.app, name="profile")
 app.add_typer(psk.app, name="psk")
 app.add_typer(trust.app, name="trust")
 run.register(app)
+app.command("bench")(bench.bench)
 
 
 def main() -> None:

@@ -60,9 +60,9 @@ class OpenSslEngine:
     """Makes sessions that show one server certificate; PSK and X.509 on the same port.
 
     `certificate_chain_pem` is the server's own certificate first, then its intermediates; `private_key` fits
-    it. `trust` gives the newest anchors, `now` aware UTC; `mtu` is a whole DTLS datagram in bytes (300 to
-    16384), nothing to a `stream`, which is TLS on connections instead of DTLS. Raises ValueError on credentials that do
-    not fit each other and on an MTU out of range.
+    it. `trust` gives the newest anchors, `now` aware UTC, `judged` hears of each chain that was judged; `mtu` is
+    a whole DTLS datagram in bytes (300 to 16384), nothing to a `stream`, which is TLS on connections instead of
+    DTLS. Raises ValueError on credentials that do not fit each other and on an MTU out of range.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class OpenSslEngine:
         private_key: PrivateKeyTypes,
         trust: Callable[[], TrustIndex],
         now: Callable[[], datetime],
+        judged: Callable[[], None] = lambda: None,
         mtu: int = 1200,
         stream: bool = False,
     ) -> None:
@@ -81,6 +82,7 @@ class OpenSslEngine:
         self.stream = stream
         self.trust = trust
         self.now = now
+        self.judged = judged
         # The callbacks run inside a call of ours, on one thread: the session in that call is the one they are
         # about.
         self.current: OpenSslSession | None = None
@@ -346,6 +348,7 @@ class OpenSslSession:
             self._chain = tuple(self._sent_chain(store_context))
             self.credential = "x509"
             verdict = self._engine.trust().judge(self._chain, self._engine.now())
+            self._engine.judged()
             if isinstance(verdict, Refused):
                 self.refuse(RefusalReason.of(verdict.reason), verdict.detail)
             else:

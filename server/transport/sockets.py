@@ -2,6 +2,7 @@
 
 import socket
 from ipaddress import ip_address
+from struct import Struct
 from typing import Any
 
 # ip(7), linux/in.h: the standard library has no name for it.
@@ -11,6 +12,10 @@ SO_RCVBUFFORCE = 33
 # struct in_pktinfo { int ifindex; in_addr spec_dst; in_addr addr; }, struct in6_pktinfo { in6_addr addr; int
 # ifindex; }
 PKTINFO_SPACE = socket.CMSG_SPACE(20)
+# socket(7): the kernel's own time of arrival, a struct timespec of the wall clock.
+SO_TIMESTAMPNS = 35
+_TIMESPEC = Struct("@ll")
+MEASURED_SPACE = PKTINFO_SPACE + socket.CMSG_SPACE(_TIMESPEC.size)
 
 # Connections that wait to be taken; a fleet comes back all at once.
 BACKLOG = 1024
@@ -102,6 +107,15 @@ def address_asked(ancillary: list[Asked]) -> Asked | None:
             # A link-local address means nothing without its interface; any other is left to routing.
             link_local = data[0] == 0xFE and data[1] & 0xC0 == 0x80
             return level, kind, data[:20] if link_local else data[:16] + b"\0\0\0\0"
+    return None
+
+
+def arrived_at(ancillary: list[Asked]) -> float | None:
+    """When the kernel took the datagram in, in seconds of the wall clock; None when it does not say."""
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
+            seconds, nanoseconds = _TIMESPEC.unpack(data[: _TIMESPEC.size])
+            return float(seconds + nanoseconds / 1e9)
     return None
 
 

@@ -14,7 +14,16 @@ from server.transport.association import Association, Upper
 from server.transport.cookie import CookieJar
 from server.transport.endpoint import DRAIN, SWEEP, Endpoint
 from server.transport.engine import Engine, PskLookup, Refusal, TransportLimits
-from server.transport.sockets import PKTINFO_SPACE, Flow, address_asked, bind, is_wildcard
+from server.transport.sockets import (
+    MEASURED_SPACE,
+    PKTINFO_SPACE,
+    SO_TIMESTAMPNS,
+    Flow,
+    address_asked,
+    arrived_at,
+    bind,
+    is_wildcard,
+)
 
 __all__ = ["DRAIN", "Association", "UdpEndpoint", "Upper", "bind"]
 
@@ -24,7 +33,10 @@ LARGEST_DATAGRAM = 16384
 
 
 class UdpEndpoint(Endpoint):
-    """An `Endpoint` on a UDP socket; `cookie` proves the address of a peer before it costs anything."""
+    """An `Endpoint` on a UDP socket; `cookie` proves the address of a peer before it costs anything.
+
+    `waited` hears, for measurements, how many seconds each datagram lay in the kernel.
+    """
 
     def __init__(
         self,
@@ -38,6 +50,7 @@ class UdpEndpoint(Endpoint):
         cookie: CookieJar,
         clock: Callable[[], float] = time.monotonic,
         loop: asyncio.AbstractEventLoop | None = None,
+        waited: Callable[[float], None] | None = None,
     ) -> None:
         super().__init__(
             sock,
@@ -51,21 +64,21 @@ class UdpEndpoint(Endpoint):
             clock=clock,
             loop=loop,
         )
-        self._wildcard = is_wildcard(sock)
         self._cookie = cookie
+        self._waited = waited
+        self._receive = self._addressed if is_wildcard(sock) else self._plain
+        if waited is not None:
+            self._receive = self._measured
+            sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
 
     # -- the socket -----------------------------------------------------------------------------------------
 
     def _readable(self) -> None:
         """Take what waits, at most `DRAIN` datagrams."""
+        receive = self._receive
         for _ in range(DRAIN):
             try:
-                if self._wildcard:
-                    datagram, ancillary, _, address = self._sock.recvmsg(LARGEST_DATAGRAM, PKTINFO_SPACE)
-                    flow = address, address_asked(ancillary)
-                else:
-                    datagram, address = self._sock.recvfrom(LARGEST_DATAGRAM)
-                    flow = address, None
+                datagram, flow = receive()
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
@@ -76,6 +89,24 @@ class UdpEndpoint(Endpoint):
             self.route(datagram, flow)
             if self._sock.fileno() < 0:
                 return
+
+    def _plain(self) -> tuple[bytes, Flow]:
+        """One datagram of a socket with one address."""
+        datagram, address = self._sock.recvfrom(LARGEST_DATAGRAM)
+        return datagram, (address, None)
+
+    def _addressed(self) -> tuple[bytes, Flow]:
+        """One datagram of a wildcard socket, and the address it asked."""
+        datagram, ancillary, _, address = self._sock.recvmsg(LARGEST_DATAGRAM, PKTINFO_SPACE)
+        return datagram, (address, address_asked(ancillary))
+
+    def _measured(self) -> tuple[bytes, Flow]:
+        """One datagram of any socket; how long it waited is told."""
+        datagram, ancillary, _, address = self._sock.recvmsg(LARGEST_DATAGRAM, MEASURED_SPACE)
+        arrived = arrived_at(ancillary)
+        if arrived is not None and self._waited is not None:
+            self._waited(max(0.0, time.time() - arrived))
+        return datagram, (address, address_asked(ancillary))
 
     def send(self, datagrams: list[bytes], flow: Flow) -> None:
         """Send from the address the peer asked; a full buffer loses it, DTLS and CoAP repeat (dtls.md 26)."""

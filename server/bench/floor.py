@@ -1,0 +1,124 @@
+"""The floor: what a bootstrap costs at the very least on this machine, whatever program serves it (design 9).
+
+Its public-key operations at the speed of the OpenSSL that the server uses, and its datagrams at the system time of a
+bare echo. Hashes, record protection, CoAP, the record and Python are above the floor.
+"""
+
+import resource
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+# Seconds that each operation is repeated for.
+EACH = 0.2
+ECHOES = 20_000
+# An average datagram of a bootstrap, in bytes.
+ECHO_SIZE = 200
+_ECHO_PATIENCE = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What one bootstrap cannot do without: operations on P-256 and datagrams, both ways."""
+
+    generate: int
+    exchange: int
+    sign: int
+    verify: int
+    received: int
+    sent: int
+
+
+# The server's part of the handshake (ECDHE_ECDSA, both sides by certificate): a key, an exchange, a signature, and two
+# verifications: the device's certificate by its factory's key, the device's proof by its own. The issuance: a key, the
+# CSR and the certificate signed, and what the CA gave verified. PSK: the issuance alone.
+X509 = Counts(generate=2, exchange=1, sign=3, verify=3, received=11, sent=11)
+PSK = Counts(generate=1, exchange=0, sign=2, verify=1, received=10, sent=10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speeds:
+    """Seconds for one of each; `echo` is the system time of one datagram received and one sent."""
+
+    generate: float
+    exchange: float
+    sign: float
+    verify: float
+    echo: float
+
+    def milliseconds(self, counts: Counts) -> float:
+        """The floor of one bootstrap."""
+        crypto: float = sum(
+            getattr(self, name) * getattr(counts, name) for name in ("generate", "exchange", "sign", "verify")
+        )
+        return 1000 * (crypto + self.echo * (counts.received + counts.sent) / 2)
+
+    def as_json(self) -> dict[str, float]:
+        """In microseconds, by name."""
+        return {f"{name}_us": round(1e6 * seconds, 2) for name, seconds in asdict(self).items()}
+
+    def faster(self, other: "Speeds") -> "Speeds":
+        """The faster of two measurements of each: a busy neighbour only ever makes one slower."""
+        mine, others = asdict(self), asdict(other)
+        return Speeds(**{name: min(seconds, others[name]) for name, seconds in mine.items()})
+
+
+def measure() -> Speeds:
+    """Measure all of them now; a second or two."""
+    mine, peers = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    public, algorithm, text = peers.public_key(), ec.ECDSA(hashes.SHA256()), b"\0" * ECHO_SIZE
+    signature = peers.sign(text, algorithm)
+    return Speeds(
+        generate=_seconds(lambda: ec.generate_private_key(ec.SECP256R1())),
+        exchange=_seconds(lambda: mine.exchange(ec.ECDH(), public)),
+        sign=_seconds(lambda: mine.sign(text, algorithm)),
+        verify=_seconds(lambda: public.verify(signature, text, algorithm)),
+        echo=_echo(),
+    )
+
+
+def _seconds(operation: Callable[[], object]) -> float:
+    """CPU seconds of one `operation`, the fastest of ten tenths."""
+    fastest = float("inf")
+    for _ in range(10):
+        done, began = 0, time.thread_time()
+        while time.thread_time() - began < EACH / 10:
+            for _ in range(10):
+                operation()
+            done += 10
+        fastest = min(fastest, (time.thread_time() - began) / done)
+    return fastest
+
+
+def _echo() -> float:
+    """System seconds that an echo of nothing but two calls spends on a datagram."""
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as there,
+    ):
+        there.bind(("127.0.0.1", 0))
+        here.bind(("127.0.0.1", 0))
+        here.settimeout(_ECHO_PATIENCE)
+        spent = [0.0]
+
+        def answer() -> None:
+            before = resource.getrusage(resource.RUSAGE_THREAD).ru_stime
+            for _ in range(ECHOES):
+                datagram, address = there.recvfrom(2048)
+                there.sendto(datagram, address)
+            spent[0] = resource.getrusage(resource.RUSAGE_THREAD).ru_stime - before
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        to, datagram = there.getsockname(), b"\0" * ECHO_SIZE
+        for _ in range(ECHOES):
+            here.sendto(datagram, to)
+            here.recv(2048)
+        thread.join(_ECHO_PATIENCE)
+        seconds: float = spent[0] / ECHOES
+        return seconds

@@ -1,0 +1,238 @@
+"""A whole run of the bench: floor, server, memory of a session, load, and whether all of it fits together.
+
+Two ways to load: for some seconds as many devices as `devices` at a time, which come again and again; or a storm, all
+at once, each until it is done.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from server import rig
+from server.bench import floor, load
+from server.bench.figures import ROWS_EACH, Figures, Mode
+from server.bench.load import Loaded
+from server.bench.processes import Usage
+from server.bench.server import KEPT_LOG, Subject, histogram_quantile, running
+from server.rig import RigFailed
+
+# Devices that come before anything is measured, so that every path was taken once.
+FIRST = 40
+# Devices held in the middle of their session to see what one costs in memory, at the most, and for how many seconds.
+HELD = 400
+HOLD_SECONDS = 2.0
+# Credentials a device may come with; a device that comes again at once has a new association, not a new name.
+POOL = 4
+# Shares of a measurement that alternates between two servers.
+TURNS = 2
+QUEUE = "firstlight_queue_seconds"
+CHECKS = ('firstlight_certificate_checks_total{of="device"}', 'firstlight_certificate_checks_total{of="issued"}')
+# Behind a lossy path a device answers repeats of the Finish for as long as RFC 7252 repeats them.
+LOSSY_LINGER = 45.0
+LOSSY_TOTAL = 300.0
+STORM_TOTAL = 120.0
+ATTEMPTS = 3
+
+Tell = Callable[[Mapping[str, object]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What to measure; `storm` devices at once instead of `seconds` of `devices` at a time, `loss` on the way."""
+
+    mode: Mode = "x509"
+    devices: int = 100
+    seconds: float = 10.0
+    warm_up: float = 2.0
+    workers: int = 1
+    storm: int | None = None
+    loss: float = 0.0
+
+    @property
+    def fleet(self) -> int:
+        """Devices with a credential of their own."""
+        return max(FIRST, self.held, self.storm or self.devices * POOL)
+
+    @property
+    def held(self) -> int:
+        """Devices held to see what a session takes."""
+        return min(HELD, self.storm or self.devices * POOL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """The figures, and with several workers their CPU time for a bootstrap against that of one, measured in turns."""
+
+    figures: Figures
+    workers_ratio: float | None = None
+
+
+async def run(bench: Bench, tell: Tell) -> Result:
+    """Measure; `tell` hears of every step. Raises RigFailed."""
+    speeds = await asyncio.to_thread(floor.measure)
+    async with contextlib.AsyncExitStack() as stack:
+        subject = await _server(stack, bench, bench.workers)
+        tell({"event": "serving", "workers": bench.workers, "mode": bench.mode, "coaps": subject.uri})
+        session_kb = await _session_kb(subject, bench.held)
+        tell({"event": "held", "devices": bench.held, "session_kb": session_kb})
+        before, rows_before = await subject.numbers(), await subject.rows()
+        ratio: float | None = None
+        if bench.workers > 1 and bench.storm is None and not bench.loss:
+            alone = await _server(stack, bench, 1)
+            await _first(alone)
+            loaded, ratio = await _in_turns(bench, subject, alone, tell)
+        else:
+            loaded = await _loaded(bench, subject)
+        tell({"event": "loaded", **loaded.summary})
+        after = await subject.numbers()
+        rows = await subject.rows()
+        peak_kb = subject.processes().peak_kb()
+        if rows.total - rows_before.total != ROWS_EACH * _number(loaded.summary, "completed"):
+            shutil.copyfile(subject.folder / "server.log", KEPT_LOG)
+            tell({"event": "log", "kept": str(KEPT_LOG)})
+    speeds = speeds.faster(await asyncio.to_thread(floor.measure))
+    counts = floor.X509 if bench.mode == "x509" else floor.PSK
+    floor_ms = speeds.milliseconds(counts)
+    tell({"event": "floor", **dataclasses.asdict(counts), **speeds.as_json(), "floor_ms": round(floor_ms, 4)})
+    if not loaded.bootstraps:
+        raise RigFailed(
+            "no device completed its bootstrap in the time measured; the line above says what became of them"
+        )
+    tell(_datagrams(before, after, loaded))
+    return Result(
+        figures=_figures(
+            loaded,
+            floor_ms=floor_ms,
+            session_kb=session_kb,
+            peak_kb=peak_kb,
+            queue_seconds=histogram_quantile(before, after, QUEUE, 0.99),
+            checks=round(sum(after[name] - before[name] for name in CHECKS)),
+            rows=rows.total - rows_before.total,
+        ),
+        workers_ratio=ratio,
+    )
+
+
+async def _server(stack: contextlib.AsyncExitStack, bench: Bench, workers: int) -> Subject:
+    folder = stack.enter_context(rig.scratch("bench"))
+    return await stack.enter_async_context(running(folder, mode=bench.mode, workers=workers, devices=bench.fleet))
+
+
+async def _first(subject: Subject) -> None:
+    await load.load(subject, "--count", str(FIRST), "--concurrency", "4")
+
+
+async def _session_kb(subject: Subject, count: int) -> float:
+    """Memory of one session in its middle: what `count` of them take beyond what the server took before."""
+    await _first(subject)
+    before = subject.processes().resident_kb()
+    held = await load.load(subject, "--count", str(count), "--hold", f"{HOLD_SECONDS:g}")
+    if held.held_kb is None or held.summary["failed"]:
+        raise RigFailed(f"the sessions that were to be held failed: {held.summary['failures']}")
+    return round((held.held_kb - before) / count, 1)
+
+
+async def _in_turns(bench: Bench, many: Subject, one: Subject, tell: Tell) -> tuple[Loaded, float]:
+    """Load both servers by turns, so that both meet the same neighbours; the first one's load, and the ratio."""
+    part = dataclasses.replace(bench, seconds=bench.seconds / TURNS)
+    turns: list[tuple[Loaded, Loaded]] = []
+    for _ in range(TURNS):
+        turns.append((await _loaded(part, one), await _loaded(part, many)))
+        tell({"event": "turn", "cpu_ms": [round(_cpu_ms(loaded), 3) for loaded in turns[-1]]})
+    alone, together = (_sum([turn[which] for turn in turns]) for which in (0, 1))
+    return together, round(_cpu_ms(together) / _cpu_ms(alone), 3)
+
+
+async def _loaded(bench: Bench, subject: Subject) -> Loaded:
+    if bench.storm is not None:
+        total = LOSSY_TOTAL if bench.loss else STORM_TOTAL
+        options = ["--count", str(bench.storm), "--attempts", str(ATTEMPTS), "--total", f"{total:g}"]
+    else:
+        options = [
+            *("--count", str(bench.devices * POOL), "--concurrency", str(bench.devices)),
+            *("--seconds", f"{bench.seconds:g}", "--warm-up", f"{bench.warm_up:g}"),
+        ]
+    if not bench.loss:
+        return await load.load(subject, *options)
+    async with load.faults(subject, bench.loss) as uri:
+        return await load.load(subject, *options, "--linger", f"{LOSSY_LINGER:g}", uri=uri)
+
+
+def _sum(parts: list[Loaded]) -> Loaded:
+    """Several turns as one: what counts is added up, of what is a time of one device the worst is kept."""
+    summary = dict(parts[0].summary)
+    for part in parts[1:]:
+        for name, value in part.summary.items():
+            mine = summary[name]
+            if not isinstance(mine, int | float) or not isinstance(value, int | float):
+                continue
+            if name in ("completed", "failed", "devices", "measured", "seconds", "attempts", "handshakes", "shed"):
+                summary[name] = mine + value
+            elif name == "first_attempt_ratio":
+                summary[name] = min(mine, value)
+            elif name == "bootstraps_per_second":
+                summary[name] = round((mine + value) / 2, 1)
+            else:
+                summary[name] = max(mine, value)
+    return Loaded(
+        usage=Usage(sum(part.usage.ours for part in parts), sum(part.usage.postgres for part in parts)),
+        bootstraps=sum(part.bootstraps for part in parts),
+        summary=summary,
+        held_kb=None,
+    )
+
+
+def _cpu_ms(loaded: Loaded) -> float:
+    return 1000 * loaded.usage.ours / loaded.bootstraps if loaded.bootstraps else 0.0
+
+
+def _datagrams(before: Mapping[str, float], after: Mapping[str, float], loaded: Loaded) -> Mapping[str, object]:
+    """Datagrams of one bootstrap as they were counted, beside the constants of the floor."""
+    completed = _number(loaded.summary, "completed")
+    told: dict[str, object] = {"event": "datagrams"}
+    for direction in ("received", "sent", "dropped"):
+        series = f'firstlight_datagrams_total{{direction="{direction}"}}'
+        told[direction] = round((after[series] - before[series]) / max(completed, 1), 2)
+    return told
+
+
+def _figures(
+    loaded: Loaded,
+    *,
+    floor_ms: float,
+    session_kb: float,
+    peak_kb: int,
+    queue_seconds: float,
+    checks: int,
+    rows: int,
+) -> Figures:
+    summary = loaded.summary
+    cpu_ms = _cpu_ms(loaded)
+    return Figures(
+        cpu_ms_per_bootstrap=round(cpu_ms, 3),
+        postgres_cpu_ms_per_bootstrap=round(1000 * loaded.usage.postgres / loaded.bootstraps, 3),
+        bootstraps_per_second=_number(summary, "bootstraps_per_second"),
+        p50_ms=_number(summary, "p50_ms"),
+        p99_ms=_number(summary, "p99_ms"),
+        completed=int(_number(summary, "completed")),
+        failed=int(_number(summary, "failed")),
+        first_attempt_ratio=_number(summary, "first_attempt_ratio"),
+        worst_device_s=_number(summary, "worst_device_s"),
+        queue_p99_ms=round(1000 * queue_seconds, 2),
+        peak_rss_mb=round(peak_kb / 1024, 1),
+        session_kb=session_kb,
+        floor_ms=round(floor_ms, 3),
+        floor_ratio=round(floor_ms / cpu_ms, 3),
+        checks_performed=checks,
+        rows_committed=rows,
+    )
+
+
+def _number(summary: Mapping[str, object], name: str) -> float:
+    value = summary[name]
+    if not isinstance(value, int | float):
+        raise RigFailed(f"the swarm's {name} is no number: {value!r}")
+    return value

@@ -1,0 +1,70 @@
+"""`bench`: what one bootstrap costs on this machine, and whether that is within design 9."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+
+from server import logs
+from server.bench import figures, run
+from server.bench.figures import Mode
+from server.bench.run import Bench, Result
+from server.cli import options
+from server.rig import RigFailed
+
+
+def bench(
+    mode: Annotated[Mode, typer.Option(help="Kind of credential the devices have.")] = "x509",
+    devices: Annotated[int, typer.Option(min=1, max=5000, help="Devices at a time.")] = 100,
+    seconds: Annotated[float, typer.Option(min=0.5, help="How long is measured, after two seconds that are not.")] = 10,
+    workers: Annotated[
+        int,
+        typer.Option(min=1, max=64, help="CoAP workers; with more than one a server with one is measured by turns."),
+    ] = 1,
+    storm: Annotated[
+        int | None, typer.Option(min=1, max=50_000, help="So many devices at once, until each is done, instead.")
+    ] = None,
+    loss: Annotated[
+        float,
+        typer.Option(
+            min=0, max=0.5, help="Share of datagrams lost each way; two thirds as many doubled, as many out of order."
+        ),
+    ] = 0.0,
+    check: Annotated[bool, typer.Option("--check", help="Exit 1 when a must of the design is missed.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Measure a server of its own with a swarm of simulated devices: CPU, memory, latency, and the floor."""
+    logs.configure("console", "warning")
+    what = Bench(mode=mode, devices=devices, seconds=seconds, workers=workers, storm=storm, loss=loss)
+    try:
+        result = asyncio.run(run.run(what, _say if as_json else lambda _event: None))
+    except RigFailed as error:
+        options.fail(str(error))
+    _show(result, as_json=as_json)
+    wrong = list(figures.contradictions(result.figures, mode, lossy=loss > 0))
+    if check:
+        wrong += figures.missed(
+            result.figures, mode, storm=storm is not None, lossy=loss > 0, workers_ratio=result.workers_ratio
+        )
+    for sentence in wrong:
+        print(f"firstlight: {sentence}", file=sys.stderr)
+    raise typer.Exit(1 if wrong else 0)
+
+
+def _say(event: Mapping[str, object]) -> None:
+    print(json.dumps(event), flush=True)
+
+
+def _show(result: Result, *, as_json: bool) -> None:
+    if as_json:
+        if result.workers_ratio is not None:
+            _say({"event": "workers", "cpu_against_one_worker": result.workers_ratio})
+        _say(result.figures.as_json())
+        return
+    rows = [{"figure": name, "value": f"{value:g}"} for name, value in result.figures.as_json().items()]
+    if result.workers_ratio is not None:
+        rows.append({"figure": "cpu_against_one_worker", "value": f"{result.workers_ratio:g}"})
+    options.show(rows, ("figure", "value"), as_json=False, empty="")
