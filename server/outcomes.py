@@ -102,6 +102,7 @@ class Outcomes:
                     # The start: an old session that ends late, maybe in another worker, must not hide a newer one.
                     at=outcome.started_at,
                     state="bootstrapped" if succeeded else "failed",
+                    cause=None if isinstance(verdict, Done) else verdict.cause.value,
                     learned=outcome.learned,
                 )
             )

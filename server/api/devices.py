@@ -4,38 +4,15 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from server.api import filters
 from server.api.access import Operator, Reader, parse_id
 from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged
-from server.api.recorded import listed
+from server.api.recorded import listed, shown
 from server.errors import NotFound
 from server.store import devices, listings
-from server.store.listings import Condition, Window
 
 router = APIRouter(prefix="/v3/devices", tags=["Devices"])
 
-FIELDS = {
-    "id": filters.WORD,
-    "endpoint_name": filters.TEXT,
-    "name": filters.TEXT,
-    "profile": filters.WORD,
-    "state": filters.WORD,
-    "lifecycle_status": filters.WORD,
-    "mechanism": filters.WORD,
-    "mechanism_url": filters.WORD,
-    "device_execution_mode": filters.WORD,
-    "account_id": filters.WORD,
-    "ca_id": filters.WORD,
-    "device_key": filters.WORD,
-    "etag": filters.TIME,
-    "created_at": filters.TIME,
-    "updated_at": filters.TIME,
-    "bootstrapped_timestamp": filters.TIME,
-    "connector_expiration_date": filters.TIME,
-    "bootstrap_expiration_date": filters.TIME,
-    "enrolment_list_timestamp": filters.TIME,
-}
 EXAMPLE = {
     "object": "device",
     "id": EXAMPLE_ID,
@@ -47,6 +24,8 @@ EXAMPLE = {
     "name": "urn:dev:os:0001",
     "profile": "default",
     "state": "bootstrapped",
+    "last_outcome": "bootstrapped",
+    "last_cause": None,
     "lifecycle_status": "enabled",
     "mechanism": "connector",
     "mechanism_url": "",
@@ -61,19 +40,21 @@ EXAMPLE = {
 
 
 @router.get("/", responses=listing(EXAMPLE, 401, 403))
-async def list_devices(asking: Reader, request: Request, page: Paged) -> dict[str, Any]:
-    """Devices by first sight; every field has filters, for instance `endpoint_name__eq` or `created_at__gte`."""
-    return await listed(asking, request, page, "device", FIELDS)
+async def list_devices(asking: Reader, request: Request, page: Paged) -> Response:
+    """Devices by first sight; every field has filters, for instance `endpoint_name__eq` or `created_at__gte`.
+
+    `sort` is created_at, updated_at, endpoint_name or connector_expiration_date.
+    """
+    return await listed(asking, request, page, "device")
 
 
 @router.get("/{device_id}/", responses=documented(200, EXAMPLE, 401, 403, 404))
 async def read_device(asking: Reader, device_id: str) -> dict[str, Any]:
     """One device."""
-    wanted = Condition("id", "eq", (parse_id(device_id, "device").hex,))
-    rows = await listings.page(asking.database, asking.account_id, "device", Window(conditions=[wanted], limit=1))
-    if not rows:
+    row = await listings.find(asking.database, asking.account_id, "device", parse_id(device_id, "device"))
+    if row is None:
         raise NotFound("there is no such device")
-    return dict(rows[0])
+    return shown("device", row)
 
 
 @router.delete("/{device_id}/", status_code=204, responses=documented(204, None, 401, 403, 404))

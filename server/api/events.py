@@ -5,13 +5,13 @@ import json
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 
 from server.api.access import Caller, Reader
 from server.api.documented import documented
+from server.api.recorded import shown
 from server.store import listings
 from server.store.errors import StoreUnavailable
 from server.store.listings import Condition, Kind, Window
@@ -71,19 +71,15 @@ async def _new(asking: Caller, kind: Kind, seen: dict[Kind, tuple[datetime, set[
     """Rows of a kind that were not sent yet; a session counts when it has ended."""
     since, sent = seen[kind]
     field = "ended_at" if kind == "session" else "created_at"
-    window = Window(conditions=[Condition(field, "gte", (since.isoformat(),))], limit=MOST_AT_ONCE)
+    window = Window(conditions=[Condition(field, "gte", (since,))], limit=MOST_AT_ONCE)
     try:
-        rows = await listings.page(asking.database, asking.account_id, kind, window, *_any(kind))
+        rows = await listings.page(asking.database, asking.account_id, kind, window)
     except StoreUnavailable:
         return []
-    fresh = [dict(row) for row in rows if row["id"] not in sent]
+    fresh = [row for row in rows if row["id"].hex not in sent]
     if fresh:
-        newest = max(datetime.fromisoformat(str(row[field])) for row in fresh)
-        # Times are shown to the millisecond, so rows of the newest one come again and are known by their ids.
+        newest = max(row[field] for row in fresh)
+        # Rows of the newest time come again and are known by their ids.
         kept = sent if newest == since else set()
-        seen[kind] = (max(since, newest), kept | {str(row["id"]) for row in fresh})
-    return fresh
-
-
-def _any(kind: Kind) -> tuple[UUID | None, ...]:
-    return (None,) if kind == "session" else ()
+        seen[kind] = (newest, kept | {row["id"].hex for row in fresh})
+    return [shown(kind, row) for row in fresh]

@@ -1,57 +1,91 @@
 """Filters of a list: `FIELD__OP=VALUE` in the query, the same grammar for every list (izuma.md B5)."""
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import assert_never
 from urllib.parse import parse_qsl
-
-from fastapi import Request
+from uuid import UUID
 
 from server.errors import BadRequest
-from server.store.listings import Condition
+from server.store.certificates import serial_bytes
+from server.store.listings import Condition, Type
 
-# Which operations a kind of field takes.
-WORD = ("eq", "neq", "in", "nin")
-TEXT = (*WORD, "like")
-TIME = (*WORD, "gte", "lte")
 # Query parameters that are no filters.
-PAGING = frozenset({"limit", "order", "after", "include", "filter"})
+PAGING = frozenset({"limit", "order", "sort", "after", "include", "filter"})
 MOST_VALUES = 200
 
 
-def conditions(request: Request, fields: Mapping[str, tuple[str, ...]]) -> list[Condition]:
-    """The conditions of a request; BadRequest names a parameter nobody knows, or a value that cannot be.
+def conditions(given: Iterable[tuple[str, str]], fields: Mapping[str, Type]) -> list[Condition]:
+    """The conditions of a query; BadRequest names a parameter nobody knows, or a value that cannot be.
 
     `filter=` holds further ones, encoded as a query of their own (izuma.md B5).
     """
-    given = [(name, value) for name, value in request.query_params.multi_items() if name not in PAGING]
-    encoded = request.query_params.get("filter")
-    if encoded:
-        given += parse_qsl(encoded, keep_blank_values=True)
-    return [_condition(name, value, fields) for name, value in given]
+    found: list[Condition] = []
+    for name, value in given:
+        if name == "filter":
+            found += [_condition(*pair, fields) for pair in parse_qsl(value, keep_blank_values=True)]
+        elif name not in PAGING:
+            found.append(_condition(name, value, fields))
+    return found
 
 
-def _condition(name: str, value: str, fields: Mapping[str, tuple[str, ...]]) -> Condition:
+def _condition(name: str, value: str, fields: Mapping[str, Type]) -> Condition:
     field, separator, op = name.rpartition("__")
     if not separator:
         field, op = name, "eq"
-    if field not in fields:
-        raise BadRequest(f"there is no filter {name}; fields are {', '.join(sorted(fields))}", field=name)
-    if op not in fields[field]:
-        raise BadRequest(f"{field} has the filters {', '.join(f'{field}__{known}' for known in fields[field])}", name)
+    type = fields.get(field)
+    if type is None or not type.operations:
+        known = ", ".join(sorted(known for known, type in fields.items() if type.operations))
+        raise BadRequest(f"there is no filter {name}; fields are {known}", field=name)
+    if op not in type.operations:
+        known = ", ".join(f"{field}__{known}" for known in type.operations)
+        raise BadRequest(f"{field} has the filters {known}", field=name)
     if "\0" in value:
         raise BadRequest("a NUL character cannot be asked for", field=name)
-    if op in ("gte", "lte"):
-        _check_time(name, value)
-    values = tuple(value.split(",")) if op in ("in", "nin") else (value,)
-    if len(values) > MOST_VALUES:
-        raise BadRequest(f"at most {MOST_VALUES} values, you gave {len(values)}", field=name)
-    return Condition(field, op, values)
+    texts = value.split(",") if op in ("in", "nin") else [value]
+    if len(texts) > MOST_VALUES:
+        raise BadRequest(f"at most {MOST_VALUES} values, you gave {len(texts)}", field=name)
+    return Condition(field, op, tuple(_value(name, type, text) for text in texts))
 
 
-def _check_time(name: str, value: str) -> None:
+def _value(name: str, type: Type, text: str) -> object:
     try:
-        found = datetime.fromisoformat(value)
-    except ValueError:
-        found = None
-    if found is None or found.tzinfo is None:
-        raise BadRequest("must be a time like 2026-11-23T12:00:00Z", field=name)
+        match type:
+            case Type.WORD | Type.TEXT | Type.STATE | Type.PROSE | Type.JSON:
+                return text
+            case Type.NUMBER:
+                rule = "must be a whole number"
+                return _small(int(text))
+            case Type.ID:
+                rule = "must be an id of 32 hexadecimal characters"
+                return UUID(text)
+            case Type.HEX | Type.FINGERPRINT:
+                rule = "must be hexadecimal"
+                return bytes.fromhex(text.replace(":", ""))
+            case Type.SERIAL:
+                rule = "a serial number is hexadecimal"
+                return serial_bytes(int(text.replace(":", ""), 16))
+            case Type.TIME:
+                rule = "must be a time like 2026-11-23T12:00:00Z"
+                return _aware(datetime.fromisoformat(text))
+            case Type.DAY:
+                rule = "must be a day like 2026-11-23, or a time"
+                moment = datetime.fromisoformat(text)
+                return _aware(moment if len(text) > 10 else moment.replace(tzinfo=UTC))
+            case _:
+                assert_never(type)
+    except (ValueError, OverflowError):
+        raise BadRequest(rule, field=name) from None
+
+
+def _small(number: int) -> int:
+    if abs(number) >= 2**31:
+        raise ValueError(number)
+    return number
+
+
+def _aware(moment: datetime) -> datetime:
+    # Ends of the calendar leave no room for the span that a filter looks through.
+    if moment.tzinfo is None or not 1 < moment.year < 9999:
+        raise ValueError(moment)
+    return moment

@@ -91,4 +91,4 @@ def time(at: datetime | None) -> str | None:
     """RFC 3339 in UTC with milliseconds, as the original's clients read it."""
     if at is None:
         return None
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+    return at.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"

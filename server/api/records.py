@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request, Response
 
 from server.admin import issuers as issuer_admin
-from server.api import filters
 from server.api.access import Administrator, CaReader, Reader, account_of, parse_id
 from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged, cut, time
@@ -21,28 +20,6 @@ from server.store.verifications import Verification
 
 router = APIRouter(prefix="/v1", tags=["What happened"])
 
-SESSION_FIELDS = {
-    "id": filters.WORD,
-    "endpoint_name": filters.TEXT,
-    "profile": filters.WORD,
-    "credential": filters.WORD,
-    "address": filters.TEXT,
-    "outcome": filters.WORD,
-    "cause": filters.WORD,
-    "certificate_id": filters.WORD,
-    "created_at": filters.TIME,
-    "ended_at": filters.TIME,
-}
-AUDIT_FIELDS = {
-    "id": filters.WORD,
-    "actor_kind": filters.WORD,
-    "actor_name": filters.WORD,
-    "request_id": filters.WORD,
-    "action": filters.TEXT,
-    "subject_kind": filters.WORD,
-    "subject": filters.TEXT,
-    "created_at": filters.TIME,
-}
 SESSION_EXAMPLE = {
     "object": "session",
     "id": EXAMPLE_ID,
@@ -109,14 +86,9 @@ SEEN_EXAMPLE = {
 
 
 @router.get("/sessions", responses=listing(SESSION_EXAMPLE, 401, 403))
-async def list_sessions(
-    asking: Reader,
-    request: Request,
-    page: Paged,
-    endpoint: Annotated[str | None, Query(alias="endpoint_name__eq")] = None,
-) -> dict[str, Any]:
-    """Bootstraps by the time they began."""
-    return await listed(asking, request, page, "session", SESSION_FIELDS, endpoint)
+async def list_sessions(asking: Reader, request: Request, page: Paged) -> Response:
+    """Bootstraps by the time they began, for instance those of a device by `endpoint_name__eq`."""
+    return await listed(asking, request, page, "session")
 
 
 @router.get("/sessions/{session_id}", responses=documented(200, {**SESSION_EXAMPLE, "steps": STEPS_EXAMPLE}, 401, 404))
@@ -148,9 +120,9 @@ def session_shown(row: SessionRow) -> dict[str, Any]:
 
 
 @router.get("/audit", responses=listing(AUDIT_EXAMPLE, 401, 403))
-async def list_audit(asking: Reader, request: Request, page: Paged) -> dict[str, Any]:
+async def list_audit(asking: Reader, request: Request, page: Paged) -> Response:
     """Who changed what, before and after; no secret is in it."""
-    return await listed(asking, request, page, "audit", AUDIT_FIELDS)
+    return await listed(asking, request, page, "audit")
 
 
 def verification_shown(row: Verification) -> dict[str, Any]:

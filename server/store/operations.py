@@ -290,7 +290,7 @@ class RecordSession(Operation[None]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TouchDevice(Operation[None]):
-    """A device was here; `learned` is JSON, None keeps what is known; `state` is bootstrapped or failed."""
+    """A device was here; `learned` is JSON, None keeps what is known; `state` is bootstrapped, or failed by `cause`."""
 
     statement: ClassVar[str] = "write_devices"
     kept: ClassVar[bool] = True
@@ -301,6 +301,7 @@ class TouchDevice(Operation[None]):
     session_id: UUID | None
     at: datetime
     state: str
+    cause: str | None = None
     learned: str | None = None
 
     def keys(self) -> tuple[Hashable, ...]:
@@ -318,6 +319,7 @@ class TouchDevice(Operation[None]):
             self.at,
             self.state,
             self.learned,
+            self.cause,
         )
 
 

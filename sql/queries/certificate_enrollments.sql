@@ -101,20 +101,3 @@ SELECT coalesce((
     SELECT i.server_key FROM issuance i
     WHERE i.account_id = $1 AND i.endpoint = $2 AND i.service = $3 AND i.state = 'delivered'
     ORDER BY i.opened_at DESC LIMIT 1), false);
-
--- name: certificate_enrollment_page_ascending
-SELECT shown::text AS shown FROM certificate_enrollment_shown
-WHERE account_id = $1 AND fits(shown, $3::text::jsonb)
-  AND ($2::uuid IS NULL OR (created_at, id) > (SELECT created_at, id FROM certificate_enrollment WHERE id = $2))
-ORDER BY created_at, id
-LIMIT $4;
-
--- name: certificate_enrollment_page_descending
-SELECT shown::text AS shown FROM certificate_enrollment_shown
-WHERE account_id = $1 AND fits(shown, $3::text::jsonb)
-  AND ($2::uuid IS NULL OR (created_at, id) < (SELECT created_at, id FROM certificate_enrollment WHERE id = $2))
-ORDER BY created_at DESC, id DESC
-LIMIT $4;
-
--- name: certificate_enrollment_fitting
-SELECT count(*) FROM certificate_enrollment_shown WHERE account_id = $1 AND fits(shown, $2::text::jsonb);

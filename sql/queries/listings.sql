@@ -1,71 +1,68 @@
--- name: device_page_ascending
-SELECT shown::text AS shown FROM device_shown
-WHERE account_id = $1 AND fits(shown, $3::text::jsonb)
-  AND ($2::uuid IS NULL OR (first_seen, id) > (SELECT first_seen, id FROM device WHERE id = $2))
-ORDER BY first_seen, id
-LIMIT $4;
+-- Pages of the lists. `/* which */` is where `server/store/listings.py` puts the conditions of a request, its place in
+-- the list and its order; every value goes as a parameter. What fits is found in an index, whole rows are fetched for
+-- the page alone.
 
--- name: device_page_descending
-SELECT shown::text AS shown FROM device_shown
-WHERE account_id = $1 AND fits(shown, $3::text::jsonb)
-  AND ($2::uuid IS NULL OR (first_seen, id) < (SELECT first_seen, id FROM device WHERE id = $2))
-ORDER BY first_seen DESC, id DESC
-LIMIT $4;
+-- name: listing_session
+-- A plan must know the values: how many rows a filter leaves decides which index is walked. Lists are read through an
+-- index however small a table was when it was last counted, and one reader takes one process.
+SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_seqscan', 'off', true),
+       set_config('random_page_cost', '1.1', true), set_config('max_parallel_workers_per_gather', '0', true),
+       set_config('work_mem', '16MB', true);
+
+-- name: device_page
+SELECT l.id, l.etag, l.account_id, l.created_at, l.updated_at, l.endpoint_name, l.name, l.profile, l.state,
+       l.last_outcome, l.last_cause, l.lifecycle_status, l.mechanism, l.mechanism_url, l.device_execution_mode,
+       l.ca_id, l.device_key, l.bootstrapped_timestamp, l.connector_expiration_date,
+       l.bootstrap_expiration_date, l.enrolment_list_timestamp
+FROM (SELECT found.id, found.created_at, row_number() OVER () AS place
+      FROM (SELECT id, created_at FROM device_listed WHERE account_id = $1 /* which */ LIMIT $2) AS found) AS page
+JOIN device_listed l ON l.id = page.id
+ORDER BY page.place;
 
 -- name: device_fitting
-SELECT count(*) FROM device_shown WHERE account_id = $1 AND fits(shown, $2::text::jsonb);
+SELECT count(*) FROM (SELECT FROM device_listed WHERE account_id = $1 /* which */ LIMIT $2) AS fitting;
 
--- name: certificate_page_ascending
-SELECT shown::text AS shown FROM certificate_shown
-WHERE account_id = $1 AND fits(shown, $3::text::jsonb)
-  AND ($2::uuid IS NULL OR (issued_at, issuance_id) > (SELECT issued_at, issuance_id FROM certificate WHERE issuance_id = $2 LIMIT 1))
-  AND ($5::text IS NULL OR endpoint = $5) AND ($6::bytea IS NULL OR serial = $6)
-ORDER BY issued_at, issuance_id
-LIMIT $4;
-
--- name: certificate_page_descending
-SELECT shown::text AS shown FROM certificate_shown
-WHERE account_id = $1 AND fits(shown, $3::text::jsonb)
-  AND ($2::uuid IS NULL OR (issued_at, issuance_id) < (SELECT issued_at, issuance_id FROM certificate WHERE issuance_id = $2 LIMIT 1))
-  AND ($5::text IS NULL OR endpoint = $5) AND ($6::bytea IS NULL OR serial = $6)
-ORDER BY issued_at DESC, issuance_id DESC
-LIMIT $4;
+-- name: certificate_page
+SELECT l.id, l.endpoint_name, l.device_id, l.service, l.state, l.subject, l.serial, l.certificate_issuer_id,
+       l.issuer_fingerprint, l.fingerprint, l.created_at, l.not_before, l.not_after, l.revoked_at,
+       l.revocation_reason
+FROM (SELECT found.id, found.created_at, row_number() OVER () AS place
+      FROM (SELECT id, created_at FROM certificate_listed WHERE account_id = $1 /* which */ LIMIT $2) AS found) AS page
+JOIN certificate_listed l ON l.id = page.id
+ORDER BY page.place;
 
 -- name: certificate_fitting
-SELECT count(*) FROM certificate_shown WHERE account_id = $1 AND fits(shown, $2::text::jsonb);
+SELECT count(*) FROM (SELECT FROM certificate_listed WHERE account_id = $1 /* which */ LIMIT $2) AS fitting;
 
--- name: session_page_ascending
-SELECT shown::text AS shown FROM session_shown
-WHERE account_id = $1 AND fits(shown, $3::text::jsonb)
-  AND ($2::uuid IS NULL OR (started_at, id) > (SELECT started_at, id FROM session WHERE id = $2 LIMIT 1))
-  AND ($5::text IS NULL OR endpoint = $5)
-ORDER BY started_at, id
-LIMIT $4;
-
--- name: session_page_descending
-SELECT shown::text AS shown FROM session_shown
-WHERE account_id = $1 AND fits(shown, $3::text::jsonb)
-  AND ($2::uuid IS NULL OR (started_at, id) < (SELECT started_at, id FROM session WHERE id = $2 LIMIT 1))
-  AND ($5::text IS NULL OR endpoint = $5)
-ORDER BY started_at DESC, id DESC
-LIMIT $4;
+-- name: session_page
+SELECT l.id, l.endpoint_name, l.created_at, l.ended_at, l.profile, l.credential, l.address, l.outcome, l.cause,
+       l.sentence, l.certificate_id
+FROM (SELECT found.id, found.created_at, row_number() OVER () AS place
+      FROM (SELECT id, created_at FROM session_listed WHERE account_id = $1 /* which */ LIMIT $2) AS found) AS page
+JOIN session_listed l ON l.id = page.id AND l.created_at = page.created_at
+ORDER BY page.place;
 
 -- name: session_fitting
-SELECT count(*) FROM session_shown WHERE account_id = $1 AND fits(shown, $2::text::jsonb);
+SELECT count(*) FROM (SELECT FROM session_listed WHERE account_id = $1 /* which */ LIMIT $2) AS fitting;
 
--- name: audit_page_ascending
-SELECT shown::text AS shown FROM audit_shown
-WHERE account_id = $1 AND fits(shown, $3::text::jsonb)
-  AND ($2::uuid IS NULL OR (at, id) > (SELECT at, id FROM audit WHERE id = $2 LIMIT 1))
-ORDER BY at, id
-LIMIT $4;
-
--- name: audit_page_descending
-SELECT shown::text AS shown FROM audit_shown
-WHERE account_id = $1 AND fits(shown, $3::text::jsonb)
-  AND ($2::uuid IS NULL OR (at, id) < (SELECT at, id FROM audit WHERE id = $2 LIMIT 1))
-ORDER BY at DESC, id DESC
-LIMIT $4;
+-- name: audit_page
+SELECT l.id, l.created_at, l.actor_kind, l.actor_name, l.request_id, l.action, l.subject_kind, l.subject, l.detail::text AS detail
+FROM (SELECT found.id, found.created_at, row_number() OVER () AS place
+      FROM (SELECT id, created_at FROM audit_listed WHERE account_id = $1 /* which */ LIMIT $2) AS found) AS page
+JOIN audit_listed l ON l.id = page.id AND l.created_at = page.created_at
+ORDER BY page.place;
 
 -- name: audit_fitting
-SELECT count(*) FROM audit_shown WHERE account_id = $1 AND fits(shown, $2::text::jsonb);
+SELECT count(*) FROM (SELECT FROM audit_listed WHERE account_id = $1 /* which */ LIMIT $2) AS fitting;
+
+-- name: certificate_enrollment_page
+SELECT l.id, l.etag, l.created_at, l.updated_at, l.device_id, l.certificate_name, l.enroll_status, l.enroll_result,
+       l.enroll_result_detail
+FROM (SELECT found.id, found.created_at, row_number() OVER () AS place
+      FROM (SELECT id, created_at FROM certificate_enrollment_listed WHERE account_id = $1 /* which */ LIMIT $2)
+          AS found) AS page
+JOIN certificate_enrollment_listed l ON l.id = page.id
+ORDER BY page.place;
+
+-- name: certificate_enrollment_fitting
+SELECT count(*) FROM (SELECT FROM certificate_enrollment_listed WHERE account_id = $1 /* which */ LIMIT $2) AS fitting;

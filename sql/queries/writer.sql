@@ -102,13 +102,13 @@ WITH chain AS (
                 $8::bytea[], $9::text[])
         AS w (id, owner, not_before, not_after, serial, issuer_fingerprint, chain_sha256, leaf, warnings)
     WHERE i.id = w.id AND i.owner = w.owner AND i.state IN ('requested', 'submitted', 'pending', 'unknown')
-    RETURNING i.id, i.account_id, i.device_id, i.issuer_id, i.endpoint, i.service, i.spki_sha256,
+    RETURNING i.id, i.account_id, i.device_id, i.issuer_id, i.endpoint, i.service, i.subject, i.spki_sha256,
               w.not_before, w.not_after, w.serial, w.issuer_fingerprint, w.chain_sha256, w.leaf
 )
 INSERT INTO certificate (issuance_id, account_id, device_id, issuer_id, not_before, not_after, endpoint, service,
-                         serial, issuer_fingerprint, spki_sha256, chain_sha256, certificate)
+                         subject, serial, issuer_fingerprint, spki_sha256, chain_sha256, certificate)
 SELECT m.id, m.account_id, m.device_id, m.issuer_id, m.not_before, m.not_after, m.endpoint, m.service,
-       m.serial, m.issuer_fingerprint, m.spki_sha256, m.chain_sha256, m.leaf
+       left(m.subject, 200), m.serial, m.issuer_fingerprint, m.spki_sha256, m.chain_sha256, m.leaf
 FROM moved m
 RETURNING issuance_id;
 
@@ -135,12 +135,23 @@ WHERE i.id = w.id AND i.owner = w.owner
 RETURNING i.id;
 
 -- name: write_delivered
-UPDATE issuance i
-SET state = 'delivered', settled = true, delivered_at = coalesce(i.delivered_at, now()),
-    answers_until = coalesce(i.delivered_at, now()) + interval '24 hours', updated_at = now()
-FROM unnest($1::uuid[]) AS w (id)
-WHERE i.id = w.id AND i.state IN ('issued', 'delivered')
-RETURNING i.id;
+-- From now on the device holds this certificate, unless it was given a newer one meanwhile.
+WITH moved AS (
+    UPDATE issuance i
+    SET state = 'delivered', settled = true, delivered_at = coalesce(i.delivered_at, now()),
+        answers_until = coalesce(i.delivered_at, now()) + interval '24 hours', updated_at = now()
+    FROM unnest($1::uuid[]) AS w (id)
+    WHERE i.id = w.id AND i.state IN ('issued', 'delivered')
+    RETURNING i.id, i.account_id, i.endpoint
+), held AS (
+    UPDATE device d
+    SET certificate_id = c.issuance_id, issuer_id = c.issuer_id, device_key = sha256(c.certificate),
+        certified_at = c.issued_at, certified_until = c.not_after
+    FROM moved JOIN certificate c ON c.issuance_id = moved.id
+    WHERE d.account_id = moved.account_id AND d.endpoint = moved.endpoint
+      AND (d.certified_at IS NULL OR d.certified_at < c.issued_at)
+)
+SELECT moved.id FROM moved;
 
 -- name: write_abandoned
 -- The certificate is due to be revoked at once, whoever abandons it tries first; or, while the device may hold it, when
@@ -187,15 +198,28 @@ SET ended_at = EXCLUDED.ended_at, outcome = EXCLUDED.outcome, cause = EXCLUDED.c
 WHERE session.ended_at IS NULL;
 
 -- name: write_devices
--- In the order of the ids, so that two writers wait for each other in one direction only.
-INSERT INTO device (id, account_id, endpoint, profile, last_session_id, first_seen, last_seen, state, learned)
-SELECT w.id, w.account_id, w.endpoint, w.profile, w.session_id, w.at, w.at, w.state, w.learned::json
-FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::timestamptz[], $7::text[], $8::text[])
-    AS w (id, account_id, endpoint, profile, session_id, at, state, learned)
+-- In the order of the ids, so that two writers wait for each other in one direction only. A device that is new here is
+-- told what was delivered to it; for the others the delivery did that.
+INSERT INTO device (id, account_id, endpoint, profile, last_session_id, first_seen, last_seen, state, learned, cause,
+                    certificate_id, issuer_id, device_key, certified_at, certified_until, enrolled_at)
+SELECT w.id, w.account_id, w.endpoint, w.profile, w.session_id, w.at, w.at, w.state, w.learned::json, w.cause,
+       held.issuance_id, held.issuer_id, sha256(held.certificate), held.issued_at,
+       coalesce(held.not_after, 'infinity'),
+       (SELECT min(e.created_at) FROM device_enrollment e WHERE e.device_id = w.id)
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::timestamptz[], $7::text[], $8::text[],
+            $9::text[])
+    AS w (id, account_id, endpoint, profile, session_id, at, state, learned, cause)
+LEFT JOIN LATERAL (
+    SELECT c.issuance_id, c.issuer_id, c.certificate, c.issued_at, c.not_after
+    FROM certificate c JOIN issuance i ON i.id = c.issuance_id
+    WHERE c.account_id = w.account_id AND c.endpoint = w.endpoint AND i.state = 'delivered'
+      AND NOT EXISTS (SELECT FROM device known WHERE known.id = w.id)
+    ORDER BY c.issued_at DESC LIMIT 1) held ON true
 ORDER BY w.id
 ON CONFLICT (account_id, endpoint) DO UPDATE
-SET profile = coalesce(EXCLUDED.profile, device.profile), last_session_id = EXCLUDED.last_session_id, last_seen = EXCLUDED.last_seen,
-    state = EXCLUDED.state, learned = coalesce(EXCLUDED.learned, device.learned)
+SET profile = coalesce(EXCLUDED.profile, device.profile), last_session_id = EXCLUDED.last_session_id,
+    last_seen = EXCLUDED.last_seen, state = EXCLUDED.state, cause = EXCLUDED.cause,
+    learned = coalesce(EXCLUDED.learned, device.learned), enrolled_at = EXCLUDED.enrolled_at
 WHERE device.last_seen <= EXCLUDED.last_seen;
 
 -- name: write_audit

@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,9 +16,10 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from server.store import certificates, devices, issuances, sessions
+from server.store import certificates, devices, issuances, listings, sessions
 from server.store.audit import Actor
 from server.store.database import Database, connect
+from server.store.devices import device_id
 from server.store.errors import StoreUnavailable
 from server.store.operations import Opened, OpenIssuance, Operation
 from server.store.postgres import EmbeddedPostgres
@@ -141,6 +143,36 @@ async def test_a_device_keeps_what_was_learned_when_a_session_learned_nothing(
     assert found is not None
     assert (found.learned, found.state) == ('{"leaf_only": true}', "failed")
     assert (found.first_seen, found.last_seen) == (NOW, NOW + timedelta(hours=1))
+
+
+async def test_a_device_is_listed_with_the_newest_certificate_that_was_delivered_to_it(
+    database: Database, writer: Writer
+) -> None:
+    first, second, third = (intent("device-1") for _ in range(3))
+
+    async def held() -> Any:
+        row = await listings.find(database, ACCOUNT, "device", device_id(ACCOUNT, "device-1"))
+        return None if row is None else (row["state"], row["device_key"], row["last_cause"])
+
+    for opened in (first, second, third):
+        await writer.write(opened)
+        await writer.write(issued(opened))
+    # New here: its row comes after the delivery.
+    await written_together(writer, MarkDelivered(first.id), session(first), device(first))
+    assert await held() == ("bootstrapped", sha256(issued(first).chain[0]).digest(), None)
+    # Issued and not delivered: it has not got it.
+    failed = replace(device(second), state="failed", cause="no_answer", at=NOW + timedelta(hours=1))
+    await writer.write(failed)
+    assert await held() == ("bootstrapped", sha256(issued(first).chain[0]).digest(), "no_answer")
+    await writer.write(MarkDelivered(third.id))
+    assert await held() == ("bootstrapped", sha256(issued(third).chain[0]).digest(), "no_answer")
+    # Delivered late, issued early: the newer one stays.
+    await writer.write(MarkDelivered(second.id))
+    assert await held() == ("bootstrapped", sha256(issued(third).chain[0]).digest(), "no_answer")
+    await devices.remove(database, Actor(kind="cli", name="test", request_id=""), ACCOUNT, "device-1")
+    assert await held() is None
+    await writer.write(replace(device(first), at=NOW + timedelta(hours=2)))
+    assert await held() == ("bootstrapped", sha256(issued(third).chain[0]).digest(), None)
 
 
 async def test_an_audit_row_is_written_once(database: Database, writer: Writer) -> None:
