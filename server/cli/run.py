@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from server import demo as demonstration
-from server import record, serve
+from server import record
 from server.admin import ceremony
 from server.cli import options
 from server.errors import ConfigurationError
@@ -55,6 +55,9 @@ def serve_command(
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
 ) -> None:
     """Serve devices until SIGTERM."""
+    # Only here and below: the web framework and the DTLS engine take longer to load than most commands to run.
+    from server import serve
+
     try:
         loaded = options.load(
             config,
@@ -86,6 +89,8 @@ def check_config(
     master_key_file: options.MasterKeyFile = None,
 ) -> None:
     """Read the configuration as `serve` would, open nothing, and say what is wrong or what will be used."""
+    from server import serve
+
     try:
         loaded = options.load(
             config,

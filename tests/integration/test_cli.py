@@ -547,7 +547,7 @@ def test_a_good_configuration_says_what_will_be_used(cli: Cli) -> None:
         ("[server]\nworkres = 2\n", "unknown key server.workres; did you mean workers?"),
         ("[limits]\nmax_handshake = 2\n", "unknown key limits.max_handshake; did you mean max_handshakes?"),
         ("[sever]\nworkers = 2\n", "unknown section [sever]; did you mean server?"),
-        ("[server]\nzzz = 2\n", "known are data_dir, coaps, http"),
+        ("[server]\nzzz = 2\n", "known are data_dir, coaps, coaps_tcp"),
         ("[server]\nworkers = 0\n", "server.workers must be between 1 and 64, you gave 0"),
         ("[server]\ncoaps = ['nonsense']\n", "server.coaps: must be HOST:PORT"),
         ("[secrets]\nmaster_key = 'x'\n", "secrets.master_key must not stand in a file"),
