@@ -83,6 +83,7 @@ class Attempts:
         writer: Writer,
         owner: str,
         lease: timedelta,
+        patience: float,
         clock: Callable[[], float],
         now: Callable[[], datetime],
         metrics: Metrics,
@@ -91,6 +92,7 @@ class Attempts:
         self._writer = writer
         self.owner = owner
         self._lease = lease
+        self._patience = patience
         self._clock = clock
         self._now = now
         self._metrics = metrics
@@ -137,7 +139,7 @@ class Attempts:
                 try:
                     answer = await active.issuer.issue(request)
                 except OutcomeUnknown as lost:
-                    answer = await recovered(active.issuer, request, lost)
+                    answer = await self._recovered(active.issuer, request, lost)
                 issued = await self._collected(active.issuer, intent, answer)
                 checked = await self.record(active, intent, csr, issued)
         except BaseException:
@@ -215,6 +217,24 @@ class Attempts:
         self._metrics.issuances.inc("issued")
         return checked
 
+    async def _recovered(self, issuer: Issuer, request: IssueRequest, lost: OutcomeUnknown) -> Issued | Pending:
+        """As `recovered`, again and again while the CA is away: a new attempt now might be a signature too many.
+
+        As long as a key is held; then the row is `unknown` and on_unknown decides.
+        """
+        until = self._clock() + self._patience
+        wait = FIRST_POLL
+        while True:
+            try:
+                return await recovered(issuer, request, lost)
+            except CannotTell:
+                raise
+            except OutcomeUnknown:
+                if self._clock() + wait > until:
+                    raise
+            await asyncio.sleep(_jittered(wait))
+            wait = min(wait * 2, LONGEST_POLL)
+
     async def _collected(self, issuer: Issuer, row: Row, answer: Issued | Pending) -> Issued:
         wait = FIRST_POLL
         recorded = ""
@@ -222,7 +242,7 @@ class Attempts:
             if answer.reference != recorded:
                 await self.pending(row, answer)
                 recorded = answer.reference
-            await asyncio.sleep(max(answer.retry_after, wait * (1 - JITTER * random.random())))
+            await asyncio.sleep(max(answer.retry_after, _jittered(wait)))
             wait = min(wait * 2, LONGEST_POLL)
             answer = await collected_once(issuer, answer.reference)
         return answer
@@ -295,6 +315,10 @@ def request_for(row: Row, csr: x509.CertificateSigningRequest) -> IssueRequest:
         account_id=row.account_id,
         purpose="device",
     )
+
+
+def _jittered(wait: float) -> float:
+    return wait * (1 - JITTER * random.random())
 
 
 def _taken_over() -> TemporarilyUnavailable:

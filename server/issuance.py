@@ -123,6 +123,7 @@ class Issuance:
             writer=writer,
             owner=owner,
             lease=self._lease,
+            patience=config.key_hold_seconds,
             clock=clock,
             now=now,
             metrics=metrics,

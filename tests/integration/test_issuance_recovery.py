@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
-from issuers.errors import Unavailable
+from issuers.errors import OutcomeUnknown, Unavailable
 from server import issuance
 from server.errors import NotFound, TemporarilyUnavailable
 from server.store import audit, issuances
@@ -69,6 +69,19 @@ async def test_what_the_ca_never_issued_is_asked_for_anew_with_a_new_key(
         assert ca.signed_once
 
 
+async def test_a_lost_answer_is_looked_up_when_the_ca_is_back_and_nothing_is_signed_twice(
+    database: Database, database_url: str
+) -> None:
+    ca = LookupCa()
+    ca.on_issue = ca.loses_the_answer
+    ca.on_recover = in_turn(raises(Unavailable("down")), raises(OutcomeUnknown("busy")), ca.finds)
+    async with workers(database, database_url, ca) as rig:
+        made = await (await rig.worker()).issuance.server_made(wish())
+        assert belongs_together(made, ca)
+        assert await rig.states() == ["issued"]
+        assert (len(ca.asked), len(ca.recovered), sum(ca.signatures.values())) == (1, 3, 1)
+
+
 async def test_a_lost_answer_that_cannot_be_looked_up_now_is_not_taken_for_a_failure(
     database: Database, database_url: str
 ) -> None:
@@ -77,7 +90,7 @@ async def test_a_lost_answer_that_cannot_be_looked_up_now_is_not_taken_for_a_fai
     ca.on_recover = raises(Unavailable("still down"))
     async with workers(database, database_url, ca) as rig:
         with pytest.raises(Unavailable, match=r"^down"):
-            await (await rig.worker()).issuance.server_made(wish())
+            await (await rig.worker(key_hold_seconds=0.0)).issuance.server_made(wish())
         first, second = await rig.rows()
         assert (first.state, first.error_class, second.state) == ("unknown", "OutcomeUnknown", "failed")
         assert first.error_text is not None
