@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+
+Forward = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @dataclass
 class CountingProxy:
-    """What has passed so far; `paths` are the request paths in their order.
+    """What has passed so far; `paths` are the request paths in their order, `unanswered` those nobody heard more of.
 
     While `lose_answers_to` is a path, whole requests to it go through, and their connection breaks as soon as the
     answer comes: the CA has acted and nobody hears of it.
@@ -18,15 +20,34 @@ class CountingProxy:
     connections: int = 0
     lost: int = 0
     paths: list[str] = field(default_factory=list)
+    unanswered: list[str] = field(default_factory=list)
     lose_answers_to: str = ""
+    _forward: Forward | None = field(default=None, repr=False)
+    _server: asyncio.Server | None = field(default=None, repr=False)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    async def open(self, forward: Forward | None = None) -> None:
+        """Take connections, on the same port again after `close`."""
+        self._forward = forward or self._forward
+        assert self._forward is not None
+        self._server = await asyncio.start_server(self._forward, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def close(self) -> None:
+        """Take no connections: one that did for a dead CA would hide that it is dead."""
+        assert self._server is not None
+        self._server.close()
+
     def requests(self, path: str) -> int:
         """How many requests to a path that ends so have passed."""
         return sum(each.endswith(path) for each in self.paths)
+
+    def lost_answers(self, path: str) -> int:
+        """How many requests to a path that ends so went to the CA and had no answer that arrived."""
+        return sum(each.endswith(path) for each in self.unanswered)
 
 
 @contextlib.asynccontextmanager
@@ -43,24 +64,26 @@ async def counting_proxy(target_port: int) -> AsyncIterator[CountingProxy]:
             writer.transport.abort()
             return
         writers.update((writer, upstream_writer))
-        last_path = ""
+        last_path = waiting = ""
 
         async def up() -> None:
-            nonlocal last_path
+            nonlocal last_path, waiting
             while data := await reader.read(65536):
                 method, _, rest = data.partition(b" ")
                 if method in (b"GET", b"POST"):
-                    last_path = rest.partition(b" ")[0].decode()
+                    last_path = waiting = rest.partition(b" ")[0].decode()
                     proxy.paths.append(last_path)
                 upstream_writer.write(data)
                 await upstream_writer.drain()
 
         async def down() -> None:
+            nonlocal waiting
             while data := await upstream_reader.read(65536):
                 if proxy.lose_answers_to and last_path.endswith(proxy.lose_answers_to):
                     proxy.lost += 1
                     writer.transport.abort()
                     return
+                waiting = ""
                 writer.write(data)
                 await writer.drain()
 
@@ -70,14 +93,15 @@ async def counting_proxy(target_port: int) -> AsyncIterator[CountingProxy]:
         for task in both:
             task.cancel()
         await asyncio.gather(*both, return_exceptions=True)
+        if waiting:
+            proxy.unanswered.append(waiting)
         for each in (writer, upstream_writer):
             each.close()
 
-    server = await asyncio.start_server(forward, "127.0.0.1", 0)
-    proxy.port = server.sockets[0].getsockname()[1]
+    await proxy.open(forward)
     try:
         yield proxy
     finally:
-        server.close()
+        proxy.close()
         for each in writers:
             each.transport.abort()
