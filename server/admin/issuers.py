@@ -214,7 +214,14 @@ async def reach_of(database: Database, config: Config) -> Reach:
     return reach.reach(
         config.issuers.allow,
         accounts=len(await accounts.all_accounts(database)),
-        listeners=[configuration.host_and_port(config.server.http, "server.http")],
+        listeners=[
+            configuration.host_and_port(text, setting)
+            for setting, texts in (
+                ("server.http", (config.server.http,)),
+                ("server.coaps_tcp", config.server.coaps_tcp),
+            )
+            for text in texts
+        ],
     )
 
 

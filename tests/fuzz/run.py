@@ -20,7 +20,8 @@ from tests.fuzz.target import NOTE_SIZE, Inputs, Target, read_note
 TARGETS: Mapping[str, tuple[str, str, int]] = {
     "hello": ("tests.fuzz.dtls", "HelloTarget", 150),
     "handshake": ("tests.fuzz.dtls", "HandshakeTarget", 100),
-    "coap": ("tests.fuzz.coap", "CoapTarget", 330),
+    "stream": ("tests.fuzz.tls", "StreamTarget", 60),
+    "coap": ("tests.fuzz.coap", "CoapTarget", 270),
     "answers": ("tests.fuzz.answers", "AnswersTarget", 260),
     "csr": ("tests.fuzz.csr", "CsrTarget", 80),
     "returned": ("tests.fuzz.returned", "ReturnedTarget", 80),

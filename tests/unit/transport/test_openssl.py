@@ -11,10 +11,11 @@ from cryptography.hazmat.primitives.hashes import SHA224
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.transport import openssl, records
+from server.transport import openssl, openssl_session, records
 from server.transport.engine import EngineUnfit, PreSharedKey, RefusalReason, SessionState
-from server.transport.openssl import OpenSslEngine, OpenSslSession
+from server.transport.openssl import OpenSslEngine
 from server.transport.openssl_codes import OVERRULED, REASONS, VERIFY_ERRORS
+from server.transport.openssl_session import OpenSslSession
 from server.trust import TrustIndex
 from tests.unit.transport.conftest import Pki
 from tests.unit.transport.rig import NOW, PSK_SUITES, Client, Made, anchor, lib, make, psk
@@ -480,6 +481,6 @@ def test_a_wheel_whose_binding_changed_is_unfit(monkeypatch: pytest.MonkeyPatch)
                 raise AttributeError(name)
             return getattr(lib, name)
 
-    monkeypatch.setattr(openssl, "_lib", Changed())
+    monkeypatch.setattr(openssl_session, "_lib", Changed())
     with pytest.raises(EngineUnfit, match="DTLSv1_listen"):
         openssl.self_test()
