@@ -204,14 +204,35 @@ class Merged:
         """The process ended: its counters stay in the sums, its gauges are zero."""
         self._gone.add(process)
 
+    def counter(self, attribute: str) -> dict[str, int]:
+        """The sums of a counter of `Metrics`, by its label."""
+        sums: dict[str, int] = {}
+        for part in self._parts(attribute):
+            if isinstance(part, dict):
+                for value, count in part.items():
+                    sums[value] = sums.get(value, 0) + count
+        return sums
+
+    def histogram(self, attribute: str) -> list[float]:
+        """The sums of a histogram of `Metrics`: a count for each bucket, then the total."""
+        parts = [part for part in self._parts(attribute) if isinstance(part, list)]
+        return [float(sum(column)) for column in zip(*parts, strict=True)]
+
+    def gauge(self, attribute: str) -> int:
+        """The sum of a gauge of `Metrics` over the processes that live."""
+        return sum(part for part in self._parts(attribute, alive=True) if isinstance(part, int))
+
+    def _parts(self, attribute: str, *, alive: bool = False) -> list[object]:
+        return [
+            snapshot[attribute]
+            for process, snapshot in self._snapshots.items()
+            if attribute in snapshot and not (alive and process in self._gone)
+        ]
+
     def collect(self) -> Iterator[CounterMetricFamily | HistogramMetricFamily | GaugeMetricFamily]:
         """The families prometheus-client asks for."""
         for attribute, metric in Metrics()._all():
-            parts = [
-                snapshot[attribute]
-                for process, snapshot in self._snapshots.items()
-                if attribute in snapshot and not (isinstance(metric, Gauge) and process in self._gone)
-            ]
+            parts = self._parts(attribute, alive=isinstance(metric, Gauge))
             match metric:
                 case Counted():
                     counter = CounterMetricFamily(

@@ -30,10 +30,13 @@ from server.api import (
     profiles,
     records,
     server_credentials,
+    statistics,
     trusted_certificates,
 )
 from server.api.access import Office
+from server.attention import Attendant
 from server.metrics import Merged
+from server.statistics import Statistics
 from server.store.database import Database
 from server.store.errors import StoreUnavailable
 
@@ -52,6 +55,7 @@ ROUTERS = (
     certificates.router,
     certificates.crl_router,
     records.router,
+    statistics.router,
     dry_run.router,
     events.router,
     openapi.router,
@@ -80,6 +84,14 @@ def make_app(*, health: Health, merged: Merged, office: Office) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.office = office
+    app.state.statistics = Statistics(office.database, merged, office.now)
+    app.state.attendant = Attendant(
+        database=office.database,
+        sealer=office.sealer,
+        statistics=app.state.statistics,
+        now=office.now,
+        workers=lambda: (health.workers_ready, health.workers),
+    )
     problems.install(app)
     app.add_middleware(BaseHTTPMiddleware, dispatch=access.shape_request)
     for router in ROUTERS:
@@ -159,10 +171,12 @@ async def serve_http(sock: socket.socket, *, health: Health, merged: Merged, off
         )
     )
     task = asyncio.create_task(server.serve(sockets=[sock]))
+    sampling = asyncio.create_task(app.state.statistics.run())
     while not server.started and not task.done():
         await asyncio.sleep(0.01)
     try:
         yield
     finally:
+        sampling.cancel()
         server.should_exit = True
         await task

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from server.admin import api_keys, first_start
 from server.api.access import Office
@@ -31,6 +32,8 @@ class Api:
     client: httpx.AsyncClient
     office: Office
     account_id: UUID
+    app: FastAPI
+    database_url: str
 
     async def key(self, role: Role, account_id: UUID | None = None) -> dict[str, str]:
         """Headers with a new key of this role."""
@@ -53,15 +56,15 @@ class Api:
 
 
 @pytest.fixture
-async def api(database: Database, tmp_path: Path) -> AsyncIterator[Api]:
+async def api(database: Database, database_url: str, tmp_path: Path) -> AsyncIterator[Api]:
     """An installation after its first start, and a client with an administrator's key."""
     sealer = Sealer((bytes(range(32)),))
     config = Config(server=ServerConfig(data_dir=tmp_path, names=("bootstrap.example.com",), http="127.0.0.1:1"))
     account_id = await first_start.ensure(database, sealer, config)
     office = Office(database=database, sealer=sealer, config=config, coaps="coaps://127.0.0.1:5684")
-    app = make_app(health=Health(), merged=Merged(), office=office)
+    app = make_app(health=Health(workers_ready=1), merged=Merged(), office=office)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://firstlight") as client:
-        made = Api(client, office, account_id)
+        made = Api(client, office, account_id, app, database_url)
         client.headers.update(await made.key("admin"))
         yield made

@@ -1,0 +1,329 @@
+"""Does anything need a person? Findings with since-when, cause and next step, each from what is on record now."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+from urllib.parse import urlencode
+from uuid import UUID
+
+from cryptography import x509
+
+from lwm2m.steps import FailureCause
+from server.statistics import Group, Picture, Statistics
+from server.store import embedded_ca, issuers, readiness, statistics, trust, verifications
+from server.store.accounts import Account
+from server.store.database import Database
+from server.store.issuers import IssuerRow
+from server.store.secrets import Sealer
+
+Severity = Literal["fault", "warning"]
+
+# A device's certificate is renewed by a bootstrap or a re-enrolment, which needs the device to come.
+DEVICE_CERTIFICATES_WITHIN = timedelta(days=30)
+# CAs and servers need people and, for the devices, a new anchor.
+CA_CERTIFICATES_WITHIN = timedelta(days=90)
+REVOCATIONS_OVERDUE = timedelta(hours=1)
+# More than this share of at least so many bootstraps of the last quarter of an hour.
+FAILING_SHARE, FAILING_LEAST = 0.2, 10
+# Seconds that 99 of 100 commits stay below on a database that keeps up.
+SLOW_COMMIT = 0.25
+LOOKED_BACK = timedelta(minutes=5)
+FRESH = timedelta(seconds=10)
+# Nobody's fault: the device itself began anew.
+_HARMLESS = {FailureCause.SUPERSEDED.value}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that needs a person. `issuer_id` and `devices` (filters of the device list) say where to look."""
+
+    kind: str
+    severity: Severity
+    title: str
+    cause: str
+    next_step: str
+    since: datetime | None
+    issuer_id: UUID | None = None
+    devices: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """What needs a person, the worst first, as it was found `checked_at`."""
+
+    checked_at: datetime
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attendant:
+    """Looks at an account when asked, at most every ten seconds."""
+
+    database: Database
+    sealer: Sealer
+    statistics: Statistics
+    now: Callable[[], datetime]
+    # (workers ready, workers)
+    workers: Callable[[], tuple[int, int]]
+    _last: dict[UUID, Attention] = field(default_factory=dict)
+
+    async def look(self, account: Account) -> Attention:
+        """What needs a person in this account; StoreUnavailable."""
+        now = self.now()
+        last = self._last.get(account.id)
+        if last is not None and now - last.checked_at < FRESH:
+            return last
+        found = [
+            *await self._issuers(account),
+            *await self._certificates(account, now),
+            *await self._waiting(account, now),
+            *_failing(await self.statistics.picture(account.id, "15m", installation=False)),
+            *(self._installation() if account.is_default else ()),
+        ]
+        # What lasted through two looks has begun at the first, where the record does not know better.
+        known = {(f.kind, f.title): f.since for f in last.findings} if last is not None else {}
+        dated = [f if f.since else replace(f, since=known.get((f.kind, f.title)) or now) for f in found]
+        attention = Attention(now, tuple(sorted(dated, key=lambda f: (f.severity != "fault", f.kind, f.title))))
+        self._last[account.id] = attention
+        return attention
+
+    async def _issuers(self, account: Account) -> list[Finding]:
+        """CAs that sign for a service and cannot, or whose last verification failed."""
+        rows = await issuers.listed(self.database, account.id)
+        if rows and not account.third_party_ca:
+            return [
+                Finding(
+                    kind="feature_off",
+                    severity="warning",
+                    title=f"{len(rows)} CAs of your own are registered, but the account may not use them",
+                    cause="third-party CAs are switched off for this account",
+                    next_step="an administrator of the default account allows them, or the CAs are removed",
+                    since=None,
+                )
+            ]
+        active: dict[UUID, list[str]] = {}
+        for service in await issuers.configured(self.database, account.id):
+            if service.issuer_id is not None:
+                active.setdefault(service.issuer_id, []).append(service.reference)
+        known = await readiness.listed(self.database, account.id)
+        found: list[Finding] = []
+        for row in rows:
+            if row.id not in active:
+                continue
+            state = known.get(row.id)
+            if state is not None and state.open_until is not None:
+                found.append(
+                    Finding(
+                        kind="issuer_not_ready",
+                        severity="fault",
+                        title=f"{row.name} gives no certificates for {', '.join(active[row.id])}",
+                        cause=state.error_text,
+                        next_step="run Verify on it; it is asked again by itself, and devices come back by themselves",
+                        since=state.since,
+                        issuer_id=row.id,
+                    )
+                )
+            found += await self._verified(account, row)
+        return found
+
+    async def _verified(self, account: Account, row: IssuerRow) -> list[Finding]:
+        last = next(iter(await verifications.listed(self.database, account.id, row.id, limit=1)), None)
+        if last is None or last.successful or last.finished_at is None:
+            return []
+        return [
+            Finding(
+                kind="verification_failed",
+                severity="warning",
+                title=f"{row.name} is active although its last verification failed",
+                cause=last.message,
+                next_step="mend what the failed step says, then verify it again",
+                since=last.finished_at,
+                issuer_id=row.id,
+            )
+        ]
+
+    async def _certificates(self, account: Account, now: datetime) -> list[Finding]:
+        """Certificates of ours and of the operator that end soon."""
+        ends: list[tuple[str, datetime, str]] = []
+        own = await embedded_ca.find(self.database, account.id)
+        if own is not None:
+            for name, der in (("issuing CA", own.issuing_certificate), ("root", own.root_certificate)):
+                ends.append((f"the embedded {name}", _end(der), "make a new one before devices lose their issuer"))
+        if account.is_default and await embedded_ca.has_server_credential(self.database):
+            server = await embedded_ca.server_credential(self.database, self.sealer)
+            ends.append(("the bootstrap server's certificate", _end(server.certificate), "renew it"))
+        for trusted in await trust.listed(self.database, account.id):
+            if trusted.active:
+                step = "upload its successor as a trusted certificate beside it"
+                ends.append((f"the trusted certificate {trusted.name}", trusted.not_after, step))
+        found: list[Finding] = []
+        for what, end, step in ends:
+            if end - now > CA_CERTIFICATES_WITHIN:
+                continue
+            over = end <= now
+            found.append(
+                Finding(
+                    kind="ca_certificate_expiring",
+                    severity="fault" if over else "warning",
+                    title=f"{what[0].upper()}{what[1:]} {'has ended' if over else f'ends in {(end - now).days} days'}",
+                    cause=f"it is valid until {end:%Y-%m-%d %H:%M} UTC",
+                    next_step=step,
+                    since=end if over else end - CA_CERTIFICATES_WITHIN,
+                )
+            )
+        return found
+
+    async def _waiting(self, account: Account, now: datetime) -> list[Finding]:
+        facts = await statistics.facts(
+            self.database, account.id, now=now, soon=DEVICE_CERTIFICATES_WITHIN, overdue=REVOCATIONS_OVERDUE
+        )
+        found: list[Finding] = []
+        if facts.expired:
+            found.append(
+                Finding(
+                    kind="certificates_expired",
+                    severity="fault",
+                    title=f"{_many(facts.expired)} devices hold a certificate that has ended",
+                    cause="they did not come for a new one in time",
+                    next_step="their factory credential still works: have them bootstrap",
+                    since=facts.expired_since,
+                    devices=urlencode({"connector_expiration_date__lte": _stamp(now), "sort": "updated_at"}),
+                )
+            )
+        if facts.expiring:
+            until = now + DEVICE_CERTIFICATES_WITHIN
+            first = facts.expiring_first
+            found.append(
+                Finding(
+                    kind="certificates_expiring",
+                    severity="warning",
+                    title=f"{_many(facts.expiring)} devices hold a certificate that ends within 30 days",
+                    cause=f"the first ends {first:%Y-%m-%d}" if first else "",
+                    next_step="have them renew: by re-enrolment, or by a bootstrap",
+                    since=first - DEVICE_CERTIFICATES_WITHIN if first else None,
+                    devices=urlencode(
+                        {"connector_expiration_date__lte": _stamp(until), "sort": "connector_expiration_date"}
+                    ),
+                )
+            )
+        if facts.unknown:
+            found.append(
+                Finding(
+                    kind="outcome_unknown",
+                    severity="warning",
+                    title=f"Of {_many(facts.unknown)} requests nobody knows whether the CA signed",
+                    cause="the CA's answer was lost and cannot be asked for again",
+                    next_step="look at the CA's own log, then release them: `firstlight issuer release`",
+                    since=facts.unknown_since,
+                )
+            )
+        if facts.unrevoked:
+            found.append(
+                Finding(
+                    kind="revocation_overdue",
+                    severity="warning",
+                    title=f"{_many(facts.unrevoked)} abandoned certificates could not be revoked",
+                    cause="their CA refuses it or is away; it is tried again every ten minutes",
+                    next_step="see whether the CA is ready, or revoke them there",
+                    since=facts.unrevoked_since,
+                )
+            )
+        return found
+
+    def _installation(self) -> list[Finding]:
+        """What belongs to no account: the default one's people keep the house."""
+        found: list[Finding] = []
+        commit = self.statistics.commit_p99(LOOKED_BACK)
+        if commit is not None and commit > SLOW_COMMIT:
+            found.append(
+                Finding(
+                    kind="database_slow",
+                    severity="warning",
+                    title=f"The database takes up to {commit:g} s for a commit",
+                    cause="every bootstrap waits for two or three of them",
+                    next_step="look at the database's disk and what else uses it",
+                    since=None,
+                )
+            )
+        ready, workers = self.workers()
+        if ready < workers:
+            found.append(
+                Finding(
+                    kind="workers_missing",
+                    severity="fault",
+                    title=f"{ready} of {workers} workers serve devices",
+                    cause="a worker ended or has not started",
+                    next_step="the log says why, under worker_died",
+                    since=None,
+                )
+            )
+        for what, title, step in (
+            ("shed", "bootstraps were put off because of load", "add workers, or nodes on the same database"),
+            ("internal_errors", "faults of the server itself", "report what the log says under internal_fault"),
+        ):
+            count = self.statistics.since(what, LOOKED_BACK)
+            if count:
+                found.append(
+                    Finding(
+                        kind=what,
+                        severity="warning",
+                        title=f"{count} {title} in five minutes",
+                        cause="more came than may be served at once" if what == "shed" else "an error nobody foresaw",
+                        next_step=step,
+                        since=None,
+                    )
+                )
+        return found
+
+
+def _failing(picture: Picture) -> list[Finding]:
+    """What the last quarter of an hour says: certificates that no device may get, and too many failures."""
+    whole, found = picture.whole, list[Finding]()
+    for group, count in whole.failures.items():
+        if group.cause == FailureCause.ISSUER_BAD_CERTIFICATE.value:
+            found.append(
+                Finding(
+                    kind="certificates_refused",
+                    severity="fault",
+                    title=f"{count} certificates of an active CA must not reach a device",
+                    cause="they break a check, most often because their CA is not trusted here",
+                    next_step="upload the CA's certificate as a trusted certificate of service lwm2m, or verify the CA",
+                    since=_begun(picture, group),
+                    issuer_id=group.issuer_id,
+                    devices=urlencode({"last_cause__eq": group.cause}),
+                )
+            )
+    harmless = sum(count for group, count in whole.failures.items() if group.cause in _HARMLESS)
+    ended = picture.ended - harmless
+    failed = ended - whole.counts["succeeded"]
+    if ended >= FAILING_LEAST and failed > FAILING_SHARE * ended:
+        worst = max(whole.failures, key=lambda group: whole.failures[group])
+        found.append(
+            Finding(
+                kind="devices_failing",
+                severity="fault",
+                title=f"{failed} of {ended} bootstraps failed in the last quarter of an hour",
+                cause=f"most often: {worst.cause.replace('_', ' ')}",
+                next_step="open the group of failures; each device's page says what to do",
+                since=_begun(picture, worst),
+                devices=urlencode({"last_outcome__eq": "failed", "sort": "updated_at", "order": "DESC"}),
+            )
+        )
+    return found
+
+
+def _begun(picture: Picture, group: Group) -> datetime | None:
+    return next((at for at, bin in picture.steps if group in bin.failures), None)
+
+
+def _end(der: bytes) -> datetime:
+    return x509.load_der_x509_certificate(der).not_valid_after_utc
+
+
+def _stamp(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d}"
+
+
+def _many(count: int) -> str:
+    return f"{count:,}" if count < statistics.MOST else f"{count:,}+"

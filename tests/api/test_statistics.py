@@ -1,0 +1,144 @@
+"""`/v1/statistics` and `/v1/attention` over a record: numbers as the record holds them, findings as it shows them."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+from server.statistics import Statistics
+from server.store import readiness
+from server.store.operations import RecordSession
+from server.store.writer import MarkDelivered, Writer
+from tests.api.conftest import Api
+from tests.integration.rows import device, intent, issued
+
+
+async def happened(api: Api, *, good: int, bad: int, ago: timedelta = timedelta(seconds=30)) -> None:
+    """Bootstraps that ended `ago`, some of them without an answer."""
+    writer = Writer(api.database_url, api.office.database.queries)
+    await writer.start()
+    at = datetime.now(UTC) - ago
+    for number in range(good + bad):
+        opened = intent(f"device-{number}", account_id=api.account_id)
+        failed = number >= good
+        await writer.write(opened)
+        await writer.write(issued(opened))
+        if not failed:
+            await writer.write(MarkDelivered(opened.id))
+        await writer.write(
+            RecordSession(
+                id=opened.session_id or uuid4(),
+                account_id=api.account_id,
+                endpoint=opened.endpoint,
+                started_at=at - timedelta(milliseconds=100),
+                ended_at=at,
+                profile="meters",
+                credential="x509",
+                address="192.0.2.7:1",
+                outcome="failed" if failed else "succeeded",
+                cause="no_answer" if failed else None,
+                sentence="",
+                issuance_id=opened.id,
+                steps="[]",
+            )
+        )
+        came = device(opened, account_id=api.account_id, at=at)
+        await writer.write(replace(came, state="failed", cause="no_answer") if failed else came)
+    await writer.close()
+
+
+async def test_statistics_are_what_the_record_holds(api: Api) -> None:
+    await happened(api, good=7, bad=3)
+    found = await api.ask("GET", "/v1/statistics?window=1h", 200)
+    funnel = found["funnel"]
+    assert isinstance(funnel, dict)
+    # What was issued just now is read a moment later.
+    assert (funnel["seen"], funnel["admitted"], funnel["confirmed"]) == (10, 10, 7)
+    assert found["bootstraps_per_minute"] == 10
+    assert found["success_ratio"] == 0.7
+    assert isinstance(found["p50_ms"], float)
+    assert 80 <= found["p50_ms"] <= 125
+    failures = found["failures"]
+    assert isinstance(failures, list)
+    assert [(f["cause"], f["family"], f["issuer"], f["count"]) for f in failures] == [
+        ("no_answer", "meters", "embedded CA", 3)
+    ]
+    steps = found["steps"]
+    assert isinstance(steps, list)
+    assert len(steps) == 60
+    assert sum(step["succeeded"] for step in steps) == 7
+    await api.ask("GET", "/v1/statistics?window=1y", 400)
+
+
+async def test_what_comes_later_is_added_to_what_was_read(api: Api) -> None:
+    clock = [datetime.now(UTC)]
+    service: Statistics = api.app.state.statistics
+    service._now = lambda: clock[0]
+    first = await service.picture(api.account_id, "15m", installation=True)
+    assert first.ended == 0
+    await happened(api, good=2, bad=0, ago=-timedelta(seconds=1))
+    clock[0] += timedelta(seconds=20)
+    second = await service.picture(api.account_id, "15m", installation=True)
+    assert (second.ended, dict(second.funnel)["issued"], dict(second.funnel)["delivered"]) == (2, 2, 2)
+    # Nobody looked for hours: the bins are filled again, nothing counts twice.
+    clock[0] += timedelta(hours=3)
+    later = await service.picture(api.account_id, "24h", installation=True)
+    assert later.ended == 2
+    clock[0] += timedelta(days=2)
+    assert (await service.picture(api.account_id, "24h", installation=True)).ended == 0
+
+
+async def test_another_account_sees_its_own_bootstraps_only(api: Api) -> None:
+    await happened(api, good=2, bad=0)
+    other = await api.ask("POST", "/v3/accounts", 201, {"display_name": "other"})
+    key = {"Authorization": f"Bearer {other['admin_key']}"}
+    found = await api.ask("GET", "/v1/statistics", 200, headers=key)
+    assert found["funnel"] == dict.fromkeys(("seen", "admitted", "requested", "issued", "delivered", "confirmed"), 0)
+
+
+async def test_all_clear_says_when_it_looked(api: Api) -> None:
+    found = await api.ask("GET", "/v1/attention", 200)
+    assert found["all_clear"] is True
+    assert found["findings"] == []
+    assert datetime.now(UTC) - datetime.fromisoformat(str(found["checked_at"])) < timedelta(minutes=5)
+
+
+async def test_failing_devices_need_a_person(api: Api) -> None:
+    await happened(api, good=7, bad=3)
+    found = await api.ask("GET", "/v1/attention", 200)
+    findings = found["findings"]
+    assert isinstance(findings, list)
+    assert [(f["kind"], f["severity"], f["title"]) for f in findings] == [
+        ("devices_failing", "fault", "3 of 10 bootstraps failed in the last quarter of an hour")
+    ]
+    assert findings[0]["since"] is not None
+    listed = await api.ask("GET", f"/v3/devices/?{findings[0]['devices']}", 200)
+    assert [row["last_cause"] for row in listed["data"]] == ["no_answer"] * 3
+
+
+async def test_a_ca_that_is_not_ready_needs_a_person(api: Api) -> None:
+    body = {
+        "name": "Plant CA",
+        "issuer_type": "CFSSL_AUTH",
+        "issuer_attributes": {"host_url": "https://ca.example.com"},
+        "issuer_credentials": {"hmac_hex_key": "00" * 16},
+    }
+    ca = await api.ask("POST", "/v3/certificate-issuers", 201, body)
+    database, now = api.office.database, datetime.now(UTC)
+    await readiness.failed(
+        database,
+        UUID(str(ca["id"])),
+        "Unavailable",
+        "connection refused",
+        opens_at=1,
+        open_until=now + timedelta(minutes=1),
+    )
+    assert (await api.ask("GET", "/v1/attention", 200))["all_clear"] is True
+    reference = {"reference": "LWM2M", "certificate_issuer_id": ca["id"]}
+    await api.ask("PUT", "/v3/certificate-issuer-configurations/lwm2m", 200, reference)
+    api.app.state.attendant._last.clear()
+    findings = (await api.ask("GET", "/v1/attention", 200))["findings"]
+    assert isinstance(findings, list)
+    assert [(f["title"], f["cause"], f["certificate_issuer_id"]) for f in findings] == [
+        ("Plant CA gives no certificates for LWM2M", "connection refused", ca["id"])
+    ]
+    assert findings[0]["since"] is not None
