@@ -8,13 +8,14 @@ made for it. After ten seconds one worker looks, with a check that signs nothing
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
 from cryptography import x509
 
-from issuers.base import CheckReport, Issued, Issuer, IssueRequest, Pending
+from issuers.base import CheckReport, Issued, Issuer, IssueRequest, Pending, Recovery
 from issuers.errors import IssuerError, Throttled, Unavailable
 from server import logs
 from server.pace import Pace
@@ -56,7 +57,7 @@ class Breaker:
     ) -> None:
         self._database = database
         self._now = now
-        self._clock = clock
+        self.clock = clock
         self._jitter = jitter
         self._known: dict[UUID, tuple[float, Readiness | None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -111,7 +112,7 @@ class Breaker:
         except StoreUnavailable as away:
             log.warning("readiness_not_recorded", issuer=name, reason=str(away))
             return
-        self._known[issuer_id] = (self._clock(), known)
+        self._known[issuer_id] = (self.clock(), known)
         if known is not None and known.failures == OPENS_AT:
             log.error("issuer_not_ready", issuer=name, failures=known.failures, reason=error.message)
 
@@ -127,7 +128,7 @@ class Breaker:
         except StoreUnavailable as away:
             log.warning("readiness_not_recorded", issuer=name, reason=str(away))
             return
-        self._known[issuer_id] = (self._clock(), None)
+        self._known[issuer_id] = (self.clock(), None)
 
     def report(self, issuer_id: UUID, name: str, error: IssuerError) -> None:
         """`failed` from where nothing can be awaited."""
@@ -144,12 +145,12 @@ class Breaker:
 
     async def _readiness(self, issuer_id: UUID) -> Readiness | None:
         known = self._known.get(issuer_id)
-        if known is not None and self._clock() - known[0] < FRESH_SECONDS:
+        if known is not None and self.clock() - known[0] < FRESH_SECONDS:
             return known[1]
         found = await readiness.find(self._database, issuer_id)
         if found is not None and found.failures == 0 and not found.is_throttled(self._now()):
             found = None
-        self._known[issuer_id] = (self._clock(), found)
+        self._known[issuer_id] = (self.clock(), found)
         return found
 
     def _open_for(self) -> timedelta:
@@ -192,9 +193,14 @@ class Guarded(Issuer):
 
     async def issue(self, request: IssueRequest) -> Issued | Pending:
         """As the CA's own; counted."""
+        asked = self._breaker.clock()
         async with self._counted():
             # The CA may have died while this one waited for its turn.
             self._breaker.refuse_if_open(self._id, self._name)
+            waited = timedelta(seconds=int(self._breaker.clock() - asked))
+            if self.recovery is not Recovery.TOKEN:
+                # A CA takes only a notBefore that is near its own present; one that repeats itself wants the same.
+                request = replace(request, not_before=request.not_before + waited)
             return await self._inner.issue(request)
 
     async def collect(self, reference: str) -> Issued | Pending:

@@ -42,12 +42,14 @@ class Scripted(Issuer):
 
     def __init__(self) -> None:
         self.error: IssuerError | None = None
+        self.begins: list[datetime] = []
         self.asked = self.looked = self.inside = self.most = self.closed = 0
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def issue(self, request: IssueRequest) -> Issued | Pending:
         self.asked += 1
+        self.begins.append(request.not_before)
         self.inside += 1
         self.most = max(self.most, self.inside)
         try:
@@ -286,6 +288,20 @@ async def test_no_more_than_allowed_ask_at_once(rig: Rig) -> None:
     rig.ca.gate.set()
     await asyncio.gather(*asking)
     assert (rig.ca.most, rig.ca.asked) == (3, 10)
+
+
+async def test_who_waited_for_a_turn_asks_for_a_certificate_from_now_on(rig: Rig) -> None:
+    """Ten minutes in the queue would put notBefore outside what an HVCA policy takes."""
+    worker = rig.worker(concurrency=1)
+    rig.ca.gate.clear()
+    request = make_request()
+    asking = [asyncio.create_task(worker.issue(request)) for _ in range(2)]
+    while rig.ca.inside < 1:
+        await asyncio.sleep(0)
+    rig.later(600)
+    rig.ca.gate.set()
+    await asyncio.gather(*asking)
+    assert rig.ca.begins == [request.not_before, request.not_before + timedelta(seconds=600)]
 
 
 async def test_a_changed_setting_closes_the_old_connections_after_the_last_answer(rig: Rig) -> None:

@@ -28,7 +28,7 @@ from issuers.errors import (
 )
 from issuers.returned import Expectation, check_returned
 from tests.issuers.peers.cfssl import PAGE_KEY, Label, Peer, Tls, cfssl_serve, multirootca, page_config
-from tests.issuers.peers.proxy import counting_proxy
+from tests.issuers.peers.proxy import counting_proxy, mutual_tls
 from tests.issuers.rigs import ACCOUNT, LOOPBACK, make_request
 from tests.pki import (
     Holder,
@@ -177,16 +177,6 @@ async def test_a_ca_with_a_new_key_is_found_by_asking_once_more() -> None:
             assert await issuer.ca_certificates() == (new.certificate,)
 
 
-async def test_each_label_of_a_multirootca_signs_with_its_own_ca() -> None:
-    cas = {name: make_factory_ca(f"CFSSL {name}") for name in ("one", "two", "three")}
-    async with multirootca({name: Label(ca, page_config()) for name, ca in cas.items()}, "two") as peer:
-        for label, ca in [*cas.items(), ("", cas["two"])]:
-            async with opened(peer.url, {"cfssl_profile": "CA", "cfssl_label": label}) as issuer:
-                issued = await issuer.issue(make_request())
-                issued.leaf.verify_directly_issued_by(ca.certificate)
-                assert await issuer.ca_certificates() == (ca.certificate,)
-
-
 async def test_the_same_wish_twice_gives_two_certificates_for_cfssl_is_not_idempotent(peer: Peer) -> None:
     request = make_request()
     async with opened(peer.url) as issuer:
@@ -230,12 +220,35 @@ async def test_the_servers_own_certificate_may_stand_for_its_root(ca: Holder, tl
         assert (await issuer.issue(make_request())).reference
 
 
-async def test_a_multirootca_over_tls(ca: Holder, tls_ca: Holder) -> None:
-    async with (
-        multirootca({"one": Label(ca, page_config())}, "one", tls=server_of(tls_ca)) as peer,
-        opened(peer.url, trusting(tls_ca)) as issuer,
-    ):
-        assert (await issuer.issue(make_request())).reference
+async def each_label_signs_with_its_own_ca(
+    cas: Mapping[str, Holder], url: str, attributes: Mapping[str, object], credentials: Mapping[str, object] = KEY
+) -> None:
+    for label, ca in [*cas.items(), ("", cas["two"])]:
+        async with opened(url, {**attributes, "cfssl_profile": "CA", "cfssl_label": label}, credentials) as issuer:
+            issued = await issuer.issue(make_request())
+            issued.leaf.verify_directly_issued_by(ca.certificate)
+            assert await issuer.ca_certificates() == (ca.certificate,)
+
+
+@pytest.mark.parametrize("way", ["http", "TLS", "mutual TLS"])
+async def test_each_of_three_labels_of_a_multirootca_signs_with_its_own_ca(tls_ca: Holder, way: str) -> None:
+    """multirootca knows no client certificates itself: for mutual TLS a proxy stands before it, as operators do it."""
+    cas = {name: make_factory_ca(f"CFSSL {name}") for name in ("one", "two", "three")}
+    labels = {name: Label(ca, page_config()) for name, ca in cas.items()}
+    match way:
+        case "http":
+            async with multirootca(labels, "two") as peer:
+                await each_label_signs_with_its_own_ca(cas, peer.url, {})
+        case "TLS":
+            async with multirootca(labels, "two", tls=server_of(tls_ca)) as peer:
+                await each_label_signs_with_its_own_ca(cas, peer.url, trusting(tls_ca))
+        case _:
+            async with multirootca(labels, "two") as peer, mutual_tls(peer.port, server_of(tls_ca), tls_ca) as port:
+                url = f"https://127.0.0.1:{port}"
+                await each_label_signs_with_its_own_ca(cas, url, trusting(tls_ca), client_of(tls_ca))
+                async with opened(url, trusting(tls_ca)) as issuer:
+                    error = await failure(issuer)
+                    assert isinstance(error, Unauthorized | Unavailable), error.message
 
 
 @pytest.mark.parametrize("key", [None, rsa.generate_private_key(65537, 2048)], ids=["P-256", "RSA"])

@@ -1,9 +1,13 @@
-"""A TCP proxy before a CA that counts what passes and can lose answers."""
+"""Proxies before a CA: one that counts what passes and can lose answers, one that wants client certificates."""
 
 import asyncio
 import contextlib
+import ssl
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+
+from tests.pki import Holder
 
 Forward = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -105,3 +109,32 @@ async def counting_proxy(target_port: int) -> AsyncIterator[CountingProxy]:
         proxy.close()
         for each in writers:
             each.transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def mutual_tls(target_port: int, server: Holder, client_ca: Holder) -> AsyncIterator[int]:
+    """The port of a TLS proxy before `target_port` that lets nobody in without a certificate of `client_ca`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(cadata=client_ca.pem.decode())
+    with tempfile.NamedTemporaryFile("wb") as file:
+        file.write(server.pem + server.key_pem)
+        file.flush()
+        context.load_cert_chain(file.name)
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", target_port)
+        await asyncio.gather(pass_on(reader, upstream_writer), pass_on(upstream_reader, writer))
+
+    listening = await asyncio.start_server(forward, "127.0.0.1", 0, ssl=context)
+    try:
+        yield listening.sockets[0].getsockname()[1]
+    finally:
+        listening.close()
