@@ -12,8 +12,8 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -91,9 +91,11 @@ class Service:
             await first_start.ensure_server_certificate(database, sealer, config, addresses)
             api_key_file = await first_start.ensure_api_key(database, config, account_id)
             server_ca_file = await first_start.write_certificates(database, sealer, config, account_id)
-            await self._start_workers(stack, opened, sockets, listeners)
             http = _bind_http(config)
             stack.callback(http.close)
+            # From here on everybody knows the ports that were given: no CA may be found at one of them.
+            config = self._config = _as_bound(config, http, listeners)
+            await self._start_workers(stack, opened, sockets, listeners)
             coaps = [_uri("coaps", group[0]) for group in sockets]
             # The name of CoAP over TLS (RFC 8323 8.2); what is spoken there has no framing (transport/tls.py).
             coaps_tcp = [_uri("coaps+tcp", group[0]) for group in listeners]
@@ -314,6 +316,12 @@ class Service:
             except StoreUnavailable as error:
                 log.warning("prune_postponed", reason=str(error))
             await asyncio.sleep(PRUNE_EVERY)
+
+
+def _as_bound(config: Config, http: socket.socket, listeners: Sequence[Sequence[socket.socket]]) -> Config:
+    """The configuration with the TCP addresses as they are bound, in place of port 0 and of names."""
+    tcp = tuple(_uri("", group[0]).removeprefix("://") for group in listeners)
+    return replace(config, server=replace(config.server, http=_uri("", http).removeprefix("://"), coaps_tcp=tcp))
 
 
 def _bind_http(config: Config) -> socket.socket:

@@ -1,9 +1,11 @@
-"""No secret of a device is left anywhere: a canary for each, sought in the log, the record and its files."""
+"""No secret of a device or a CA is left anywhere: a canary for each, sought in log, record, files and answers."""
 
 import base64
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -11,12 +13,15 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from server.store.database import Database
 from server.store.postgres import EmbeddedPostgres
+from simulators.atlas import Fault
 from simulators.dtls import PskCredential
-from tests.integration.field import SHORT, Field, opened, profile
+from tests.integration.field import SHORT, Field, opened, profile, until
+from tests.issuers.peers.atlas import running_atlas
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 BOOTSTRAP_KEY = "6b65792d6f662d746865" + "a1b2c3d4e5f6"
+ISSUERS, SERVICES = "/v3/certificate-issuers", "/v3/certificate-issuer-configurations"
 LWM2M_KEY = "5ec4e70f1a57" + "0123456789abcdef0123"
 
 
@@ -120,3 +125,105 @@ async def test_no_key_of_a_device_is_left_behind(field: Field) -> None:
 def scalar(key: ec.EllipticCurvePrivateKey) -> bytes:
     """The 32 bytes that are the secret, in whatever structure they were written."""
     return key.private_numbers().private_value.to_bytes(32, "big")
+
+
+async def test_no_credential_of_a_ca_is_left_behind(field: Field) -> None:
+    """GlobalSign's five and CFSSL's HMAC key: registered, used, refused, replaced, in every kind of answer."""
+    key = Path(field.service.ready["api_key_file"]).read_text().strip()
+    hmac_key = "c0ffee15bad5eedc0ffee15bad5eed00"
+    wrong = "wrong-canary-0123456789abcdef"
+    heard: list[bytes] = []
+    async with (
+        running_atlas() as peer,
+        httpx.AsyncClient(
+            base_url=field.service.ready["http"],
+            headers={"Authorization": f"Bearer {key}"},
+            trust_env=False,
+            timeout=60,
+        ) as client,
+    ):
+
+        async def ask(method: str, path: str, code: int, body: object = None) -> dict[str, Any]:
+            answer = await client.request(method, path, json=body)
+            heard.append(answer.content + repr(answer.headers).encode())
+            assert answer.status_code == code, answer.text
+            return answer.json() if answer.content else {}
+
+        credentials = dict(peer.credentials)
+        issuer = {"name": "gs", "issuer_type": "GLOBAL_SIGN", "issuer_attributes": peer.attributes}
+        made = await ask("POST", ISSUERS, 201, {**issuer, "issuer_credentials": credentials})
+        path = f"{ISSUERS}/{made['id']}"
+        await ask("POST", f"{path}/verify", 200)
+        # Refused at the CA, broken off by it, refused here: in each a secret was at hand.
+        await ask("PUT", path, 200, {"issuer_credentials": {**credentials, "api_secret": wrong}})
+        assert (await ask("POST", f"{path}/verify", 200))["successful"] is False
+        for change in ({"api_key": wrong * 40}, {"private_key": wrong}, {"passphrase": wrong}, {"no_such": wrong}):
+            await ask("PUT", path, 400, {"issuer_credentials": {**credentials, **change}})
+        await ask("POST", ISSUERS, 400, {**issuer, "name": "n" * 51, "issuer_credentials": credentials})
+        await ask("POST", ISSUERS, 400, {**issuer, "issuer_credentials": list(credentials.values())})
+        await ask("POST", ISSUERS, 409, {**issuer, "issuer_credentials": credentials})
+        await ask("PUT", path, 200, {"issuer_credentials": credentials})
+        for fault in (401, 422, 500, "html", "half", "reset"):
+            peer.atlas.faults.append(Fault(at="POST /login", do=fault))
+            await ask("POST", f"{path}/verify", 200)
+        # One that is away while devices ask it.
+        cfssl = {
+            "name": "cfssl",
+            "issuer_type": "CFSSL_AUTH",
+            "issuer_attributes": {"host_url": "http://127.0.0.1:9"},
+            "issuer_credentials": {"hmac_hex_key": hmac_key},
+        }
+        away = await ask("POST", ISSUERS, 201, cfssl)
+        await ask("PUT", f"{SERVICES}/lwm2m", 200, {"certificate_issuer_id": away["id"]})
+
+        async def refused() -> bool:
+            report, _ = await field.bootstrap(f"refused-{len(heard)}", patience=SHORT)
+            heard.append(repr(report).encode())
+            return not report.ok
+
+        await until(refused)
+        await ask("PUT", f"{SERVICES}/lwm2m", 200, {"certificate_issuer_id": None})
+        for listed in (ISSUERS, path, f"/v1/issuers/{made['id']}/verifications", "/v1/issuers", "/v1/audit?limit=1000"):
+            await ask("GET", listed, 200)
+        heard.append((await field.service.command("issuer", "show", "gs", "--json")).encode())
+
+    secrets = {
+        "the API key": str(credentials["api_key"]),
+        "the API secret": str(credentials["api_secret"]),
+        "the passphrase": str(credentials["passphrase"]),
+        "the wrong secret": wrong,
+        **{f"the private key, {number}": line for number, line in enumerate(private_lines(credentials))},
+    }
+    sought = {what: list(forms(secret.encode())) for what, secret in secrets.items()}
+    sought["the HMAC key"] = [hmac_key.encode(), hmac_key.upper().encode(), *forms(bytes.fromhex(hmac_key))]
+    left = {**await everywhere(field), "an answer": b"\n".join(heard)}
+    assert made["id"].encode() in left["an answer"]
+    found = {
+        f"{what} is in {place}" for what in sought for form in sought[what] for place in left if form in left[place]
+    }
+    assert found == set()
+
+
+def private_lines(credentials: Mapping[str, object]) -> list[str]:
+    """Lines of the encrypted private key; the last is short and could be anywhere."""
+    return str(credentials["private_key"]).splitlines()[1:-2]
+
+
+async def test_our_own_ports_are_no_ca(field: Field) -> None:
+    """The port was picked by the system when the server started, and nobody gets to it through us."""
+    key = field.folder / "hmac.txt"
+    key.write_text("00")
+    url = field.service.ready["http"].replace("127.0.0.1", "localhost")
+    await field.service.command(
+        *("issuer", "add", "ourselves", "--type", "CFSSL_AUTH", "--set", f"host_url={url}"),
+        *("--secret-file", f"hmac_hex_key={key}"),
+    )
+    api_key = Path(field.service.ready["api_key_file"]).read_text().strip()
+    async with httpx.AsyncClient(
+        base_url=field.service.ready["http"], headers={"Authorization": f"Bearer {api_key}"}, trust_env=False
+    ) as client:
+        rows = (await client.get(ISSUERS)).json()["data"]
+        own = next(row["id"] for row in rows if row["name"] == "ourselves")
+        said = (await client.post(f"{ISSUERS}/{own}/verify")).json()
+    assert said["successful"] is False
+    assert "is our own" in said["message"]
