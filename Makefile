@@ -6,7 +6,7 @@ DEVICES ?= 50
 CA ?= embedded
 DATA ?= firstlight-data
 
-.PHONY: demo test serve check bench screenshots clean
+.PHONY: demo test serve check bench soak fuzz-night screenshots clean
 
 # The stamp is renewed when the declared dependencies change.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -37,6 +37,15 @@ screenshots: $(VENV)/.test-installed
 bench: $(VENV)/.installed
 	$(BIN)/firstlight bench --mode x509 --check
 	$(BIN)/firstlight bench --mode psk --check
+
+# Thousands of devices against loss, storms, deaths and two nodes; one line a run, exit code 1 on a miss.
+soak: $(VENV)/.test-installed
+	./tests/install-debian-packages
+	$(BIN)/python -m tests.soak $(SOAK_ARGS)
+
+# A million inputs, other ones each night; the seed is printed.
+fuzz-night: $(VENV)/.test-installed
+	$(BIN)/python -m tests.fuzz --inputs 1000000 --seed $$(date +%Y%m%d) $(FUZZ_ARGS)
 
 check: $(VENV)/.test-installed
 	$(BIN)/ruff format --check .

@@ -32,8 +32,8 @@ _ROOM = 65535
 class Faults:
     """Probabilities of [0, 1] per datagram and direction; `delay` and `delay_jitter` in seconds.
 
-    `loss` comes first, the others are of what is not lost. `reorder` is the share that the next datagram overtakes,
-    so more than a half cannot be.
+    `loss` comes first, the others are of what is not lost. `reorder` is the share that the next datagram which is not
+    itself held back overtakes.
     """
 
     loss: float = 0.0
@@ -248,10 +248,10 @@ class FaultyPath:
             counts.duplicated += 1
             self._say(number, direction, datagram, "duplicated")
             flow.later(wait + DUPLICATE_AFTER, direction, datagram)
-        # Nobody is held while another one is: of the others so many more are, that the share comes out right.
-        if held < faults.reorder / max(1 - faults.reorder, 0.5) and flow.hold(direction, datagram, wait):
+        if held < faults.reorder:
             counts.reordered += 1
             self._say(number, direction, datagram, "held for the next one")
+            flow.hold(direction, datagram, wait)
             return
         flow.pass_on(direction, datagram, wait)
 
@@ -286,7 +286,7 @@ class _Flow:
         self._device = device
         self._socket: socket.socket | None = None
         self._loop = asyncio.get_running_loop()
-        self._held: dict[Direction, tuple[bytes, float, asyncio.TimerHandle]] = {}
+        self._held: dict[Direction, list[tuple[bytes, float, asyncio.TimerHandle]]] = {"up": [], "down": []}
         self._timers: set[asyncio.TimerHandle] = set()
         self.chance: dict[Direction, random.Random] = {
             "up": path.chance(number, "up"),
@@ -303,9 +303,10 @@ class _Flow:
     def close(self) -> None:
         """Forget what waits and give the socket back."""
         self._drop_socket()
-        for _, _, timer in self._held.values():
-            timer.cancel()
-        self._held.clear()
+        for held in self._held.values():
+            for _, _, timer in held:
+                timer.cancel()
+            held.clear()
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
@@ -330,25 +331,23 @@ class _Flow:
                 continue
             self._path.take(self, "down", datagram)
 
-    def hold(self, direction: Direction, datagram: bytes, wait: float) -> bool:
-        """Keep a datagram back until another one overtook it; False when one is kept already."""
-        if direction in self._held:
-            return False
-        timer = self._loop.call_later(LONGEST_HOLD, self._release, direction)
-        self._held[direction] = (datagram, wait, timer)
-        return True
+    def hold(self, direction: Direction, datagram: bytes, wait: float) -> None:
+        """Keep a datagram back until another one overtook it."""
+        timer = self._loop.call_later(LONGEST_HOLD, self.release, direction)
+        self._held[direction].append((datagram, wait, timer))
 
-    def _release(self, direction: Direction) -> None:
-        held = self._held.pop(direction, None)
-        if held is not None:
-            datagram, wait, timer = held
+    def release(self, direction: Direction) -> None:
+        """Send what was held, in the order in which it came."""
+        held = self._held[direction]
+        while held:
+            datagram, wait, timer = held.pop(0)
             timer.cancel()
             self.later(wait, direction, datagram)
 
     def pass_on(self, direction: Direction, datagram: bytes, wait: float) -> None:
-        """Send after `wait` seconds, then what this one overtook."""
+        """Send after `wait` seconds, then all that this one overtook."""
         self.later(wait, direction, datagram)
-        self._release(direction)
+        self.release(direction)
 
     def later(self, wait: float, direction: Direction, datagram: bytes) -> None:
         """Send after `wait` seconds; 0 = now."""

@@ -46,9 +46,10 @@ _DISCOVERED: Sequence[Option] = ((coap_options.CONTENT_FORMAT, coap_options.enco
 class Temper:
     """How patient a device is; seconds. `attempts` are Bootstrap-Requests.
 
-    `handshake` after which it begins a new one, `silence` of a server it asked (LwM2M Core 1.2 6.1.7.7), `total`
-    after which it counts as failed, `linger` for which it answers repeats after the Finish unless the server closes.
-    `hold`: it acknowledges the first thing the server asks and answers only when it is told to (`SwarmDevice.go_on`).
+    `handshake` after which it begins a new one, `silence` of a server it asked, its own repeats included (LwM2M Core
+    1.2 6.1.7.7), `total` after which it counts as failed, `linger` for which it answers repeats after the Finish unless
+    the server closes. `hold`: it acknowledges the first thing the server asks and answers only when it is told to
+    (`SwarmDevice.go_on`).
     """
 
     attempts: int = 3
@@ -103,6 +104,7 @@ class SwarmDevice:
         "_request",
         "_request_mid",
         "_retransmissions",
+        "_silent_until",
         "_temper",
         "_timeout",
         "due",
@@ -184,10 +186,10 @@ class SwarmDevice:
                 self._begin(now)
             case _Phase.HANDSHAKE:
                 self._handshake_timer(now)
-            case _Phase.ASKED if not self._acknowledged and self._retransmissions < MAX_RETRANSMIT:
+            case _Phase.ASKED if self._may_repeat(now):
                 self._retransmissions += 1
                 self._timeout *= 2
-                self.due = now + self._timeout
+                self.due = min(now + self._timeout, self._silent_until)
                 self._send(self._request)
             case _Phase.ASKED | _Phase.SERVED:
                 self._failed("the server says nothing", now)
@@ -290,8 +292,12 @@ class SwarmDevice:
         options = (_BS, *((coap_options.URI_QUERY, value) for value in query))
         self._request = coap.encode_fields(coap.CON, coap.POST, self._mid, b"\x5a", options, b"")
         self._timeout = ACK_TIMEOUT * (1 + (ACK_RANDOM_FACTOR - 1) * self._dice.random())
-        self.due = now + self._timeout
+        self._silent_until = now + self._temper.silence
+        self.due = min(now + self._timeout, self._silent_until)
         self._send(self._request)
+
+    def _may_repeat(self, now: float) -> bool:
+        return not self._acknowledged and self._retransmissions < MAX_RETRANSMIT and now < self._silent_until
 
     def _answered(self, message: Message, now: float) -> None:
         """The server's answer to the Bootstrap-Request, in its acknowledgement or by itself."""
@@ -372,7 +378,10 @@ class SwarmDevice:
         if block is None:
             self.outcome.written[path] = (number, message.payload)
             return coap.CHANGED, ()
-        body = self._bodies.setdefault(path, bytearray()) if block.number == 0 else self._bodies.get(path)
+        if block.number == 0:
+            # The server may begin again at any time (RFC 7959 2.5).
+            self._bodies[path] = bytearray()
+        body = self._bodies.get(path)
         if body is None or len(body) != block.offset:
             return coap.REQUEST_ENTITY_INCOMPLETE, ()
         body += message.payload

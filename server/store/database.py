@@ -23,6 +23,8 @@ OLDEST_SERVER = 15
 # Seconds that a caller waits for a database that is away before its device hears 5.03 (design 7).
 AWAY_AFTER = 1.0
 RETRY_EVERY = 0.05
+# A database that is busy is not away: its callers wait their turn so long, as long as somebody gets one each second.
+BUSY_PATIENCE = 30.0
 CONNECT_TIMEOUT = 5.0
 # Seconds for one statement; a server that hangs longer is as good as away.
 STATEMENT_TIMEOUT = 10.0
@@ -131,6 +133,9 @@ class Database:
         self.pool = pool
         self.queries = queries
         self._away_since: float | None = None
+        # When a connection was given back last.
+        self._moved_at = 0.0
+        self._returning: set[asyncio.Future[None]] = set()
 
     @classmethod
     async def open(
@@ -168,7 +173,8 @@ class Database:
     async def acquire(self) -> AsyncIterator[Any]:
         """A connection of the pool; a transaction left open is rolled back when it returns.
 
-        Raises StoreUnavailable when there is none within a second, or when it is lost inside the block.
+        Raises StoreUnavailable when the database is away for a second, when no connection was given back for so long,
+        and when this one is lost inside the block.
         """
         connection = await self._borrow()
         try:
@@ -223,7 +229,10 @@ class Database:
         while True:
             left = deadline - time.monotonic()
             try:
-                connection = await self.pool.acquire(timeout=max(left, RETRY_EVERY))
+                if self.pool.get_size() and not self.pool.get_idle_size():
+                    connection = await self._turn()
+                else:
+                    connection = await self.pool.acquire(timeout=max(left, RETRY_EVERY))
             except (StoreError, asyncpg.InterfaceError, *AWAY) as error:
                 if isinstance(error, TimeoutError) and self._is_busy():
                     raise StoreUnavailable("every connection to the database is busy") from error
@@ -237,7 +246,33 @@ class Database:
                     self._away_since = None
                 return connection
 
+    async def _turn(self) -> Any:
+        """Wait in line for a connection; TimeoutError when the line does not move, or is too long.
+
+        Turned away, a device would come back with another Bootstrap-Request: more work, not less.
+        """
+        began = time.monotonic()
+        turn = asyncio.ensure_future(self.pool.acquire())
+        try:
+            while not (await asyncio.wait((turn,), timeout=AWAY_AFTER))[0]:
+                now = time.monotonic()
+                if now - max(self._moved_at, began) >= AWAY_AFTER or now - began >= BUSY_PATIENCE:
+                    raise TimeoutError
+        except BaseException:
+            turn.cancel()
+            # It may have come while its caller left.
+            turn.add_done_callback(self._unwanted)
+            raise
+        return turn.result()
+
+    def _unwanted(self, turn: "asyncio.Future[Any]") -> None:
+        if not turn.cancelled() and turn.exception() is None:
+            returning = asyncio.ensure_future(self._give_back(turn.result()))
+            self._returning.add(returning)
+            returning.add_done_callback(self._returning.discard)
+
     async def _give_back(self, connection: Any) -> None:
+        self._moved_at = time.monotonic()
         try:
             await self.pool.release(connection)
         except (asyncpg.InterfaceError, *AWAY):

@@ -12,7 +12,7 @@ from tests.fuzz import run
 from tests.fuzz.__main__ import SEED
 from tests.fuzz.run import TARGETS, run_all
 
-# The same inputs at every run; nights take more and other ones (`make fuzz`).
+# The same inputs at every run; nights take more and other ones (`make fuzz-night`).
 INPUTS = int(os.environ.get("FUZZ_INPUTS", "30000"))
 ROOT = Path(__file__).parents[2]
 

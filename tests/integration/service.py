@@ -52,6 +52,7 @@ class Service:
         self.data = folder / "data"
         self.log = folder / "server.log"
         self.extra = extra
+        self.coaps = "127.0.0.1:0"
         self.ready: Mapping[str, str] = {}
         self.process: asyncio.subprocess.Process | None = None
         self.starts = 0
@@ -69,7 +70,7 @@ class Service:
             self.process = await asyncio.create_subprocess_exec(
                 *FIRSTLIGHT,
                 *("serve", "--data-dir", str(self.data), "--ready-file", str(self.ready_file)),
-                *("--coaps", "127.0.0.1:0", "--http", "127.0.0.1:0", "--log-format", "json"),
+                *("--coaps", self.coaps, "--http", "127.0.0.1:0", "--log-format", "json"),
                 *self.extra,
                 *extra,
                 stdout=log,

@@ -255,6 +255,33 @@ async def test_when_every_connection_is_busy_the_caller_is_told_so(
     await database.close()
 
 
+async def test_a_line_that_moves_is_waited_in_and_nobody_is_turned_away(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_migrations(monkeypatch)
+    monkeypatch.setattr(database_module, "AWAY_AFTER", 0.2)
+    database = await Database.open(empty_database_url, pool_size=2)
+    served: list[int] = []
+
+    async def caller(number: int) -> None:
+        async with database.acquire() as connection:
+            await connection.execute("SELECT pg_sleep(0.05)")
+            served.append(number)
+
+    # The last of them wait five times as long as a database may be away.
+    await asyncio.gather(*(caller(number) for number in range(40)))
+    assert sorted(served) == list(range(40))
+    # Whoever leaves the line takes no connection along.
+    async with database.acquire(), database.acquire():
+        leaving = [asyncio.create_task(caller(number)) for number in range(10)]
+        await asyncio.sleep(0.05)
+        for task in leaving:
+            task.cancel()
+    await asyncio.gather(*leaving, return_exceptions=True)
+    await asyncio.gather(*(caller(number) for number in range(4)))
+    await database.close()
+
+
 async def test_a_stopped_database_is_an_absence_and_its_return_is_noticed(
     embedded_postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:

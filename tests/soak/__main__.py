@@ -1,0 +1,28 @@
+"""`python -m tests.soak`: every run at full size, one line each; exit code 1 when one missed what it must reach."""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.soak.runs import FULL, RUNS
+
+
+def main() -> int:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    parser.add_argument("--run", action="append", choices=sorted(RUNS), help="only this one; may be repeated")
+    parser.add_argument("--devices", type=int, help="of each run, instead of its full size")
+    arguments = parser.parse_args()
+    clean = True
+    for name in arguments.run or RUNS:
+        with tempfile.TemporaryDirectory(prefix=f"soak-{name}-") as folder:
+            result = asyncio.run(RUNS[name](Path(folder), arguments.devices or FULL[name]))
+        print(result, flush=True)
+        clean = clean and not result.misses
+    return 0 if clean else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""Two servers on one PostgreSQL, and nginx in front of them as a UDP balancer (docs/operate.md, "Several nodes")."""
+
+import asyncio
+import contextlib
+import secrets
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from server.store.postgres import EmbeddedPostgres
+from tests.integration.field import Field
+from tests.integration.service import PATIENCE, Service, firstlight
+from tests.interop.programs import required
+
+# As docs/operate.md gives it to operators; a test holds the two together.
+CONFIGURATION = """\
+stream {
+    upstream bootstrap {
+        hash $remote_addr consistent;
+        server 127.0.0.1:FIRST max_fails=1 fail_timeout=30s;
+        server 127.0.0.1:SECOND max_fails=1 fail_timeout=30s;
+    }
+    server {
+        listen 127.0.0.1:FRONT udp;
+        proxy_pass bootstrap;
+        proxy_timeout 300s;
+    }
+}
+"""
+# Debian's place for what `load_module` names.
+MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
+# All devices come from the balancer's address.
+LIMITS = "[limits]\nmax_handshakes_per_source = 2000\n"
+
+
+class Node(Service):
+    """A server on a record that others use too."""
+
+    def __init__(self, folder: Path, url: str, master_key: str, port: int) -> None:
+        configuration = folder / "firstlight.toml"
+        folder.mkdir(mode=0o755)
+        configuration.write_text(LIMITS)
+        self._record = ("--database-url", url)
+        super().__init__(folder, "--config", str(configuration), *self._record)
+        self.coaps = f"127.0.0.1:{port}"
+        self.data.mkdir()
+        (self.data / "master.key").touch(mode=0o600)
+        (self.data / "master.key").write_text(master_key)
+
+    def command(self, *words: str, code: int = 0) -> "asyncio.Future[str]":
+        """A command on the record, whichever node runs."""
+        return asyncio.ensure_future(firstlight(*words, "--data-dir", str(self.data), *self._record, code=code))
+
+
+@contextlib.asynccontextmanager
+async def cluster(folder: Path) -> AsyncIterator[tuple[Field, Node, tuple[str, int]]]:
+    """A field on the first node, the second node, and the balancer's address."""
+    folder.chmod(0o755)
+    master_key = secrets.token_hex(32)
+    first, second, front = free_ports(3)
+    postgres = EmbeddedPostgres(folder / "record")
+    url = await postgres.start()
+    nodes = [Node(folder / name, url, master_key, port) for name, port in (("first", first), ("second", second))]
+    try:
+        for node in nodes:
+            await node.start()
+        field = Field(nodes[0])
+        await field.trust(field.factory, name="field-factory")
+        for node in nodes:
+            await Field(node).known(anchors=2, profiles=1)
+        async with balancer(folder, first, second, front):
+            yield field, nodes[1], ("127.0.0.1", front)
+        assert [line for node in nodes for line in Field(node).faults()] == []
+    finally:
+        for node in nodes:
+            if node.process is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    await node.stop()
+        await postgres.destroy()
+
+
+@contextlib.asynccontextmanager
+async def balancer(folder: Path, first: int, second: int, front: int) -> AsyncIterator[None]:
+    """nginx, in the foreground, with nothing of the system's own configuration."""
+    program = shutil.which("nginx") or required("/usr/sbin/nginx")
+    text = CONFIGURATION
+    for name, port in (("FIRST", first), ("SECOND", second), ("FRONT", front)):
+        text = text.replace(name, str(port))
+    file, pid_file = folder / "nginx.conf", folder / "nginx.pid"
+    head = f"load_module {MODULE};\npid {pid_file};\ndaemon off;\nworker_rlimit_nofile 65536;\n"
+    file.write_text(f"{head}error_log {folder}/nginx.log warn;\nevents {{ worker_connections 32768; }}\n{text}")
+    process = await asyncio.create_subprocess_exec(program, "-e", f"{folder}/nginx.log", "-c", str(file))
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not pid_file.exists():
+                assert process.returncode is None, (folder / "nginx.log").read_text()
+                await asyncio.sleep(0.02)
+        yield
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+
+
+def free_ports(count: int) -> list[int]:
+    """UDP ports of loopback that nobody has at the moment."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(count)]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [int(sock.getsockname()[1]) for sock in sockets]
