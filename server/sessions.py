@@ -47,6 +47,8 @@ log = logs.get("bootstrap")
 OPERATOR_RETRY_AFTER = 60.0
 # 5.03 under load: this much, plus up to as much again at random, so that the devices do not return together.
 SHED_RETRY_AFTER = 5.0
+# Warnings about profiles remembered as told; then the memory starts anew.
+TOLD_LIMIT = 256
 
 
 @dataclass(slots=True)
@@ -103,6 +105,7 @@ class Sessions:
         self._jitter = jitter
         self._metrics = metrics
         self._running: dict[tuple[UUID, str], Running] = {}
+        self._told: set[tuple[UUID, str, str]] = set()
 
     @property
     def count(self) -> int:
@@ -278,9 +281,19 @@ class Sessions:
     def _preflight(
         self, admitted: Admitted, credentials: Mapping[int, Credential | PskCredential], learned: Learned
     ) -> str | None:
-        """Everything that speaks against the first write, into the log; the first that forbids it."""
+        """Everything that speaks against the first write, into the log; the first that forbids it.
+
+        What speaks of a profile it says for every device of it: a warning is told once.
+        """
         findings = preflight.check_plan(admitted.profile.plan, credentials, learned, self._now())
         for finding in findings:
+            told = admitted.account_id, admitted.profile.name, finding.sentence
+            if finding.severity != "error":
+                if told in self._told:
+                    continue
+                if len(self._told) >= TOLD_LIMIT:
+                    self._told.clear()
+                self._told.add(told)
             log.info("plan_checked", endpoint=admitted.endpoint, severity=finding.severity, finding=finding.sentence)
         return next((finding.sentence for finding in findings if finding.severity == "error"), None)
 

@@ -1,6 +1,8 @@
 import io
 import json
 
+import structlog
+
 from server import logs
 
 
@@ -21,3 +23,24 @@ def test_a_quiet_level_says_nothing_below_it() -> None:
     logs.get("test").warning("heard")
     assert "unheard" not in stream.getvalue()
     assert "heard" in stream.getvalue()
+
+
+def test_the_console_line_is_the_one_structlog_would_write() -> None:
+    """The fast line against its readable twin, structlog's own renderer."""
+    fields = {"endpoint": "device-1", "ms": 12, "sentence": "two words", "nothing": None, "quoted": "it's", "empty": ""}
+    event = {"level": "info", "event": "bootstrap_succeeded", "at": "2026-11-28T08:12:13Z", **fields}
+    twin = structlog.dev.ConsoleRenderer(colors=False, pad_event_to=28)
+    assert logs._line(None, "info", dict(event)) == twin(None, "info", dict(event))
+
+
+def test_a_fault_stands_below_its_line_with_its_traceback() -> None:
+    stream = io.StringIO()
+    logs.configure("console", "info", stream)
+    try:
+        raise ValueError("of ours")
+    except ValueError:
+        logs.get("test").exception("session_failed")
+    first, *rest = stream.getvalue().splitlines()
+    assert first.startswith("[error    ] session_failed")
+    assert rest[0] == "Traceback (most recent call last):"
+    assert rest[-1] == "ValueError: of ours"
