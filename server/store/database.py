@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any, Self
 from urllib.parse import quote, urlencode
 
@@ -13,6 +13,7 @@ import asyncpg
 
 from server import logs
 from server.store.errors import StoreError, StoreRefused, StoreUnavailable
+from server.store.lookup import Lookup
 from server.store.migrations import applied, load_migrations, migrate, pending
 from server.store.sql import load_queries
 
@@ -136,6 +137,7 @@ class Database:
         # When a connection was given back last.
         self._moved_at = 0.0
         self._returning: set[asyncio.Future[None]] = set()
+        self._lookups: dict[str, Lookup] = {}
 
     @classmethod
     async def open(
@@ -197,6 +199,13 @@ class Database:
         """All rows of the named query."""
         async with self.acquire() as connection:
             return await connection.fetch(self.queries[name], *arguments)  # type: ignore[no-any-return]
+
+    def look_up(self, name: str, *key: object) -> Awaitable[list[Any]]:
+        """The rows of `key` in the named query, together with whoever asks for others now (`lookup.py`)."""
+        lookup = self._lookups.get(name)
+        if lookup is None:
+            lookup = self._lookups[name] = Lookup(partial(self.fetch, name))
+        return lookup.rows(*key)
 
     async def fetchrow(self, name: str, *arguments: object) -> Any:
         """The first row of the named query, or None."""

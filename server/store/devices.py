@@ -47,8 +47,8 @@ def _row(row: Any) -> DeviceRow:
 
 async def find(database: Database, account_id: UUID, endpoint: str) -> DeviceRow | None:
     """The device of this name, if it was ever here."""
-    row = await database.fetchrow("device_find", account_id, endpoint)
-    return _row(row) if row is not None else None
+    rows = await database.look_up("device_find", account_id, endpoint)
+    return _row(rows[0]) if rows else None
 
 
 async def ensure(database: Database, account_id: UUID, endpoint: str) -> DeviceRow:

@@ -102,7 +102,7 @@ async def undelivered(database: Database, account_id: UUID, endpoint: str, servi
 
     The endpoint is back for another one: abandoned ones that it might have held are now due to be revoked.
     """
-    rows = await database.fetch("issuance_undelivered", account_id, endpoint, service)
+    rows = await database.look_up("issuance_undelivered", account_id, endpoint, service)
     return [issuance_row(row) for row in rows]
 
 

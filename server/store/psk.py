@@ -40,8 +40,9 @@ class KeyRow:
 
 
 async def find(database: Database, sealer: Sealer, identity: bytes) -> PreSharedKey | None:
-    """The bootstrap key of `identity`, over all accounts; one prepared statement, a handshake waits for it."""
-    return _open(sealer, await database.fetchrow("psk_find", identity))
+    """The bootstrap key of `identity`, over all accounts; a handshake waits for it."""
+    rows = await database.look_up("psk_find", identity)
+    return _open(sealer, rows[0] if rows else None)
 
 
 async def for_endpoint(

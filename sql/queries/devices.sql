@@ -1,7 +1,9 @@
 -- name: device_find
-SELECT id, account_id, endpoint, profile, coalesce(learned::text, '{}') AS learned, state, first_seen, last_seen,
-       last_session_id
-FROM device WHERE account_id = $1 AND endpoint = $2;
+-- Devices by account and name, for many callers at once.
+SELECT w.place, d.id, d.account_id, d.endpoint, d.profile, coalesce(d.learned::text, '{}') AS learned, d.state,
+       d.first_seen, d.last_seen, d.last_session_id
+FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS w (account_id, endpoint, place)
+JOIN device d ON d.account_id = w.account_id AND d.endpoint = w.endpoint;
 
 -- name: device_list
 SELECT id, account_id, endpoint, profile, coalesce(learned::text, '{}') AS learned, state, first_seen, last_seen,

@@ -24,15 +24,23 @@ LIMIT $3;
 
 -- name: issuance_undelivered
 -- Who asks again does not use what it was given before: certificates kept because it might are due to be revoked.
-WITH doubtful AS (
-    UPDATE certificate SET revocation_due = now()
-    WHERE account_id = $1 AND endpoint = $2 AND service = $3 AND revocation_due = 'infinity'
+-- For many callers at once.
+WITH wish AS (
+    SELECT w.account_id, w.endpoint, w.service, w.place
+    FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS w (account_id, endpoint, service, place)
+), doubtful AS (
+    UPDATE certificate c SET revocation_due = now()
+    FROM wish
+    WHERE c.account_id = wish.account_id AND c.endpoint = wish.endpoint AND c.service = wish.service
+      AND c.revocation_due = 'infinity'
 )
-SELECT id, account_id, device_id, session_id, issuer_id, endpoint, service, state, owner, attempt, server_key, serial,
-       not_before, csr, csr_sha256, spki_sha256, subject, opened_at, updated_at, lease_until, retry_at, delivered_at,
-       answers_until, reference, error_class, error_text
-FROM issuance
-WHERE account_id = $1 AND endpoint = $2 AND service = $3 AND state = 'issued' AND server_key AND NOT settled;
+SELECT wish.place, i.id, i.account_id, i.device_id, i.session_id, i.issuer_id, i.endpoint, i.service, i.state, i.owner,
+       i.attempt, i.server_key, i.serial, i.not_before, i.csr, i.csr_sha256, i.spki_sha256, i.subject, i.opened_at,
+       i.updated_at, i.lease_until, i.retry_at, i.delivered_at, i.answers_until, i.reference, i.error_class,
+       i.error_text
+FROM wish
+JOIN issuance i ON i.account_id = wish.account_id AND i.endpoint = wish.endpoint AND i.service = wish.service
+WHERE i.state = 'issued' AND i.server_key AND NOT i.settled;
 
 -- name: issuance_renew_leases
 UPDATE issuance SET lease_until = $3

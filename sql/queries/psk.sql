@@ -1,5 +1,8 @@
 -- name: psk_find
-SELECT id, account_id, identity, key, endpoint FROM pre_shared_key WHERE service = 'bootstrap' AND identity = $1;
+-- Bootstrap keys by identity, for many handshakes at once.
+SELECT w.place, k.id, k.account_id, k.identity, k.key, k.endpoint
+FROM unnest($1::bytea[]) WITH ORDINALITY AS w (identity, place)
+JOIN pre_shared_key k ON k.service = 'bootstrap' AND k.identity = w.identity;
 
 -- name: psk_for_endpoint
 SELECT id, account_id, identity, key, endpoint
