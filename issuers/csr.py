@@ -1,6 +1,7 @@
 """Certificate signing requests: is this one fit for a CA, and how ours are made (PKCS#10, RFC 2986)."""
 
 from collections import Counter
+from collections.abc import Collection
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -26,8 +27,11 @@ def check_csr(
     endpoint: str | None = None,
     organizational_unit: str | None = None,
     locality: str | None = None,
+    proof: bool = True,
 ) -> x509.CertificateSigningRequest:
     """A device's CSR, fit to be signed (`issuers.md` E, "CSR checks").
+
+    `proof` False leaves key and signature unlooked at: with a server-made key they mean nothing (RFC 9148 5.8).
 
     `csr` as one PEM block or DER. `endpoint` is the authenticated endpoint name, which CN must be; `locality` and
     `organizational_unit` are what L and OU must be where the CSR has them and they are not empty (the Izuma client
@@ -36,12 +40,65 @@ def check_csr(
     if isinstance(csr, bytes):
         csr = _parse(csr)
     try:
-        _check_key(csr)
+        if proof:
+            _check_key(csr)
         _check_subject(csr.subject, endpoint, organizational_unit, locality)
         _check_extensions(csr.extensions)
     except UNREADABLE as error:
         raise Rejected(f"the CSR cannot be read: {error}") from error
     return csr
+
+
+def require_names(
+    csr: x509.CertificateSigningRequest,
+    subject: x509.Name,
+    *,
+    optional: Collection[x509.ObjectIdentifier] = (),
+    alternative_names: Collection[Collection[x509.GeneralName]] = ((),),
+) -> None:
+    """Refuse a CSR that names something else than `subject`; attributes without a value count as absent.
+
+    Those of `optional` may be missing. The CSR's subject alternative names must be one of `alternative_names`, in any
+    order. Values are compared, never DER. Raises Rejected.
+    """
+    wanted, asked = _said(subject), _said(csr.subject)
+    for oid, value in asked - wanted:
+        expected = [text for each, text in wanted if each == oid]
+        raise Rejected(
+            f"the CSR's subject has {short_name(oid)}={value!r} where this device's "
+            + (f"is {expected[0]!r}" if expected else "has none")
+        )
+    for oid, value in wanted - asked:
+        if oid not in optional:
+            raise Rejected(f"the CSR's subject lacks {short_name(oid)}={value!r}, which this device's has")
+    requested = set(_alternative_names(csr))
+    if not any(requested == set(each) for each in alternative_names):
+        named = ", ".join(str(each.value) for each in requested) or "nothing"
+        raise Rejected(f"the CSR's subject alternative name is {named}, which is not this device's")
+
+
+def same_names(one: x509.CertificateSigningRequest, other: x509.CertificateSigningRequest) -> bool:
+    """Whether two CSRs ask for the same subject and subject alternative names."""
+    return one.subject == other.subject and set(_alternative_names(one)) == set(_alternative_names(other))
+
+
+def alternative_names(extensions: x509.Extensions) -> tuple[x509.GeneralName, ...]:
+    """The subject alternative names among the extensions of a CSR or certificate."""
+    for extension in extensions:
+        if isinstance(extension.value, x509.SubjectAlternativeName):
+            return tuple(extension.value)
+    return ()
+
+
+def _alternative_names(csr: x509.CertificateSigningRequest) -> tuple[x509.GeneralName, ...]:
+    try:
+        return alternative_names(csr.extensions)
+    except UNREADABLE as error:
+        raise Rejected(f"the CSR cannot be read: {error}") from error
+
+
+def _said(name: x509.Name) -> set[tuple[x509.ObjectIdentifier, str | bytes]]:
+    return {(attribute.oid, attribute.value) for attribute in name if attribute.value}
 
 
 def _parse(data: bytes) -> x509.CertificateSigningRequest:

@@ -33,6 +33,10 @@ class DeviceLimits:
     chain_length: int = 5
 
 
+USUAL_LIMITS = DeviceLimits()
+"""What every device takes."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Expectation:
     """What a CA was asked for.
@@ -49,7 +53,7 @@ class Expectation:
     anchors: Sequence[x509.Certificate]
     account_id: UUID | None = None
     known_serial: Callable[[int], bool] | None = None
-    limits: DeviceLimits = DeviceLimits()
+    limits: DeviceLimits = USUAL_LIMITS
     may_outlive_issuer: bool = False
     unusual_validity: timedelta = timedelta(days=3653)
 

@@ -106,13 +106,15 @@ class BootstrapSession:
 
     `credentials` may lack any that `plan.needs_credential` names: those are asked for before the device is
     touched. `learned` changes as the device shows what it takes, and is to be kept however the session ends.
-    `log` has one record for each operation sent.
+    `log` has one record for each operation sent. `finish_query` goes with the Finish: one client family needs its
+    id there.
     """
 
     __slots__ = (
         "_asking",
         "_began",
         "_course",
+        "_finish_operation",
         "_in_flight",
         "_moved",
         "_plan",
@@ -129,17 +131,26 @@ class BootstrapSession:
         learned: Learned,
         *,
         credentials: Mapping[int, Credential | PskCredential],
+        finish_query: tuple[str, ...] = (),
     ) -> None:
         self.learned = learned
         self.log: list[StepRecord] = []
         self._plan = plan
         self._writes = Writes(plan, learned, request, credentials)
+        self._finish_operation = replace(_FINISH, query=finish_query) if finish_query else _FINISH
         self._silent = False
         self._course = self._whole_course()
         self._in_flight: Send | None = None
         self._asking: int | None = None
         self._began: float | None = None
         self._moved: float | None = None
+
+    @property
+    def enrolls(self) -> frozenset[str]:
+        """The services whose certificates the device gets by EST, as things stand: those written with mode 4."""
+        return frozenset(
+            security.service for index, security in enumerate(self._plan.securities) if self._writes.is_est(index)
+        )
 
     # -- called from outside --------------------------------------------------------------------------------
 
@@ -335,10 +346,10 @@ class BootstrapSession:
         return answer
 
     def _finish(self) -> _Course[None]:
-        answer = yield from self._operate(_FINISH)
+        answer = yield from self._operate(self._finish_operation)
         if answer.code == NOT_ACCEPTABLE:
             bent = yield from self._repair()
-            answer = yield from self._operate(_FINISH, "after the repair")
+            answer = yield from self._operate(self._finish_operation, "after the repair")
             if answer.accepted:
                 self.learned = bent
             elif answer.code == NOT_ACCEPTABLE:

@@ -8,7 +8,7 @@ device client, whose names nobody registered.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
@@ -100,6 +100,14 @@ def parse_path(segments: Sequence[str]) -> Resource | None:
     except ValueError:
         return None
     return Resource(function, labels[0] if labels else None, root == SHORT_ROOT)
+
+
+def paths(any_label: str) -> Iterator[tuple[tuple[str, ...], Function]]:
+    """Every path there is, with `any_label` where a label stands, and its function."""
+    for root in (ROOT, SHORT_ROOT):
+        for function in Function:
+            yield (*root, function.value), function
+            yield (*root, any_label, function.value), function
 
 
 def answer_format(function: Function, accept: int | None) -> MediaType | None:

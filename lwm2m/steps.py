@@ -10,7 +10,7 @@ from lwm2m.coap.message import code_text
 
 
 class FailureCause(Enum):
-    """Why a bootstrap ended without success; the values are stored, counted and shown."""
+    """Why a bootstrap or an enrolment ended without success; the values are stored, counted and shown."""
 
     NOT_AUTHORIZED = "not_authorized"
     NO_PROFILE = "no_profile"
@@ -32,16 +32,23 @@ class FailureCause(Enum):
     SUPERSEDED = "superseded"
     DEADLINE = "deadline"
     KEY_LOST = "key_lost"
+    NO_SERVICE = "no_service"
+    CSR_REFUSED = "csr_refused"
+    KEY_TAKEN = "key_taken"
+    NOT_FETCHED = "not_fetched"
     INTERNAL = "internal"
 
 
 class OperationKind(Enum):
-    """The operations of the bootstrap interface this server starts (LwM2M Core 1.2 6.1.7)."""
+    """The operations of the bootstrap interface this server starts (LwM2M Core 1.2 6.1.7), and EST's, which the device
+    starts (RFC 9148).
+    """
 
     DISCOVER = "discover"
     DELETE = "delete"
     WRITE = "write"
     FINISH = "finish"
+    EST = "est"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,7 @@ class Operation:
     segments: tuple[str, ...]
     content_format: int | None = None
     accept: int | None = None
+    query: tuple[str, ...] = ()
     # kept out of repr: the payload of a Security instance holds the device's secret key
     payload: bytes = field(default=b"", repr=False)
 

@@ -84,7 +84,7 @@ class Writes:
             server = server_instance(self._plan.servers[index], self.placement.servers[index])
             return encode_instance(server, self.format), ""
         credential = self.credentials.get(index)
-        est, pem = self._is_est(index), self._is_pem(index)
+        est, pem = self.is_est(index), self._is_pem(index)
         note = ""
         if est:
             note = "mode 4, the device makes its key"
@@ -104,16 +104,17 @@ class Writes:
 
     def may_fall_back(self, index: int) -> bool:
         """Whether mode 4 is written where mode 2 would do."""
-        return self._plan.securities[index].mode == "est-then-server-key" and self._is_est(index)
+        return self._plan.securities[index].mode == "est-then-server-key" and self.is_est(index)
 
     def pem_may_give_way(self, index: int) -> bool:
         """Whether a chain is written as PEM because the device seems to take it, not because it must be."""
         if self._plan.securities[index].chain != "auto" or not self.speaks_1_2 or self.leaf_only:
             return False
         credential = self.credentials.get(index)
-        return not self._is_est(index) and isinstance(credential, Credential) and len(credential.chain) > 1
+        return not self.is_est(index) and isinstance(credential, Credential) and len(credential.chain) > 1
 
-    def _is_est(self, index: int) -> bool:
+    def is_est(self, index: int) -> bool:
+        """Whether an instance is written with mode 4, so that the device makes its key."""
         mode = self._plan.securities[index].mode
         return mode == "est" or (mode == "est-then-server-key" and index not in self.est_refused)
 

@@ -25,12 +25,14 @@ from issuers.errors import (
     Throttled,
     Unavailable,
 )
-from issuers.returned import Checked
+from issuers.returned import USUAL_LIMITS, Checked, DeviceLimits
 from server import logs
 from server.errors import TemporarilyUnavailable
 from server.knowledge import ActiveIssuer
+from server.latencies import Latencies
 from server.metrics import Metrics
 from server.store import issuances
+from server.store.accounts import LWM2M
 from server.store.database import Database
 from server.store.errors import StoreUnavailable
 from server.store.issuances import IssuanceRow
@@ -61,8 +63,8 @@ class Issuers(Protocol):
     async def issuer_for(self, account_id: UUID, service: str) -> ActiveIssuer:
         """The CA that is active for `service` now."""
 
-    async def issuer_by_id(self, account_id: UUID, issuer_id: UUID | None) -> ActiveIssuer:
-        """The CA that a row names."""
+    async def issuer_by_id(self, account_id: UUID, issuer_id: UUID | None, service: str = LWM2M) -> ActiveIssuer:
+        """The CA that a row names, with the anchors of its service."""
 
 
 class NeverIssued(Unavailable):
@@ -96,6 +98,7 @@ class Attempts:
         self._clock = clock
         self._now = now
         self._metrics = metrics
+        self.latencies = Latencies()
         self._ours: set[UUID] = set()
 
     # -- leases ----------------------------------------
@@ -124,12 +127,25 @@ class Attempts:
     async def ask(self, active: ActiveIssuer, intent: OpenIssuance, csr: x509.CertificateSigningRequest) -> Checked:
         """Write the intent, have it signed, check and record what came; then the row is ours until it is settled.
 
-        Raises IssuerError, which is on record; StoreUnavailable; TemporarilyUnavailable when the row is another
-        worker's meanwhile. A CA that takes its time is waited for.
+        Raises as `asked`, and StoreUnavailable.
         """
         outcome = await self._writer.write(intent)
         if not isinstance(outcome, Inserted):
             raise AssertionError(f"a key made a moment ago is known: {outcome}")
+        return await self.asked(active, intent, csr)
+
+    async def asked(
+        self,
+        active: ActiveIssuer,
+        intent: OpenIssuance,
+        csr: x509.CertificateSigningRequest,
+        limits: DeviceLimits = USUAL_LIMITS,
+    ) -> Checked:
+        """Have an intent signed that is on record, check and record what came; the row is ours until it is settled.
+
+        Raises IssuerError, which is on record; StoreUnavailable; TemporarilyUnavailable when the row is another
+        worker's meanwhile. A CA that takes its time is waited for.
+        """
         self._metrics.issuances.inc("submitted")
         started = self._clock()
         self.take([intent.id])
@@ -141,11 +157,13 @@ class Attempts:
                 except OutcomeUnknown as lost:
                     answer = await self._recovered(active.issuer, request, lost)
                 issued = await self._collected(active.issuer, intent, answer)
-                checked = await self.record(active, intent, csr, issued)
+                checked = await self.record(active, intent, csr, issued, limits)
         except BaseException:
             self.leave(intent.id)
             raise
-        self._metrics.issue_seconds.observe(self._clock() - started)
+        seconds = self._clock() - started
+        self._metrics.issue_seconds.observe(seconds)
+        self.latencies.observe(active.id, seconds)
         return checked
 
     @contextlib.asynccontextmanager
@@ -186,10 +204,15 @@ class Attempts:
             self._metrics.issuances.inc("pending")
 
     async def record(
-        self, active: ActiveIssuer, row: Row, csr: x509.CertificateSigningRequest, issued: Issued
+        self,
+        active: ActiveIssuer,
+        row: Row,
+        csr: x509.CertificateSigningRequest,
+        issued: Issued,
+        limits: DeviceLimits = USUAL_LIMITS,
     ) -> Checked:
-        """Check what the CA gave and make it durable; raises BadCertificate, or TemporarilyUnavailable as `ask`."""
-        checked = active.check(issued, csr, row.endpoint, self._now())
+        """Check what the CA gave and make it durable; raises BadCertificate, or TemporarilyUnavailable as `asked`."""
+        checked = active.check(issued, csr, row.endpoint, self._now(), account_id=row.account_id, limits=limits)
         self._metrics.checks.inc("issued")
         leaf = checked.leaf
         try:

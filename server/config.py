@@ -72,6 +72,9 @@ class LimitsConfig:
     idle_seconds: float = 120.0
     # After Finish an association closes by itself (design 9).
     after_finish_seconds: float = 5.0
+    # While a device is to come for its certificate by EST it stays open so long, and so many may at a time.
+    after_finish_est_seconds: float = 120.0
+    max_awaiting_est: int = 2000
     mtu: int = 1200
     block_size: int = 1024
 
@@ -183,6 +186,8 @@ _RANGES: Mapping[tuple[str, str], tuple[float, float]] = {
     ("limits", "session_seconds"): (5, 3600),
     ("limits", "idle_seconds"): (5, 86400),
     ("limits", "after_finish_seconds"): (0, 600),
+    ("limits", "after_finish_est_seconds"): (0.1, 3600),
+    ("limits", "max_awaiting_est"): (1, 1_000_000),
     ("limits", "mtu"): (300, 16384),
     ("limits", "block_size"): (16, 1024),
     ("issuance", "key_hold_seconds"): (0, 86400),

@@ -4,10 +4,13 @@ ServiceError
 ├── NotAuthenticated          no credential that proves who speaks
 ├── NotAuthorized             known, but not allowed this
 │   ├── LimitReached          the account has as many as it may
-│   └── NoProfile             no profile says what to write to the device
+│   ├── NoProfile             no profile says what to write to the device
+│   └── KeyTaken              the public key of a CSR belongs to another endpoint
 ├── BadRequest                the request itself is wrong: do not repeat it unchanged
 │   ├── UnsupportedFormat     a Content-Format or `pct` nobody here writes
-│   └── UnsupportedVersion    a version of LwM2M nobody here speaks
+│   ├── UnsupportedVersion    a version of LwM2M nobody here speaks
+│   ├── NotAcceptable         the answer does not exist in the format asked for
+│   └── CsrRefused            the CSR is not fit for a CA, or not for this device
 ├── NotFound                  no such resource
 ├── Conflict                  another session or device has it
 ├── Unreachable               the device is not connected, or cannot do what is asked of it
@@ -44,6 +47,10 @@ class NoProfile(NotAuthorized):
     """No profile says what to write to the device."""
 
 
+class KeyTaken(NotAuthorized):
+    """The public key of a CSR was seen for another endpoint (design 7)."""
+
+
 class BadRequest(ServiceError):
     """The request is wrong and stays wrong when repeated; `field` is what of it, when one is at fault."""
 
@@ -58,6 +65,14 @@ class UnsupportedFormat(BadRequest):
 
 class UnsupportedVersion(BadRequest):
     """The device speaks a version of LwM2M that this server does not (LwM2M Core 1.2 6.2.1: 4.12)."""
+
+
+class NotAcceptable(BadRequest):
+    """The peer takes none of the formats that the answer exists in (RFC 7252 5.10.4: 4.06)."""
+
+
+class CsrRefused(BadRequest):
+    """A device's CSR breaks a rule of `issuers/csr.py`, or names something else than the device."""
 
 
 class NotFound(ServiceError):

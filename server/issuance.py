@@ -141,6 +141,11 @@ class Issuance:
         self._held: dict[_Slot, _Held] = {}
         self._making: dict[_Slot, _Making] = {}
 
+    @property
+    def attempts(self) -> Attempts:
+        """What this worker asks of CAs, for certificates whose keys are made elsewhere too."""
+        return self._attempts
+
     # -- what a session asks for ----------------------------------------
 
     async def server_made(self, wish: Wish) -> ServerMade:

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from issuers import open_issuer
 from issuers.base import Issued, Issuer
 from issuers.embedded import EmbeddedIssuer, EmbeddedOptions
-from issuers.errors import BadCertificate, Misconfigured
+from issuers.errors import BadCertificate, Misconfigured, NotSupported
 from issuers.reach import Reach
-from issuers.returned import Checked, Expectation, check_returned
+from issuers.returned import USUAL_LIMITS, Checked, DeviceLimits, Expectation, check_returned
 from server import logs
 from server.admin import issuers as issuer_admin
 from server.breaker import Breaker, Guarded
@@ -24,6 +24,7 @@ from server.config import Config
 from server.pace import Pace
 from server.profile import Profile, ProfileError, parse_profile
 from server.store import embedded_ca, issuers, profiles, psk, trust
+from server.store.accounts import LWM2M
 from server.store.database import Database
 from server.store.errors import SealBroken, StoreUnavailable
 from server.store.secrets import Sealer
@@ -49,7 +50,29 @@ class ActiveIssuer:
     # What follows an answer that was lost; the embedded CA loses none.
     on_unknown: OnUnknown = "reissue"
 
-    def check(self, issued: Issued, csr: x509.CertificateSigningRequest, endpoint: str, now: datetime) -> Checked:
+    async def for_service(self, service: str) -> "ActiveIssuer":
+        """The same CA with the anchors of `service`: for a custom one the path ends at the CA's own root (design 8).
+
+        A CA that does not show its certificates keeps those of service lwm2m. Raises IssuerError.
+        """
+        if service == LWM2M:
+            return self
+        try:
+            shown = await self.issuer.ca_certificates()
+        except NotSupported:
+            return self
+        return replace(self, anchors=shown[-1:])
+
+    def check(
+        self,
+        issued: Issued,
+        csr: x509.CertificateSigningRequest,
+        endpoint: str,
+        now: datetime,
+        *,
+        account_id: UUID | None = None,
+        limits: DeviceLimits = USUAL_LIMITS,
+    ) -> Checked:
         """The checked chain, or BadCertificate (issuers.md D4), which counts against the CA's readiness."""
         expectation = Expectation(
             csr=csr,
@@ -57,6 +80,8 @@ class ActiveIssuer:
             now=now,
             minimum_validity=self.minimum_validity,
             anchors=self.anchors,
+            account_id=account_id,
+            limits=limits,
         )
         try:
             return check_returned(issued, expectation)
@@ -204,10 +229,27 @@ class Knowledge:
         active = await self.issuer_by_id(account_id, known.configurations[account_id, service])
         if isinstance(active.issuer, Guarded):
             await active.issuer.admit()
-        return active
+        return await active.for_service(service)
 
-    async def issuer_by_id(self, account_id: UUID, issuer_id: UUID | None) -> ActiveIssuer:
-        """The CA with this id, None = the embedded CA of the account."""
+    async def issuer_by_id(self, account_id: UUID, issuer_id: UUID | None, service: str = LWM2M) -> ActiveIssuer:
+        """The CA with this id, None = the embedded CA of the account, with the anchors of `service`."""
+        active = await self._opened(account_id, issuer_id)
+        return await active.for_service(service)
+
+    async def ca_certificates(self, account_id: UUID, service: str) -> tuple[x509.Certificate, ...]:
+        """The certificates of the CA that is configured for `service`, issuing CA first; raises IssuerError."""
+        known = self._now_known()
+        active = await self._opened(account_id, known.configurations[account_id, service])
+        try:
+            return await active.issuer.ca_certificates()
+        except NotSupported:
+            return active.anchors
+
+    def services_of(self, account_id: UUID) -> tuple[str, ...]:
+        """The services that a CA is configured for, by name."""
+        return tuple(sorted(service for account, service in self._now_known().configurations if account == account_id))
+
+    async def _opened(self, account_id: UUID, issuer_id: UUID | None) -> ActiveIssuer:
         known = self._now_known()
         if issuer_id is None:
             embedded = known.embedded.get(account_id)

@@ -144,9 +144,24 @@ class Metrics:
             "of",
             ("device", "issued"),
         )
+        self.enrollments = Counted(
+            "firstlight_enrollments_total",
+            "EST requests for a certificate by outcome; later = answered 5.03.",
+            "outcome",
+            ("started", "delivered", "later", "failed"),
+        )
+        self.enrollment_failures = Counted(
+            "firstlight_enrollment_failures_total",
+            "Failed EST requests for a certificate by cause.",
+            "cause",
+            tuple(cause.value for cause in FailureCause),
+        )
         self.shed = Counted("firstlight_shed_total", "Bootstrap-Requests answered 5.03 because of load.")
         self.internal_errors = Counted("firstlight_internal_errors_total", "Faults of ours, logged in full.")
         self.bootstrap_seconds = Measured("firstlight_bootstrap_seconds", "Bootstrap-Request to Finish, in seconds.")
+        self.enrollment_seconds = Measured(
+            "firstlight_enrollment_seconds", "EST request to certificate delivered, in seconds."
+        )
         self.issue_seconds = Measured("firstlight_issue_seconds", "Issuance intent to checked certificate, in seconds.")
         self.commit_seconds = Measured("firstlight_commit_seconds", "One group commit, in seconds.")
         self.queue_seconds = Measured(
@@ -155,6 +170,9 @@ class Metrics:
             QUEUE_BUCKETS,
         )
         self.sessions = Gauge("firstlight_sessions", "Bootstrap sessions under way.")
+        self.awaiting_est = Gauge(
+            "firstlight_awaiting_est", "Associations kept after their Finish for an EST certificate."
+        )
         self.associations = Gauge("firstlight_associations", "DTLS associations established.")
         self.handshaking = Gauge("firstlight_handshaking", "DTLS handshakes under way.")
         self.tls_associations = Gauge("firstlight_tls_associations", "TLS connections established.")

@@ -12,6 +12,7 @@ from cryptography.x509.oid import NameOID
 
 from lwm2m.bootstrap_request import BootstrapRequest
 from server.errors import BadRequest, NoProfile, NotAuthenticated, NotAuthorized
+from server.izuma import fitted, is_izuma
 from server.profile import Profile
 from server.transport.engine import PeerIdentity
 from server.trust import Anchor
@@ -19,12 +20,16 @@ from server.trust import Anchor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admitted:
-    """A device that may bootstrap: its account, the endpoint name it proved, and what it gets."""
+    """A device that may bootstrap: its account, the endpoint name it proved, and what it gets.
+
+    The plan of an `izuma` client's profile is fitted to it.
+    """
 
     account_id: UUID
     endpoint: str
     request: BootstrapRequest
     profile: Profile
+    izuma: bool = False
 
 
 def admit(
@@ -42,18 +47,13 @@ def admit(
     """
     account_id = account_of_peer(peer, request, claimed_by=claimed_by)
     endpoint = endpoint_of(peer, request.endpoint)
-    anchors = frozenset(
-        word
-        for anchor in _bootstrap_anchors(peer)
-        if anchor.account_id == account_id
-        for word in (anchor.fingerprint.hex(), anchor.id.hex)
-    )
-    profile = choose_profile(profiles_of(account_id), endpoint, anchors)
-    if profile is None:
-        raise NoProfile(f"no profile is for {endpoint}; store one whose [match] takes it")
+    profile = profile_for(peer, account_id, endpoint, profiles_of)
     if asked_for_pack:
         request = replace(request, asked_for_pack=True)
-    return Admitted(account_id=account_id, endpoint=endpoint, request=request, profile=profile)
+    izuma = is_izuma(profile, request)
+    if izuma:
+        profile = replace(profile, plan=fitted(profile.plan, account_id))
+    return Admitted(account_id=account_id, endpoint=endpoint, request=request, profile=profile, izuma=izuma)
 
 
 def account_of_peer(peer: PeerIdentity, request: BootstrapRequest | None, *, claimed_by: UUID | None = None) -> UUID:
@@ -103,6 +103,22 @@ def endpoint_of(peer: PeerIdentity, ep: str | None) -> str:
     if ep is not None and ep != proved:
         raise BadRequest(f"ep={ep} is not the endpoint name of the {by}, {proved}")
     return proved
+
+
+def profile_for(
+    peer: PeerIdentity, account_id: UUID, endpoint: str, profiles_of: Callable[[UUID], Sequence[Profile]]
+) -> Profile:
+    """The profile of a peer whose account and name are known; raises NoProfile."""
+    anchors = frozenset(
+        word
+        for anchor in _bootstrap_anchors(peer)
+        if anchor.account_id == account_id
+        for word in (anchor.fingerprint.hex(), anchor.id.hex)
+    )
+    profile = choose_profile(profiles_of(account_id), endpoint, anchors)
+    if profile is None:
+        raise NoProfile(f"no profile is for {endpoint}; store one whose [match] takes it")
+    return profile
 
 
 def choose_profile(profiles: Sequence[Profile], endpoint: str, anchors: frozenset[str]) -> Profile | None:

@@ -16,8 +16,6 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from issuers.errors import Misconfigured
-from issuers.subject import parse_subject
 from lwm2m.errors import DecodeError
 from lwm2m.objects import OBJECTS, ResourceType, ResourceValue
 from lwm2m.paths import MAX_ID, Path
@@ -35,6 +33,7 @@ from lwm2m.plan import (
     ServerPlan,
 )
 from server.certificate import UNREADABLE
+from server.profile_est import KEYS, EstSettings, parse_est, subject_template
 from server.profile_table import ProfileError, ProfileTable
 
 __all__ = ["Ask", "Profile", "ProfileError", "default_profile", "named_files", "parse_profile"]
@@ -77,7 +76,7 @@ SERVER_RESOURCES: Mapping[str, int] = {
     "profile_id_hash_algorithm": 27,
 }
 
-_SECTIONS = ("match", "bootstrap", "security", "servers")
+_SECTIONS = ("match", "bootstrap", "est", "security", "servers")
 _MATCH_KEYS = ("endpoint", "trusted_certificate")
 _BOOTSTRAP_KEYS = ("content_format", "discover", "delete", "on_error", "ask")
 _ON_ERROR_KEYS = ("delete", "write")
@@ -100,7 +99,7 @@ _SERVER_KEYS = ("id", "short_server_id", "lifetime", "binding", "notification_st
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """One parsed profile: which devices it is for, when the CA is asked, and the plan.
+    """One parsed profile: which devices it is for, when the CA is asked, the plan, and how EST serves them.
 
     `trusted_certificate` is the SHA-256 fingerprint or the id of a trusted certificate, lower-case hex.
     """
@@ -110,6 +109,7 @@ class Profile:
     trusted_certificate: str | None
     ask: Ask
     plan: Plan
+    est: EstSettings
     pattern: re.Pattern[str] = field(repr=False, compare=False)
 
     def matches(self, endpoint: str, anchors: Collection[str]) -> bool:
@@ -188,6 +188,7 @@ def parse_profile(toml_text: str, files: Mapping[str, bytes], *, name: str) -> P
         trusted_certificate=_trusted_certificate(match),
         ask=ask,
         plan=plan,
+        est=parse_est(document.table("est", KEYS)),
         # fnmatch knows sets in brackets; endpoint names hold brackets of their own
         pattern=re.compile(fnmatch.translate(endpoint.replace("[", "[[]"))),
     )
@@ -266,7 +267,7 @@ def _security(table: ProfileTable, files: Mapping[str, bytes]) -> SecurityPlan:
         short_server_id=table.integer("short_server_id", 1, MAX_SHORT_SERVER_ID),
         mode=mode,
         service=table.text("service", "LWM2M"),
-        subject=_subject(table),
+        subject=subject_template(table),
         server_certificate=_server_certificate(table, files),
         certificate_usage=table.optional_integer("certificate_usage", 0, 3),
         matching_type=table.optional_integer("matching_type", 0, 3),
@@ -297,15 +298,6 @@ def _uri(table: ProfileTable, mode: Mode) -> str:
     if parts.scheme not in schemes:
         raise table.wrong("uri", f"must start with {' or '.join(f'{s}://' for s in schemes)} for mode {mode}")
     return uri
-
-
-def _subject(table: ProfileTable) -> str:
-    template = table.text("subject", "CN={endpoint}")
-    try:
-        parse_subject(template)
-    except Misconfigured as error:
-        raise table.wrong("subject", f"cannot be used: {error.message}") from error
-    return template
 
 
 def _server_certificate(table: ProfileTable, files: Mapping[str, bytes]) -> bytes | None:

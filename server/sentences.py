@@ -120,6 +120,26 @@ SENTENCES: Mapping[FailureCause, Sentence] = {
         "device",
         "nothing needs mending: its certificate is revoked and the next Bootstrap-Request gets a new key",
     ),
+    FailureCause.NO_SERVICE: Sentence(
+        "{endpoint} asked{place} for the certificate of a service that has no CA{code}",
+        "operator",
+        "make a service configuration with the name of the label, which is case-sensitive, or correct the device",
+    ),
+    FailureCause.CSR_REFUSED: Sentence(
+        "the CSR of {endpoint} was refused{place}{code}",
+        "operator",
+        "compare the CSR with the subject of the profile; the device must hold its key, on P-256",
+    ),
+    FailureCause.KEY_TAKEN: Sentence(
+        "{endpoint} asked{place} with a key that is another device's{code}",
+        "operator",
+        "find out why two devices share a key; `firstlight device forget NAME --remove` frees those of a retired one",
+    ),
+    FailureCause.NOT_FETCHED: Sentence(
+        "{endpoint} did not take its certificate{place}",
+        "device",
+        "wait for it to ask again with the same CSR, which gets the same certificate",
+    ),
     FailureCause.INTERNAL: Sentence(
         "a fault of this server ended the session of {endpoint}{place}",
         "operator",
@@ -128,7 +148,7 @@ SENTENCES: Mapping[FailureCause, Sentence] = {
 }
 
 # How objects are called where a path is shown.
-_OBJECT_NAMES = {"0": "Security", "1": "Server", "bs": "Bootstrap"}
+_OBJECT_NAMES = {"0": "Security", "1": "Server", "bs": "Bootstrap", "est": "EST", ".well-known": "EST"}
 
 
 def for_failure(failed: Failed, endpoint: str) -> str:

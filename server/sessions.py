@@ -4,13 +4,13 @@
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
 from uuid import UUID, uuid4
 
-from issuers.errors import BadCertificate, IssuerError, Misconfigured, Rejected
+from issuers.errors import IssuerError, Misconfigured
 from issuers.subject import parse_subject
 from lwm2m.bootstrap import (
     AskCredential,
@@ -27,24 +27,28 @@ from lwm2m.bootstrap import (
 from lwm2m.coap import message as coap
 from lwm2m.coap import options as coap_options
 from lwm2m.coap.exchange import ExchangeFailed, ExchangeFailure, RequestReceived, ResponseReceived
+from lwm2m.steps import StepRecord
 from server import logs, preflight
 from server.coap.endpoint import CoapAssociation, Gone
 from server.coap.responses import response_for
 from server.config import LimitsConfig
-from server.errors import NotAuthorized, ServiceError, TemporarilyUnavailable
+from server.errors import ServiceError, TemporarilyUnavailable
+from server.farewells import Farewells
 from server.issuance import Issuance, ServerMade, Wish
+from server.issuer_failures import OPERATOR_RETRY_AFTER, failure
+from server.izuma import finish_query
 from server.metrics import Metrics
 from server.outcomes import Outcome, Outcomes
 from server.policy import Admitted
 from server.store import devices, psk
 from server.store.database import Database
+from server.store.devices import device_id
 from server.store.errors import StoreUnavailable
 from server.store.secrets import Sealer
+from server.visit import VisitedSession
 
 log = logs.get("bootstrap")
 
-# Seconds a device is told to stay away when the cause needs an operator.
-OPERATOR_RETRY_AFTER = 60.0
 # 5.03 under load: this much, plus up to as much again at random, so that the devices do not return together.
 SHED_RETRY_AFTER = 5.0
 # Warnings about profiles remembered as told; then the memory starts anew.
@@ -94,7 +98,9 @@ class Sessions:
         now: Callable[[], datetime],
         jitter: Callable[[], float],
         metrics: Metrics,
+        farewells: Farewells,
     ) -> None:
+        self._farewells = farewells
         self._database = database
         self._outcomes = outcomes
         self._issuance = issuance
@@ -125,6 +131,9 @@ class Sessions:
             raise TemporarilyUnavailable("as many sessions as allowed", SHED_RETRY_AFTER * (1 + self._jitter()))
         running = Running(uuid4(), admitted, conversation, self._now(), self._clock(), asyncio.current_task())
         self._running[slot] = running
+        visit = conversation.visit
+        visit.admitted = admitted
+        visited = visit.session = VisitedSession(running.id, running.started_at, running.started)
         self._metrics.bootstraps.inc("started")
         log.info(
             "bootstrap_requested",
@@ -140,7 +149,8 @@ class Sessions:
             running.ending = True
             del self._running[slot]
             running.ended.set()
-        await self._record_end(running, verdict)
+            visited.open = False
+        await self._record_end(running, verdict, visited)
 
     async def drained(self) -> None:
         """Wait until no session is under way."""
@@ -205,6 +215,7 @@ class Sessions:
             plan=admitted.profile.plan,
             learned=learned,
             credentials=credentials,
+            finish_query=finish_query(device_id(admitted.account_id, admitted.endpoint)) if admitted.izuma else (),
         )
         running.machine = machine
         running.answered = True
@@ -235,6 +246,7 @@ class Sessions:
             operation.segments,
             options=options,
             payload=operation.payload,
+            query=operation.query,
             may_be_silent=send.may_be_silent,
         )
         now = self._clock()
@@ -262,7 +274,7 @@ class Sessions:
                 if admitted.profile.ask == "before-accept":
                     credentials[index] = await self._credential(running, device.id, index)
         except IssuerError as error:
-            raise _Refused(*_refusal(error)) from error
+            raise _Refused(*failure(error)) from error
         except StoreUnavailable as error:
             raise _Refused(
                 FailureCause.STORE_UNAVAILABLE,
@@ -303,7 +315,7 @@ class Sessions:
         try:
             credential = await self._credential(running, device.id, index)
         except IssuerError as error:
-            cause, _, detail = _refusal(error)
+            cause, _, detail = failure(error)
             return Failed(cause, None, None, detail)
         except TemporarilyUnavailable as error:
             return Failed(FailureCause.ISSUER_UNAVAILABLE, None, None, error.message)
@@ -349,7 +361,7 @@ class Sessions:
 
     # -- the record ----------------------------------------
 
-    async def _record_end(self, running: Running, verdict: Done | Failed) -> None:
+    async def _record_end(self, running: Running, verdict: Done | Failed, visited: VisitedSession) -> None:
         admitted, machine = running.admitted, running.machine
         for made, wish in running.made.values():
             if isinstance(verdict, Done):
@@ -368,24 +380,18 @@ class Sessions:
                 started_at=running.started_at,
                 seconds=self._clock() - running.started,
                 verdict=verdict,
-                steps=machine.log if machine is not None else (),
+                steps=_steps(machine.log if machine is not None else (), visited),
                 learned=machine.learned.as_json() if machine is not None else None,
                 issuances=tuple(made.issuance_id for made, _ in running.made.values()),
             )
         )
         if isinstance(verdict, Done):
-            loop = asyncio.get_running_loop()
-            loop.call_later(self._limits.after_finish_seconds, running.conversation.close)
+            self._farewells.finished(running.conversation, machine.enrolls if machine is not None else ())
 
 
-def _refusal(error: IssuerError) -> tuple[FailureCause, ServiceError, str]:
-    """What a failed issuance means for the device that waits (issuers.md D3)."""
-    match error:
-        case Rejected():
-            return FailureCause.ISSUER_REFUSED, NotAuthorized(error.message), error.message
-        case BadCertificate():
-            cause = FailureCause.ISSUER_BAD_CERTIFICATE
-        case _:
-            cause = FailureCause.ISSUER_UNAVAILABLE
-    wait = getattr(error, "retry_after", None) or OPERATOR_RETRY_AFTER / 4
-    return cause, TemporarilyUnavailable(error.message, wait), error.message
+def _steps(log: Sequence[StepRecord], visited: VisitedSession) -> Sequence[StepRecord]:
+    """The operations of a session and the device's own requests meanwhile, in the order in which they began."""
+    if not visited.steps:
+        return log
+    asked = [replace(step, at=began - visited.started) for began, step in visited.steps]
+    return sorted((*log, *asked), key=lambda step: step.at or 0.0)

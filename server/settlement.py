@@ -14,11 +14,13 @@ from cryptography import x509
 
 from issuers.base import Capability, Pending
 from issuers.errors import IssuerError, NotSupported, OutcomeUnknown, Unavailable
+from issuers.returned import USUAL_LIMITS, DeviceLimits
 from server import logs
 from server.attempts import Attempts, Issuers, collected_once, recovered, request_for
 from server.errors import ServiceError
 from server.knowledge import ActiveIssuer
 from server.metrics import Metrics
+from server.profile_est import MAX_CERTIFICATE_BYTES
 from server.store import certificates, issuances
 from server.store.database import Database
 from server.store.errors import StoreUnavailable
@@ -30,6 +32,8 @@ log = logs.get("issuance")
 # CAs asked at a time about what is left over: the devices that wait come first.
 ASKED_AT_ONCE = 8
 KEY_LOST = "the server that held its key is gone"
+# The most that any profile may say a device stores.
+LARGEST = DeviceLimits(certificate_bytes=MAX_CERTIFICATE_BYTES)
 
 
 class Settlement:
@@ -162,13 +166,15 @@ class Settlement:
                 look_again = self._now() + max(self._lease, timedelta(seconds=answer.retry_after))
                 await issuances.renew_leases(self._database, self._attempts.owner, (row.id,), look_again)
                 return
-            await self._attempts.record(active, row, csr, answer)
+            # What a device with a key of its own can store is its profile's word, given again before it is sent.
+            limits = USUAL_LIMITS if row.server_key else LARGEST
+            await self._attempts.record(active, row, csr, answer, limits)
         if row.server_key:
             await self.abandon(row.id, row.endpoint, KEY_LOST)
 
     async def _issuer_of(self, row: IssuanceRow) -> ActiveIssuer:
         try:
-            return await self._issuers.issuer_by_id(row.account_id, row.issuer_id)
+            return await self._issuers.issuer_by_id(row.account_id, row.issuer_id, row.service)
         except IssuerError as error:
             raise OutcomeUnknown(f"the CA that was asked cannot be asked what became of it: {error.message}") from error
 

@@ -23,12 +23,17 @@ from uuid import UUID
 
 from lwm2m.coap import message as coap
 from lwm2m.coap.exchange import Parameters
+from lwm2m.est import CORE, paths
 from server import config as configuration
 from server import logs, parent
 from server.breaker import Breaker
 from server.coap.bootstrap import BootstrapResource
 from server.coap.endpoint import ANY, CoapEndpoint, Resource
+from server.coap.est import EstResource
 from server.coap.registration import PATH, RegistrationResource
+from server.device_made import DeviceMade
+from server.enrollments import Enrollments
+from server.farewells import Farewells
 from server.issuance import Issuance
 from server.knowledge import Knowledge
 from server.metrics import Metrics
@@ -166,6 +171,24 @@ class Worker:
         self._stack.push_async_callback(issuance.close)
         seen = self._seen = Seen(database=database, now=utc_now)
         outcomes = Outcomes(writer=writer, now=utc_now, metrics=self.metrics)
+        device_made = DeviceMade(
+            database=database,
+            writer=writer,
+            issuers=knowledge,
+            attempts=issuance.attempts,
+            config=config.issuance,
+            most=config.limits.max_sessions,
+            clock=time.monotonic,
+            now=utc_now,
+            metrics=self.metrics,
+        )
+        self._stack.push_async_callback(device_made.close)
+        farewells = self._farewells = Farewells(
+            soon=config.limits.after_finish_seconds,
+            late=config.limits.after_finish_est_seconds,
+            most=config.limits.max_awaiting_est,
+            clock=time.monotonic,
+        )
         self.sessions = Sessions(
             database=database,
             outcomes=outcomes,
@@ -176,6 +199,17 @@ class Worker:
             now=utc_now,
             jitter=random.random,
             metrics=self.metrics,
+            farewells=farewells,
+        )
+        est = EstResource(
+            database=database,
+            knowledge=knowledge,
+            issuance=issuance,
+            device_made=device_made,
+            enrollments=Enrollments(writer=writer, seen=seen, clock=time.monotonic, now=utc_now, metrics=self.metrics),
+            farewells=farewells,
+            clock=time.monotonic,
+            now=utc_now,
         )
         bootstrap = BootstrapResource(
             database=database,
@@ -190,7 +224,10 @@ class Worker:
             ("bs",): {coap.POST: bootstrap.post},
             # GET by the standard; clients were seen to POST as they do to /bs.
             ("bspack",): {coap.GET: bootstrap.pack, coap.POST: bootstrap.pack},
+            CORE: {coap.GET: est.discover},
         }
+        for path, function in paths(ANY):
+            routes[path] = {coap.GET: est.read} if function.is_read else {coap.POST: est.enroll}
         if config.registration.enabled:
             routes |= self._registration(database, owner, seen)
         self._coap = CoapEndpoint(
@@ -252,6 +289,7 @@ class Worker:
                 for number in assignment.listeners
             ]
         for endpoint in self._endpoints:
+            endpoint.on_full = self._farewells.relieve
             endpoint.start()
 
     @property
@@ -377,6 +415,7 @@ class Worker:
         for tls in self._tls:
             tls.counters.add_connections_to(metrics)
         metrics.sessions.value = self.sessions.count
+        metrics.awaiting_est.value = len(self._farewells)
         metrics.associations.value = sum(endpoint.established for endpoint in self._udp)
         metrics.handshaking.value = sum(endpoint.handshaking for endpoint in self._udp)
         metrics.tls_associations.value = sum(endpoint.established for endpoint in self._tls)

@@ -59,7 +59,7 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_simulate)
     parser.add_argument("--server", required=True, metavar="URI", help="the bootstrap server, coaps://HOST:PORT")
     parser.add_argument("--count", type=_positive, default=1, metavar="N", help="number of devices (default 1)")
-    parser.add_argument("--mode", choices=("x509", "psk", "izuma"), required=True, help="what the devices are")
+    parser.add_argument("--mode", choices=("x509", "psk", "est", "izuma"), required=True, help="what the devices are")
     parser.add_argument("--server-ca", type=Path, metavar="FILE", help="anchor of the server's certificate (PEM)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for what each device holds at the end")
     parser.add_argument("--json", action="store_true", help="one JSON line per device and a summary line")
@@ -103,6 +103,7 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     client.add_argument("--account", type=int, default=0, metavar="I", help="its bootstrap account is /0/I (0)")
     client.add_argument("--no-endpoint-parameter", action="store_true", help="leave ep out of the request")
     client.add_argument("--der-only", action="store_true", help="refuse certificates in PEM with 4.00")
+    client.add_argument("--no-est", action="store_true", help="refuse security mode 4 with 4.00")
     client.add_argument("--no-discover", action="store_true", help="say nothing at all to Bootstrap-Discover")
     client.add_argument("--separate-finish", action="store_true", help="answer Finish by a separate response")
     client.add_argument("--block-size", type=int, choices=[16 << n for n in range(7)], default=1024, help="(1024)")
@@ -156,6 +157,8 @@ def _members(options: argparse.Namespace) -> list[Member]:
         _refuse(x509 | factory, "--mode psk")
         return _psk_members(options)
     _refuse(psk, f"--mode {options.mode}")
+    if options.mode == "est" and options.no_est:
+        raise BadInput("--no-est does not go with --mode est")
     if options.server_ca is None:
         raise BadInput(f"--mode {options.mode} needs --server-ca, the anchor of the server's certificate")
     if any(x509.values()):
@@ -235,6 +238,7 @@ def _behaviour(options: argparse.Namespace) -> Behaviour:
         pct=_pct(options.pct),
         content_formats=frozenset(taken),
         pem="4.00" if options.der_only else "2.04",
+        est="expects" if options.mode == "est" else "refuses" if options.no_est else "enrols",
         discover=not options.no_discover,
         finish_delay=2 * CoapParameters().empty_ack_after if options.separate_finish else 0.0,
         mtu=options.mtu,

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from aiocoap import Message, error
@@ -25,8 +25,9 @@ from simulators import checks, formats
 from simulators.association import Association, AssociationLost, CoapParameters
 from simulators.checks import Identity
 from simulators.dtls import Credential, DtlsContext, X509Credential
+from simulators.est import EnrolmentFailed, EstClient, KeyPair, common_name
 from simulators.site import MAX_PAYLOAD, BootstrapSite
-from simulators.tree import MODE_CERTIFICATE, MODE_PSK, ObjectTree, PemAnswer, Version
+from simulators.tree import MODE, MODE_CERTIFICATE, MODE_EST, MODE_PSK, ObjectTree, PemAnswer, Version
 
 # How real clients come back after a failure: 1, 2, 4 … at most 20 seconds (lwm2m.md E2).
 FIRST_BACK_OFF = 1.0
@@ -35,6 +36,10 @@ LONGEST_BACK_OFF = 20.0
 DEFAULT_MAX_AGE = 60
 # RFC 7252 4.8.2, LwM2M Core 1.2 6.1.7.7: EXCHANGE_LIFETIME, after which a bootstrap without Finish has failed.
 EXCHANGE_LIFETIME = 247.0
+
+
+# Security mode 4: enrol after the Finish; fail without such an account; take it and enrol some other time; refuse it.
+Est = Literal["enrols", "expects", "later", "refuses"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +65,22 @@ class Server:
 class Behaviour:
     """What kind of client a device is; the defaults are a well-behaved LwM2M 1.2 client.
 
-    `account` is the instance of the bootstrap account in /0. `pct` goes with the Bootstrap-Request (None = a
-    1.0 client). `content_formats` are numbers that it takes. `pem` is what a certificate in PEM is answered (taken,
-    refused at its write, or found unusable at the Finish), `refuses` names operations ("DELETE /0") and the code
-    they are answered whatever they hold. `discover` False is a client that says nothing at all to Discover.
-    `finish_delay` above `empty_ack_after` makes the answer to Finish a separate response.
+    `account` is the instance of the bootstrap account in /0. `query` are further parameters of the
+    Bootstrap-Request, `pct` goes with it (None = a 1.0 client). `content_formats` are numbers that it takes. `pem` is
+    what a certificate in PEM is answered (taken, refused at its write, or found unusable at the Finish), `est` what it
+    does with security mode 4, `refuses` names operations ("DELETE /0") and the code they are answered whatever they
+    hold. `discover` False is a client that says nothing at all to Discover. `finish_delay` above `empty_ack_after`
+    makes the answer to Finish a separate response.
     """
 
     version: Version = "1.2"
     account: int = 0
     send_endpoint: bool = True
+    query: tuple[str, ...] = ()
     pct: int | None = formats.SENML_CBOR
     content_formats: frozenset[int] = frozenset((*formats.FORMATS.values(), formats.TLV_OLD))
     pem: PemAnswer = "2.04"
+    est: Est = "enrols"
     refuses: Mapping[str, str] = field(default_factory=dict)
     discover: bool = True
     one_token: bool = True
@@ -150,15 +158,22 @@ class Device:
             mode=MODE_CERTIFICATE if isinstance(credential, X509Credential) else MODE_PSK,
             account=self.behaviour.account,
             pem=self.behaviour.pem,
+            est=self.behaviour.est != "refuses",
             refuses=self.behaviour.refuses,
         )
         self.identities: tuple[Identity, ...] = ()
+        self.ca_certificates: tuple[x509.Certificate, ...] = ()
+        # Kept over all attempts: the same CSR gets the same certificate.
+        self.pair: KeyPair | None = None
+        # What the newest Finish carried besides its path.
+        self.finish_query: tuple[str, ...] = ()
         self.transcript: list[str] = []
         self._shared = DtlsContext(
             credential, server_name=server.host, server_anchors=server.anchors, mtu=self.behaviour.mtu
         )
         self._socket: socket.socket | None = None
         self._association: Association | None = None
+        self._est: EstClient | None = None
         self._began = time.monotonic()
 
     async def __aenter__(self) -> "Device":
@@ -169,7 +184,9 @@ class Device:
 
     @property
     def kind(self) -> str:
-        """`x509` or `psk`."""
+        """`x509`, `psk`, or `est` for one with a factory certificate and a key of its own."""
+        if self.behaviour.est == "expects":
+            return "est"
         return "x509" if isinstance(self.credential, X509Credential) else "psk"
 
     # -- life ---------------------------------------------------------------------------------------------
@@ -218,6 +235,11 @@ class Device:
             attempts=attempt,
         )
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the association of the last attempt is gone."""
+        return self._association is None or self._association.lost.done()
+
     async def linger(self, seconds: float = 0.0) -> None:
         """Stay until the server can have our answer to Finish.
 
@@ -248,12 +270,24 @@ class Device:
 
     async def _disconnect(self) -> None:
         if self._association is not None:
-            association, self._association = self._association, None
+            association, self._association, self._est = self._association, None, None
             await association.close()
 
     # -- one attempt --------------------------------------------------------------------------------------
 
-    async def _attempt(self) -> None:
+    async def connect(self) -> EstClient:
+        """A new association, and EST on it without any bootstrap. Raises AssociationLost."""
+        await self._connect()
+        return self.est
+
+    @property
+    def est(self) -> EstClient:
+        """EST on the association that is up."""
+        if self._est is None:
+            raise AssociationLost("there is no association")
+        return self._est
+
+    async def _connect(self) -> tuple[Association, BootstrapSite, Any]:
         await self._disconnect()
         if self._socket is None:
             self._socket = await connected_socket(self.server.address)
@@ -279,6 +313,12 @@ class Device:
             note=self.note,
         )
         context = await association.open_coap(site)
+        tuning = self.behaviour.coap.tuning()
+        self._est = EstClient(context, association.remote, tuning, patience=self.patience.server, note=self.note)
+        return association, site, context
+
+    async def _attempt(self) -> None:
+        association, site, context = await self._connect()
         request = asyncio.ensure_future(self._bootstrap_request(context, association))
         finished = asyncio.ensure_future(site.finished.wait())
         try:
@@ -287,7 +327,7 @@ class Device:
             for task in (request, finished):
                 task.cancel()
             await asyncio.gather(request, finished, return_exceptions=True)
-        self._judge()
+        self._judge(await self._enroll(association))
 
     async def _operations(
         self,
@@ -302,6 +342,7 @@ class Device:
         while (left := site.last_operation + self.patience.server - loop.time()) > 0:
             done, _ = await asyncio.wait(waiting, timeout=left, return_when="FIRST_COMPLETED")
             if finished in done:
+                self.finish_query = site.finish_query
                 return
             if association.lost in done:
                 raise AssociationLost(association.lost.result() + _so_far(site))
@@ -313,6 +354,7 @@ class Device:
 
     async def _bootstrap_request(self, context: Any, association: Association) -> None:
         query = [f"ep={self.endpoint}"] if self.behaviour.send_endpoint else []
+        query += self.behaviour.query
         if self.behaviour.pct is not None:
             query.append(f"pct={self.behaviour.pct}")
         message = Message(
@@ -349,15 +391,37 @@ class Device:
         self.note(f"<- GET /{'/'.join(request.opt.uri_path)}, which is not answered")
         return True
 
-    def _judge(self) -> None:
+    async def _enroll(self, association: Association) -> list[Identity]:
+        """Mode 4: certificates for keys of our own, on the association of the bootstrap (LwM2M Transport 1.2 5.2.4)."""
+        accounts = [number for number, held in self.tree.server_accounts().items() if held.get(MODE) == MODE_EST]
+        if not accounts or self.behaviour.est == "later":
+            if self.behaviour.est == "expects":
+                raise AttemptFailed("no account of security mode 4 was written")
+            return []
+        if self.pair is None:
+            self.pair = KeyPair.make(common_name(self.endpoint))
+        try:
+            self.ca_certificates = await self.est.ca_certificates()
+            chain = await self.est.enroll(self.pair.csr)
+        except EnrolmentFailed as failure:
+            if association.lost.done():
+                raise AssociationLost(association.lost.result()) from failure
+            raise AttemptFailed(str(failure), retry_after=failure.retry_after) from failure
+        if chain[0].public_key() != self.pair.key.public_key():
+            raise AttemptFailed("the first certificate of the EST answer is not for this device's key")
+        return [Identity(instance=number, chain=chain, key=self.pair.key) for number in accounts]
+
+    def _judge(self, enrolled: list[Identity]) -> None:
         """Our own look at what we hold; raises AttemptFailed with everything that is wrong."""
         accounts = self.tree.server_accounts()
         wrong: list[str] = []
         if self.tree.bootstrap_accounts() != [self.behaviour.account]:
             wrong.append(f"the bootstrap account at /0/{self.behaviour.account} was overwritten")
         identities = [
-            checks.read_identity(number, held) for number, held in accounts.items() if held.get(2) == MODE_CERTIFICATE
-        ]
+            checks.read_identity(number, held)
+            for number, held in accounts.items()
+            if held.get(MODE) == MODE_CERTIFICATE
+        ] + enrolled
         now = datetime.now(UTC)
         for identity in identities:
             for problem in checks.problems(identity, endpoint=self.endpoint, now=now, trust=self.trust):

@@ -78,6 +78,7 @@ class BootstrapSite:
         self.finished = asyncio.Event()
         # What made the last Finish a 4.06, for the report of a device that never got a better one.
         self.inconsistency: str | None = None
+        self.finish_query: tuple[str, ...] = ()
         self.operations = 0
         # When the server last asked for something, in the loop's time.
         self.last_operation = asyncio.get_running_loop().time()
@@ -119,6 +120,7 @@ class BootstrapSite:
 
     async def _operate(self, request: Message, path: str) -> Message:
         if path == "/bs" and request.code == codes.POST:
+            self.finish_query = tuple(request.opt.uri_query)
             return await self._finish()
         at = _segments(request.opt.uri_path)
         if request.code == codes.DELETE:

@@ -34,8 +34,8 @@ class ObjectTree:
     """The tree of a device that was made for one bootstrap server.
 
     `account` is the instance of /0 that holds the bootstrap account, `uri` its Server URI. A certificate in PEM
-    is answered `pem`, as clients differ in it. `refuses` names operations like "DELETE /0" or "PUT /1/0" and the
-    code each is answered whatever it holds.
+    is answered `pem`, as clients differ in it; without `est` security mode 4 is answered 4.00. `refuses` names
+    operations like "DELETE /0" or "PUT /1/0" and the code each is answered whatever it holds.
     """
 
     def __init__(
@@ -45,9 +45,11 @@ class ObjectTree:
         mode: int,
         account: int = 0,
         pem: PemAnswer = "2.04",
+        est: bool = True,
         refuses: Mapping[str, str] | None = None,
     ) -> None:
         self._pem = pem
+        self._est = est
         self._refuses = dict(refuses or {})
         self.objects: dict[int, Instances] = {number: {} for number in OBJECTS}
         self.objects[SECURITY][account] = {URI: uri, BOOTSTRAP: True, MODE: mode}
@@ -163,6 +165,8 @@ class ObjectTree:
             if self._pem in ("4.00", "4.15") and _is_pem(resources.get(number)):
                 raise RefusedOperation(self._pem, f"/0/{instance}/{number} is PEM, only DER is understood")
         if resources.get(MODE) == MODE_EST:
+            if not self._est:
+                raise RefusedOperation("4.00", "this device was built without EST")
             for number in (IDENTITY, SECRET):
                 if resources.get(number):
                     raise RefusedOperation("4.00", f"/0/{instance}/{number} must be empty in mode 4")

@@ -47,15 +47,4 @@ async def _put(
 ) -> ProfileRow:
     if not profile.name or len(profile.name) > 100 or not profile.name.isprintable():
         raise BadRequest("a profile's name is 1 to 100 printable characters", field="name")
-    refuse_unserved(profile)
     return await profiles.put(database, actor, account_id, profile.name, text, files)
-
-
-def refuse_unserved(profile: Profile) -> None:
-    """BadRequest for a mode whose enrolment this version does not serve, so that no device is sent there."""
-    for security in profile.plan.securities:
-        if security.mode in ("est", "est-then-server-key"):
-            raise BadRequest(
-                f'profile {profile.name}: mode = "{security.mode}" sends devices to EST over CoAP, which this version '
-                'does not serve yet; use mode = "server-key"'
-            )

@@ -23,6 +23,7 @@ router = APIRouter(prefix="/v1", tags=["What happened"])
 SESSION_EXAMPLE = {
     "object": "session",
     "id": EXAMPLE_ID,
+    "kind": "bootstrap",
     "endpoint_name": "urn:dev:os:0001",
     "created_at": "2026-11-23T12:00:00.000Z",
     "ended_at": "2026-11-23T12:00:00.061Z",
@@ -105,6 +106,7 @@ def session_shown(row: SessionRow) -> dict[str, Any]:
     return {
         "object": "session",
         "id": row.id.hex,
+        "kind": row.kind,
         "endpoint_name": row.endpoint,
         "created_at": time(row.started_at),
         "ended_at": time(row.ended_at),

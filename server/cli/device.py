@@ -120,6 +120,7 @@ def show_device(
 def _session(session: SessionRow) -> Mapping[str, object]:
     return {
         "id": session.id.hex,
+        "kind": session.kind,
         "started_at": session.started_at,
         "ended_at": session.ended_at,
         "profile": session.profile,
@@ -137,8 +138,8 @@ def _print_session(session: SessionRow) -> None:
         f"{(session.ended_at - session.started_at).total_seconds() * 1000:.0f} ms" if session.ended_at else "not ended"
     )
     options.console.print(
-        f"\n[bold]{session.started_at:%Y-%m-%d %H:%M:%S} UTC[/bold]  {session.outcome}, {session.credential} from "
-        f"{session.address}, {took}",
+        f"\n[bold]{session.started_at:%Y-%m-%d %H:%M:%S} UTC[/bold]  {session.kind} {session.outcome}, "
+        f"{session.credential} from {session.address}, {took}",
         highlight=False,
     )
     if session.sentence:

@@ -41,7 +41,6 @@ def check(
 
     async def work() -> None:
         _, _, profile = admin.read(file.stem, file)
-        admin.refuse_unserved(profile)
         print(
             f"{file} is good: {len(profile.plan.securities)} security and {len(profile.plan.servers)} server entries."
         )

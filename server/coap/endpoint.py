@@ -23,6 +23,7 @@ from server import logs
 from server.coap.responses import is_internal, response_for
 from server.metrics import Metrics
 from server.transport.udp import Association
+from server.visit import Visit
 
 log = logs.get("coap")
 
@@ -45,7 +46,7 @@ Resource = Callable[["CoapAssociation", RequestReceived], Awaitable[None]]
 """Serves one request; one it has not answered when it returns is given up."""
 Routes = Mapping[tuple[str, ...], Mapping[int, Resource]]
 ANY = "*"
-"""Stands in a route for the last segment of a path, whatever it is."""
+"""Stands in a route for one segment of a path, whatever it is; a path named in full comes before."""
 
 
 class CoapAssociation:
@@ -61,6 +62,7 @@ class CoapAssociation:
         "due",
         "gone",
         "said_1_2",
+        "visit",
     )
 
     def __init__(self, endpoint: "CoapEndpoint", association: Association, exchanges: Exchanges) -> None:
@@ -73,6 +75,7 @@ class CoapAssociation:
         self.gone: str | None = None
         # The device asked for a Bootstrap-Pack: it speaks LwM2M 1.2.
         self.said_1_2 = False
+        self.visit = Visit()
         # When the endpoint looks at this association's timers next; infinite = nothing due.
         self.due = float("inf")
 
@@ -107,6 +110,7 @@ class CoapAssociation:
         *,
         options: Sequence[tuple[int, bytes]] = (),
         payload: bytes = b"",
+        query: Sequence[str] = (),
         may_be_silent: bool = False,
         patience: float | None = None,
     ) -> Outcome:
@@ -122,6 +126,7 @@ class CoapAssociation:
             self._endpoint.clock(),
             options=options,
             payload=payload,
+            query=query,
             max_retransmit=0 if may_be_silent else None,
             patience=patience,
         )
@@ -219,6 +224,7 @@ class CoapEndpoint:
         metrics: Metrics,
     ) -> None:
         self._routes = routes
+        self._patterns = [(path, methods) for path, methods in routes.items() if ANY in path]
         self._parameters = parameters
         self.clock = clock
         self._random_bytes = random_bytes
@@ -275,8 +281,7 @@ class CoapEndpoint:
 
     def dispatch(self, conversation: CoapAssociation, request: RequestReceived) -> None:
         """Hand `request` to its resource in a task of its own, or answer 4.04 or 4.05 at once."""
-        path = request.path
-        methods = self._routes.get(path) or self._routes.get((*path[:-1], ANY))
+        methods = self._methods(request.path)
         resource = methods.get(request.code) if methods is not None else None
         if resource is None:
             conversation.respond(request.request_id, coap.NOT_FOUND if methods is None else coap.METHOD_NOT_ALLOWED)
@@ -284,6 +289,12 @@ class CoapEndpoint:
         task = asyncio.get_running_loop().create_task(self._serve(resource, conversation, request))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _methods(self, path: tuple[str, ...]) -> Mapping[int, Resource] | None:
+        methods = self._routes.get(path)
+        if methods is None:
+            methods = next((methods for pattern, methods in self._patterns if _fits(pattern, path)), None)
+        return methods
 
     async def _serve(self, resource: Resource, conversation: CoapAssociation, request: RequestReceived) -> None:
         try:
@@ -306,6 +317,12 @@ class CoapEndpoint:
     def busy(self) -> int:
         """Requests under way."""
         return len(self._tasks)
+
+
+def _fits(pattern: tuple[str, ...], path: tuple[str, ...]) -> bool:
+    return len(pattern) == len(path) and all(
+        word in (ANY, segment) for word, segment in zip(pattern, path, strict=True)
+    )
 
 
 def _block_size_for(cleartext_mtu: int) -> int:

@@ -8,6 +8,7 @@ from lwm2m.errors import DecodeError
 from server.errors import (
     BadRequest,
     Conflict,
+    NotAcceptable,
     NotAuthenticated,
     NotAuthorized,
     NotFound,
@@ -26,6 +27,7 @@ CODES: tuple[tuple[type[Exception], int], ...] = (
     (NotAuthorized, coap.FORBIDDEN),
     (UnsupportedFormat, coap.UNSUPPORTED_CONTENT_FORMAT),
     (UnsupportedVersion, coap.PRECONDITION_FAILED),
+    (NotAcceptable, coap.NOT_ACCEPTABLE),
     (BadRequest, coap.BAD_REQUEST),
     (DecodeError, coap.BAD_REQUEST),
     (NotFound, coap.NOT_FOUND),

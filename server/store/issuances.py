@@ -43,6 +43,7 @@ class IssuanceRow:
     retry_at: datetime | None
     delivered_at: datetime | None
     answers_until: datetime | None
+    settled: bool
     reference: str | None
     error_class: str | None
     error_text: str | None
@@ -74,6 +75,7 @@ def issuance_row(row: Any) -> IssuanceRow:
         retry_at=row["retry_at"],
         delivered_at=row["delivered_at"],
         answers_until=row["answers_until"],
+        settled=row["settled"],
         reference=row["reference"],
         error_class=row["error_class"],
         error_text=row["error_text"],

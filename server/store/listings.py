@@ -137,6 +137,7 @@ LISTINGS: Mapping[Kind, Listing] = {
             "cause": Type.WORD,
             "sentence": Type.PROSE,
             "certificate_id": Type.ID,
+            "kind": Type.WORD,
         },
         sorts={"created_at": ("created_at", "id")},
     ),

@@ -289,6 +289,34 @@ class RecordSession(Operation[None]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordEnrollment(RecordSession):
+    """One EST request for a certificate outside any bootstrap, whole and at its end (RFC 9148)."""
+
+    statement: ClassVar[str] = "write_enrollments"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppendStep(Operation[None]):
+    """A step that came after its session had ended; `step` is JSON, and no two of a session are alike."""
+
+    statement: ClassVar[str] = "write_steps"
+    kept: ClassVar[bool] = True
+
+    session_id: UUID
+    started_at: datetime
+    step: str = field(repr=False)
+    issuance_id: UUID | None
+
+    def keys(self) -> tuple[Hashable, ...]:
+        """The session."""
+        return (self.session_id,)
+
+    def row(self) -> tuple[object, ...]:
+        """As `write_steps`."""
+        return self.session_id, self.started_at, self.step, self.issuance_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TouchDevice(Operation[None]):
     """A device was here; `learned` is JSON, None keeps what is known; `state` is bootstrapped, or failed by `cause`."""
 
@@ -370,6 +398,8 @@ ORDER: tuple[type[Operation[object]], ...] = (
     MarkDelivered,
     MarkAbandoned,
     RecordSession,
+    RecordEnrollment,
+    AppendStep,
     TouchDevice,
     AuditRow,
 )

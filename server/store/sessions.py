@@ -12,10 +12,11 @@ from server.store.database import Database
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRow:
-    """One bootstrap; `steps` are rows as `lwm2m/bootstrap.py` made them."""
+    """One bootstrap, or (`kind`) an enrolment outside any; `steps` are rows as `lwm2m/steps.py` has them."""
 
     id: UUID
     account_id: UUID
+    kind: str
     endpoint: str
     started_at: datetime
     ended_at: datetime | None
@@ -33,6 +34,7 @@ def _row(row: Any) -> SessionRow:
     return SessionRow(
         id=row["id"],
         account_id=row["account_id"],
+        kind=row["kind"],
         endpoint=row["endpoint"],
         started_at=row["started_at"],
         ended_at=row["ended_at"],

@@ -18,6 +18,7 @@ from server import logs
 from server.store.batch import Batches
 from server.store.database import AWAY_AFTER, STATEMENT_TIMEOUT, ConnectArguments, connect, is_away, unavailable
 from server.store.errors import StoreError, StoreUnavailable
+from server.store.operations import AppendStep as AppendStep
 from server.store.operations import AuditRow as AuditRow
 from server.store.operations import Inserted as Inserted
 from server.store.operations import Joined as Joined
@@ -28,6 +29,7 @@ from server.store.operations import MarkSubmitted as MarkSubmitted
 from server.store.operations import Opened as Opened
 from server.store.operations import OpenIssuance as OpenIssuance
 from server.store.operations import Operation as Operation
+from server.store.operations import RecordEnrollment as RecordEnrollment
 from server.store.operations import RecordFailed as RecordFailed
 from server.store.operations import RecordIssued as RecordIssued
 from server.store.operations import RecordPending as RecordPending

@@ -54,6 +54,8 @@ class Endpoint:
             self, psk_lookup=psk_lookup, limits=limits, reader=reader, reliable=reliable, loop=self._loop
         )
         self._timers: dict[Callable[[], None], asyncio.TimerHandle] = {}
+        # Ends an association that only waits for a device to come back, if there is one.
+        self.on_full: Callable[[], object] | None = None
 
     @property
     def local_address(self) -> str:
@@ -111,6 +113,11 @@ class Endpoint:
 
     def _associate(self, handshake: Handshake, peer: PeerIdentity, now: float) -> Association:
         return Association(self, handshake.flow, handshake.session, peer, handshake.random, now)
+
+    def _make_room(self) -> None:
+        """Before a new handshake: with as many associations as allowed, one that only waits makes room."""
+        if self.on_full is not None and len(self._handshakes) + len(self._live) >= self._limits.max_associations:
+            self.on_full()
 
     # -- for the handshakes and the associations ------------------------------------------------------------
 

@@ -169,6 +169,7 @@ class TlsEndpoint(Endpoint):
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._make_room()
             begun = self._handshakes.begin(b"", b"", flow, now, established=len(self._live))
         except BaseException:
             sock.close()

@@ -176,5 +176,6 @@ class UdpEndpoint(Endpoint):
             # The device began anew before the first attempt was done; an association beside it stays until
             # the new handshake completes (RFC 6347 4.2.8).
             self._handshakes.discard(before)
+        self._make_room()
         if self._handshakes.begin(datagram, hello.random, flow, now, established=len(self._live)):
             self._later(SWEEP, self._sweep)

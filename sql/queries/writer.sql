@@ -50,8 +50,8 @@ SELECT wish.id AS wish_id, key.account_id AS key_account_id, key.endpoint AS key
        found.id, found.account_id, found.device_id, found.session_id, found.issuer_id, found.not_before,
        found.opened_at, found.updated_at, found.lease_until, found.retry_at, found.delivered_at, found.answers_until,
        found.attempt, found.server_key, found.state, found.endpoint, found.service, found.owner, found.serial,
-       found.csr_sha256, found.spki_sha256, found.csr, found.subject, found.reference, found.error_class,
-       found.error_text
+       found.csr_sha256, found.spki_sha256, found.csr, found.subject, found.settled, found.reference,
+       found.error_class, found.error_text
 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::bytea[])
     AS wish (id, account_id, service, csr_sha256, spki_sha256)
 LEFT JOIN known_key key ON key.spki_sha256 = wish.spki_sha256
@@ -135,7 +135,8 @@ WHERE i.id = w.id AND i.owner = w.owner
 RETURNING i.id;
 
 -- name: write_delivered
--- From now on the device holds this certificate, unless it was given a newer one meanwhile.
+-- From now on the device holds this certificate, unless it was given a newer one meanwhile, or it is for a service of
+-- the operator's own.
 WITH moved AS (
     UPDATE issuance i
     SET state = 'delivered', settled = true, delivered_at = coalesce(i.delivered_at, now()),
@@ -147,7 +148,7 @@ WITH moved AS (
     UPDATE device d
     SET certificate_id = c.issuance_id, issuer_id = c.issuer_id, device_key = sha256(c.certificate),
         certified_at = c.issued_at, certified_until = c.not_after
-    FROM moved JOIN certificate c ON c.issuance_id = moved.id
+    FROM moved JOIN certificate c ON c.issuance_id = moved.id AND c.service = 'LWM2M'
     WHERE d.account_id = moved.account_id AND d.endpoint = moved.endpoint
       AND (d.certified_at IS NULL OR d.certified_at < c.issued_at)
 )
@@ -197,6 +198,37 @@ SET ended_at = EXCLUDED.ended_at, outcome = EXCLUDED.outcome, cause = EXCLUDED.c
     issuance_id = coalesce(EXCLUDED.issuance_id, session.issuance_id), steps = EXCLUDED.steps
 WHERE session.ended_at IS NULL;
 
+-- name: write_enrollments
+-- An enrolment outside any bootstrap: a row of its own beside the bootstraps, and one of the audit, once.
+WITH w AS (
+    SELECT w.id, w.account_id, w.endpoint, w.started_at, w.ended_at, w.profile, w.credential,
+           w.address, w.outcome, w.cause, w.sentence, w.issuance_id, w.steps
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[],
+                $8::text[], $9::text[], $10::text[], $11::text[], $12::uuid[], $13::text[])
+        AS w (id, account_id, endpoint, started_at, ended_at, profile, credential,
+              address, outcome, cause, sentence, issuance_id, steps)
+), final AS (
+    INSERT INTO audit (id, at, account_id, actor_kind, actor_name, request_id, action, subject_kind, subject, detail)
+    SELECT w.id, w.ended_at, w.account_id, 'device', w.endpoint, '', 'enrollment.' || w.outcome, 'device', w.endpoint,
+           json_build_object('session', w.id, 'cause', w.cause, 'issuance', w.issuance_id)
+    FROM w
+    ON CONFLICT (id, at) DO NOTHING
+)
+INSERT INTO session (id, account_id, kind, endpoint, started_at, ended_at, profile, credential, address, outcome, cause,
+                     sentence, issuance_id, steps)
+SELECT w.id, w.account_id, 'enrollment', w.endpoint, w.started_at, w.ended_at, w.profile, w.credential, w.address,
+       w.outcome, w.cause, w.sentence, w.issuance_id, w.steps::json
+FROM w
+ON CONFLICT (id, started_at) DO NOTHING;
+
+-- name: write_steps
+-- A step that came after its session had ended goes behind the others, once; the session keeps its outcome.
+UPDATE session s
+SET steps = (CASE WHEN s.steps::text = '[]' THEN '[' ELSE left(s.steps::text, -1) || ', ' END || w.step || ']')::json,
+    issuance_id = coalesce(s.issuance_id, w.issuance_id)
+FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::uuid[]) AS w (id, started_at, step, issuance_id)
+WHERE s.id = w.id AND s.started_at = w.started_at AND position(w.step IN s.steps::text) = 0;
+
 -- name: write_devices
 -- In the order of the ids, so that two writers wait for each other in one direction only. A device that is new here is
 -- told what was delivered to it; for the others the delivery did that.
@@ -212,7 +244,7 @@ FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::time
 LEFT JOIN LATERAL (
     SELECT c.issuance_id, c.issuer_id, c.certificate, c.issued_at, c.not_after
     FROM certificate c JOIN issuance i ON i.id = c.issuance_id
-    WHERE c.account_id = w.account_id AND c.endpoint = w.endpoint AND i.state = 'delivered'
+    WHERE c.account_id = w.account_id AND c.endpoint = w.endpoint AND c.service = 'LWM2M' AND i.state = 'delivered'
       AND NOT EXISTS (SELECT FROM device known WHERE known.id = w.id)
     ORDER BY c.issued_at DESC LIMIT 1) held ON true
 ORDER BY w.id

@@ -36,15 +36,23 @@ async def until(condition: Callable[[], Awaitable[Any]]) -> Any:
 
 
 def profile(
-    endpoint: str, *, bootstrap: str = "", security: str = "", mode: str = "server-key", uri: str = "coaps://lwm2m:5684"
+    endpoint: str,
+    *,
+    bootstrap: str = "",
+    est: str = "",
+    security: str = "",
+    mode: str = "server-key",
+    uri: str = "coaps://lwm2m:5684",
 ) -> str:
-    """A profile for endpoints of a pattern; `bootstrap` and `security` are further lines of these sections."""
-    certificate = f'server_certificate_file = "{SERVER_CERTIFICATE}"' if mode == "server-key" else ""
+    """A profile for endpoints of a pattern; `bootstrap`, `est` and `security` are further lines of these sections."""
+    certificate = "" if mode in ("psk", "nosec") else f'server_certificate_file = "{SERVER_CERTIFICATE}"'
     return f"""
 [match]
 endpoint = "{endpoint}"
 [bootstrap]
 {bootstrap}
+[est]
+{est}
 [[security]]
 uri = "{uri}"
 short_server_id = 123
@@ -63,6 +71,11 @@ class Field:
         self.service = service
         self.folder = service.folder
         self.factory = make_factory_ca("Field Factory")
+
+    @property
+    def account(self) -> str:
+        """The id of the account, as an Izuma device says it."""
+        return self.service.ready["account_id"]
 
     # -- what an operator does ----------------------------------------
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import pytest
@@ -16,9 +16,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key
 
 from issuers.base import Capability, CheckReport, Issued, Issuer, IssueRequest, Pending, Recovery
+from issuers.csr import make_csr
 from issuers.errors import Misconfigured, OutcomeUnknown
 from server import attempts
 from server.config import IssuanceConfig
+from server.device_made import CsrWish, DeviceMade
 from server.issuance import Issuance, ServerMade, Wish
 from server.knowledge import ActiveIssuer
 from server.metrics import Metrics
@@ -32,6 +34,8 @@ from tests.integration.rows import ACCOUNT
 from tests.pki import CLIENT_AUTH, key_usage, make_certificate, make_factory_ca, make_name
 
 Answer = Issued | Pending
+# CSRs under way in one worker.
+MOST_CSRS = 4
 Step = Callable[[IssueRequest], Awaitable[Answer]]
 T = TypeVar("T")
 
@@ -216,7 +220,7 @@ class Register:
             raise Misconfigured(f"no CA is ready for the service {service}")
         return await self.issuer_by_id(account_id, self.active)
 
-    async def issuer_by_id(self, account_id: UUID, issuer_id: UUID | None) -> ActiveIssuer:
+    async def issuer_by_id(self, account_id: UUID, issuer_id: UUID | None, service: str = "LWM2M") -> ActiveIssuer:
         assert account_id == ACCOUNT
         if issuer_id not in self.cas:
             raise Misconfigured("the certificate issuer was removed")
@@ -234,8 +238,9 @@ class Register:
 class Worker:
     """One process's share of the issuance."""
 
-    def __init__(self, issuance: Issuance, writer: Writer, metrics: Metrics) -> None:
+    def __init__(self, issuance: Issuance, device_made: DeviceMade, writer: Writer, metrics: Metrics) -> None:
         self.issuance = issuance
+        self.device_made = device_made
         self.writer = writer
         self.metrics = metrics
 
@@ -274,7 +279,19 @@ class Workers:
             metrics=metrics,
         )
         self._stack.push_async_callback(issuance.close)
-        return Worker(issuance, writer, metrics)
+        device_made = DeviceMade(
+            database=self.database,
+            writer=writer,
+            issuers=self.register,
+            attempts=issuance.attempts,
+            config=IssuanceConfig(**{"answer_seconds": 20.0, **settings}),  # type: ignore[arg-type]
+            most=MOST_CSRS,
+            clock=self.clock.monotonic,
+            now=self.clock.now,
+            metrics=metrics,
+        )
+        self._stack.push_async_callback(device_made.close)
+        return Worker(issuance, device_made, writer, metrics)
 
     async def close(self) -> None:
         await self._stack.aclose()
@@ -314,6 +331,26 @@ def belongs_together(made: ServerMade, ca: ScriptedCa) -> bool:
     leaf.verify_directly_issued_by(ca.root.certificate)
     key = load_der_private_key(made.credential.private_key_pkcs8, None)
     return key.public_key() == leaf.public_key()
+
+
+def csr_wish(
+    endpoint: str = "device-1",
+    *,
+    key: ec.EllipticCurvePrivateKey | None = None,
+    csr: x509.CertificateSigningRequest | None = None,
+    unit: str | None = None,
+    **more: Any,
+) -> CsrWish:
+    """A device's wish for its own key; `unit` makes the name another one, `more` are fields of the wish."""
+    name = make_name(endpoint, **({"organizational_unit_name": unit} if unit else {}))
+    return CsrWish(
+        account_id=ACCOUNT,
+        device_id=device_id(ACCOUNT, endpoint),
+        endpoint=endpoint,
+        service=more.pop("service", "LWM2M"),
+        csr=csr or make_csr(key or ec.generate_private_key(ec.SECP256R1()), name),
+        **{"hold_seconds": 20.0, **more},
+    )
 
 
 def wish(endpoint: str = "device-1", *, unit: str | None = None) -> Wish:

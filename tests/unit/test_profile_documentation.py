@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from server import profile
+from lwm2m.pkcs7 import Order
+from server import profile, profile_est
 from server.profile import DEFAULT_SERVER_CERTIFICATE, Profile, default_profile, parse_profile
 from tests import pki
 
@@ -19,6 +20,7 @@ PLAIN = {
     "[match]": "",
     "[bootstrap]": "",
     "[bootstrap.on_error]": "",
+    "[est]": "",
     "[[security]]": 'uri = "coaps://a.example.com"\nshort_server_id = 1\nmode = "server-key"\n'
     f'server_certificate_file = "{DEFAULT_SERVER_CERTIFICATE}"\n',
     "[[servers]]": "short_server_id = 1\n",
@@ -53,6 +55,7 @@ def test_every_known_key_is_documented_and_every_documented_key_is_known() -> No
         "[match]": list(profile._MATCH_KEYS),
         "[bootstrap]": list(profile._BOOTSTRAP_KEYS),
         "[bootstrap.on_error]": list(profile._ON_ERROR_KEYS),
+        "[est]": list(profile_est.KEYS),
         "[[security]]": list(profile._SECURITY_KEYS),
         "[[servers]]": list(profile._SERVER_KEYS),
     }
@@ -106,6 +109,10 @@ def test_the_example_is_the_default_profile() -> None:
         ("discover", "[bootstrap]"),
         ("mode", "[[security]]"),
         ("chain", "[[security]]"),
+        ("client", "[est]"),
+        ("answer", "[est]"),
+        ("pkcs7_order", "[est]"),
+        ("alternative_name", "[est]"),
     ],
 )
 def test_every_choice_is_named(key: str, section: str) -> None:
@@ -114,6 +121,10 @@ def test_every_choice_is_named(key: str, section: str) -> None:
         "discover": profile.DiscoverPolicy,
         "mode": profile.Mode,
         "chain": profile.ChainPolicy,
+        "client": profile_est.Client,
+        "answer": profile_est.Answer,
+        "pkcs7_order": Order,
+        "alternative_name": profile_est.AlternativeName,
     }[key]
     said = DOCUMENTED[section][key][1]
     assert all(f"`{choice}`" in said for choice in choices.__args__)

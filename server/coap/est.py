@@ -1,0 +1,286 @@
+"""EST over CoAP: `/.well-known/est` and `/est`, each with one optional label, and their discovery (RFC 9148).
+
+Requests are taken at any time on an authenticated association: before, during and after a bootstrap, or later with the
+operational certificate. The label is the service whose CA is asked.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import uuid4
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from issuers.errors import BadCertificate, Check, IssuerError
+from issuers.returned import DeviceLimits
+from lwm2m import est, link_format
+from lwm2m.coap import message as coap
+from lwm2m.coap import options as coap_options
+from lwm2m.coap.exchange import RequestReceived
+from lwm2m.content_format import ContentFormat
+from lwm2m.errors import Lwm2mError
+from lwm2m.est import Function, MediaType, Resource
+from lwm2m.multipart import encode_parts
+from server import operational
+from server.coap.endpoint import CoapAssociation
+from server.coap.responses import response_for
+from server.device_made import CsrWish, DeviceMade
+from server.enrollments import Ending, Enrollments
+from server.errors import NotAcceptable, NotFound, ServiceError, UnsupportedFormat
+from server.farewells import Farewells
+from server.issuance import Issuance, Wish
+from server.issuer_failures import failure
+from server.knowledge import Knowledge
+from server.requester import (
+    Requester,
+    admit,
+    checked_csr,
+    from_factory,
+    from_operational,
+    is_operational,
+    subject_of,
+)
+from server.store.database import Database
+from server.store.errors import StoreUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a request gets; `format` None for the one that has no number."""
+
+    payload: bytes
+    format: MediaType | ContentFormat | None
+
+    @property
+    def options(self) -> list[tuple[int, bytes]]:
+        """Its Content-Format."""
+        if self.format is None:
+            return []
+        return [(coap_options.CONTENT_FORMAT, coap_options.encode_uint(self.format))]
+
+
+class EstResource:
+    """The EST resources of one worker."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        knowledge: Knowledge,
+        issuance: Issuance,
+        device_made: DeviceMade,
+        enrollments: Enrollments,
+        farewells: Farewells,
+        clock: Callable[[], float],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._database = database
+        self._knowledge = knowledge
+        self._issuance = issuance
+        self._device_made = device_made
+        self._enrollments = enrollments
+        self._farewells = farewells
+        self._clock = clock
+        self._now = now
+
+    # -- what devices call ----------------------------------------
+
+    async def discover(self, conversation: CoapAssociation, incoming: RequestReceived) -> None:
+        """`GET /.well-known/core`: the EST resources, those of the account's custom services too (RFC 9148 5.1)."""
+        if coap_options.accept(incoming.options) not in (None, ContentFormat.LINK):
+            raise NotAcceptable("discovery is in link format")
+        try:
+            account_id = (await self._requester(conversation)).account_id
+            labels = [service for service in self._knowledge.services_of(account_id) if service != est.LWM2M]
+        except ServiceError:
+            labels = []
+        # A service may have a name that no path can hold.
+        usable = [label for label in labels if est.parse_path((*est.ROOT, label, Function.ENROLL.value)) is not None]
+        answer = Answer(link_format.serialise(est.links(usable, incoming.query)), ContentFormat.LINK)
+        conversation.respond(incoming.request_id, coap.CONTENT, options=answer.options, payload=answer.payload)
+
+    async def read(self, conversation: CoapAssociation, incoming: RequestReceived) -> None:
+        """`GET …/crts` and `…/att` (RFC 9148 5.2)."""
+        resource = _resource(incoming)
+        try:
+            format = _format(resource, incoming)
+            requester = await self._requester(conversation)
+            admit(requester, resource)
+            self._require_service(requester, resource)
+            if resource.function is Function.CSR_ATTRIBUTES:
+                payload = est.encode_csr_attributes(est.WANTED_CSR)
+            else:
+                payload = await self._ca_certificates(requester, resource, format)
+        except IssuerError as error:
+            raise failure(error)[1] from error
+        answer = Answer(payload, format)
+        conversation.respond(incoming.request_id, coap.CONTENT, options=answer.options, payload=answer.payload)
+
+    async def enroll(self, conversation: CoapAssociation, incoming: RequestReceived) -> None:
+        """`POST …/sen`, `…/sren`, `…/skg`, `…/skc`: a certificate for a CSR (RFC 9148 5.3, 5.8)."""
+        resource = _resource(incoming)
+        ending = Ending(path="/" + "/".join(incoming.path), began=self._clock(), started_at=self._now())
+        self._farewells.enrolling(conversation)
+        self._enrollments.begun()
+        try:
+            await self._enroll(conversation, incoming, resource, ending)
+            await self._enrollments.ended(conversation, ending)
+        finally:
+            self._farewells.enrolled(conversation)
+
+    # -- an enrolment ----------------------------------------
+
+    async def _enroll(
+        self, conversation: CoapAssociation, incoming: RequestReceived, resource: Resource, ending: Ending
+    ) -> None:
+        """Answer, wait until the device has the answer, and leave in `ending` how it went."""
+        respond = conversation.respond
+        try:
+            format = _format(resource, incoming)
+            content_format = coap_options.content_format(incoming.options)
+            if not est.takes_request_format(resource, content_format):
+                raise UnsupportedFormat(f"a CSR comes in Content-Format 286, not {content_format}")
+            requester = ending.requester = await self._requester(conversation)
+            resource = admit(requester, resource)
+            self._require_service(requester, resource)
+            csr = checked_csr(requester, resource, incoming.payload)
+            if resource.function in (Function.SERVER_KEY, Function.SERVER_KEY_CERTIFICATE):
+                await self._give_server_key(conversation, incoming, resource, requester, ending)
+                return
+            wish = self._wish(conversation, requester, resource, csr)
+            certified = await self._device_made.certificate(wish)
+            ending.issuance_id = certified.issuance_id
+            ending.note = "the recorded certificate once more" if certified.again else ""
+            _fits(certified.chain, wish.limits)
+            answer = _certificates(requester, resource, incoming, certified.chain, format)
+        except (ServiceError, IssuerError, Lwm2mError, StoreUnavailable) as error:
+            told = failure(error)[1] if isinstance(error, IssuerError) else error
+            code, options = response_for(told)
+            respond(incoming.request_id, code, options=options)
+            ending.refused(error, code)
+            return
+        ending.answered(coap.CHANGED, answer.payload, answer.format)
+        if await respond(incoming.request_id, coap.CHANGED, options=answer.options, payload=answer.payload):
+            ending.delivered = True
+            conversation.visit.delivered.add(resource.service)
+            await self._device_made.delivered(certified.issuance_id)
+
+    def _wish(
+        self,
+        conversation: CoapAssociation,
+        requester: Requester,
+        resource: Resource,
+        csr: x509.CertificateSigningRequest,
+    ) -> CsrWish:
+        settings, session = requester.profile.est, conversation.visit.session
+        return CsrWish(
+            account_id=requester.account_id,
+            device_id=requester.device_id,
+            endpoint=requester.endpoint,
+            service=resource.service,
+            csr=csr,
+            session_id=session.id if session is not None else None,
+            limits=DeviceLimits(certificate_bytes=settings.certificate_bytes),
+            hold_seconds=settings.hold_seconds,
+            retry_after=settings.retry_after,
+        )
+
+    async def _give_server_key(
+        self,
+        conversation: CoapAssociation,
+        incoming: RequestReceived,
+        resource: Resource,
+        requester: Requester,
+        ending: Ending,
+    ) -> None:
+        """A key of ours and its certificate in one answer; the CSR's own key and signature mean nothing (5.8)."""
+        wish = Wish(
+            account_id=requester.account_id,
+            device_id=requester.device_id,
+            endpoint=requester.endpoint,
+            service=resource.service,
+            subject=subject_of(requester, resource.service),
+            session_id=uuid4(),
+        )
+        made = await self._issuance.server_made(wish)
+        ending.issuance_id = made.issuance_id
+        alone = resource.function is Function.SERVER_KEY_CERTIFICATE
+        format = MediaType.CERTIFICATE if alone else MediaType.PKCS7
+        chain = est.encode_chain(made.credential.chain, format, requester.profile.est.pkcs7_order)
+        payload = encode_parts([(MediaType.PKCS8, made.credential.private_key_pkcs8), (format, chain)])
+        answer = Answer(payload, MediaType.MULTIPART)
+        ending.answered(coap.CHANGED, answer.payload, answer.format)
+        delivered = False
+        try:
+            delivered = await conversation.respond(
+                incoming.request_id, coap.CHANGED, options=answer.options, payload=answer.payload
+            )
+        finally:
+            if delivered:
+                self._issuance.delivered(made.issuance_id, wish)
+            else:
+                self._issuance.returned(made.issuance_id, wish)
+        if delivered:
+            ending.delivered = True
+            conversation.visit.delivered.add(resource.service)
+            await self._device_made.delivered(made.issuance_id)
+
+    # -- who asks, and for what ----------------------------------------
+
+    async def _requester(self, conversation: CoapAssociation) -> Requester:
+        peer = conversation.association.peer
+        profiles_of = self._knowledge.profiles_of
+        if not is_operational(peer):
+            return from_factory(peer, conversation.visit.admitted, profiles_of)
+        return from_operational(peer, await operational.device_of(self._database, peer), profiles_of)
+
+    def _require_service(self, requester: Requester, resource: Resource) -> None:
+        if resource.service not in self._knowledge.services_of(requester.account_id):
+            raise NotFound(f"no CA is configured for the service {resource.service}")
+
+    async def _ca_certificates(self, requester: Requester, resource: Resource, format: MediaType) -> bytes:
+        found = await self._knowledge.ca_certificates(requester.account_id, resource.service)
+        shown = [certificate.public_bytes(Encoding.DER) for certificate in found]
+        if format is MediaType.CERTIFICATE:
+            # One alone is the one that everything ends at.
+            shown = shown[-1:]
+        if not shown:
+            raise NotFound(f"the CA of the service {resource.service} shows no certificate")
+        return est.encode_chain(shown, format, requester.profile.est.pkcs7_order)
+
+
+def _resource(incoming: RequestReceived) -> Resource:
+    resource = est.parse_path(incoming.path)
+    if resource is None:
+        raise NotFound("there is no such EST resource")
+    return resource
+
+
+def _format(resource: Resource, incoming: RequestReceived) -> MediaType:
+    accept = coap_options.accept(incoming.options)
+    format = est.answer_format(resource.function, accept)
+    if format is None:
+        raise NotAcceptable(f"{resource.function.value} has no answer in Content-Format {accept}")
+    return format
+
+
+def _certificates(
+    requester: Requester, resource: Resource, incoming: RequestReceived, chain: tuple[bytes, ...], format: MediaType
+) -> Answer:
+    """The chain as the device takes it: the Izuma client's own format where it names none (izuma.md D3)."""
+    settings = requester.profile.est
+    private = settings.answer == "izuma-chain" or (settings.answer == "auto" and requester.izuma)
+    if private and resource.short and coap_options.accept(incoming.options) is None:
+        return Answer(est.encode_izuma_chain(chain), None)
+    return Answer(est.encode_chain(chain, format, settings.pkcs7_order), format)
+
+
+def _fits(chain: tuple[bytes, ...], limits: DeviceLimits) -> None:
+    """Again, because a recorded chain may have been checked before the profile said less."""
+    if len(chain) > limits.chain_length or any(len(each) > limits.certificate_bytes for each in chain):
+        raise BadCertificate(
+            Check.SIZE,
+            f"a certificate of the chain is larger than {limits.certificate_bytes} bytes, or there are more than "
+            f"{limits.chain_length}; set est.certificate_bytes of the profile to what the device stores",
+        )

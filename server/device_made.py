@@ -1,0 +1,334 @@
+"""From a device's own CSR to a checked, recorded certificate: signed once, however often it is asked for (design 7).
+
+One CSR has one row that answers for it (account, service, SHA-256), in the database and not here: whoever asks, at
+whichever worker, before or after a crash, gets what that row has come to. Only where there is none, or where what it
+ended with may be tried again, is a CA asked. What is issued waits for its device; nobody abandons it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import assert_never
+from uuid import UUID, uuid4
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from issuers.csr import same_names
+from issuers.errors import IssuerError, Rejected, Unavailable
+from issuers.returned import USUAL_LIMITS, DeviceLimits
+from server import logs
+from server.attempts import Attempts, CannotTell, Issuers, NeverIssued
+from server.config import IssuanceConfig
+from server.errors import Conflict, KeyTaken, NotAuthorized, ServiceError, TemporarilyUnavailable
+from server.knowledge import ActiveIssuer
+from server.latencies import USUAL_HOLD, USUAL_RETRY
+from server.metrics import Metrics
+from server.store import certificates, issuances, operations
+from server.store.database import Database
+from server.store.errors import StoreUnavailable
+from server.store.issuances import IssuanceRow
+from server.store.writer import Inserted, Joined, MarkDelivered, OpenIssuance, Writer
+
+log = logs.get("issuance")
+
+# A new attempt after an answer that was lost (design 7, `on_unknown = reissue`).
+ATTEMPTS = 2
+# Seconds that a device stays away while a person decides (`on_unknown = hold`).
+HOLD_RETRY_AFTER = 600.0
+# A CA whose answer broke a check is not asked for the same CSR again before this (issuers.md D3: hours).
+BAD_PAUSE = timedelta(hours=1)
+# Seconds between two looks at a row that another worker is at work on: first, and at most.
+FIRST_LOOK = 0.1
+LONGEST_LOOK = 2.0
+# Seconds between two looks at how long an exchange is worth holding.
+PATIENCE_STEP = 1.0
+# Seconds that `close` gives CAs that were asked: an answer that is dropped costs the device a retry.
+CLOSE_PATIENCE = 5.0
+
+
+class StillAsking(TemporarilyUnavailable):
+    """The CA takes longer than the exchange is worth holding; the same CSR finds what comes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CsrWish:
+    """A device's wish for a certificate for its own key; `csr` has passed every check. None = the CA's own time."""
+
+    account_id: UUID
+    device_id: UUID
+    endpoint: str
+    service: str
+    csr: x509.CertificateSigningRequest
+    session_id: UUID | None = None
+    limits: DeviceLimits = USUAL_LIMITS
+    hold_seconds: float | None = None
+    retry_after: float | None = None
+    der: bytes = field(init=False, repr=False)
+    csr_sha256: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        der = self.csr.public_bytes(serialization.Encoding.DER)
+        object.__setattr__(self, "der", der)
+        object.__setattr__(self, "csr_sha256", sha256(der).digest())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Certified:
+    """The certificate of a CSR: `chain` in DER, leaf first, without root; `again` when it was on record before."""
+
+    issuance_id: UUID
+    chain: tuple[bytes, ...]
+    serial: int
+    again: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Making:
+    task: asyncio.Task[Certified]
+    started: float
+    waiting: int = 0
+    # Whether it is known which CA has it, and which (None = the embedded one).
+    resolved: bool = False
+    issuer_id: UUID | None = None
+
+
+_Slot = tuple[UUID, str, bytes]
+
+
+class DeviceMade:
+    """The CSRs of devices that one worker is at work on."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        writer: Writer,
+        issuers: Issuers,
+        attempts: Attempts,
+        config: IssuanceConfig,
+        most: int,
+        clock: Callable[[], float],
+        now: Callable[[], datetime],
+        metrics: Metrics,
+    ) -> None:
+        self._database = database
+        self._writer = writer
+        self._issuers = issuers
+        self._attempts = attempts
+        self._config = config
+        self._most = most
+        self._clock = clock
+        self._now = now
+        self._metrics = metrics
+        self._lease = timedelta(seconds=config.lease_seconds)
+        self._making: dict[_Slot, _Making] = {}
+
+    async def certificate(self, wish: CsrWish) -> Certified:
+        """The certificate for `wish`: the recorded one, the one being made, or a new one; then tell `delivered`.
+
+        Raises IssuerError; KeyTaken; Conflict while another CSR for the same key is under way; StoreUnavailable; or
+        TemporarilyUnavailable when the CA takes longer than the exchange is worth holding: the work goes on, and the
+        same CSR finds it.
+        """
+        slot = wish.account_id, wish.service, wish.csr_sha256
+        making = self._making.get(slot)
+        if making is None:
+            if len(self._making) >= self._most:
+                raise TemporarilyUnavailable("as many CSRs under way as allowed", retry_after=5.0)
+            making = self._begin(slot, wish)
+        started = self._clock()
+        making.waiting += 1
+        try:
+            while not making.task.done():
+                waited = self._clock() - started
+                left = self._hold(wish, making) - waited
+                if left <= 0:
+                    raise StillAsking(
+                        f"the CA has not answered within {waited:.0f} s; it is still being asked",
+                        retry_after=self._retry_after(wish, making),
+                    )
+                await asyncio.wait({making.task}, timeout=min(left, PATIENCE_STEP))
+        finally:
+            making.waiting -= 1
+        if making.task.cancelled():
+            raise TemporarilyUnavailable("this server is stopping", retry_after=5.0)
+        return making.task.result()
+
+    async def delivered(self, issuance_id: UUID) -> None:
+        """Put on record that the device has its certificate; a day later the same CSR is a new wish."""
+        await self._writer.write(MarkDelivered(issuance_id))
+        self._metrics.issuances.inc("delivered")
+
+    # -- how long a device waits ----------------------------------------
+
+    def _hold(self, wish: CsrWish, making: _Making) -> float:
+        if wish.hold_seconds is not None:
+            return wish.hold_seconds
+        return self._attempts.latencies.hold(making.issuer_id) if making.resolved else USUAL_HOLD
+
+    def _retry_after(self, wish: CsrWish, making: _Making) -> float:
+        if wish.retry_after is not None:
+            return wish.retry_after
+        if not making.resolved:
+            return USUAL_RETRY
+        return self._attempts.latencies.retry_after(making.issuer_id, self._clock() - making.started)
+
+    # -- making ----------------------------------------
+
+    def _begin(self, slot: _Slot, wish: CsrWish) -> _Making:
+        # The task begins to run after this, so it finds itself.
+        task = asyncio.get_running_loop().create_task(self._make(slot, wish))
+        making = self._making[slot] = _Making(task, self._clock())
+        task.add_done_callback(lambda _task: self._made(slot, wish, making))
+        return making
+
+    def _made(self, slot: _Slot, wish: CsrWish, making: _Making) -> None:
+        del self._making[slot]
+        if making.task.cancelled():
+            return
+        error = making.task.exception()
+        if error is None or making.waiting:
+            # Whoever waits hears it.
+            return
+        if isinstance(error, IssuerError | ServiceError | StoreUnavailable):
+            log.warning("issuance_failed", endpoint=wish.endpoint, kind=type(error).__name__, reason=str(error))
+        else:
+            self._metrics.internal_errors.inc()
+            log.error("issuance_failed", endpoint=wish.endpoint, exc_info=error)
+
+    async def _make(self, slot: _Slot, wish: CsrWish) -> Certified:
+        making = self._making[slot]
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return await self._answered(wish, making)
+            except (CannotTell, NeverIssued):
+                # The next round finds the row as it is now: it says whether the CSR may be signed once more.
+                if attempt == ATTEMPTS:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _answered(self, wish: CsrWish, making: _Making) -> Certified:
+        row = await issuances.find_by_csr(self._database, wish.account_id, wish.service, wish.csr_sha256)
+        if row is not None:
+            found = await self._outcome(row, wish, making)
+            if found is not None:
+                return found
+            row = await issuances.find(self._database, row.id)
+        active = await self._issuers.issuer_for(wish.account_id, wish.service)
+        making.resolved, making.issuer_id = True, active.id
+        intent = self._intent(wish, active, row)
+        opened = await self._writer.write(intent)
+        match opened:
+            case Inserted():
+                checked = await self._attempts.asked(active, intent, wish.csr, wish.limits)
+                self._attempts.leave(intent.id)
+                return Certified(issuance_id=intent.id, chain=checked.chain, serial=checked.serial)
+            case operations.KeyTaken():
+                raise KeyTaken(f"the CSR's key is the one of {opened.endpoint}; a key belongs to one device")
+            case Joined():
+                return await self._joined(opened.row, wish, making)
+            case _:
+                assert_never(opened)
+
+    async def _joined(self, row: IssuanceRow, wish: CsrWish, making: _Making) -> Certified:
+        """What a row comes to that another worker wrote for this CSR, or for the same key under the same names."""
+        same = row.csr_sha256 == wish.csr_sha256
+        if not same and not same_names(x509.load_der_x509_csr(row.csr), wish.csr):
+            raise Conflict(f"another CSR of {wish.endpoint} for the same key and other names is under way")
+        found = await self._outcome(row, wish, making)
+        if found is None:
+            raise TemporarilyUnavailable("what was under way for this key gave no certificate", retry_after=1.0)
+        return found
+
+    async def _outcome(self, row: IssuanceRow, wish: CsrWish, making: _Making) -> Certified | None:
+        """What `row` has come to, None when the CSR may be tried again; waits while somebody is at work on it."""
+        making.resolved, making.issuer_id = True, row.issuer_id
+        pause = FIRST_LOOK
+        while True:
+            if row.endpoint != wish.endpoint:
+                raise KeyTaken(f"the CSR's key is the one of {row.endpoint}; a key belongs to one device")
+            match row.state:
+                case "issued" | "delivered":
+                    return await self._recorded(row)
+                case "refused":
+                    raise Rejected(f"this CSR was refused before: {row.error_text}")
+                case "bad" if (left := row.updated_at + BAD_PAUSE - self._now()) > timedelta():
+                    raise Unavailable(
+                        f"what the CA gave for this CSR was no good: {row.error_text}", left.total_seconds()
+                    )
+                case "unknown" if row.settled and await self._is_for_people(row):
+                    raise TemporarilyUnavailable(
+                        f"nobody knows what became of this CSR, and on_unknown is hold; look for it at the CA, then "
+                        f"run `firstlight device release {wish.endpoint}`",
+                        retry_after=HOLD_RETRY_AFTER,
+                    )
+                case "bad" | "failed" | "abandoned":
+                    return None
+                case "unknown" if row.settled:
+                    return None
+                case _:
+                    # requested, submitted, pending, and unknown while it is looked into: its lease brings it on.
+                    if not making.waiting:
+                        raise TemporarilyUnavailable("nobody waits for this CSR any more", retry_after=1.0)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_LOOK)
+            again = await issuances.find(self._database, row.id)
+            if again is None:
+                return None
+            row = again
+
+    async def _is_for_people(self, row: IssuanceRow) -> bool:
+        """Whether the CA of a request that nobody can find out about signs no more until a person acts."""
+        try:
+            return (await self._issuers.issuer_by_id(row.account_id, row.issuer_id)).on_unknown == "hold"
+        except IssuerError:
+            return False
+
+    async def _recorded(self, row: IssuanceRow) -> Certified:
+        held = await certificates.find(self._database, row.id)
+        if held is None:
+            raise AssertionError(f"issuance {row.id.hex} is {row.state} and has no certificate")
+        if held.revoked_at is not None:
+            raise NotAuthorized("the certificate of this CSR was revoked; a new one needs a new CSR")
+        log.info("certificate_found", endpoint=row.endpoint, issuance=row.id.hex, state=row.state)
+        return Certified(issuance_id=row.id, chain=held.chain, serial=held.serial, again=True)
+
+    def _intent(self, wish: CsrWish, active: ActiveIssuer, before: IssuanceRow | None) -> OpenIssuance:
+        now = self._now()
+        spki = wish.csr.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        return OpenIssuance(
+            id=uuid4(),
+            account_id=wish.account_id,
+            device_id=wish.device_id,
+            endpoint=wish.endpoint,
+            service=wish.service,
+            issuer_id=active.id,
+            csr=wish.der,
+            csr_sha256=wish.csr_sha256,
+            spki_sha256=sha256(spki).digest(),
+            server_key=False,
+            # 159 random bits, recorded before anything is signed with them (issuers.md E).
+            serial=x509.random_serial_number(),
+            not_before=now.replace(microsecond=0),
+            state="submitted",
+            owner=self._attempts.owner,
+            lease_until=now + self._lease,
+            attempt=before.attempt + 1 if before is not None else 1,
+            session_id=wish.session_id,
+            subject=wish.csr.subject.rfc4514_string(),
+            replaces=before.id if before is not None else None,
+        )
+
+    async def close(self) -> None:
+        """Wait a little for CAs that were asked, then stop; what is under way is settled by whoever adopts its row."""
+        tasks = [making.task for making in self._making.values()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=CLOSE_PATIENCE)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

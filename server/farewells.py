@@ -1,0 +1,99 @@
+"""When an association ends after its Bootstrap-Finish: soon, or later while an EST certificate is due (design 9)."""
+
+import asyncio
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from server.visit import Visit
+
+
+class Closable(Protocol):
+    """A conversation that can be ended."""
+
+    visit: Visit
+
+    def close(self) -> None:
+        """Say goodbye."""
+
+    def on_lost(self, callback: Callable[[str], None]) -> None:
+        """Call `callback` when it has ended."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    due: frozenset[str]
+    until: float
+    enrolling: int = 0
+    timer: asyncio.TimerHandle | None = field(default=None, repr=False)
+
+
+class Farewells:
+    """The associations of one worker that have had their Finish; `most` of them may wait for a certificate."""
+
+    def __init__(self, *, soon: float, late: float, most: int, clock: Callable[[], float]) -> None:
+        self._soon = soon
+        self._late = late
+        self._most = most
+        self._clock = clock
+        # In the order of their Finish.
+        self._waiting: dict[Closable, _Waiting] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def finished(self, conversation: Closable, due: Collection[str]) -> None:
+        """The device has its Finish; it still comes for the certificates of the services `due`."""
+        if self._waiting.pop(conversation, None) is None:
+            conversation.on_lost(lambda _reason: self._forget(conversation))
+        missing = frozenset(due) - conversation.visit.delivered
+        if not missing:
+            asyncio.get_running_loop().call_later(self._soon, conversation.close)
+            return
+        while len(self._waiting) >= self._most and self.relieve():
+            pass
+        waiting = self._waiting[conversation] = _Waiting(missing, self._clock() + self._late)
+        self._arm(conversation, waiting)
+
+    def enrolling(self, conversation: Closable) -> None:
+        """A request for a certificate has come: the association stays while it is served."""
+        waiting = self._waiting.get(conversation)
+        if waiting is not None:
+            waiting.enrolling += 1
+            self._disarm(waiting)
+
+    def enrolled(self, conversation: Closable) -> None:
+        """The request has been served, with or without success."""
+        waiting = self._waiting.get(conversation)
+        if waiting is not None:
+            waiting.enrolling -= 1
+            self._arm(conversation, waiting)
+
+    def relieve(self) -> bool:
+        """Close the association that waits longest for a certificate nobody asks for; whether there was one."""
+        for conversation, waiting in self._waiting.items():
+            if not waiting.enrolling:
+                self._forget(conversation)
+                conversation.close()
+                return True
+        return False
+
+    def _arm(self, conversation: Closable, waiting: _Waiting) -> None:
+        if waiting.enrolling:
+            return
+        self._disarm(waiting)
+        # The device has what it came for, or a little time to ask again for what it did not get.
+        satisfied = waiting.due <= conversation.visit.delivered
+        left = self._soon if satisfied else max(waiting.until - self._clock(), self._soon)
+        waiting.timer = asyncio.get_running_loop().call_later(left, conversation.close)
+
+    @staticmethod
+    def _disarm(waiting: _Waiting) -> None:
+        if waiting.timer is not None:
+            waiting.timer.cancel()
+            waiting.timer = None
+
+    def _forget(self, conversation: Closable) -> None:
+        waiting = self._waiting.pop(conversation, None)
+        if waiting is not None:
+            self._disarm(waiting)

@@ -1,0 +1,21 @@
+"""What a failed issuance means for the device that waits (issuers.md D3)."""
+
+from issuers.errors import BadCertificate, IssuerError, Rejected
+from lwm2m.steps import FailureCause
+from server.errors import NotAuthorized, ServiceError, TemporarilyUnavailable
+
+# Seconds a device is told to stay away when the cause needs an operator.
+OPERATOR_RETRY_AFTER = 60.0
+
+
+def failure(error: IssuerError) -> tuple[FailureCause, ServiceError, str]:
+    """Cause, the error that answers the device, and the words for the operator."""
+    match error:
+        case Rejected():
+            return FailureCause.ISSUER_REFUSED, NotAuthorized(error.message), error.message
+        case BadCertificate():
+            cause = FailureCause.ISSUER_BAD_CERTIFICATE
+        case _:
+            cause = FailureCause.ISSUER_UNAVAILABLE
+    wait = getattr(error, "retry_after", None) or OPERATOR_RETRY_AFTER / 4
+    return cause, TemporarilyUnavailable(error.message, wait), error.message

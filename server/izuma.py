@@ -1,0 +1,39 @@
+"""What the Izuma device client needs that the standard does not have (Pelion Device Management Client 4.x).
+
+It is recognised by what it says of itself or by its profile, never by a guess from a CSR.
+"""
+
+from dataclasses import replace
+from uuid import UUID
+
+from lwm2m.bootstrap_request import BootstrapRequest
+from lwm2m.plan import Plan, SecurityPlan
+from server.profile import Profile
+
+SUBJECT = "CN={endpoint},OU={account},L={device}"
+"""The subject of its CSR (RFC 4514; in DER it begins with L). It reads its name and id back from CN and L."""
+
+
+def is_izuma(profile: Profile, request: BootstrapRequest | None) -> bool:
+    """Whether a device of this profile that asked for `request` is one: `aid` and `iep` are its own parameters."""
+    if profile.est.client != "auto":
+        return profile.est.client == "izuma"
+    return request is not None and any(request.parameter(name) is not None for name in ("aid", "iep"))
+
+
+def fitted(plan: Plan, account_id: UUID) -> Plan:
+    """The plan with the account id in the query of each LwM2M server's URI, without which it takes none."""
+    return replace(plan, securities=tuple(_with_account(security, account_id) for security in plan.securities))
+
+
+def finish_query(device_id: UUID) -> tuple[str, ...]:
+    """What the Bootstrap-Finish tells it: its device id, which a CSR of its own then names as L."""
+    return (f"iep={device_id.hex}",)
+
+
+def _with_account(security: SecurityPlan, account_id: UUID) -> SecurityPlan:
+    base, has_query, query = security.uri.partition("?")
+    if any(argument.startswith("aid=") for argument in query.split("&")):
+        return security
+    query = f"{query}&aid={account_id.hex}" if has_query else f"aid={account_id.hex}"
+    return replace(security, uri=f"{base}?{query}")

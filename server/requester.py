@@ -1,0 +1,166 @@
+"""Who asks for a certificate by EST, may they, and under which names (RFC 9148 4; design 7).
+
+Pure functions over what the handshake proved; the record is asked by `coap/est.py`.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from issuers.certificate import UNREADABLE
+from issuers.csr import alternative_names, check_csr, require_names
+from issuers.errors import Rejected
+from issuers.subject import parse_subject
+from lwm2m.est import Function, Resource
+from server import izuma, policy
+from server.errors import CsrRefused, NotAuthenticated, NotAuthorized
+from server.operational import OperationalDevice
+from server.policy import Admitted
+from server.profile import Profile
+from server.store.accounts import LWM2M
+from server.store.devices import device_id
+from server.transport.engine import PeerIdentity
+
+# The Izuma client's builds that speak standard LwM2M leave these empty.
+_IZUMA_OPTIONAL = (NameOID.LOCALITY_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requester:
+    """A device that speaks EST; `operational` is the certificate it came with, when that is no factory certificate."""
+
+    account_id: UUID
+    endpoint: str
+    kind: str
+    profile: Profile
+    izuma: bool
+    certificate: x509.Certificate | None = None
+    operational: bool = False
+
+    @property
+    def device_id(self) -> UUID:
+        """The device's id, which follows from account and name."""
+        return device_id(self.account_id, self.endpoint)
+
+
+def from_factory(
+    peer: PeerIdentity, admitted: Admitted | None, profiles_of: Callable[[UUID], Sequence[Profile]]
+) -> Requester:
+    """The requester behind a factory credential; `admitted` is its Bootstrap-Request on this association, if any.
+
+    Without one the account must follow from the credential alone. Raises as `policy.admit`.
+    """
+    if admitted is None:
+        account_id, endpoint = policy.account_of_peer(peer, None), policy.endpoint_of(peer, None)
+        profile = policy.profile_for(peer, account_id, endpoint, profiles_of)
+        is_izuma = izuma.is_izuma(profile, None)
+    else:
+        account_id, endpoint, profile = admitted.account_id, admitted.endpoint, admitted.profile
+        is_izuma = admitted.izuma
+    return Requester(
+        account_id=account_id,
+        endpoint=endpoint,
+        kind=peer.kind,
+        profile=profile,
+        izuma=is_izuma,
+        certificate=x509.load_der_x509_certificate(peer.chain[0]) if peer.chain else None,
+    )
+
+
+def is_operational(peer: PeerIdentity) -> bool:
+    """Whether the peer came with a certificate for its LwM2M server and nothing that may bootstrap."""
+    return peer.trusted is not None and all(anchor.service == "lwm2m" for anchor in peer.trusted.anchors)
+
+
+def from_operational(
+    peer: PeerIdentity, device: OperationalDevice, profiles_of: Callable[[UUID], Sequence[Profile]]
+) -> Requester:
+    """The requester behind an operational certificate, by the device it belongs to; raises NoProfile."""
+    profile = policy.profile_for(peer, device.account_id, device.endpoint, profiles_of)
+    return Requester(
+        account_id=device.account_id,
+        endpoint=device.endpoint,
+        kind=peer.kind,
+        profile=profile,
+        izuma=izuma.is_izuma(profile, None),
+        certificate=x509.load_der_x509_certificate(peer.chain[0]),
+        operational=True,
+    )
+
+
+def admit(requester: Requester, resource: Resource) -> Resource:
+    """The resource as this requester may use it; raises NotAuthenticated for 4.01 and NotAuthorized for 4.03.
+
+    With an operational certificate a device renews, and enrols for custom services. The Izuma client renews at
+    `/est/sen`, over its operational certificate: that is a re-enrolment in all but its name.
+    """
+    if requester.kind == "psk" and not requester.profile.est.psk_enrolls:
+        raise NotAuthenticated("EST asks for a certificate (RFC 9148 4); est.psk_enrolls of the profile lets keys do")
+    if resource.function is Function.REENROLL and requester.certificate is None:
+        raise NotAuthenticated("there is no certificate on this association to renew")
+    if not requester.operational or resource.service != LWM2M or resource.function.is_read:
+        return resource
+    if resource.function is Function.ENROLL and resource.short:
+        return replace(resource, function=Function.REENROLL)
+    if resource.function is not Function.REENROLL:
+        raise NotAuthorized("an operational certificate is renewed by sren; for another one come with the factory's")
+    return resource
+
+
+def checked_csr(requester: Requester, resource: Resource, payload: bytes) -> x509.CertificateSigningRequest:
+    """The device's CSR, fit to be signed for it and under its own names (issuers.md E); raises CsrRefused."""
+    is_for_server_key = resource.function in (Function.SERVER_KEY, Function.SERVER_KEY_CERTIFICATE)
+    try:
+        csr = check_csr(payload, endpoint=requester.endpoint, proof=not is_for_server_key)
+        _require_names(requester, resource, csr)
+    except Rejected as error:
+        raise CsrRefused(error.message) from error
+    return csr
+
+
+def subject_of(requester: Requester, service: str) -> x509.Name:
+    """The subject of a requester's certificate for `service`, by its profile or its kind; raises Rejected."""
+    return parse_subject(_template(requester, service)).fill(
+        endpoint=requester.endpoint, account=requester.account_id.hex, device=requester.device_id.hex
+    )
+
+
+def _template(requester: Requester, service: str) -> str:
+    if requester.izuma:
+        return izuma.SUBJECT
+    for security in requester.profile.plan.securities:
+        if security.service == service and security.uses_certificates:
+            return security.subject
+    return requester.profile.est.subject
+
+
+def _require_names(requester: Requester, resource: Resource, csr: x509.CertificateSigningRequest) -> None:
+    if resource.function is Function.REENROLL and requester.certificate is not None:
+        held = requester.certificate
+        try:
+            # RFC 7030 4.2.2: subject and subject alternative name are those of the certificate that is renewed.
+            require_names(csr, held.subject, alternative_names=(alternative_names(held.extensions),))
+            return
+        except UNREADABLE as error:
+            raise Rejected(f"the certificate of this association cannot be read: {error}") from error
+        except Rejected:
+            # A factory certificate proves who renews, and is not what is renewed.
+            if requester.operational:
+                raise
+    optional = _IZUMA_OPTIONAL if requester.izuma else ()
+    require_names(
+        csr,
+        subject_of(requester, resource.service),
+        optional=optional,
+        alternative_names=_own_alternative_names(requester),
+    )
+
+
+def _own_alternative_names(requester: Requester) -> Collection[Collection[x509.GeneralName]]:
+    if requester.profile.est.alternative_name == "none" or not requester.endpoint.isascii():
+        return ((),)
+    name = requester.endpoint
+    return (), (x509.UniformResourceIdentifier(name),), (x509.DNSName(name),)

@@ -1,0 +1,410 @@
+"""CSRs of devices on a real PostgreSQL, with a CA that does what each test says: one CSR is signed once (design 7)."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from issuers import csr
+from issuers.errors import BadCertificate, Check, Misconfigured, OutcomeUnknown, Rejected, Unavailable
+from issuers.returned import DeviceLimits
+from server import device_made
+from server.config import IssuanceConfig
+from server.device_made import Certified, StillAsking
+from server.errors import Conflict, KeyTaken, NotAuthorized, TemporarilyUnavailable
+from server.store import certificates, issuances
+from server.store.audit import Actor
+from server.store.database import Database
+from tests.integration.field import until
+from tests.integration.issuers import (
+    MOST_CSRS,
+    Gate,
+    LookupCa,
+    ScriptedCa,
+    TokenCa,
+    Workers,
+    csr_wish,
+    in_turn,
+    raises,
+    workers,
+)
+from tests.integration.rows import ACCOUNT
+
+OPERATOR = Actor(kind="cli", name="kim", request_id="")
+
+
+@pytest.fixture
+def ca() -> ScriptedCa:
+    return ScriptedCa()
+
+
+@pytest.fixture
+async def rig(database: Database, database_url: str, ca: ScriptedCa) -> AsyncIterator[Workers]:
+    """Workers with one CA that cannot tell what became of a request."""
+    async with workers(database, database_url, ca) as opened:
+        yield opened
+
+
+def is_for(certified: Certified, csr: x509.CertificateSigningRequest) -> bool:
+    return x509.load_der_x509_certificate(certified.chain[0]).public_key() == csr.public_key()
+
+
+# -- the same CSR ----------------------------------------
+
+
+async def test_a_certificate_is_on_record_before_its_device_has_it_and_waits_for_it(
+    rig: Workers, ca: ScriptedCa
+) -> None:
+    worker, wished = await rig.worker(), csr_wish()
+    certified = await worker.device_made.certificate(wished)
+    assert is_for(certified, wished.csr)
+    row = await rig.row()
+    assert (row.state, row.settled, row.server_key, row.csr_sha256) == ("issued", True, False, wished.csr_sha256)
+    # Nobody holds it, and nobody abandons it: the device has the key and asks again.
+    rig.clock.let_pass(3600)
+    await worker.issuance.settlement.settle()
+    assert (await rig.row()).state == "issued"
+    assert ca.revoked == []
+
+
+async def test_the_same_csr_gets_the_same_certificate_at_any_worker(rig: Workers, ca: ScriptedCa) -> None:
+    wished = csr_wish()
+    first = await (await rig.worker("worker-1")).device_made.certificate(wished)
+    again = await (await rig.worker("worker-2")).device_made.certificate(wished)
+    assert (again.chain, again.issuance_id, first.again, again.again) == (first.chain, first.issuance_id, False, True)
+    assert ca.signed_once
+    assert len(ca.asked) == 1
+
+
+async def test_a_day_after_the_delivery_the_same_csr_is_a_new_wish(rig: Workers, ca: ScriptedCa) -> None:
+    worker, wished = await rig.worker(), csr_wish()
+    first = await worker.device_made.certificate(wished)
+    await worker.device_made.delivered(first.issuance_id)
+    assert (await worker.device_made.certificate(wished)).serial == first.serial
+    assert (await rig.row()).state == "delivered"
+    async with rig.database.acquire() as connection:
+        await connection.execute("UPDATE issuance SET answers_until = now() - interval '1 second'")
+    assert (await worker.device_made.certificate(wished)).serial != first.serial
+    assert await rig.states() == ["delivered", "issued"]
+
+
+async def test_two_workers_race_one_csr_and_one_signature_is_made(rig: Workers, ca: ScriptedCa) -> None:
+    gate = ca.on_issue = Gate(ca.signs)
+    one, two = await rig.worker("worker-1"), await rig.worker("worker-2")
+    wished = csr_wish()
+    racing = [asyncio.create_task(worker.device_made.certificate(wished)) for worker in (one, two) for _ in range(3)]
+    await gate.reached.wait()
+    # Those who lost the race look at the row of the one that won.
+    await asyncio.sleep(0.3)
+    gate.open.set()
+    certified = await asyncio.gather(*racing)
+    assert len({each.issuance_id for each in certified}) == 1
+    assert len({each.chain for each in certified}) == 1
+    assert len(ca.asked) == 1
+    assert await rig.states() == ["issued"]
+
+
+# -- the same key ----------------------------------------
+
+
+async def test_another_csr_for_a_key_under_way_joins_when_it_asks_for_the_same_names(
+    rig: Workers, ca: ScriptedCa, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = asyncio.Event()
+
+    def same_names(one: x509.CertificateSigningRequest, other: x509.CertificateSigningRequest) -> bool:
+        compared.set()
+        return csr.same_names(one, other)
+
+    monkeypatch.setattr(device_made, "same_names", same_names)
+    gate = ca.on_issue = Gate(ca.signs)
+    worker, key = await rig.worker(), ec.generate_private_key(ec.SECP256R1())
+    one, other = csr_wish(key=key), csr_wish(key=key)
+    assert one.csr_sha256 != other.csr_sha256
+    first = asyncio.create_task(worker.device_made.certificate(one))
+    await gate.reached.wait()
+    second = asyncio.create_task(worker.device_made.certificate(other))
+    await compared.wait()
+    with pytest.raises(Conflict):
+        await worker.device_made.certificate(csr_wish(key=key, unit="another"))
+    gate.open.set()
+    assert (await first).chain == (await second).chain
+    assert len(ca.asked) == 1
+
+
+async def test_a_key_may_be_certified_again_for_its_endpoint_and_for_no_other(rig: Workers, ca: ScriptedCa) -> None:
+    worker, key = await rig.worker(), ec.generate_private_key(ec.SECP256R1())
+    first = await worker.device_made.certificate(csr_wish(key=key))
+    renewed = await worker.device_made.certificate(csr_wish(key=key))
+    assert first.serial != renewed.serial
+    for endpoint in ("device-2", "device-3"):
+        with pytest.raises(KeyTaken):
+            await worker.device_made.certificate(csr_wish(endpoint, key=key))
+    assert len(ca.asked) == 2
+    assert await rig.rows("device-2") == []
+
+
+async def test_one_key_may_have_a_certificate_of_each_service(rig: Workers, ca: ScriptedCa) -> None:
+    gate = ca.on_issue = Gate(ca.signs)
+    worker, wished = await rig.worker(), csr_wish()
+    asked = [
+        asyncio.create_task(worker.device_made.certificate(csr_wish(csr=wished.csr, service=service)))
+        for service in ("LWM2M", "DLMS")
+    ]
+    await until(lambda: asyncio.sleep(0, len(ca.asked) == 2))
+    gate.open.set()
+    assert len({each.serial for each in await asyncio.gather(*asked)}) == 2
+
+
+# -- a CA that takes its time ----------------------------------------
+
+
+async def test_a_ca_that_outlasts_the_exchange_is_asked_once_and_its_answer_is_found(
+    rig: Workers, ca: ScriptedCa
+) -> None:
+    gate = ca.on_issue = Gate(ca.signs)
+    worker = await rig.worker()
+    wished = csr_wish(hold_seconds=0.05, retry_after=7.0)
+    for _ in range(3):
+        with pytest.raises(StillAsking) as later:
+            await worker.device_made.certificate(wished)
+        assert later.value.retry_after == 7.0
+    gate.open.set()
+    await until(lambda: has_state(rig, "issued"))
+    certified = await worker.device_made.certificate(wished)
+    assert is_for(certified, wished.csr)
+    assert len(ca.asked) == 1
+
+
+async def test_a_pending_request_is_collected_and_not_made_again(rig: Workers, ca: ScriptedCa) -> None:
+    ca.on_issue = ca.takes_its_time
+    gate = ca.on_collect = Gate(ca.hands_out)
+    worker, wished = await rig.worker(), csr_wish(hold_seconds=0.05)
+    with pytest.raises(StillAsking):
+        await worker.device_made.certificate(wished)
+    await gate.reached.wait()
+    assert (await rig.row()).state == "pending"
+    gate.open.set()
+    await until(lambda: has_state(rig, "issued"))
+    assert (await worker.device_made.certificate(wished)).again
+    assert ca.signed_once
+    assert len(ca.asked) == 1
+
+
+async def test_how_long_an_exchange_is_held_and_when_to_come_back_follow_from_the_ca(
+    rig: Workers, ca: ScriptedCa, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_made, "PATIENCE_STEP", 0.01)
+    worker = await rig.worker()
+    latencies = worker.issuance.attempts.latencies
+    await worker.device_made.certificate(csr_wish(hold_seconds=None))
+    issuer = (await rig.row()).issuer_id
+    # It answered at once.
+    assert latencies.hold(issuer) == 10.0
+    for _ in range(40):
+        latencies.observe(issuer, 40.0)
+    assert (latencies.hold(issuer), latencies.retry_after(issuer, 10.0)) == (60.0, 30.0)
+    gate = ca.on_issue = Gate(ca.signs)
+    slow = csr_wish("device-2", hold_seconds=None)
+    asking = asyncio.create_task(worker.device_made.certificate(slow))
+    await gate.reached.wait()
+    rig.clock.let_pass(20)
+    await asyncio.sleep(0.1)
+    assert not asking.done()
+    rig.clock.let_pass(60)
+    with pytest.raises(StillAsking) as later:
+        await asking
+    assert later.value.retry_after == 5.0
+    gate.open.set()
+
+
+async def test_no_more_than_so_many_csrs_are_under_way(rig: Workers, ca: ScriptedCa) -> None:
+    gate = ca.on_issue = Gate(ca.signs)
+    worker = await rig.worker()
+    asked = [
+        asyncio.create_task(worker.device_made.certificate(csr_wish(f"device-{number}"))) for number in range(MOST_CSRS)
+    ]
+    await gate.reached.wait()
+    with pytest.raises(TemporarilyUnavailable, match="as many CSRs"):
+        await worker.device_made.certificate(csr_wish("one-too-many"))
+    gate.open.set()
+    await asyncio.gather(*asked)
+
+
+# -- what a CSR that failed comes to ----------------------------------------
+
+
+async def test_a_ca_that_is_away_is_asked_again_with_the_same_csr(rig: Workers, ca: ScriptedCa) -> None:
+    ca.on_issue = in_turn(raises(Unavailable("refused")), ca.signs)
+    worker, wished = await rig.worker(), csr_wish()
+    with pytest.raises(Unavailable):
+        await worker.device_made.certificate(wished)
+    assert is_for(await worker.device_made.certificate(wished), wished.csr)
+    assert await rig.states() == ["failed", "issued"]
+
+
+async def test_a_csr_that_the_ca_refused_is_not_sent_again(rig: Workers, ca: ScriptedCa) -> None:
+    ca.on_issue = raises(Rejected("not on the list"))
+    worker, wished = await rig.worker(), csr_wish()
+    for _ in range(2):
+        with pytest.raises(Rejected, match="not on the list"):
+            await worker.device_made.certificate(wished)
+    assert len(ca.asked) == 1
+    assert await rig.states() == ["refused"]
+
+
+async def test_after_a_bad_certificate_the_same_csr_waits_an_hour(rig: Workers, ca: ScriptedCa) -> None:
+    ca.on_issue = in_turn(raises(BadCertificate(Check.SUBJECT, "another name")), ca.signs)
+    worker, wished = await rig.worker(), csr_wish()
+    with pytest.raises(BadCertificate):
+        await worker.device_made.certificate(wished)
+    with pytest.raises(Unavailable) as later:
+        await worker.device_made.certificate(wished)
+    assert 3500 < (later.value.retry_after or 0) <= 3600
+    rig.clock.let_pass(3601)
+    assert is_for(await worker.device_made.certificate(wished), wished.csr)
+    rows = await rig.rows()
+    assert [(row.state, row.attempt) for row in rows] == [("bad", 1), ("issued", 2)]
+
+
+async def test_nobody_asks_a_ca_that_is_not_ready(rig: Workers, ca: ScriptedCa) -> None:
+    rig.register.active = None
+    with pytest.raises(Misconfigured):
+        await (await rig.worker()).device_made.certificate(csr_wish())
+    assert await rig.rows() == []
+
+
+# -- lost answers ----------------------------------------
+
+
+async def test_a_lost_answer_is_made_good_by_a_new_attempt_where_nobody_can_tell(rig: Workers, ca: ScriptedCa) -> None:
+    ca.on_issue = in_turn(ca.loses_the_answer, ca.signs)
+    wished = csr_wish()
+    assert is_for(await (await rig.worker()).device_made.certificate(wished), wished.csr)
+    assert await rig.states() == ["unknown", "issued"]
+
+
+async def test_with_hold_a_csr_nobody_knows_about_waits_for_a_person(rig: Workers, ca: ScriptedCa) -> None:
+    rig.register.on_unknown = "hold"
+    ca.on_issue = in_turn(ca.loses_the_answer, ca.signs)
+    worker, wished = await rig.worker(), csr_wish()
+    for _ in range(2):
+        with pytest.raises(TemporarilyUnavailable, match="device release"):
+            await worker.device_made.certificate(wished)
+    assert len(ca.asked) == 1
+    await issuances.release(rig.database, OPERATOR, ACCOUNT, "device-1")
+    assert is_for(await worker.device_made.certificate(wished), wished.csr)
+    assert await rig.states() == ["unknown", "issued"]
+
+
+@pytest.mark.parametrize("kind", [LookupCa, TokenCa])
+async def test_a_ca_that_can_tell_never_signs_twice(
+    database: Database, database_url: str, kind: type[ScriptedCa]
+) -> None:
+    ca = kind()
+    ca.on_issue = ca.loses_the_answer
+    async with workers(database, database_url, ca) as rig:
+        wished = csr_wish()
+        assert is_for(await (await rig.worker()).device_made.certificate(wished), wished.csr)
+        assert await rig.states() == ["issued"]
+    assert ca.signed_once
+
+
+async def test_while_it_is_looked_into_a_csr_is_answered_later_and_never_signed_anew(
+    database: Database, database_url: str
+) -> None:
+    ca = LookupCa()
+    ca.on_issue = ca.loses_the_answer
+    ca.on_recover = raises(Unavailable("the CA is away"))
+    async with workers(database, database_url, ca) as rig:
+        # How long the CA is asked about a lost answer before the row is `unknown`.
+        worker, wished = await rig.worker(key_hold_seconds=0.05), csr_wish()
+        with pytest.raises(OutcomeUnknown):
+            await worker.device_made.certificate(wished)
+        with pytest.raises(StillAsking):
+            await worker.device_made.certificate(csr_wish(csr=wished.csr, hold_seconds=0.2))
+        ca.on_recover = ca.finds
+        rig.clock.let_pass(120)
+        await worker.issuance.settlement.settle()
+        assert (await worker.device_made.certificate(wished)).again
+        assert len(ca.asked) == 1
+    assert ca.signed_once
+
+
+# -- a worker that died ----------------------------------------
+
+
+async def dies_while_asked(rig: Workers, ca: ScriptedCa, wished: device_made.CsrWish) -> None:
+    """A worker asks for `wished` and is never heard of again."""
+    gate, step = Gate(ca.signs), ca.on_issue
+    ca.on_issue = gate
+    worker = await rig.worker("worker-that-died")
+    asking = asyncio.create_task(worker.device_made.certificate(wished))
+    await gate.reached.wait()
+    asking.cancel()
+    worker.issuance.attempts.leave((await rig.row()).id)
+    ca.on_issue = step
+
+
+async def test_what_a_dead_worker_asked_for_is_settled_and_the_device_gets_it(
+    database: Database, database_url: str
+) -> None:
+    ca = TokenCa()
+    async with workers(database, database_url, ca) as rig:
+        wished = csr_wish()
+        await dies_while_asked(rig, ca, wished)
+        survivor = await rig.worker("worker-2")
+        waiting = asyncio.create_task(survivor.device_made.certificate(wished))
+        await asyncio.sleep(0.2)
+        rig.clock.let_pass(IssuanceConfig().lease_seconds + 1)
+        await survivor.issuance.settlement.settle()
+        assert is_for(await waiting, wished.csr)
+        # Adopted by a worker, it is not abandoned: the device has the key.
+        assert await rig.states() == ["issued"]
+        assert ca.revoked == []
+    assert ca.signed_once
+
+
+async def test_what_a_dead_worker_asked_of_a_ca_that_cannot_tell_is_tried_once_more(
+    rig: Workers, ca: ScriptedCa
+) -> None:
+    wished = csr_wish()
+    await dies_while_asked(rig, ca, wished)
+    survivor = await rig.worker("worker-2")
+    waiting = asyncio.create_task(survivor.device_made.certificate(wished))
+    await asyncio.sleep(0.2)
+    rig.clock.let_pass(IssuanceConfig().lease_seconds + 1)
+    await survivor.issuance.settlement.settle()
+    assert is_for(await waiting, wished.csr)
+    assert await rig.states() == ["unknown", "issued"]
+
+
+# -- what may be delivered ----------------------------------------
+
+
+async def test_a_revoked_certificate_is_not_given_out_again(rig: Workers, ca: ScriptedCa) -> None:
+    worker, wished = await rig.worker(), csr_wish()
+    certified = await worker.device_made.certificate(wished)
+    await certificates.revoke(rig.database, OPERATOR, ACCOUNT, certified.issuance_id, "keyCompromise", rig.clock.now())
+    with pytest.raises(NotAuthorized, match="revoked"):
+        await worker.device_made.certificate(wished)
+
+
+async def test_a_certificate_larger_than_its_device_stores_is_bad(rig: Workers, ca: ScriptedCa) -> None:
+    worker = await rig.worker()
+    with pytest.raises(BadCertificate) as refused:
+        await worker.device_made.certificate(csr_wish(limits=DeviceLimits(certificate_bytes=100)))
+    assert refused.value.check is Check.SIZE
+    assert await rig.states() == ["bad"]
+
+
+async def test_ou_with_the_account_must_survive_at_the_ca(rig: Workers, ca: ScriptedCa) -> None:
+    worker = await rig.worker()
+    wished = csr_wish(unit=ACCOUNT.hex)
+    assert is_for(await worker.device_made.certificate(wished), wished.csr)
+
+
+async def has_state(rig: Workers, state: str) -> bool:
+    return await rig.states() == [state]
