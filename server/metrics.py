@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from lwm2m.bootstrap import FailureCause
 from server.store.certificate_enrollments import RESULTS
+from server.transport.counters import DROPS
 from server.transport.engine import RefusalReason
 
 # Upper bounds of a duration in seconds; from a piggybacked bootstrap on loopback to the longest session.
@@ -73,6 +74,12 @@ class Metrics:
             "Datagrams by direction.",
             "direction",
             ("received", "sent", "dropped"),
+        )
+        self.drops = Counted(
+            "firstlight_drops_total",
+            "Datagrams, ClientHellos and connections that went no further, by reason.",
+            "reason",
+            DROPS,
         )
         self.cookies = Counted("firstlight_dtls_cookies_total", "HelloVerifyRequests sent.")
         self.handshakes = Counted(

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import json
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -30,6 +29,7 @@ from server.reach import networks
 from server.record import Record
 from server.store import prune
 from server.store.errors import StoreUnavailable
+from server.transport import cookie
 from server.transport.tls import listen
 from server.transport.udp import bind
 from server.worker import Assignment, Worker
@@ -180,13 +180,13 @@ class Service:
     ) -> None:
         count = len(sockets[0])
         journal = self._config.embedded_ca.journal_file or self._config.server.data_dir / "ca-journal.jsonl"
-        cookie_secret = secrets.token_bytes(32)
+        secret = cookie.shared_secret(opened.master_keys[0])
         for number in range(count):
             assignment = Assignment(
                 config=self._config,
                 database_url=opened.database_url,
                 master_keys=opened.master_keys,
-                cookie_secret=cookie_secret,
+                cookie_secret=secret,
                 account_id=opened.account_id,
                 journal_file=journal,
                 sockets=tuple(group[number].fileno() for group in sockets),

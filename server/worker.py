@@ -61,6 +61,11 @@ Report = Callable[[Mapping[str, object]], None]
 
 # Seconds between two snapshots for the parent.
 REPORT_EVERY = 1.0
+# While draining: how long handshakes under way are waited for, how often they are looked at, and how soon after its
+# handshake a device sends its request; in seconds.
+HANDSHAKE_PATIENCE = 3.0
+DRAIN_TICK = 0.05
+REQUEST_FOLLOWS = 0.5
 # How long the outcomes of sessions that a stop cut short may take to reach the record, in seconds.
 RECORD_PATIENCE = 5.0
 
@@ -297,13 +302,24 @@ class Worker:
         return [*self._udp, *self._tls]
 
     async def drain(self) -> None:
-        """Take no new device; give sessions under way `drain_seconds` to finish."""
+        """Take no new device; give those under way, from their handshake on, `drain_seconds` to finish."""
         for endpoint in self._endpoints:
             endpoint.stop_accepting()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._assignment.config.server.drain_seconds):
+                await self._handshakes_over()
                 await self.sessions.drained()
                 await self._coap.drained()
+
+    async def _handshakes_over(self) -> None:
+        """Wait for handshakes under way and for the request that follows one; a stuck one is not waited for long."""
+        until = time.monotonic() + HANDSHAKE_PATIENCE
+        waited = False
+        while any(endpoint.handshaking for endpoint in self._endpoints) and time.monotonic() < until:
+            waited = True
+            await asyncio.sleep(DRAIN_TICK)
+        if waited:
+            await asyncio.sleep(REQUEST_FOLLOWS)
 
     async def stop(self) -> None:
         """Close every association, the record and the sockets."""

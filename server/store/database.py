@@ -24,8 +24,11 @@ OLDEST_SERVER = 15
 # Seconds that a caller waits for a database that is away before its device hears 5.03 (design 7).
 AWAY_AFTER = 1.0
 RETRY_EVERY = 0.05
-# A database that is busy is not away: its callers wait their turn so long, as long as somebody gets one each second.
+# A database that is busy is not away: its callers wait their turn so many seconds, as long as the line moves. It is
+# looked at this often, and stands still when so many looks found nothing given back.
 BUSY_PATIENCE = 30.0
+LINE_TICK = 0.1
+LINE_STILL = 10
 CONNECT_TIMEOUT = 5.0
 # Seconds for one statement; a server that hangs longer is as good as away.
 STATEMENT_TIMEOUT = 10.0
@@ -134,9 +137,10 @@ class Database:
         self.pool = pool
         self.queries = queries
         self._away_since: float | None = None
-        # When a connection was given back last.
-        self._moved_at = 0.0
-        self._returning: set[asyncio.Future[None]] = set()
+        # Who waits for a connection since when, in order; how often one was given back; who looks after the line.
+        self._line: dict[asyncio.Future[Any], float] = {}
+        self._moves = 0
+        self._watch: asyncio.TimerHandle | None = None
         self._lookups: dict[str, Lookup] = {}
 
     @classmethod
@@ -260,28 +264,40 @@ class Database:
 
         Turned away, a device would come back with another Bootstrap-Request: more work, not less.
         """
-        began = time.monotonic()
         turn = asyncio.ensure_future(self.pool.acquire())
+        self._line[turn] = time.monotonic()
+        if self._watch is None:
+            self._watch = asyncio.get_running_loop().call_later(LINE_TICK, self._look, 0, self._moves)
         try:
-            while not (await asyncio.wait((turn,), timeout=AWAY_AFTER))[0]:
-                now = time.monotonic()
-                if now - max(self._moved_at, began) >= AWAY_AFTER or now - began >= BUSY_PATIENCE:
-                    raise TimeoutError
-        except BaseException:
-            turn.cancel()
-            # It may have come while its caller left.
-            turn.add_done_callback(self._unwanted)
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                # It came while its caller left.
+                await self._give_back(turn.result())
+            if turn not in self._line:
+                raise TimeoutError from None
             raise
-        return turn.result()
+        finally:
+            self._line.pop(turn, None)
 
-    def _unwanted(self, turn: "asyncio.Future[Any]") -> None:
-        if not turn.cancelled() and turn.exception() is None:
-            returning = asyncio.ensure_future(self._give_back(turn.result()))
-            self._returning.add(returning)
-            returning.add_done_callback(self._returning.discard)
+    def _look(self, still: int, moves: int) -> None:
+        """Send away whoever has no hope; counted in turns of the loop, as one that is late must not look like a
+        database that is."""
+        self._watch = None
+        still = still + 1 if moves == self._moves else 0
+        oldest = time.monotonic() - BUSY_PATIENCE
+        for turn, since in list(self._line.items()):
+            if still >= LINE_STILL or since <= oldest:
+                del self._line[turn]
+                turn.cancel()
+            else:
+                # In order of their coming: the others are younger.
+                break
+        if self._line:
+            self._watch = asyncio.get_running_loop().call_later(LINE_TICK, self._look, still, self._moves)
 
     async def _give_back(self, connection: Any) -> None:
-        self._moved_at = time.monotonic()
+        self._moves += 1
         try:
             await self.pool.release(connection)
         except (asyncpg.InterfaceError, *AWAY):

@@ -7,8 +7,13 @@ SLOT_SECONDS = 60.0
 COOKIE_LENGTH = 32
 
 
+def shared_secret(master_key: bytes) -> bytes:
+    """The cookie secret of every worker of every node that has this master key: a restart makes no cookie void."""
+    return hmac.digest(master_key, b"firstlight: HelloVerifyRequest", "sha256")
+
+
 class CookieJar:
-    """Makes and checks cookies; all workers behind one port share the `secret` (at least 16 bytes).
+    """Makes and checks cookies; all workers and nodes behind one address share the `secret` (at least 16 bytes).
 
     The key of a slot is derived from the secret and the slot number, so it rotates without any worker telling
     another; the previous slot's cookies are still accepted.

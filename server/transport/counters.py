@@ -26,6 +26,9 @@ class _Metrics(Protocol):
     @property
     def tls_dropped(self) -> _Counted: ...
 
+    @property
+    def drops(self) -> _Counted: ...
+
 
 @dataclass(slots=True)
 class Counters:
@@ -57,7 +60,7 @@ class Counters:
     @property
     def dropped(self) -> int:
         """All datagrams that went no further."""
-        return sum(getattr(self, name) for name in _DROPS)
+        return sum(getattr(self, f"dropped_{reason}") for reason in DROPS)
 
     def add_to(self, metrics: _Metrics) -> None:
         """Add what a UDP socket counted since the last call."""
@@ -65,6 +68,7 @@ class Counters:
         metrics.datagrams.inc("sent", self._since("sent"))
         metrics.datagrams.inc("dropped", self._since("dropped"))
         metrics.cookies.inc(by=self._since("cookies"))
+        self._add_drops_to(metrics)
         for outcome in ("started", "completed", "failed"):
             metrics.handshakes.inc(outcome, self._since(outcome))
 
@@ -73,6 +77,11 @@ class Counters:
         for outcome in ("started", "completed", "failed"):
             metrics.tls_handshakes.inc(outcome, self._since(outcome))
         metrics.tls_dropped.inc(by=self._since("dropped"))
+        self._add_drops_to(metrics)
+
+    def _add_drops_to(self, metrics: _Metrics) -> None:
+        for reason in DROPS:
+            metrics.drops.inc(reason, self._since(f"dropped_{reason}"))
 
     def _since(self, name: str) -> int:
         now = getattr(self, name)
@@ -81,4 +90,4 @@ class Counters:
         return int(now - before)
 
 
-_DROPS = tuple(f.name for f in fields(Counters) if f.name.startswith("dropped_"))
+DROPS = tuple(f.name.removeprefix("dropped_") for f in fields(Counters) if f.name.startswith("dropped_"))

@@ -51,6 +51,7 @@ class UdpEndpoint(Endpoint):
         clock: Callable[[], float] = time.monotonic,
         loop: asyncio.AbstractEventLoop | None = None,
         waited: Callable[[float], None] | None = None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(
             sock,
@@ -65,6 +66,8 @@ class UdpEndpoint(Endpoint):
             loop=loop,
         )
         self._cookie = cookie
+        # Cookies are good on every node, and nodes share no other clock.
+        self._wall_clock = wall_clock
         self._waited = waited
         self._receive = self._addressed if is_wildcard(sock) else self._plain
         if waited is not None:
@@ -161,9 +164,10 @@ class UdpEndpoint(Endpoint):
             return
         address = flow[0]
         name = f"{address[0]}|{address[1]}".encode()
-        if not self._cookie.accepts(name, hello.cookie, now):
+        wall = self._wall_clock()
+        if not self._cookie.accepts(name, hello.cookie, wall):
             counters.cookies += 1
-            self.send([records.hello_verify_request(datagram, self._cookie.issue(name, now))], flow)
+            self.send([records.hello_verify_request(datagram, self._cookie.issue(name, wall))], flow)
             return
         before = self._handshakes.get(flow)
         association = self._live.get(flow)

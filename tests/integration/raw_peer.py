@@ -25,10 +25,23 @@ class RawPeer:
         self._socket = sock
         self._client = DtlsClient(context)
         self._received: list[bytes] = []
+        self._kept = b""
         self._mid = 0
 
+    async def knock(self) -> None:
+        """Get as far as the server's first flight, which is state there, and go no further."""
+        loop = asyncio.get_running_loop()
+        self._flush()
+        async with asyncio.timeout(PATIENCE):
+            self._client.receive(await loop.sock_recv(self._socket, _ROOM))
+            self._flush()
+            self._kept = await loop.sock_recv(self._socket, _ROOM)
+
     async def handshake(self) -> None:
-        """Finish the DTLS handshake."""
+        """Finish the DTLS handshake, from wherever it is."""
+        kept, self._kept = self._kept, b""
+        if kept:
+            self._client.receive(kept)
         async with asyncio.timeout(PATIENCE):
             while self._client.stage is Stage.HANDSHAKING:
                 await self._turn()
@@ -110,13 +123,14 @@ class RawPeer:
 
 
 @contextlib.asynccontextmanager
-async def raw_peer(field: Field, credential: Credential) -> AsyncIterator[RawPeer]:
-    """A peer whose handshake is done."""
+async def raw_peer(field: Field, credential: Credential, *, up: bool = True) -> AsyncIterator[RawPeer]:
+    """A peer whose handshake is done, or has not begun."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
         sock.connect(field.address)
         context = DtlsContext(credential, server_name=field.server.host, server_anchors=field.server.anchors)
         peer = RawPeer(sock, context)
-        await peer.handshake()
+        if up:
+            await peer.handshake()
         yield peer
         peer.close()

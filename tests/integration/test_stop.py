@@ -1,9 +1,12 @@
 """A server that stops puts on record what it cut short."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
-from tests.integration.field import asked_to_finish, opened
+from simulators.device import Device
+from simulators.faults import Faults, FaultyPath, Seen
+from tests.integration.field import IMPATIENT, asked_to_finish, opened
 
 
 async def test_a_session_cut_short_by_a_stop_says_so(tmp_path: Path) -> None:
@@ -31,3 +34,19 @@ async def test_a_stop_waits_for_a_session_that_ends_by_itself(tmp_path: Path) ->
         report = await under_way
         assert report.ok, report.reason
         assert (await field.shown("just-in-time"))["state"] == "bootstrapped"
+
+
+async def test_a_stop_waits_for_a_handshake_under_way_and_for_the_bootstrap_after_it(tmp_path: Path) -> None:
+    async with opened(tmp_path) as field, FaultyPath(to=field.address, faults=Faults(delay=0.1)) as path:
+        stopping = asyncio.get_running_loop().create_future()
+
+        def stop(_seen: Seen) -> None:
+            stopping.set_result(asyncio.create_task(field.service.stop()))
+
+        # ClientHello, its cookie, the ClientHello again, and the server's flight, which is on its way to the device.
+        path.after(4, stop)
+        server = replace(field.server, address=path.address)
+        async with Device("half-in", field.certificate("half-in"), server, patience=IMPATIENT) as device:
+            report = await device.bootstrap()
+        assert await (await stopping) == 0
+    assert (report.ok, report.attempts) == (True, 1), report.reason

@@ -246,7 +246,7 @@ async def test_when_every_connection_is_busy_the_caller_is_told_so(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_migrations(monkeypatch)
-    monkeypatch.setattr(database_module, "AWAY_AFTER", 0.05)
+    monkeypatch.setattr(database_module, "LINE_TICK", 0.005)
     database = await Database.open(empty_database_url, pool_size=1)
     async with database.acquire():
         with pytest.raises(StoreUnavailable, match="busy"):
@@ -259,16 +259,15 @@ async def test_a_line_that_moves_is_waited_in_and_nobody_is_turned_away(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_migrations(monkeypatch)
-    monkeypatch.setattr(database_module, "AWAY_AFTER", 0.2)
     database = await Database.open(empty_database_url, pool_size=2)
     served: list[int] = []
 
     async def caller(number: int) -> None:
         async with database.acquire() as connection:
-            await connection.execute("SELECT pg_sleep(0.05)")
+            await connection.execute("SELECT pg_sleep(0.1)")
             served.append(number)
 
-    # The last of them wait five times as long as a database may be away.
+    # The last of them wait twice as long as a database may be away.
     await asyncio.gather(*(caller(number) for number in range(40)))
     assert sorted(served) == list(range(40))
     # Whoever leaves the line takes no connection along.
@@ -279,6 +278,10 @@ async def test_a_line_that_moves_is_waited_in_and_nobody_is_turned_away(
             task.cancel()
     await asyncio.gather(*leaving, return_exceptions=True)
     await asyncio.gather(*(caller(number) for number in range(4)))
+    monkeypatch.setattr(database_module, "BUSY_PATIENCE", 0.0)
+    async with database.acquire(), database.acquire():
+        with pytest.raises(StoreUnavailable, match="busy"):
+            await caller(0)
     await database.close()
 
 

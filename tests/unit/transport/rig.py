@@ -338,6 +338,7 @@ class Server:
             limits=limits or TransportLimits(),
             cookie=CookieJar(b"s" * 32),
             clock=self.loop.time,
+            wall_clock=self.loop.time,
             loop=self.loop,  # type: ignore[arg-type]
         )
         self.endpoint.start()

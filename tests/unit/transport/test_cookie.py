@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.transport.cookie import COOKIE_LENGTH, SLOT_SECONDS, CookieJar
+from server.transport.cookie import COOKIE_LENGTH, SLOT_SECONDS, CookieJar, shared_secret
 
 SECRET = b"s" * 32
 
@@ -32,6 +32,13 @@ def test_a_cookie_of_another_address_or_secret_is_refused() -> None:
     cookie = jar.issue(b"192.0.2.1|1000", 5.0)
     assert not jar.accepts(b"192.0.2.1|1001", cookie, 5.0)
     assert not CookieJar(b"t" * 32).accepts(b"192.0.2.1|1000", cookie, 5.0)
+
+
+def test_nodes_of_one_master_key_take_each_others_cookies_and_no_key_is_the_secret() -> None:
+    one, other = shared_secret(b"k" * 32), shared_secret(b"l" * 32)
+    assert CookieJar(shared_secret(b"k" * 32)).accepts(b"a", CookieJar(one).issue(b"a", 5.0), 5.0)
+    assert not CookieJar(other).accepts(b"a", CookieJar(one).issue(b"a", 5.0), 5.0)
+    assert one not in (other, b"k" * 32)
 
 
 @given(st.binary(max_size=40))

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from server.metrics import Metrics
 from server.store.errors import StoreUnavailable
 from server.transport import records
 from server.transport.engine import PreSharedKey, RefusalReason, TransportLimits
@@ -600,17 +601,6 @@ async def test_a_send_larger_than_the_mtu_leaves_as_one_datagram_and_is_counted(
 
 
 async def test_counters_tell_metrics_only_what_is_new(pki: Pki) -> None:
-    class Counted:
-        def __init__(self) -> None:
-            self.values: dict[str, int] = {}
-
-        def inc(self, value: str = "", by: int = 1) -> None:
-            self.values[value] = self.values.get(value, 0) + by
-
-    class Metrics:
-        def __init__(self) -> None:
-            self.datagrams, self.cookies, self.handshakes = Counted(), Counted(), Counted()
-
     server = Server(pki.index, pki.server)
     metrics = Metrics()
     server.endpoint.counters.add_to(metrics)
@@ -619,4 +609,8 @@ async def test_counters_tell_metrics_only_what_is_new(pki: Pki) -> None:
     server.endpoint.counters.add_to(metrics)
     assert metrics.handshakes.values == {"started": 1, "completed": 1, "failed": 0}
     assert metrics.cookies.values == {"": 1}
+    assert set(metrics.drops.values.values()) == {0}
+    server.deliver([b"?"])
+    server.endpoint.counters.add_to(metrics)
+    assert (metrics.datagrams.values["dropped"], metrics.drops.values["malformed"]) == (1, 1)
     assert metrics.datagrams.values["received"] == server.endpoint.counters.received
