@@ -11,8 +11,12 @@ from hashlib import sha256
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AuthorityInformationAccessOID, PublicKeyAlgorithmOID, SignatureAlgorithmOID
+
+from issuers.der import issuer_name, signature_algorithms
 
 STRONG_HASHES = frozenset({"sha256", "sha384", "sha512", "sha3-256", "sha3-384", "sha3-512"})
 
@@ -27,6 +31,12 @@ UNREADABLE = (
 """All that cryptography raises on what it cannot read."""
 
 _STRONG_WITHOUT_HASH = frozenset({SignatureAlgorithmOID.ED25519, SignatureAlgorithmOID.ED448})
+# AlgorithmIdentifier, DER (RFC 5758 3.2).
+_ECDSA = {
+    bytes.fromhex("300a06082a8648ce3d040302"): ec.ECDSA(hashes.SHA256()),
+    bytes.fromhex("300a06082a8648ce3d040303"): ec.ECDSA(hashes.SHA384()),
+    bytes.fromhex("300a06082a8648ce3d040304"): ec.ECDSA(hashes.SHA512()),
+}
 _RSA = frozenset({PublicKeyAlgorithmOID.RSAES_PKCS1_v1_5, PublicKeyAlgorithmOID.RSASSA_PSS})
 
 
@@ -94,7 +104,7 @@ def read_certificate(certificate: x509.Certificate) -> Certificate:
             case _:
                 pass
     der = certificate.public_bytes(Encoding.DER)
-    subject, issuer = certificate.subject, certificate.issuer
+    subject, issuer = certificate.subject, issuer_name(certificate)
     self_issued = subject == issuer
     return Certificate(
         parsed=certificate,
@@ -131,11 +141,26 @@ def signed_by(child: Certificate, issuer: Certificate) -> bool:
 
 
 def _signed_by(child: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """As `verify_directly_issued_by`, at the price of the verification alone where a remembered EC key does it."""
     try:
-        child.verify_directly_issued_by(issuer)
+        inner, outer = signature_algorithms(child)
+        key, algorithm = _ec_key(issuer), _ECDSA.get(inner)
+        if key is None or algorithm is None or inner != outer:
+            child.verify_directly_issued_by(issuer)
+            return True
+        key.verify(child.signature, child.tbs_certificate_bytes, algorithm)
+        return issuer_name(child) == issuer.subject
     except (InvalidSignature, *UNREADABLE):
         return False
-    return True
+
+
+@lru_cache(maxsize=1024)
+def _ec_key(issuer: x509.Certificate) -> ec.EllipticCurvePublicKey | None:
+    try:
+        key = issuer.public_key()
+    except UNREADABLE:
+        return None
+    return key if isinstance(key, ec.EllipticCurvePublicKey) else None
 
 
 _signed_by_remembered = lru_cache(maxsize=1024)(_signed_by)

@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
+from issuers.der import names_der
+
 UNREADABLE = (
     ValueError,
     TypeError,
@@ -110,8 +112,9 @@ class Certificate:
         try:
             with _leniently():
                 parsed = x509.load_der_x509_certificate(der)
-                self.subject = parsed.subject.public_bytes()
-                self.issuer = parsed.issuer.public_bytes()
+                # Parsed when first asked for, and may be what is broken; the issuer's stands in its own certificate.
+                _ = parsed.subject
+                self.issuer, self.subject = names_der(parsed)
                 self.not_before = parsed.not_valid_before_utc
                 self.not_after = parsed.not_valid_after_utc
                 self.tbs = parsed.tbs_certificate_bytes
@@ -248,7 +251,8 @@ def name_and_key(der: bytes) -> tuple[bytes, bytes]:
     try:
         with _leniently():
             certificate = x509.load_der_x509_certificate(der)
-            return certificate.subject.public_bytes(), _public_key_info(certificate.public_key())
+            _ = certificate.subject
+            return names_der(certificate)[1], _public_key_info(certificate.public_key())
     except UNREADABLE as error:
         raise ValueError(f"not a certificate we can use: {error}") from error
 

@@ -271,7 +271,7 @@ class Issuance:
     async def _attempt(self, wish: Wish, active: ActiveIssuer, attempt: int) -> ServerMade:
         key = ec.generate_private_key(ec.SECP256R1())
         csr = make_csr(key, wish.subject)
-        intent = self._intent(wish, csr, active, attempt)
+        intent = self._intent(wish, key.public_key(), csr, active, attempt)
         checked = await self._attempts.ask(active, intent, csr)
         return ServerMade(
             issuance_id=intent.id,
@@ -309,13 +309,16 @@ class Issuance:
             )
 
     def _intent(
-        self, wish: Wish, csr: x509.CertificateSigningRequest, active: ActiveIssuer, attempt: int
+        self,
+        wish: Wish,
+        public_key: ec.EllipticCurvePublicKey,
+        csr: x509.CertificateSigningRequest,
+        active: ActiveIssuer,
+        attempt: int,
     ) -> OpenIssuance:
         now = self._now()
         der = csr.public_bytes(serialization.Encoding.DER)
-        spki = csr.public_key().public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
+        spki = public_key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
         return OpenIssuance(
             id=uuid4(),
             account_id=wish.account_id,

@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
+from issuers.der import issuer_name
 from lwm2m.plan import Credential, Learned, Plan, PskCredential, SecurityPlan
 from server.certificate import UNREADABLE
 
@@ -170,12 +171,10 @@ def _server_time(security: SecurityPlan, now: datetime) -> Iterator[str]:
 def _certificate_findings(security: SecurityPlan, credential: Credential, learned: Learned) -> Iterator[Finding]:
     chain = credential.chain
     try:
-        certificates = [x509.load_der_x509_certificate(der) for der in chain]
+        leaf = x509.load_der_x509_certificate(chain[0])
         # names are parsed when first asked for, and may be what is broken
-        names = [(each.subject, each.issuer) for each in certificates]
-    except UNREADABLE:
-        certificates = []
-    if not certificates:
+        names = [(leaf.subject, issuer_name(leaf)), *map(_ca_names, chain[1:])]
+    except (IndexError, *UNREADABLE):
         yield Finding("error", "the chain holds something that is not a certificate; the issuer must be mended")
         return
     for (child, issued_by), (issuer, _) in pairwise(names):
@@ -187,7 +186,7 @@ def _certificate_findings(security: SecurityPlan, credential: Credential, learne
             )
     if len(names) > 1 and names[-1][0] == names[-1][1]:
         yield Finding("warning", "the chain ends with a root, which no device needs; the issuer should leave it out")
-    if not _key_fits(credential, certificates[0]):
+    if not _key_fits(credential, leaf):
         yield Finding("error", "the private key does not belong to the certificate; nothing was written")
     if max(map(len, chain)) > MAX_CERTIFICATE:
         yield Finding(
@@ -208,6 +207,13 @@ def _certificate_findings(security: SecurityPlan, credential: Credential, learne
                 "the leaf goes out alone, under an intermediate, unless the device says LwM2M 1.2: the LwM2M server "
                 "must hold the intermediate",
             )
+
+
+# What stands above the leaf is the same for every device of a CA.
+@lru_cache(maxsize=256)
+def _ca_names(der: bytes) -> tuple[x509.Name, x509.Name]:
+    certificate = x509.load_der_x509_certificate(der)
+    return certificate.subject, certificate.issuer
 
 
 def _psk_findings(credential: PskCredential) -> Iterator[Finding]:
