@@ -125,7 +125,7 @@ class IncomingRequests:
         layer = self._layer
         layer.open_mids.discard(incoming.mid)
         whole = True
-        if payload and (incoming.block2 is not None or len(payload) > layer.parameters.block_size):
+        if payload and (incoming.block2 is not None or len(payload) > self._block_size(incoming)):
             options, payload, whole = self._hold(incoming, request_id, code, options, payload)
         if incoming.block1 is not None:
             options = [*options, (BLOCK1, encode_block(incoming.block1))]
@@ -244,7 +244,7 @@ class IncomingRequests:
         all".
         """
         parameters = self._layer.parameters
-        asked = incoming.block2 or Block(0, False, parameters.block_size)
+        asked = incoming.block2 or Block(0, False, self._block_size(incoming))
         size = min(asked.size, parameters.block_size)
         answer = HeldAnswer(request_id, code, options, payload, size, self._layer.now + parameters.exchange_lifetime)
         block, first_options, first = answer.serve(asked)
@@ -255,6 +255,13 @@ class IncomingRequests:
             if driven_out is not None:
                 self._give_up(driven_out)
         return first_options, first, not block.more
+
+    def _block_size(self, incoming: Incoming) -> int:
+        """Bytes of one block of an answer for which the peer named no size: not more than it sent itself
+        (RFC 9148 B.2).
+        """
+        size = self._layer.parameters.block_size
+        return size if incoming.block1 is None else min(size, incoming.block1.size)
 
     def _give_up(self, answer: HeldAnswer) -> None:
         if not answer.delivered:

@@ -9,7 +9,7 @@ from lwm2m.coap import message as coap
 from lwm2m.coap.events import ExchangeFailed, ExchangeFailure, RequestReceived, ResponseReceived
 from lwm2m.coap.exchange import Parameters
 from lwm2m.coap.options import BLOCK1, BLOCK2, MAX_AGE, URI_PATH, decode_block
-from server.coap.endpoint import CoapAssociation, Gone
+from server.coap.endpoint import ANY, CoapAssociation, Gone
 from server.errors import BadRequest, TemporarilyUnavailable
 from tests.unit.coap.conversation import Rig, Talk, settle
 from tests.unit.coap.peer import block1, block2
@@ -22,6 +22,20 @@ async def test_a_path_nobody_serves_is_not_found_and_another_method_not_allowed(
     await talk.say(coap.CON, coap.POST, "rd")
     assert talk.sent_one().code == coap.NOT_FOUND
     await talk.say(coap.CON, coap.PUT, "bs")
+    assert talk.sent_one().code == coap.METHOD_NOT_ALLOWED
+
+
+async def test_any_segment_may_stand_where_a_route_says_so_and_a_path_in_full_comes_first() -> None:
+    rig = Rig(paths=(("est", "sen"), ("est", ANY, "sen"), ("rd", ANY)))
+    talk = rig.connect()
+    for path in (("est", "sen"), ("est", "label", "sen"), ("rd", "5a3f")):
+        await talk.say(coap.CON, coap.POST, *path)
+        assert talk.sent_one().code == coap.CHANGED
+    assert [request.path for request in rig.served] == [("est", "sen"), ("est", "label", "sen"), ("rd", "5a3f")]
+    for path in (("est",), ("est", "label", "label", "sen"), ("est", "label", "att"), ("rd",), ("rd", "a", "b")):
+        await talk.say(coap.CON, coap.POST, *path)
+        assert talk.sent_one().code == coap.NOT_FOUND
+    await talk.say(coap.CON, coap.PUT, "est", "label", "sen")
     assert talk.sent_one().code == coap.METHOD_NOT_ALLOWED
 
 

@@ -492,3 +492,13 @@ class TestBlock2:
         respond(peer, request.request_id, coap.CHANGED, payload=bytes(40))
         answer = peer.sent_one()
         assert (block_of(answer, BLOCK1), block_of(answer, BLOCK2)) == (Block(1, False, 16), Block(0, True, 32))
+
+    def test_an_answer_whose_size_the_peer_did_not_name_comes_in_blocks_of_its_request(self) -> None:
+        # RFC 9148 B.2.
+        peer = Peer()
+        upload(peer, 0, True, b"a" * 16)
+        peer.ask(coap.POST, "est", "sen", options=[block1(1, False, 16)], payload=b"b")
+        request = received(peer)
+        respond(peer, request.request_id, coap.CHANGED, payload=bytes(40))
+        answer = peer.sent_one()
+        assert (block_of(answer, BLOCK1), block_of(answer, BLOCK2)) == (Block(1, False, 16), Block(0, True, 16))

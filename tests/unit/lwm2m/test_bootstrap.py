@@ -501,6 +501,28 @@ def test_when_only_the_format_was_at_fault_the_chain_stays_pem() -> None:
 
 # -- mode 4 that is refused -------------------------------------------------------------------------------------
 
+
+def test_the_finish_carries_what_its_device_needs() -> None:
+    plan = replace(PLAN, securities=(replace(SECURITY, mode="est"),))
+    session = BootstrapSession(DEVICE_1_1, plan, NOTHING, credentials={}, finish_query=("iep=1234",))
+    step = session.start()
+    while isinstance(step, Send):
+        finish = step.operation
+        step = session.answer(coap.NOT_FOUND if finish.kind is OperationKind.DISCOVER else coap.CHANGED, None, b"")
+    assert isinstance(step, Done)
+    assert (finish.kind, finish.path, finish.query) == (OperationKind.FINISH, "/bs", ("iep=1234",))
+
+
+def test_a_session_knows_which_certificates_the_device_is_to_come_for() -> None:
+    both = replace(PLAN, securities=(replace(SECURITY, mode="est"), replace(SECURITY, id=7, service="DLMS")))
+    assert run(plan=both, credentials={1: CREDENTIAL}).session.enrolls == {"LWM2M"}
+    either = replace(PLAN, securities=(replace(SECURITY, mode="est-then-server-key"),))
+    assert run(plan=either, credentials={}).session.enrolls == {"LWM2M"}
+    assert run(plan=either, learned=Learned(est_refused=True)).session.enrolls == frozenset()
+    refused = run(refuse(OperationKind.WRITE, coap.BAD_REQUEST, path="/0/1"), plan=either, credentials={})
+    assert (refused.verdict, refused.session.enrolls) == (Done(), frozenset())
+
+
 EST_FIRST = replace(PLAN, securities=(replace(SECURITY, mode="est-then-server-key"),))
 
 

@@ -1,0 +1,109 @@
+"""When associations end after their Finish, and which makes room for another (server/farewells.py; design 9)."""
+
+import asyncio
+from collections.abc import Callable
+
+from server.farewells import Farewells
+from server.visit import Visit
+
+SOON, LATE = 0.02, 0.3
+
+
+class Conversation:
+    """What `Farewells` sees of one."""
+
+    def __init__(self) -> None:
+        self.visit = Visit()
+        self.closed = False
+        self._lost: list[Callable[[str], None]] = []
+
+    def close(self) -> None:
+        self.closed = True
+        for callback in self._lost:
+            callback("closed")
+
+    def on_lost(self, callback: Callable[[str], None]) -> None:
+        self._lost.append(callback)
+
+
+def farewells(*, late: float = LATE, most: int = 2) -> Farewells:
+    return Farewells(soon=SOON, late=late, most=most, clock=asyncio.get_running_loop().time)
+
+
+async def ended(conversation: Conversation) -> None:
+    async with asyncio.timeout(10):
+        while not conversation.closed:
+            await asyncio.sleep(0.005)
+
+
+async def test_an_association_with_nothing_due_is_closed_soon() -> None:
+    keeper, device = farewells(late=600), Conversation()
+    keeper.finished(device, ())
+    assert not device.closed
+    await ended(device)
+    assert len(keeper) == 0
+
+
+async def test_one_that_took_its_certificate_before_the_finish_has_nothing_due() -> None:
+    keeper, device = farewells(late=600), Conversation()
+    device.visit.delivered.add("LWM2M")
+    keeper.finished(device, {"LWM2M"})
+    await ended(device)
+
+
+async def test_one_with_a_certificate_due_stays_and_is_closed_at_last() -> None:
+    keeper, device = farewells(), Conversation()
+    keeper.finished(device, {"LWM2M"})
+    assert len(keeper) == 1
+    await ended(device)
+    assert len(keeper) == 0
+
+
+async def test_while_it_enrols_it_stays_and_then_it_goes_soon() -> None:
+    keeper, device = farewells(late=0.02), Conversation()
+    keeper.finished(device, {"LWM2M"})
+    keeper.enrolling(device)
+    await asyncio.sleep(0.1)
+    assert not device.closed
+    device.visit.delivered.add("LWM2M")
+    keeper.enrolled(device)
+    await ended(device)
+
+
+async def test_an_enrolment_that_failed_leaves_what_is_left_of_its_time() -> None:
+    keeper, device = farewells(late=600), Conversation()
+    keeper.finished(device, {"LWM2M"})
+    keeper.enrolling(device)
+    keeper.enrolled(device)
+    await asyncio.sleep(0.1)
+    assert not device.closed
+    device.close()
+    assert len(keeper) == 0
+
+
+async def test_what_enrols_before_its_finish_is_nobodys_business_here() -> None:
+    keeper, device = farewells(), Conversation()
+    keeper.enrolling(device)
+    keeper.enrolled(device)
+    assert (len(keeper), device.closed) == (0, False)
+
+
+async def test_the_oldest_makes_room_and_never_one_that_enrols() -> None:
+    keeper, devices = farewells(late=600), [Conversation() for _ in range(3)]
+    for device in devices[:2]:
+        keeper.finished(device, {"LWM2M"})
+    keeper.enrolling(devices[0])
+    keeper.finished(devices[2], {"LWM2M"})
+    assert [device.closed for device in devices] == [False, True, False]
+    assert keeper.relieve()
+    assert [device.closed for device in devices] == [False, True, True]
+    assert not keeper.relieve()
+
+
+async def test_a_device_that_bootstraps_twice_on_one_association_is_kept_once() -> None:
+    keeper, device = farewells(late=600), Conversation()
+    keeper.finished(device, {"LWM2M"})
+    keeper.finished(device, {"LWM2M"})
+    assert len(keeper) == 1
+    device.close()
+    assert len(keeper) == 0

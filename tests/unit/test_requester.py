@@ -1,0 +1,267 @@
+"""Who may ask for a certificate by EST, for which service, and under which names (requester.py, izuma.py)."""
+
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from issuers.csr import make_csr
+from lwm2m.bootstrap_request import parse_bootstrap_request
+from lwm2m.est import Function, Resource
+from server import izuma, policy
+from server.errors import CsrRefused, NotAuthenticated, NotAuthorized
+from server.operational import OperationalDevice
+from server.profile import Profile, parse_profile
+from server.requester import Requester, admit, checked_csr, from_factory, from_operational, is_operational, subject_of
+from server.store.devices import device_id
+from server.transport.engine import PeerIdentity, PreSharedKey
+from server.trust import Anchor, Service, Trusted
+from tests import pki
+
+ACCOUNT = UUID("0123456789abcdef0123456789abcdef")
+CA = pki.make_factory_ca()
+DEVICE = pki.make_device_certificate(CA, "device-1")
+KEY = ec.generate_private_key(ec.SECP256R1())
+SEN, SREN, SKG = Function.ENROLL, Function.REENROLL, Function.SERVER_KEY
+
+
+def profile(est: str = "", security: str = "") -> Profile:
+    return parse_profile(
+        f"""
+        [est]
+        {est}
+        [[security]]
+        uri = "coaps://a.example.com:5684"
+        short_server_id = 1
+        mode = "est"
+        server_certificate_file = "ca.pem"
+        {security}
+        [[servers]]
+        short_server_id = 1
+        """,
+        {"ca.pem": CA.pem},
+        name="default",
+    )
+
+
+def peer(service: Service = "bootstrap", holder: pki.Holder = DEVICE, account: UUID = ACCOUNT) -> PeerIdentity:
+    anchor = Anchor(id=uuid4(), account_id=account, service=service, certificate=CA.der)
+    return PeerIdentity(kind="x509", chain=(holder.der,), trusted=Trusted((holder.der, CA.der), (anchor,)))
+
+
+PSK = PeerIdentity(
+    kind="psk",
+    psk_identity=b"identity",
+    psk=PreSharedKey(id=uuid4(), account_id=ACCOUNT, identity=b"identity", key=b"k", endpoint="device-1"),
+)
+
+
+def factory(est: str = "", security: str = "", *, came: PeerIdentity | None = None) -> Requester:
+    return from_factory(came or peer(), None, lambda _account: (profile(est, security),))
+
+
+def operational(est: str = "", holder: pki.Holder = DEVICE) -> Requester:
+    device = OperationalDevice(
+        account_id=ACCOUNT, device_id=device_id(ACCOUNT, "device-1"), endpoint="device-1", service="LWM2M"
+    )
+    return from_operational(peer("lwm2m", holder), device, lambda _account: (profile(est),))
+
+
+def csr(*extensions: x509.ExtensionType, **names: str) -> bytes:
+    name = pki.make_name(names.pop("cn", "device-1"), **names)
+    builder = x509.CertificateSigningRequestBuilder().subject_name(name)
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
+
+    return builder.sign(KEY, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+def is_taken(requester: Requester, payload: bytes, function: Function = SEN, label: str | None = None) -> bool:
+    try:
+        checked_csr(requester, Resource(function, label), payload)
+    except CsrRefused:
+        return False
+    return True
+
+
+# -- who ----------------------------------------
+
+
+def test_account_and_name_follow_from_the_credential_alone() -> None:
+    requester = factory()
+    assert (requester.account_id, requester.endpoint, requester.operational) == (ACCOUNT, "device-1", False)
+    assert requester.device_id == device_id(ACCOUNT, "device-1")
+    assert factory(came=PSK).certificate is None
+
+
+def test_or_from_the_bootstrap_request_of_the_association() -> None:
+    request = parse_bootstrap_request([f"ep=device-1&aid={ACCOUNT.hex}".split("&")[0], f"aid={ACCOUNT.hex}"])
+    admitted = policy.admit(
+        peer=peer(), request=request, profiles_of=lambda _account: (profile(),), asked_for_pack=False
+    )
+    assert from_factory(peer(), admitted, lambda _account: ()).izuma
+
+
+def test_only_an_anchor_for_lwm2m_makes_a_peer_operational() -> None:
+    assert is_operational(peer("lwm2m"))
+    assert not is_operational(peer("bootstrap"))
+    assert not is_operational(PSK)
+    both = replace(peer().trusted or Trusted((), ()), anchors=(*_anchors(peer()), *_anchors(peer("lwm2m"))))
+    assert not is_operational(replace(peer(), trusted=both))
+
+
+def _anchors(came: PeerIdentity) -> tuple[Anchor, ...]:
+    return came.trusted.anchors if came.trusted is not None else ()
+
+
+# -- may they ----------------------------------------
+
+
+@pytest.mark.parametrize("function", Function, ids=lambda function: function.value)
+def test_a_factory_certificate_may_ask_for_everything(function: Function) -> None:
+    for label in (None, "DLMS"):
+        assert admit(factory(), Resource(function, label)) == Resource(function, label)
+
+
+@pytest.mark.parametrize("function", Function, ids=lambda function: function.value)
+def test_a_pre_shared_key_may_ask_for_nothing_unless_the_profile_says_so(function: Function) -> None:
+    with pytest.raises(NotAuthenticated):
+        admit(factory(came=PSK), Resource(function))
+    allowed = factory("psk_enrolls = true", came=PSK)
+    if function is SREN:
+        with pytest.raises(NotAuthenticated, match="no certificate"):
+            admit(allowed, Resource(function))
+    else:
+        assert admit(allowed, Resource(function)) == Resource(function)
+
+
+def test_an_operational_certificate_renews_and_enrols_for_custom_services_only() -> None:
+    requester = operational()
+    for function in (SEN, SKG, Function.SERVER_KEY_CERTIFICATE):
+        with pytest.raises(NotAuthorized):
+            admit(requester, Resource(function))
+        assert admit(requester, Resource(function, "DLMS")).function is function
+    for function in (SREN, Function.CA_CERTIFICATES, Function.CSR_ATTRIBUTES):
+        assert admit(requester, Resource(function)).function is function
+
+
+def test_over_an_operational_certificate_est_sen_is_a_re_enrolment() -> None:
+    # The Izuma client knows no sren (izuma.md D4).
+    assert admit(operational(), Resource(SEN, None, short=True)) == Resource(SREN, None, short=True)
+    assert admit(operational(), Resource(SEN, "DLMS", short=True)).function is SEN
+    assert admit(factory(), Resource(SEN, None, short=True)).function is SEN
+
+
+# -- names ----------------------------------------
+
+
+def test_the_subject_is_the_profiles_and_empty_attributes_count_as_absent() -> None:
+    requester = factory(security='subject = "CN={endpoint},O=ACME"')
+    assert is_taken(requester, csr(organization_name="ACME"))
+    assert not is_taken(requester, csr())
+    assert not is_taken(requester, csr(organization_name="Other"))
+    assert not is_taken(requester, csr(organization_name="ACME", locality_name="somewhere"))
+    assert not is_taken(requester, csr(cn="device-2", organization_name="ACME"))
+
+
+def test_a_custom_service_has_its_own_subject() -> None:
+    requester = factory(est='subject = "CN={endpoint},OU={account}"')
+    assert subject_of(requester, "LWM2M") == pki.make_name("device-1")
+    assert is_taken(requester, csr(organizational_unit_name=ACCOUNT.hex), label="DLMS")
+    assert not is_taken(requester, csr(), label="DLMS")
+    assert is_taken(requester, csr())
+
+
+def test_the_alternative_name_may_be_the_endpoint_or_nothing() -> None:
+    def names(*values: x509.GeneralName) -> x509.SubjectAlternativeName:
+        return x509.SubjectAlternativeName(values)
+
+    own = csr(names(x509.DNSName("device-1")))
+    assert is_taken(factory(), own)
+    assert is_taken(factory(), csr(names(x509.UniformResourceIdentifier("device-1"))))
+    assert not is_taken(factory(), csr(names(x509.DNSName("device-2"))))
+    assert not is_taken(factory(), csr(names(x509.DNSName("device-1"), x509.DNSName("device-2"))))
+    assert not is_taken(factory(est='alternative_name = "none"'), own)
+
+
+def test_a_renewal_has_the_names_of_the_certificate_it_came_with() -> None:
+    san = x509.SubjectAlternativeName([x509.DNSName("device-1.example.com")])
+    held = pki.make_device_certificate(CA, "device-1", extensions=[(san, False)])
+    requester = operational(holder=held)
+    assert is_taken(requester, csr(san), SREN)
+    # RFC 7030 4.2.2: identical, so a name left out is another wish too.
+    assert not is_taken(requester, csr(), SREN)
+    assert not is_taken(requester, csr(san, organization_name="ACME"), SREN)
+    assert not is_taken(operational(), csr(san), SREN)
+    assert is_taken(operational(), csr(), SREN)
+
+
+def test_over_a_factory_certificate_a_renewal_may_have_the_names_of_the_profile() -> None:
+    made = pki.make_device_certificate(CA, "device-1")
+    requester = factory(security='subject = "CN={endpoint},O=ACME"', came=peer(holder=made))
+    assert is_taken(requester, csr(organization_name="ACME"), SREN)
+    assert is_taken(requester, csr(), SREN)
+    assert not is_taken(requester, csr(organization_name="Other"), SREN)
+
+
+def test_for_a_server_made_key_the_csrs_own_key_and_signature_mean_nothing() -> None:
+    other_curve = make_csr(ec.generate_private_key(ec.SECP384R1()), pki.make_name("device-1"))
+    payload = other_curve.public_bytes(Encoding.DER)
+    assert is_taken(factory(), payload, SKG)
+    assert not is_taken(factory(), payload)
+    assert not is_taken(factory(), csr(cn="device-2"), SKG)
+
+
+# -- the Izuma client ----------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("client", "query", "expected"),
+    [
+        ("auto", None, False),
+        ("auto", ["ep=device-1", "mccv=4.13.2"], False),
+        ("auto", ["ep=device-1", "aid=x"], True),
+        ("auto", ["ep=device-1", "iep=x"], True),
+        ("izuma", None, True),
+        ("standard", ["ep=device-1", "aid=x", "iep=x"], False),
+    ],
+)
+def test_an_izuma_client_is_known_by_what_it_says_or_by_its_profile(
+    client: str, query: list[str] | None, expected: bool
+) -> None:
+    request = parse_bootstrap_request(query) if query is not None else None
+    assert izuma.is_izuma(profile(f'client = "{client}"'), request) is expected
+
+
+def test_an_izuma_client_names_its_device_id_its_account_and_its_endpoint() -> None:
+    requester = factory('client = "izuma"')
+    own = {"locality_name": requester.device_id.hex, "organizational_unit_name": ACCOUNT.hex}
+    assert is_taken(requester, csr(**own))
+    # Builds for standard LwM2M have neither.
+    assert is_taken(requester, csr())
+    for wrong in ({"locality_name": "0" * 32}, {"organizational_unit_name": "0" * 32}, {"organization_name": "ACME"}):
+        assert not is_taken(requester, csr(**{**own, **wrong}))
+    assert not is_taken(factory(), csr(**own))
+    # DER begins with L, as the client has it.
+    first = next(iter(subject_of(requester, "LWM2M")))
+    assert first.oid == NameOID.LOCALITY_NAME
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("coaps://a:5684", f"coaps://a:5684?aid={ACCOUNT.hex}"),
+        ("coaps://a:5684?x=y", f"coaps://a:5684?x=y&aid={ACCOUNT.hex}"),
+        ("coaps://a:5684?aid=other", "coaps://a:5684?aid=other"),
+    ],
+)
+def test_the_uri_of_its_lwm2m_server_carries_the_account_once(uri: str, expected: str) -> None:
+    plan = profile().plan
+    (security,) = plan.securities
+    fitted = izuma.fitted(replace(plan, securities=(replace(security, uri=uri),)), ACCOUNT)
+    assert fitted.securities[0].uri == expected
