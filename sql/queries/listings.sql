@@ -36,7 +36,7 @@ SELECT count(*) FROM (SELECT FROM certificate_listed WHERE account_id = $1 /* wh
 
 -- name: session_page
 SELECT l.id, l.endpoint_name, l.created_at, l.ended_at, l.profile, l.credential, l.address, l.outcome, l.cause,
-       l.sentence, l.certificate_id
+       l.sentence, l.certificate_id, l.kind
 FROM (SELECT found.id, found.created_at, row_number() OVER () AS place
       FROM (SELECT id, created_at FROM session_listed WHERE account_id = $1 /* which */ LIMIT $2) AS found) AS page
 JOIN session_listed l ON l.id = page.id AND l.created_at = page.created_at

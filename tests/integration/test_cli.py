@@ -385,7 +385,7 @@ def test_devices_are_listed_and_shown_step_by_step(cli: Cli) -> None:
     heads = [line for line in shown if " UTC  " in line]
     assert heads == [
         f"{NOW:%Y-%m-%d %H:%M:%S} UTC  bootstrap succeeded, x509 from 192.0.2.7:56830, 61 ms",
-        f"{NOW - timedelta(minutes=1):%Y-%m-%d %H:%M:%S} UTC  failed, x509 from 192.0.2.7:56830, 1000 ms",
+        f"{NOW - timedelta(minutes=1):%Y-%m-%d %H:%M:%S} UTC  bootstrap failed, x509 from 192.0.2.7:56830, 1000 ms",
     ]
     assert f"  {SENTENCE}" in shown
     tables = [line.split() for line in shown[shown.index(f"  {SENTENCE}") + 1 :]]
