@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
-from lwm2m.coap.message import code_text
+from lwm2m.coap.message import Option, code_text
+from lwm2m.coap.options import ACCEPT, CONTENT_FORMAT, encode_uint
 
 
 class FailureCause(Enum):
@@ -63,6 +64,16 @@ class Operation:
     query: tuple[str, ...] = ()
     # kept out of repr: the payload of a Security instance holds the device's secret key
     payload: bytes = field(default=b"", repr=False)
+
+    @property
+    def options(self) -> list[Option]:
+        """The CoAP options it goes out with, beside its path."""
+        options: list[Option] = []
+        if self.content_format is not None:
+            options.append((CONTENT_FORMAT, encode_uint(self.content_format)))
+        if self.accept is not None:
+            options.append((ACCEPT, encode_uint(self.accept)))
+        return options
 
     @property
     def path(self) -> str:

@@ -135,11 +135,24 @@ class RegistrationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RecorderConfig:
+    """The flight recorder: the last attempts of a device as datagrams, without key material."""
+
+    # Attempts kept of each device; 0 = off.
+    attempts: int = 3
+    # Which attempts: those that failed, or all.
+    outcomes: str = "failed"
+    # Kilobytes of datagrams of one association.
+    kilobytes: int = 64
+
+
+@dataclass(frozen=True, kw_only=True)
 class RetentionConfig:
     """How long the record keeps what (design 7); certificates are never removed."""
 
     sessions_days: int = 90
     audit_days: int = 730
+    transcripts_days: int = 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +176,7 @@ class Config:
     embedded_ca: EmbeddedCaConfig = EmbeddedCaConfig()
     console: ConsoleConfig = ConsoleConfig()
     registration: RegistrationConfig = RegistrationConfig()
+    recorder: RecorderConfig = RecorderConfig()
     retention: RetentionConfig = RetentionConfig()
     log: LogConfig = LogConfig()
 
@@ -171,6 +185,7 @@ SECTIONS: Mapping[str, type[Any]] = {f.name: type(f.default) for f in fields(Con
 
 _CHOICES: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("issuance", "on_unknown"): ("reissue", "hold"),
+    ("recorder", "outcomes"): ("failed", "all"),
     ("log", "format"): ("console", "json"),
     ("log", "level"): ("debug", "info", "warning", "error"),
 }
@@ -199,10 +214,13 @@ _RANGES: Mapping[tuple[str, str], tuple[float, float]] = {
     ("embedded_ca", "validity_days"): (1, 36500),
     ("console", "session_hours"): (0.1, 720),
     ("console", "idle_minutes"): (1, 43200),
+    ("recorder", "attempts"): (0, 1000),
+    ("recorder", "kilobytes"): (1, 4096),
     ("registration", "max_registrations"): (1, 1_000_000),
     ("registration", "renewal_seconds"): (1, 86400),
     ("retention", "sessions_days"): (1, 36500),
     ("retention", "audit_days"): (1, 36500),
+    ("retention", "transcripts_days"): (1, 36500),
 }
 
 

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from lwm2m.coap.tape import Tape
 from lwm2m.steps import Done, Failed, StepRecord
-from server import logs, sentences
+from server import logs, sentences, transcripts
+from server.config import RecorderConfig
 from server.metrics import Metrics
-from server.store.writer import MarkDelivered, RecordSession, TouchDevice, Writer
+from server.recorder import TapedSession
+from server.store.writer import MarkDelivered, RecordSession, RecordTranscript, TouchDevice, Writer
 
 log = logs.get("bootstrap")
 
@@ -23,7 +26,7 @@ class Outcome:
     """One bootstrap that is over.
 
     `seconds` from the Bootstrap-Request to the end; `profile` None when none was chosen; `learned` is JSON, None
-    keeps what is known of the device; `issuances` are those made for this session.
+    keeps what is known of the device; `issuances` are those made for this session; `tape` is the flight recorder's.
     """
 
     session_id: UUID
@@ -38,12 +41,16 @@ class Outcome:
     steps: Sequence[StepRecord] = ()
     learned: str | None = None
     issuances: tuple[UUID, ...] = ()
+    tape: Tape[TapedSession] | None = None
 
 
 class Outcomes:
     """Writes down the outcomes of one worker; nothing here fails a bootstrap."""
 
-    def __init__(self, *, writer: Writer, now: Callable[[], datetime], metrics: Metrics) -> None:
+    def __init__(
+        self, *, writer: Writer, now: Callable[[], datetime], metrics: Metrics, recorder: RecorderConfig
+    ) -> None:
+        self._recorder = recorder
         self._writer = writer
         self._now = now
         self._metrics = metrics
@@ -107,6 +114,38 @@ class Outcomes:
                 )
             )
         )
+        if outcome.tape is not None:
+            if not succeeded or self._recorder.outcomes == "all":
+                writes.append(self._writer.write(self._transcript(outcome, outcome.tape, sentence)))
+            if succeeded:
+                # What follows on this association is nobody's attempt.
+                outcome.tape.stop()
         for result in await asyncio.gather(*writes, return_exceptions=True):
             if isinstance(result, BaseException):
                 log.error("record_postponed", endpoint=outcome.endpoint, reason=str(result))
+
+    def _transcript(self, outcome: Outcome, tape: Tape[TapedSession], sentence: str) -> RecordTranscript:
+        verdict = outcome.verdict
+        cause = verdict.cause.value if isinstance(verdict, Failed) else None
+        return RecordTranscript(
+            session_id=outcome.session_id,
+            account_id=outcome.account_id,
+            endpoint=outcome.endpoint,
+            started_at=outcome.started_at,
+            cause=cause,
+            content=transcripts.write(
+                tape,
+                {
+                    "endpoint": outcome.endpoint,
+                    "session": outcome.session_id.hex,
+                    "account": outcome.account_id.hex,
+                    "started_at": outcome.started_at.isoformat(),
+                    "credential": outcome.credential,
+                    "address": outcome.address,
+                    "profile": outcome.profile,
+                    "cause": cause,
+                    "sentence": sentence,
+                },
+            ),
+            attempts=self._recorder.attempts,
+        )

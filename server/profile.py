@@ -111,6 +111,9 @@ class Profile:
     plan: Plan
     est: EstSettings
     pattern: re.Pattern[str] = field(repr=False, compare=False)
+    # As it was stored, for whoever wants to read it again elsewhere.
+    toml: str = field(default="", repr=False, compare=False)
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     def matches(self, endpoint: str, anchors: Collection[str]) -> bool:
         """Whether it is for `endpoint`, reached through trusted certificates of these fingerprints and ids."""
@@ -191,6 +194,8 @@ def parse_profile(toml_text: str, files: Mapping[str, bytes], *, name: str) -> P
         est=parse_est(document.table("est", KEYS)),
         # fnmatch knows sets in brackets; endpoint names hold brackets of their own
         pattern=re.compile(fnmatch.translate(endpoint.replace("[", "[[]"))),
+        toml=toml_text,
+        files=files,
     )
     _fits_together(document, plan)
     return profile

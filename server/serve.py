@@ -311,7 +311,10 @@ class Service:
         while True:
             try:
                 await prune.prune(
-                    opened.database, sessions_days=retention.sessions_days, audit_days=retention.audit_days
+                    opened.database,
+                    sessions_days=retention.sessions_days,
+                    audit_days=retention.audit_days,
+                    transcripts_days=retention.transcripts_days,
                 )
             except StoreUnavailable as error:
                 log.warning("prune_postponed", reason=str(error))

@@ -28,7 +28,7 @@ from lwm2m.coap import message as coap
 from lwm2m.coap import options as coap_options
 from lwm2m.coap.exchange import ExchangeFailed, ExchangeFailure, RequestReceived, ResponseReceived
 from lwm2m.steps import StepRecord
-from server import logs, preflight
+from server import logs, preflight, recorder
 from server.coap.endpoint import CoapAssociation, Gone
 from server.coap.responses import response_for
 from server.config import LimitsConfig
@@ -210,18 +210,21 @@ class Sessions:
     async def _drive(self, running: Running, incoming: RequestReceived) -> Done | Failed:
         admitted, conversation = running.admitted, running.conversation
         credentials, learned = await self._before_accept(running)
+        last_words = finish_query(device_id(admitted.account_id, admitted.endpoint)) if admitted.izuma else ()
         machine = BootstrapSession(
             request=admitted.request,
             plan=admitted.profile.plan,
             learned=learned,
             credentials=credentials,
-            finish_query=finish_query(device_id(admitted.account_id, admitted.endpoint)) if admitted.izuma else (),
+            finish_query=last_words,
         )
         running.machine = machine
         running.answered = True
+        recorder.began(conversation.tape, admitted, learned, credentials, last_words)
         # Writes start only after the 2.04 has left (LwM2M Core 1.2 6.1.7.1).
         if not await conversation.respond(incoming.request_id, coap.CHANGED):
             return Failed(FailureCause.ASSOCIATION_LOST, None, None, conversation.gone or "")
+        recorder.started(conversation.tape, self._clock())
         step: Step = machine.start(self._clock())
         while True:
             match step:
@@ -236,15 +239,10 @@ class Sessions:
 
     async def _send(self, conversation: CoapAssociation, machine: BootstrapSession, send: Send) -> Step:
         operation = send.operation
-        options: list[tuple[int, bytes]] = []
-        if operation.content_format is not None:
-            options.append((coap_options.CONTENT_FORMAT, coap_options.encode_uint(operation.content_format)))
-        if operation.accept is not None:
-            options.append((coap_options.ACCEPT, coap_options.encode_uint(operation.accept)))
         outcome = await conversation.request(
             operation.code,
             operation.segments,
-            options=options,
+            options=operation.options,
             payload=operation.payload,
             query=operation.query,
             may_be_silent=send.may_be_silent,
@@ -322,6 +320,7 @@ class Sessions:
         fatal = self._preflight(admitted, {index: credential}, machine.learned)
         if fatal is not None:
             return Failed(FailureCause.CONFIGURATION_INVALID, None, None, fatal)
+        recorder.supplied(running.conversation.tape, index, credential, self._clock())
         return machine.supply(index, credential, self._clock())
 
     async def _credential(self, running: Running, device_id: UUID, index: int) -> Credential | PskCredential:
@@ -363,6 +362,7 @@ class Sessions:
 
     async def _record_end(self, running: Running, verdict: Done | Failed, visited: VisitedSession) -> None:
         admitted, machine = running.admitted, running.machine
+        recorder.ended(running.conversation.tape, verdict, self._clock())
         for made, wish in running.made.values():
             if isinstance(verdict, Done):
                 self._issuance.delivered(made.issuance_id, wish)
@@ -383,6 +383,7 @@ class Sessions:
                 steps=_steps(machine.log if machine is not None else (), visited),
                 learned=machine.learned.as_json() if machine is not None else None,
                 issuances=tuple(made.issuance_id for made, _ in running.made.values()),
+                tape=running.conversation.tape,
             )
         )
         if isinstance(verdict, Done):

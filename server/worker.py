@@ -178,7 +178,7 @@ class Worker:
         )
         self._stack.push_async_callback(issuance.close)
         seen = self._seen = Seen(database=database, now=utc_now)
-        outcomes = Outcomes(writer=writer, now=utc_now, metrics=self.metrics)
+        outcomes = Outcomes(writer=writer, now=utc_now, metrics=self.metrics, recorder=config.recorder)
         device_made = DeviceMade(
             database=database,
             writer=writer,
@@ -245,6 +245,7 @@ class Worker:
             random_bytes=os.urandom,
             jitter=random.random,
             metrics=self.metrics,
+            tape_bytes=config.recorder.kilobytes * 1024 if config.recorder.attempts else 0,
         )
         self._server = await embedded_ca.server_credential(database, sealer)
         asyncio.get_running_loop().set_exception_handler(self._fault)

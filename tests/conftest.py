@@ -1,8 +1,11 @@
-"""In CI a skip is a failure: `FIRSTLIGHT_NO_SKIP=1` turns every skip but the named few into one."""
+"""In CI a skip is a failure (`FIRSTLIGHT_NO_SKIP=1`), and a test that fails leaves what its servers recorded."""
 
 import os
 
 import pytest
+
+from tests import artefacts
+from tests.integration.service import FIRSTLIGHT, environment
 
 # Tests that may be skipped even there, each with its reason.
 MAY_SKIP: dict[str, str] = {}
@@ -13,6 +16,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  
     """Fail what was skipped without leave."""
     outcome = yield
     report = outcome.get_result()
+    if report.when == "call" and report.failed:
+        artefacts.leave(item.nodeid, FIRSTLIGHT, environment())
     strict = os.environ.get("FIRSTLIGHT_NO_SKIP") == "1" and item.nodeid not in MAY_SKIP
     if strict and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"

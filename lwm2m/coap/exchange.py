@@ -121,14 +121,14 @@ class Exchanges:
         self._layer.now = now
         return self._incoming.respond(request_id, code, options, payload)
 
-    def abandon(self, request_id: int, now: float) -> None:
+    def abandon(self, request_id: int, now: float) -> bool:
         """Give up a request that will never be answered, so that it takes none of the peer's places; one
-        answered stays as it is.
+        answered stays as it is and False is returned.
 
         Its acknowledgement leaves now if it has not yet: the peer need not send it again (RFC 7252 4.2).
         """
         self._layer.now = now
-        self._incoming.abandon(request_id)
+        return self._incoming.abandon(request_id)
 
     def cancel(self, exchange_id: int) -> None:
         """Stop one of our requests: no more of its messages are sent and no event tells its end.

@@ -142,14 +142,15 @@ class IncomingRequests:
             layer.events.append(ResponseDelivered(request_id))
         return True
 
-    def abandon(self, request_id: int) -> None:
+    def abandon(self, request_id: int) -> bool:
         """Forget an open request; see `Exchanges.abandon`."""
         incoming = self._open.pop(request_id, None)
         if incoming is None:
-            return
+            return False
         self._layer.open_mids.discard(incoming.mid)
         if incoming.acknowledge_at != inf:
             self._layer.remember(incoming.mid, self._layer.send_empty(ACK, incoming.mid))
+        return True
 
     def receive_empty(self, type: int, mid: int) -> bool:
         """Take an empty ACK or RST; whether it was about one of our separate responses."""

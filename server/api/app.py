@@ -31,6 +31,7 @@ from server.api import (
     records,
     server_credentials,
     statistics,
+    transcripts,
     trusted_certificates,
 )
 from server.api.access import Office
@@ -56,6 +57,7 @@ ROUTERS = (
     certificates.crl_router,
     records.router,
     statistics.router,
+    transcripts.router,
     dry_run.router,
     events.router,
     openapi.router,

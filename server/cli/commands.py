@@ -17,6 +17,7 @@ from server.cli import (
     profile,
     psk,
     run,
+    transcript,
     trust,
 )
 
@@ -28,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 device.app.command("explain")(explain.explain)
+device.app.command("transcript")(transcript.transcript)
 app.add_typer(api_key.app, name="api-key")
 app.add_typer(ca.app, name="ca")
 app.add_typer(certificate.app, name="certificate")
@@ -41,6 +43,7 @@ app.add_typer(psk.app, name="psk")
 app.add_typer(trust.app, name="trust")
 run.register(app)
 app.command("bench")(bench.bench)
+app.command("replay")(transcript.replay)
 
 
 def main() -> None:

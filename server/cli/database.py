@@ -47,6 +47,7 @@ def prune(
                 record.database,
                 sessions_days=sessions_days or retention.sessions_days,
                 audit_days=audit_days or retention.audit_days,
+                transcripts_days=retention.transcripts_days,
             )
         print(
             f"{pruned.months_dropped} months dropped, {pruned.sessions_deleted} sessions and "

@@ -19,9 +19,11 @@ from lwm2m.coap.exchange import (
     ResponseLost,
     ResponseReceived,
 )
+from lwm2m.coap.tape import Abandoned, Answered, Cancelled, Requested, Tape
 from server import logs
 from server.coap.responses import is_internal, response_for
 from server.metrics import Metrics
+from server.recorder import TapedSession
 from server.transport.udp import Association
 from server.visit import Visit
 
@@ -62,10 +64,17 @@ class CoapAssociation:
         "due",
         "gone",
         "said_1_2",
+        "tape",
         "visit",
     )
 
-    def __init__(self, endpoint: "CoapEndpoint", association: Association, exchanges: Exchanges) -> None:
+    def __init__(
+        self,
+        endpoint: "CoapEndpoint",
+        association: Association,
+        exchanges: Exchanges,
+        tape: "Tape[TapedSession] | None" = None,
+    ) -> None:
         self._endpoint = endpoint
         self._exchanges = exchanges
         self._answers: dict[int, asyncio.Future[Outcome]] = {}
@@ -76,6 +85,8 @@ class CoapAssociation:
         # The device asked for a Bootstrap-Pack: it speaks LwM2M 1.2.
         self.said_1_2 = False
         self.visit = Visit()
+        # The flight recorder; None = nothing is recorded, or nothing any more.
+        self.tape = tape
         # When the endpoint looks at this association's timers next; infinite = nothing due.
         self.due = float("inf")
 
@@ -83,7 +94,10 @@ class CoapAssociation:
 
     def datagram_received(self, plaintext: bytes) -> None:
         """Take one decrypted datagram."""
-        self._take(self._exchanges.receive(plaintext, self._endpoint.clock()))
+        now = self._endpoint.clock()
+        if self.tape is not None:
+            self.tape.received(now, plaintext)
+        self._take(self._exchanges.receive(plaintext, now))
 
     def association_lost(self, reason: str) -> None:
         """The association is gone: whoever waits learns it at once."""
@@ -120,10 +134,14 @@ class CoapAssociation:
         """
         if self.gone is not None:
             return Gone(self.gone)
+        now = self._endpoint.clock()
+        if self.tape is not None:
+            self.tape.body(payload)
+            self.tape.note(Requested, now)
         exchange = self._exchanges.request(
             code,
             path,
-            self._endpoint.clock(),
+            now,
             options=options,
             payload=payload,
             query=query,
@@ -138,6 +156,8 @@ class CoapAssociation:
         except asyncio.CancelledError:
             self._answers.pop(exchange, None)
             self._exchanges.cancel(exchange)
+            if self.tape is not None:
+                self.tape.note(Cancelled, self._endpoint.clock())
             self._flush()
             raise
 
@@ -149,11 +169,14 @@ class CoapAssociation:
         False at once for a request that has its answer: the first one stays.
         """
         delivered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        now = self._endpoint.clock()
         if self.gone is not None or not self._exchanges.respond(
-            request_id, code, self._endpoint.clock(), options=options, payload=payload
+            request_id, code, now, options=options, payload=payload
         ):
             delivered.set_result(False)
             return delivered
+        if self.tape is not None:
+            self.tape.note(Answered, now, request_id, code, tuple(options), len(payload))
         self._delivered[request_id] = delivered
         self._take(self._exchanges.take_events())
         return delivered
@@ -161,7 +184,9 @@ class CoapAssociation:
     def abandon(self, request_id: int) -> None:
         """Forget a request that nobody will answer any more; nothing when it has its answer."""
         if self.gone is None:
-            self._exchanges.abandon(request_id, self._endpoint.clock())
+            now = self._endpoint.clock()
+            if self._exchanges.abandon(request_id, now) and self.tape is not None:
+                self.tape.note(Abandoned, now, request_id)
             self._flush()
 
     def on_lost(self, callback: Callable[[str], None]) -> None:
@@ -202,10 +227,12 @@ class CoapAssociation:
         self._flush()
 
     def _flush(self) -> None:
-        send = self.association.send
+        send, tape = self.association.send, self.tape
         for datagram in self._exchanges.datagrams_to_send():
             if self.gone is not None:
                 return
+            if tape is not None:
+                tape.sent(self._endpoint.clock(), datagram)
             send(datagram)
         self._endpoint.schedule(self)
 
@@ -222,7 +249,10 @@ class CoapEndpoint:
         random_bytes: Callable[[int], bytes],
         jitter: Callable[[], float],
         metrics: Metrics,
+        tape_bytes: int = 0,
     ) -> None:
+        """`tape_bytes` is what the flight recorder keeps of one association; 0 records nothing."""
+        self._tape_bytes = tape_bytes
         self._routes = routes
         self._patterns = [(path, methods) for path, methods in routes.items() if ANY in path]
         self._parameters = parameters
@@ -239,15 +269,20 @@ class CoapEndpoint:
         # RFC 7252 4.4, 5.3.1: message ids and tokens start at random places, per association.
         seed = self._random_bytes(10)
         block = min(self._parameters.block_size, _block_size_for(association.cleartext_mtu))
+        parameters = self._parameters
+        if block != parameters.block_size:
+            parameters = parameters.with_block_size(block)
+        first_mid, token_seed = int.from_bytes(seed[:2], "big"), seed[2:]
+        tape: Tape[TapedSession] | None = None
+        if self._tape_bytes:
+            tape = Tape(parameters, first_mid, token_seed, self._jitter, self._tape_bytes)
         exchanges = Exchanges(
-            parameters=self._parameters
-            if block == self._parameters.block_size
-            else self._parameters.with_block_size(block),
-            first_mid=int.from_bytes(seed[:2], "big"),
-            token_seed=seed[2:],
-            jitter=self._jitter,
+            parameters=parameters,
+            first_mid=first_mid,
+            token_seed=token_seed,
+            jitter=self._jitter if tape is None else tape.draw,
         )
-        return CoapAssociation(self, association, exchanges)
+        return CoapAssociation(self, association, exchanges, tape)
 
     def schedule(self, conversation: CoapAssociation) -> None:
         """Remember when `conversation` wants its timers looked at; a later look makes the earlier entry stale."""

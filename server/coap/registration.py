@@ -201,6 +201,10 @@ class RegistrationResource:
             registration=registration,
         )
         conversation.association.stays_until = registration.expires_at
+        if conversation.tape is not None:
+            # It may stay for days, and is no attempt at anything.
+            conversation.tape.stop()
+            conversation.tape = None
         if self._conversations.get(device.device_id) is not conversation:
             self._conversations[device.device_id] = conversation
             conversation.on_lost(partial(self._lost, device.device_id, conversation))

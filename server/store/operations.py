@@ -388,6 +388,38 @@ class AuditRow(Operation[None]):
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordTranscript(Operation[None]):
+    """What was said in one attempt, `content` is JSON without secrets; the device keeps its last `attempts`."""
+
+    statement: ClassVar[str] = "write_transcripts"
+    kept: ClassVar[bool] = False
+
+    session_id: UUID
+    account_id: UUID
+    endpoint: str
+    started_at: datetime
+    cause: str | None
+    content: str = field(repr=False)
+    attempts: int
+
+    def keys(self) -> tuple[Hashable, ...]:
+        """The device: a statement that trims has one of its attempts only."""
+        return ((self.account_id, self.endpoint, "transcript"),)
+
+    def row(self) -> tuple[object, ...]:
+        """As `write_transcripts`."""
+        return (
+            self.session_id,
+            self.account_id,
+            self.endpoint,
+            self.started_at,
+            self.cause,
+            self.content,
+            self.attempts,
+        )
+
+
 # In the order of an issuance's life, so that its steps mostly fit into one transaction without a second round.
 ORDER: tuple[type[Operation[object]], ...] = (
     OpenIssuance,
@@ -401,6 +433,7 @@ ORDER: tuple[type[Operation[object]], ...] = (
     RecordEnrollment,
     AppendStep,
     TouchDevice,
+    RecordTranscript,
     AuditRow,
 )
 _RANK = {kind: rank for rank, kind in enumerate(ORDER)}

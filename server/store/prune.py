@@ -24,7 +24,7 @@ class Pruned:
     postponed: bool
 
 
-async def prune(database: Database, *, sessions_days: int, audit_days: int) -> Pruned:
+async def prune(database: Database, *, sessions_days: int, audit_days: int, transcripts_days: int) -> Pruned:
     """Make partitions ahead, drop months that are wholly too old, delete the rest of what is too old."""
     made = dropped = 0
     deleted = {"session": 0, "audit": 0}
@@ -37,6 +37,7 @@ async def prune(database: Database, *, sessions_days: int, audit_days: int) -> P
             log.warning("prune_postponed", table=table)
             postponed = True
         deleted[table] = await database.fetchval(f"{table}_delete_old", days)
+    await database.fetchval("transcript_delete_old", transcripts_days)
     # A renewal is a final outcome, as an audit row is.
     await database.fetchval("certificate_enrollment_delete_old", audit_days)
     pruned = Pruned(

@@ -34,6 +34,7 @@ from server.store.operations import RecordFailed as RecordFailed
 from server.store.operations import RecordIssued as RecordIssued
 from server.store.operations import RecordPending as RecordPending
 from server.store.operations import RecordSession as RecordSession
+from server.store.operations import RecordTranscript as RecordTranscript
 from server.store.operations import TouchDevice as TouchDevice
 
 log = logs.get("store")

@@ -262,3 +262,20 @@ FROM unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::text[], $5::text[], $
             $9::text[], $10::text[])
     AS w (id, at, account_id, actor_kind, actor_name, request_id, action, subject_kind, subject, detail)
 ON CONFLICT (id, at) DO NOTHING;
+
+-- name: write_transcripts
+-- One attempt of a device a statement; what is older than its last so many goes.
+WITH w AS (
+    SELECT w.session_id, w.account_id, w.endpoint, w.started_at, w.cause, w.content, w.attempts
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::integer[])
+        AS w (session_id, account_id, endpoint, started_at, cause, content, attempts)
+), trimmed AS (
+    DELETE FROM transcript t USING w
+    WHERE t.account_id = w.account_id AND t.endpoint = w.endpoint AND t.session_id <> w.session_id
+      AND (SELECT count(*) FROM transcript newer
+           WHERE newer.account_id = t.account_id AND newer.endpoint = t.endpoint
+             AND newer.started_at > t.started_at) >= w.attempts - 1
+)
+INSERT INTO transcript (session_id, account_id, endpoint, started_at, cause, content)
+SELECT w.session_id, w.account_id, w.endpoint, w.started_at, w.cause, w.content::json FROM w
+ON CONFLICT (session_id) DO NOTHING;

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 from server.store.postgres import EmbeddedPostgres
+from tests import artefacts
 
 FIRSTLIGHT = [sys.executable, "-P", "-c", "from server.cli.commands import main; main()"]
 # Generous: CI has two cores and other tests run beside.
@@ -65,6 +66,7 @@ class Service:
     async def start(self, *extra: str) -> None:
         """Start it and wait for the ready file."""
         self.starts += 1
+        artefacts.watch(self)
         self.ready_file.unlink(missing_ok=True)
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
@@ -121,6 +123,7 @@ class Service:
 
     async def remove(self) -> None:
         """Delete the cluster, also where it lives outside the data folder."""
+        artefacts.forget(self)
         if self.data.exists():
             postgres = EmbeddedPostgres(self.data)
             await postgres.start()

@@ -66,7 +66,7 @@ async def partitions(connection: Any, table: str) -> list[str]:
 
 
 async def run(database: Database, *, sessions_days: int = 90, audit_days: int = 730) -> Pruned:
-    return await prune(database, sessions_days=sessions_days, audit_days=audit_days)
+    return await prune(database, sessions_days=sessions_days, audit_days=audit_days, transcripts_days=7)
 
 
 def month(offset: int) -> str:

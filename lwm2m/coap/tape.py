@@ -1,0 +1,237 @@
+"""What happened on one association, in order and with its times: enough to run it again (`lwm2m/replay.py`).
+
+Besides the datagrams, as they were before encryption and after decryption, it holds what came from outside the
+protocol: answers given, requests begun and cancelled, sessions begun and ended.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeAlias, TypeVar
+
+from lwm2m.coap.message import Malformed, Message, Option, decode
+from lwm2m.coap.options import BadOption, read_target
+from lwm2m.coap.parameters import Parameters
+
+DEFAULT_LIMIT = 65536
+"""Bytes of datagrams kept of one association: several bootstraps over a bad path."""
+MAX_ENTRIES = 4096
+
+Session = TypeVar("Session")
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A datagram of the peer."""
+
+    at: float
+    datagram: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A datagram of ours."""
+
+    at: float
+    datagram: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """We answered a request of the peer; the payload is never kept, it may be a key made for the device."""
+
+    at: float
+    request_id: int
+    code: int
+    options: tuple[Option, ...]
+    payload_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """A request of the peer that nobody will answer."""
+
+    at: float
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """A session sent its next operation."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The operation under way was given up from outside."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The next session of the association began."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Supplied:
+    """The session got the credential it had asked for."""
+
+    at: float
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The session is over: `cause` None = it succeeded; `path` and `code` of the operation that failed."""
+
+    at: float
+    cause: str | None
+    path: str | None = None
+    code: int | None = None
+
+
+Entry: TypeAlias = Received | Sent | Answered | Abandoned | Requested | Cancelled | Started | Supplied | Ended
+
+
+@dataclass(slots=True)
+class Tape(Generic[Session]):
+    """One association being recorded; plain tuples and lists, because every datagram of every device passes here.
+
+    `first_mid`, `token_seed` and `draws` are the randomness of its exchanges, `sessions` what each session began
+    with. `limit` bounds the bytes of datagrams; what comes after is counted as `dropped`.
+    """
+
+    parameters: Parameters
+    first_mid: int
+    token_seed: bytes
+    source: Callable[[], float] = field(repr=False)
+    limit: int = DEFAULT_LIMIT
+    draws: list[float] = field(default_factory=list)
+    sessions: list[Session] = field(default_factory=list)
+    dropped: int = 0
+    _entries: list[tuple[type[Entry], tuple[object, ...]]] = field(default_factory=list, repr=False)
+    _bodies: list[bytes] = field(default_factory=list, repr=False)
+    _secrets: list[tuple[bytes, bytes]] = field(default_factory=list, repr=False)
+
+    def draw(self) -> float:
+        """Randomness for the exchanges, remembered."""
+        value = self.source()
+        self.draws.append(value)
+        return value
+
+    def received(self, at: float, datagram: bytes) -> None:
+        """A datagram came."""
+        self.limit -= len(datagram)
+        self._add(Received, at, datagram)
+
+    def sent(self, at: float, datagram: bytes) -> None:
+        """A datagram leaves."""
+        self.limit -= len(datagram)
+        self._add(Sent, at, datagram)
+
+    def note(self, kind: type[Entry], *values: object) -> None:
+        """Something else happened: the values of an entry of this kind."""
+        self._add(kind, *values)
+
+    def body(self, payload: bytes) -> None:
+        """A whole payload that is about to be sent, maybe in blocks."""
+        if payload:
+            self._bodies.append(payload)
+
+    def stop(self) -> None:
+        """Record nothing more, and forget what was recorded."""
+        self.limit = -1
+        for kept in (self._entries, self._bodies, self._secrets, self.sessions, self.draws):
+            kept.clear()
+
+    def conceal(self, secret: bytes, companion: bytes = b"") -> None:
+        """Bytes that no transcript may show, and with them their nearest `companion` before them in a payload."""
+        if secret:
+            self._secrets.append((secret, companion))
+
+    def _add(self, kind: type[Entry], *values: object) -> None:
+        if self.limit < 0 or len(self._entries) >= MAX_ENTRIES:
+            self.dropped += 1
+        else:
+            self._entries.append((kind, values))
+
+    def entries(self) -> tuple[Entry, ...]:
+        """All that was recorded, with every secret blanked, sizes kept. From here on the tape holds none either."""
+        blanks = [(body, found) for body in self._bodies if (found := tuple(self._places(body)))]
+        redacted: list[tuple[type[Entry], tuple[object, ...]]] = []
+        for kind, values in self._entries:
+            if kind is Sent:
+                at, datagram = values
+                assert isinstance(datagram, bytes)
+                redacted.append((kind, (at, _redacted(datagram, blanks))))
+            else:
+                redacted.append((kind, values))
+        self._entries = redacted
+        self._bodies.clear()
+        self._secrets.clear()
+        return tuple(kind(*values) for kind, values in redacted)  # type: ignore[arg-type]
+
+    def _places(self, body: bytes) -> Iterator[tuple[int, int, bytes]]:
+        """Where secrets stand in a payload, and what stands there for them: zeros in the payload's own encoding."""
+        for secret, companion in self._secrets:
+            for written in (_as_it_is, _in_json):
+                shown, beside = written(secret), written(companion)
+                start = body.find(shown)
+                while start >= 0:
+                    yield start, start + len(shown), written(bytes(len(secret)))
+                    before = body.rfind(beside, 0, start) if beside else -1
+                    if before >= 0:
+                        yield before, before + len(beside), written(bytes(len(companion)))
+                    start = body.find(shown, start + 1)
+
+
+def _as_it_is(secret: bytes) -> bytes:
+    return secret
+
+
+def _in_json(secret: bytes) -> bytes:
+    """An opaque value in SenML JSON (RFC 8428 4.3): base64url without padding."""
+    return base64.urlsafe_b64encode(secret).rstrip(b"=")
+
+
+def _redacted(datagram: bytes, blanks: Sequence[tuple[bytes, tuple[tuple[int, int, bytes], ...]]]) -> bytes:
+    """A datagram of ours as a transcript may show it: answers without content, requests without secrets."""
+    try:
+        message = decode(datagram)
+    except Malformed:
+        # None of ours is; whatever it is, it is not shown.
+        return bytes(len(datagram))
+    payload = message.payload
+    if not payload:
+        return datagram
+    head = datagram[: len(datagram) - len(payload)]
+    if message.code >= 0x40:
+        return head + bytes(len(payload))
+    offset = _offset(message)
+    for body, places in blanks:
+        if body[offset : offset + len(payload)] == payload:
+            payload = _blanked(body, places)[offset : offset + len(payload)]
+            break
+    return head + payload
+
+
+def _offset(message: Message) -> int:
+    """Where in its body the payload of a request begins (RFC 7959 2.2)."""
+    try:
+        block1 = read_target(message.options).block1
+    except BadOption:
+        return 0
+    return 0 if block1 is None else block1.offset
+
+
+def _blanked(body: bytes, places: Sequence[tuple[int, int, bytes]]) -> bytes:
+    shown = bytearray(body)
+    for start, end, blank in places:
+        shown[start:end] = blank
+    return bytes(shown)

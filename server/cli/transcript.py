@@ -1,0 +1,87 @@
+"""`firstlight device transcript` and `firstlight replay`: the flight recorder, read and run again."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote
+from uuid import UUID
+
+import typer
+
+from lwm2m.replay import replay as run_again
+from server import transcripts
+from server.cli import options
+from server.errors import BadRequest, NotFound
+from server.record import Record
+from server.store import transcripts as store
+
+
+def transcript(
+    endpoint: Annotated[str | None, typer.Argument(help="Endpoint Client Name.", show_default=False)] = None,
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+    session: Annotated[UUID | None, typer.Option(help="Of this session, not the newest.", show_default=False)] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write every one on record, of the device or of all, into this folder.", show_default=False),
+    ] = None,
+    as_text: Annotated[bool, typer.Option("--text", help="In words, for people.")] = False,
+) -> None:
+    """What was said in a device's last attempt, datagram by datagram and without key material, for `replay`."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url) as record:
+            if out is not None:
+                count = await _write_all(record, endpoint, out)
+                print(f"{count} transcripts are in {out}.")
+                return
+            if endpoint is None:
+                raise BadRequest("name a device, or give --out for all of them")
+            found = await store.find(record.database, record.account_id, endpoint, session)
+        if found is None:
+            raise NotFound(
+                f"no transcript of {endpoint} is on record; by default failed attempts leave one "
+                "(settings [recorder] attempts and outcomes)"
+            )
+        document = transcripts.shown(found)
+        print("\n".join(transcripts.text(document)) if as_text else json.dumps(document, indent=1))
+
+    options.run(work)
+
+
+async def _write_all(record: Record, endpoint: str | None, folder: Path) -> int:
+    rows = await store.listed(record.database, record.account_id, endpoint)
+    folder.mkdir(parents=True, exist_ok=True)
+    for row in rows:
+        found = await store.find(record.database, record.account_id, row.endpoint, row.session_id)
+        if found is not None:
+            name = f"{quote(row.endpoint, safe='')}-{row.session_id.hex}.json"
+            (folder / name).write_text(json.dumps(transcripts.shown(found), indent=1) + "\n")
+    return len(rows)
+
+
+def replay(
+    file: Annotated[Path, typer.Argument(help="A transcript, from `device transcript` or the API.")],
+    as_json: options.AsJson = False,
+) -> None:
+    """Run a transcript against this version; exit 1 and show where, when this version does something else."""
+    try:
+        read = transcripts.read(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        options.fail(f"{file} cannot be read ({error.strerror})")
+    except (BadRequest, UnicodeDecodeError) as error:
+        options.fail(f"{file}: {error}")
+    differences = run_again(read.recording)
+    options.show(
+        [
+            {"at_ms": round(found.at * 1000, 1), "recorded": found.recorded, "this_version": found.now}
+            for found in differences
+        ],
+        ("at_ms", "recorded", "this_version"),
+        as_json=as_json,
+        empty=f"This version does the same: {len(read.recording.entries)} events of {read.about.get('endpoint')}, "
+        f"recorded by {read.version}" + (f" ({read.dropped} more were not kept)." if read.dropped else "."),
+    )
+    if differences:
+        raise typer.Exit(1)
