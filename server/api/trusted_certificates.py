@@ -1,6 +1,6 @@
 """`/v3/trusted-certificates`: factory CAs, and the CAs that issued certificates lead to (izuma.md B1)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -12,11 +12,12 @@ from pydantic.config import JsonDict
 
 from server.admin import trust as admin
 from server.api.access import Administrator, Caller, Reader, parse_id
+from server.api.accounts import Owner
 from server.api.bodies import Body
 from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged, cut, time
 from server.errors import BadRequest, NotFound
-from server.store import trust
+from server.store import accounts, trust
 from server.store.trust import Service, TrustedCertificate
 
 router = APIRouter(prefix="/v3", tags=["Trusted certificates"])
@@ -247,3 +248,45 @@ async def _find(asking: Caller, certificate_id: str) -> TrustedCertificate:
     if row is None:
         raise NotFound("there is no such trusted certificate")
     return row
+
+
+async def _tenant(asking: Owner, account_id: str) -> Caller:
+    """The caller as if it were of the account in the path."""
+    row = await accounts.find(asking.database, parse_id(account_id, "account"))
+    if row is None:
+        raise NotFound("there is no such account")
+    return replace(asking, account_id=row.id)
+
+
+Tenant = Annotated[Caller, Depends(_tenant)]
+_OF = "/accounts/{account_id}/trusted-certificates"
+
+
+@router.get(_OF, responses=listing(EXAMPLE, 401, 403, 404))
+async def list_of_account(asking: Tenant, page: Paged, wanted: Filtered) -> dict[str, Any]:
+    """The trusted certificates of another account."""
+    return await list_trusted(asking, page, wanted)
+
+
+@router.post(_OF, status_code=201, responses=documented(201, EXAMPLE, 401, 403, 404, 409))
+async def add_to_account(asking: Tenant, body: TrustedCertificateRequest) -> dict[str, Any]:
+    """Trust a certificate in another account."""
+    return await add_trusted(asking, body)
+
+
+@router.get(_OF + "/{certificate_id}", responses=documented(200, EXAMPLE, 401, 403, 404))
+async def read_of_account(asking: Tenant, certificate_id: str) -> dict[str, Any]:
+    """One trusted certificate of another account."""
+    return await read_trusted(asking, certificate_id)
+
+
+@router.put(_OF + "/{certificate_id}", responses=documented(200, EXAMPLE, 401, 403, 404, 409))
+async def change_of_account(asking: Tenant, certificate_id: str, body: TrustedCertificateUpdate) -> dict[str, Any]:
+    """Change a trusted certificate of another account."""
+    return await change_trusted(asking, certificate_id, body)
+
+
+@router.delete(_OF + "/{certificate_id}", status_code=204, responses=documented(204, None, 401, 403, 404))
+async def remove_of_account(asking: Tenant, certificate_id: str) -> Response:
+    """Remove a trusted certificate of another account."""
+    return await remove_trusted(asking, certificate_id)

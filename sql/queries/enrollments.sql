@@ -39,3 +39,28 @@ SELECT id, account_id, trusted_certificate_id, fingerprint, endpoint, created_at
 FROM device_enrollment_denial
 WHERE account_id = $1 AND trusted_certificate_id = $2
 ORDER BY created_at, id;
+
+-- name: enrollment_add_many
+-- What is claimed by this; a fingerprint that is missing in the answer is claimed already.
+INSERT INTO device_enrollment (id, account_id, fingerprint)
+SELECT gen_random_uuid(), $1, wanted FROM unnest($2::bytea[]) AS wanted
+ON CONFLICT (fingerprint) DO NOTHING
+RETURNING fingerprint;
+
+-- name: enrollment_remove_many
+WITH gone AS (
+    DELETE FROM device_enrollment WHERE account_id = $1 AND fingerprint = ANY ($2::bytea[])
+    RETURNING fingerprint, device_id
+), unclaimed AS (
+    UPDATE device d SET enrolled_at = NULL FROM gone WHERE d.account_id = $1 AND d.id = gone.device_id
+)
+SELECT fingerprint FROM gone;
+
+-- name: enrollment_task_add
+INSERT INTO device_enrollment_task (id, account_id, kind, created_at, total, faults)
+VALUES ($1, $2, $3, $4, $5, $6::text::json)
+RETURNING id, account_id, kind, created_at, completed_at, total, faults::text AS faults;
+
+-- name: enrollment_task_find
+SELECT id, account_id, kind, created_at, completed_at, total, faults::text AS faults
+FROM device_enrollment_task WHERE account_id = $1 AND id = $2 AND kind = $3;
