@@ -49,6 +49,7 @@ ROUTERS = (
     developer_certificates.router,
     server_credentials.router,
     devices.router,
+    devices.ours,
     certificate_enrollments.router,
     device_enrollments.router,
     enrollment_tasks.router,

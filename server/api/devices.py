@@ -3,13 +3,15 @@
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from pydantic import ConfigDict, Field
 
 from server.api.access import Operator, Reader, parse_id
+from server.api.bodies import Body
 from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged
 from server.api.recorded import listed, shown
 from server.errors import NotFound
-from server.store import devices, listings
+from server.store import devices, issuances, listings
 
 router = APIRouter(prefix="/v3/devices", tags=["Devices"])
 
@@ -63,3 +65,28 @@ async def remove_device(asking: Operator, device_id: str) -> Response:
     row = await devices.by_id(asking.database, asking.account_id, parse_id(device_id, "device"))
     await devices.remove(asking.database, asking.actor, asking.account_id, row.endpoint)
     return Response(status_code=204)
+
+
+class DeviceName(Body):
+    """A device by its name: one that never finished a bootstrap has no id that its operator knows."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"endpoint_name": "urn:dev:os:0001"}]})
+
+    endpoint_name: str = Field(min_length=1, max_length=255)
+
+
+ours = APIRouter(prefix="/v1/devices", tags=["Devices"])
+
+
+@ours.post("/forget", status_code=204, responses=documented(204, None, 401, 403, 404))
+async def forget_device(asking: Operator, body: DeviceName) -> Response:
+    """Forget what was learned of a device, for instance after new firmware."""
+    await devices.forget(asking.database, asking.actor, asking.account_id, body.endpoint_name)
+    return Response(status_code=204)
+
+
+@ours.post("/release", responses=documented(200, {"certificate_ids": [EXAMPLE_ID]}, 401, 403, 404))
+async def release_device(asking: Operator, body: DeviceName) -> dict[str, Any]:
+    """Let a device have a new certificate although nobody knows what became of an earlier request (on_unknown hold)."""
+    released = await issuances.release(asking.database, asking.actor, asking.account_id, body.endpoint_name)
+    return {"certificate_ids": [issuance_id.hex for issuance_id in released]}

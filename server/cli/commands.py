@@ -23,7 +23,8 @@ from server.cli import (
 
 app = typer.Typer(
     name="firstlight",
-    help="LwM2M bootstrap server that gets every device its certificate from the CA you chose.",
+    help="LwM2M bootstrap server that gets every device its certificate from the CA you chose. With --url URL and "
+    "--api-key-file FILE the commands that manage it work through the API of a server somewhere else.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -47,5 +48,11 @@ app.command("replay")(transcript.replay)
 
 
 def main() -> None:
-    """The console script."""
-    app(args=sys.argv[1:], prog_name="firstlight")
+    """The console script; `--url` is the other door to the same commands (design 3)."""
+    words = sys.argv[1:]
+    if any(word == "--url" or word.startswith("--url=") for word in words):
+        # Only here: the way over the network has its own libraries to load.
+        from server.cli.remote.commands import app as through_the_api
+
+        through_the_api(args=words, prog_name="firstlight")
+    app(args=words, prog_name="firstlight")

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import typer
 
@@ -142,8 +142,13 @@ def _print_session(session: SessionRow) -> None:
         f"{session.credential} from {session.address}, {took}",
         highlight=False,
     )
-    if session.sentence:
-        options.console.print(f"  {session.sentence}", highlight=False, soft_wrap=True)
+    print_steps(session.sentence, session.steps)
+
+
+def print_steps(sentence: str, steps: Sequence[Mapping[str, Any]]) -> None:
+    """How a bootstrap ended, and its steps as a table."""
+    if sentence:
+        options.console.print(f"  {sentence}", highlight=False, soft_wrap=True)
     options.show(
         [
             {
@@ -156,12 +161,18 @@ def _print_session(session: SessionRow) -> None:
                 "took ms": step.get("ms"),
                 "note": step.get("note"),
             }
-            for step in session.steps
+            for step in steps
         ],
         ("at ms", "step", "path", "answer", "bytes", "format", "took ms", "note"),
         as_json=False,
         empty="  Nothing was sent to the device.",
     )
+
+
+def released(endpoint: str, requests: int) -> str:
+    """What is said when a device is."""
+    what = "request" if requests == 1 else "requests"
+    return f"{endpoint} is released from {requests} {what}; what they left at the CA is not settled by it."
 
 
 @app.command("renew")
@@ -241,9 +252,8 @@ def release(
 
     async def work() -> None:
         async with options.opened(config, data_dir, database_url) as record:
-            released = await issuances.release(record.database, options.actor(), record.account_id, endpoint)
-        what = "request" if len(released) == 1 else "requests"
-        print(f"{endpoint} is released from {len(released)} {what}; what they left at the CA is not settled by it.")
+            rows = await issuances.release(record.database, options.actor(), record.account_id, endpoint)
+        print(released(endpoint, len(rows)))
 
     options.run(work)
 

@@ -1,5 +1,7 @@
 """`firstlight device explain`: the dry run."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -7,6 +9,34 @@ import typer
 
 from server.admin import explain as admin
 from server.cli import options
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A dry run as it is printed."""
+
+    endpoint: str
+    profile: str
+    issuers: Mapping[str, str]
+    operations: Sequence[Mapping[str, object]]
+    outcome: str
+    findings: Sequence[Mapping[str, str]]
+
+
+def tell(told: Told, *, as_json: bool) -> None:
+    """Print a dry run."""
+    if as_json:
+        options.show([asdict(told)], (), as_json=True, empty="")
+        return
+    signing = ", ".join(f"{name} signs for {service}" for service, name in told.issuers.items())
+    options.console.print(
+        f"[bold]{told.endpoint}[/bold] gets the profile {told.profile}; {signing or 'no certificate'}.",
+        highlight=False,
+    )
+    options.show(told.operations, ("step", "path", "bytes", "format", "note"), as_json=False, empty="")
+    for finding in told.findings:
+        options.console.print(f"{finding['severity']}: {finding['message']}", highlight=False, soft_wrap=True)
+    print(f"Outcome on a device that takes everything: {told.outcome}.")
 
 
 def explain(
@@ -41,26 +71,8 @@ def explain(
             for w in found.operations
         ]
         findings = [{"severity": f.severity, "message": f.sentence} for f in found.findings]
-        if as_json:
-            row = {
-                "endpoint": found.endpoint,
-                "profile": found.profile,
-                "issuers": found.issuers,
-                "operations": steps,
-                "outcome": found.outcome,
-                "findings": findings,
-            }
-            options.show([row], (), as_json=True, empty="")
-        else:
-            signing = ", ".join(f"{name} signs for {service}" for service, name in found.issuers.items())
-            options.console.print(
-                f"[bold]{endpoint}[/bold] gets the profile {found.profile}; {signing or 'no certificate'}.",
-                highlight=False,
-            )
-            options.show(steps, ("step", "path", "bytes", "format", "note"), as_json=False, empty="")
-            for finding in findings:
-                options.console.print(f"{finding['severity']}: {finding['message']}", highlight=False, soft_wrap=True)
-            print(f"Outcome on a device that takes everything: {found.outcome}.")
+        told = Told(endpoint, found.profile, found.issuers, steps, found.outcome, findings)
+        tell(told, as_json=as_json)
         return found.outcome == "succeeded" and not admin.worst(found.findings)
 
     if not options.run(work):

@@ -31,6 +31,13 @@ Secrets = Annotated[
 ]
 
 
+REGISTERED = (
+    "{name} is registered ({id}). Trust its CA certificate for lwm2m (`firstlight trust add`), "
+    "then `firstlight issuer verify {name}` and `firstlight issuer activate {name}`."
+)
+COLUMNS = ("name", "type", "services", "state", "description")
+
+
 def _pairs(texts: list[str] | None, what: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for text in texts or []:
@@ -41,13 +48,13 @@ def _pairs(texts: list[str] | None, what: str) -> dict[str, str]:
     return found
 
 
-def _attributes(texts: list[str] | None) -> dict[str, str]:
+def read_attributes(texts: list[str] | None) -> dict[str, str]:
     """Attributes; `@FILE` as a value stands for the file's content, for PEM texts."""
     given = _pairs(texts, "--set")
     return {name: _content(Path(value[1:])) if value.startswith("@") else value for name, value in given.items()}
 
 
-def _secrets(texts: list[str] | None) -> dict[str, str]:
+def read_secrets(texts: list[str] | None) -> dict[str, str]:
     """Credentials come as files alone: a command line is seen by everybody on the machine."""
     return {name: _content(Path(file)) for name, file in _pairs(texts, "--secret-file").items()}
 
@@ -83,13 +90,10 @@ def add(
                 type=type,
                 name=name,
                 description=description,
-                attributes=_attributes(attributes),
-                credentials=_secrets(secrets),
+                attributes=read_attributes(attributes),
+                credentials=read_secrets(secrets),
             )
-        print(
-            f"{row.name} is registered ({row.id.hex}). Trust its CA certificate for lwm2m (`firstlight trust add`), "
-            f"then `firstlight issuer verify {row.name}` and `firstlight issuer activate {row.name}`."
-        )
+        print(REGISTERED.format(name=row.name, id=row.id.hex))
 
     options.run(work)
 
@@ -118,8 +122,8 @@ def change(
                 row,
                 name=name,
                 description=description,
-                attributes={**row.attributes, **_attributes(attributes)} if attributes else None,
-                credentials=_secrets(secrets) or None,
+                attributes={**row.attributes, **read_attributes(attributes)} if attributes else None,
+                credentials=read_secrets(secrets) or None,
             )
         print(f"{name or row.name} is changed.")
 
@@ -156,7 +160,7 @@ def list_issuers(
         shown.insert(
             0, {"id": None, "name": OWN_CA, "type": "EMBEDDED", "services": own, "state": "ready", "description": ""}
         )
-        options.show(shown, ("name", "type", "services", "state", "description"), as_json=as_json, empty="")
+        options.show(shown, COLUMNS, as_json=as_json, empty="")
 
     options.run(work)
 

@@ -88,6 +88,14 @@ def run(work: Callable[[], Coroutine[object, object, T]]) -> T:
         fail(str(error))
 
 
+def expected(work: Callable[[], T]) -> T:
+    """`run` for what waits for nothing."""
+    try:
+        return work()
+    except EXPECTED as error:
+        fail(str(error))
+
+
 def fail(message: str) -> NoReturn:
     """Say in one line what is wrong and leave with 1."""
     print(f"firstlight: {message}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """`firstlight psk`: pre-shared keys, of devices that come and of the LwM2M servers they go to."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +10,7 @@ from server.admin import psk as admin
 from server.cli import options
 from server.errors import BadRequest
 from server.store import psk
+from server.store.psk import NewKey
 from server.transport.engine import printable
 
 app = typer.Typer(help="Pre-shared keys; what is stored can be replaced, never read.", no_args_is_help=True)
@@ -24,6 +26,21 @@ def _text(file: Path) -> str:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadRequest(f"{file} cannot be read as text; a key is written in hexadecimal characters") from error
+
+
+def given(identity: str | None, key_file: Path | None, endpoint: str | None, many: Path | None) -> list[NewKey]:
+    """The keys that the options name; BadRequest."""
+    if many is not None:
+        return admin.parse_lines(_text(many))
+    if identity is None or key_file is None or endpoint is None:
+        raise BadRequest("give IDENTITY --key-file F --endpoint NAME, or --from FILE")
+    return [admin.new_key(identity, _text(key_file), endpoint)]
+
+
+def added(keys: Sequence[NewKey], service: str) -> str:
+    """What is said when they are."""
+    what = f"{len(keys)} keys" if len(keys) != 1 else f"The key {printable(keys[0].identity)}"
+    return f"{what} added for {service}."
 
 
 @app.command("add")
@@ -46,16 +63,10 @@ def add(
     """Add one key, or all of a file or none; at work in a running server within two seconds."""
 
     async def work() -> None:
-        if many is not None:
-            keys = admin.parse_lines(_text(many))
-        elif identity is None or key_file is None or endpoint is None:
-            raise BadRequest("give IDENTITY --key-file F --endpoint NAME, or --from FILE")
-        else:
-            keys = [admin.new_key(identity, _text(key_file), endpoint)]
+        keys = given(identity, key_file, endpoint, many)
         async with options.opened(config, data_dir, database_url, master_key_file) as record:
             await psk.add(record.database, record.sealer, options.actor(), record.account_id, keys, service=service)
-        what = f"{len(keys)} keys" if len(keys) != 1 else f"The key {printable(keys[0].identity)}"
-        print(f"{what} added for {service}.")
+        print(added(keys, service))
 
     options.run(work)
 

@@ -35,6 +35,8 @@ NEEDED: Mapping[str, str] = {
     "POST /v3/developer-certificates": "admin",
     "DELETE /v3/devices/{device_id}/": "operator",
     "POST /v3/devices/{device_id}/certificates/{certificate_name}/renew": "operator",
+    "POST /v1/devices/forget": "operator",
+    "POST /v1/devices/release": "operator",
     "POST /v3/device-enrollments": "operator",
     "DELETE /v3/device-enrollments/{enrollment_id}": "operator",
     "POST /v3/device-enrollments-bulk-uploads": "operator",

@@ -1,0 +1,220 @@
+"""`device` and `certificate` through the API."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from server.cli import certificate as local
+from server.cli import device as local_device
+from server.cli import explain as local_explain
+from server.cli import options
+from server.cli.options import AsJson
+from server.cli.remote.door import ApiKeyFile, Door, Row, Url
+
+app = typer.Typer(help="Devices: how their bootstraps went, and who was not admitted.", no_args_is_help=True)
+certificates = typer.Typer(help="Issued certificates, whichever CA signed them.", no_args_is_help=True)
+
+DEVICES, CERTIFICATES = "/v3/devices/", "/v1/certificates"
+Endpoint = Annotated[str, typer.Argument(help="Endpoint Client Name.")]
+
+
+def _device(door: Door, endpoint: str) -> Row:
+    found = list(door.rows(DEVICES, endpoint_name__eq=endpoint))
+    if not found:
+        options.fail(f"{endpoint} was never here; `firstlight device seen` lists who knocked and was not admitted")
+    return found[0]
+
+
+@app.command("list")
+def list_devices(
+    url: Url,
+    api_key_file: ApiKeyFile,
+    state: Annotated[str | None, typer.Option(help="bootstrapped or failed.")] = None,
+    after: Annotated[str, typer.Option(help="Begin behind this name.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=10000)] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Devices in the order of their names."""
+    wanted = Door(url, api_key_file).rows(DEVICES, most=limit, sort="endpoint_name", last_outcome__eq=state)
+    rows = [
+        {
+            "endpoint": row["endpoint_name"],
+            "state": row["last_outcome"],
+            "profile": row["profile"],
+            "first_seen": row["created_at"],
+            "last_seen": row["updated_at"],
+        }
+        for row in wanted
+        if row["endpoint_name"] > after
+    ]
+    columns = ("endpoint", "state", "profile", "first_seen", "last_seen")
+    options.show(rows, columns, as_json=as_json, empty="No device was here yet.")
+
+
+@app.command("show")
+def show_device(
+    endpoint: Endpoint,
+    url: Url,
+    api_key_file: ApiKeyFile,
+    sessions_shown: Annotated[int, typer.Option("--sessions", min=1, max=100, help="How many bootstraps.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """A device's last bootstraps, step by step, and its certificates."""
+    door = Door(url, api_key_file)
+    device = _device(door, endpoint)
+    past = door.rows("/v1/sessions", most=sessions_shown, order="DESC", endpoint_name__eq=endpoint)
+    sessions = [door.get(f"/v1/sessions/{row['id']}") for row in past]
+    held = list(door.rows(CERTIFICATES, most=10, order="DESC", endpoint_name__eq=endpoint))
+    if as_json:
+        options.show([{**device, "sessions": sessions, "certificates": held}], (), as_json=True, empty="")
+        return
+    options.console.print(
+        f"[bold]{endpoint}[/bold]  {device['last_outcome']}, profile {device['profile'] or 'none'}", highlight=False
+    )
+    for row in held:
+        revoked = f", revoked {row['revoked_at']}" if row["revoked_at"] else ""
+        options.console.print(
+            f"  certificate {row['serial']}, {row['state']}, until {row['not_after'][:10]}{revoked}", highlight=False
+        )
+    for session in sessions:
+        options.console.print(
+            f"\n[bold]{session['created_at']}[/bold]  {session['outcome']}, {session['credential']} from "
+            f"{session['address']}",
+            highlight=False,
+        )
+        local_device.print_steps(session["sentence"], session["steps"])
+
+
+@app.command("seen")
+def seen(
+    url: Url,
+    api_key_file: ApiKeyFile,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Who knocked and was not admitted, newest first, by source and reason."""
+    columns = ("source", "reason", "credential", "identity", "count", "first_seen", "last_seen")
+    found = Door(url, api_key_file).get("/v1/seen", limit=limit)["data"][:limit]
+    rows = [{column: row[column] for column in columns} for row in found]
+    options.show(rows, columns, as_json=as_json, empty="Nobody was turned away.")
+
+
+@app.command("release")
+def release(endpoint: Endpoint, url: Url, api_key_file: ApiKeyFile) -> None:
+    """Let a device have a new certificate although nobody knows what became of an earlier request."""
+    told = Door(url, api_key_file).ask("POST", "/v1/devices/release", {"endpoint_name": endpoint})
+    print(local_device.released(endpoint, len(told["certificate_ids"])))
+
+
+@app.command("forget")
+def forget(
+    endpoint: Endpoint,
+    url: Url,
+    api_key_file: ApiKeyFile,
+    everything: Annotated[
+        bool, typer.Option("--remove", help="Remove the device and free its public keys; certificates stay on record.")
+    ] = False,
+) -> None:
+    """Forget what was learned of a device, for instance after new firmware."""
+    door = Door(url, api_key_file)
+    if everything:
+        door.ask("DELETE", f"{DEVICES}{_device(door, endpoint)['id']}/")
+    else:
+        door.ask("POST", "/v1/devices/forget", {"endpoint_name": endpoint})
+    print(f"{endpoint} is {'removed' if everything else 'forgotten'}.")
+
+
+@app.command("explain")
+def explain(
+    endpoint: Annotated[str, typer.Argument(help="Endpoint Client Name; it need not have been here.")],
+    url: Url,
+    api_key_file: ApiKeyFile,
+    pct: Annotated[int | None, typer.Option(help="Preferred content format the device would send.")] = None,
+    version: Annotated[str, typer.Option(help="LwM2M version of the device: 1.0, 1.1 or 1.2.")] = "1.1",
+    trusted_certificate: Annotated[
+        str, typer.Option(help="Fingerprint or id of the factory CA it would come with.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """What would this device get? Nothing is signed, written or sent; exit 1 when something would stop it."""
+    query = {"endpoint_name": endpoint, "pct": pct, "version": version, "trusted_certificate": trusted_certificate}
+    found = Door(url, api_key_file).get("/v1/dry-run", **query)
+    steps = [
+        {
+            "step": step["operation"],
+            "path": step["path"],
+            "bytes": step["bytes"] or None,
+            "format": step["format"],
+            "note": step["note"] or None,
+        }
+        for step in found["operations"]
+    ]
+    told = local_explain.Told(endpoint, found["profile"], found["issuers"], steps, found["outcome"], found["findings"])
+    local_explain.tell(told, as_json=as_json)
+    if found["outcome"] != "succeeded" or any(finding["severity"] == "error" for finding in found["findings"]):
+        raise typer.Exit(1)
+
+
+@certificates.command("list")
+def list_certificates(
+    url: Url,
+    api_key_file: ApiKeyFile,
+    endpoint: Annotated[str | None, typer.Option(help="Only of this endpoint.")] = None,
+    serial: Annotated[str | None, typer.Option(help="Only this serial number, hexadecimal.")] = None,
+    state: Annotated[str | None, typer.Option(help="issued, delivered or abandoned.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000000)] = 10000,
+    as_json: AsJson = False,
+) -> None:
+    """Certificates on record, newest first, whichever CA signed them."""
+    query = {"endpoint_name__eq": endpoint, "serial__eq": serial, "state__eq": state}
+    rows = [
+        {
+            "serial": f"{int(row['serial'], 16):x}",
+            "endpoint": row["endpoint_name"],
+            "service": row["service"],
+            "state": row["state"],
+            "until": row["not_after"][:10],
+            "revoked": row["revoked_at"],
+        }
+        for row in Door(url, api_key_file).rows(CERTIFICATES, most=limit, order="DESC", **query)
+    ]
+    columns = ("serial", "endpoint", "service", "state", "until", "revoked")
+    options.show(rows, columns, as_json=as_json, empty="No certificate was issued yet.")
+
+
+def _certificate(door: Door, serial: str) -> Row:
+    found = list(door.rows(CERTIFICATES, most=2, serial__eq=serial))
+    if len(found) != 1:
+        options.fail(f"{serial} names {len(found) or 'no'} certificates; `firstlight certificate list` shows them")
+    return found[0]
+
+
+@certificates.command("show")
+def show_certificate(
+    serial: local.Serial,
+    url: Url,
+    api_key_file: ApiKeyFile,
+    out: Annotated[Path | None, typer.Option(help="Write the chain here instead, PEM, leaf first.")] = None,
+) -> None:
+    """The chain of a certificate in PEM, leaf first, without the root."""
+    door = Door(url, api_key_file)
+    pem = str(door.get(f"{CERTIFICATES}/{_certificate(door, serial)['id']}")["chain"])
+    if out is not None:
+        out.write_text(pem, encoding="ascii")
+    else:
+        print(pem, end="")
+
+
+@certificates.command("revoke")
+def revoke(
+    serial: local.Serial,
+    url: Url,
+    api_key_file: ApiKeyFile,
+    reason: Annotated[local.Reason, typer.Option(help="As RFC 5280 5.3.1 spells it.")] = "unspecified",
+) -> None:
+    """Withdraw a certificate at its CA, then on record."""
+    door = Door(url, api_key_file)
+    row = _certificate(door, serial)
+    door.ask("POST", f"{CERTIFICATES}/{row['id']}/revoke", {"reason": reason})
+    print(f"Certificate {int(row['serial'], 16):x} of {row['endpoint_name']} is revoked.")

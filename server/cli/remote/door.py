@@ -1,0 +1,87 @@
+"""The way to a server's API: one key, one address, and every refusal as one line."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import httpx
+import typer
+
+from server.cli import options
+
+Url = Annotated[str, typer.Option("--url", help="Address of a server's API, https://HOST:PORT.", show_default=False)]
+ApiKeyFile = Annotated[
+    Path,
+    typer.Option("--api-key-file", exists=True, dir_okay=False, help="File with an API key of it.", show_default=False),
+]
+
+# A verification may take the CA's whole patience.
+SECONDS = 120.0
+PAGE = 1000
+
+Row = Mapping[str, Any]
+
+
+class Door:
+    """The API of one server; what it refuses ends the command with its own words."""
+
+    def __init__(self, url: str, key_file: Path) -> None:
+        try:
+            key = key_file.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            options.fail(f"{key_file} cannot be read as an API key ({error})")
+        try:
+            self._client = httpx.Client(
+                base_url=url.rstrip("/"),
+                headers={"Authorization": f"Bearer {key}"},
+                timeout=SECONDS,
+                # A proxy of the environment has no business with the key.
+                trust_env=False,
+            )
+        except (httpx.InvalidURL, ValueError) as error:
+            options.fail(f"--url: {url} is no address ({error}); write https://HOST:PORT")
+        self._url = url
+
+    def ask(self, method: str, path: str, body: object = None, **query: object) -> Any:
+        """The body of the answer, None when there is none."""
+        given = {name: str(value) for name, value in query.items() if value is not None}
+        try:
+            answer = self._client.request(method, path, json=body, params=given)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            options.fail(f"{self._url} cannot be asked ({error}); check --url and that the server runs")
+        try:
+            read: Any = answer.json() if answer.content else None
+            if answer.is_success:
+                return read
+            message = str(read["message"])
+        except (ValueError, KeyError, TypeError):
+            message = f"{self._url} answered {answer.status_code} and is no Firstlight API; check --url"
+        return options.fail(message)
+
+    def get(self, path: str, **query: object) -> Row:
+        """One thing."""
+        return cast("Row", self.ask("GET", path, **query))
+
+    def rows(self, path: str, *, most: int | None = None, **query: object) -> Iterator[Row]:
+        """A list, page by page."""
+        after: str | None = None
+        left = most
+        while left is None or left > 0:
+            limit = PAGE if left is None else min(left, PAGE)
+            page = self.get(path, limit=max(limit, 2), after=after, **query)
+            data = page["data"] if left is None else page["data"][:left]
+            yield from data
+            if not page["has_more"] or not data:
+                return
+            after = data[-1]["id"]
+            left = None if left is None else left - len(data)
+
+    def one(self, path: str, word: str, what: str, *names: str) -> Row:
+        """The one row whose name is `word`, or whose id (or another of `names`) begins with it."""
+        rows = list(self.rows(path))
+        found = [row for row in rows if row["name"] == word] or [
+            row for row in rows if word and any(str(row[name]).startswith(word) for name in ("id", *names))
+        ]
+        if len(found) != 1:
+            options.fail(f"{word} names {len(found) or 'no'} {what}; `list` shows them")
+        return found[0]

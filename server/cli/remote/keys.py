@@ -1,0 +1,132 @@
+"""`api-key` and `psk` through the API."""
+
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote
+
+import typer
+
+from server.cli import options
+from server.cli import psk as local
+from server.cli.options import AsJson
+from server.cli.remote.door import ApiKeyFile, Door, Url
+from server.store.accounts import Role
+from server.store.psk import NewKey
+from server.transport.engine import printable
+
+api_keys = typer.Typer(help="Keys of the management API.", no_args_is_help=True)
+psk = typer.Typer(help="Pre-shared keys; what is stored can be replaced, never read.", no_args_is_help=True)
+
+API_KEYS, PRE_SHARED_KEYS = "/v3/api-keys", "/v1/pre-shared-keys"
+# The API has the original's words for roles.
+ROLES: dict[Role, str] = {"admin": "administrator", "operator": "operator", "reader": "read-only"}
+OURS = {theirs: ours for ours, theirs in ROLES.items()}
+
+
+@api_keys.command("add")
+def add_api_key(
+    name: Annotated[str, typer.Argument(help="What it is called.")],
+    url: Url,
+    api_key_file: ApiKeyFile,
+    role: Annotated[Role, typer.Option(help="How far it reaches.")] = "operator",
+) -> None:
+    """Make a key and print it; nobody can show it again."""
+    print(Door(url, api_key_file).ask("POST", API_KEYS, {"name": name, "role": ROLES[role]})["key"])
+
+
+@api_keys.command("list")
+def list_api_keys(url: Url, api_key_file: ApiKeyFile, as_json: AsJson = False) -> None:
+    """The keys by name and role."""
+    rows = [
+        {
+            "id": row["id"],
+            "name": row["name"],
+            "role": OURS[row["role"]],
+            "status": "active" if row["status"] == "ACTIVE" else "off",
+            "created_at": row["created_at"],
+        }
+        for row in Door(url, api_key_file).rows(API_KEYS)
+    ]
+    options.show(rows, ("name", "role", "status", "created_at"), as_json=as_json, empty="There is no key.")
+
+
+@api_keys.command("remove")
+def remove_api_key(
+    name: Annotated[str, typer.Argument(help="Name of the key.")], url: Url, api_key_file: ApiKeyFile
+) -> None:
+    """Remove a key; it ends at once."""
+    door = Door(url, api_key_file)
+    door.ask("DELETE", f"{API_KEYS}/{door.one(API_KEYS, name, 'API keys')['id']}")
+    print(f"The key {name} is removed.")
+
+
+@psk.command("add")
+def add(
+    url: Url,
+    api_key_file: ApiKeyFile,
+    identity: Annotated[str | None, typer.Argument(help="PSK identity.")] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="File with the key in hexadecimal.")
+    ] = None,
+    endpoint: Annotated[str | None, typer.Option(help="Endpoint Client Name that alone may use it.")] = None,
+    many: Annotated[
+        Path | None,
+        typer.Option("--from", exists=True, dir_okay=False, help="Many at once: lines identity:key:endpoint."),
+    ] = None,
+    service: local.ServiceOption = "bootstrap",
+) -> None:
+    """Add one key, or all of a file or none; at work in a running server within two seconds."""
+    keys = options.expected(lambda: local.given(identity, key_file, endpoint, many))
+    door = Door(url, api_key_file)
+    done: list[NewKey] = []
+    try:
+        for key in keys:
+            body = {
+                "identity": key.identity.decode(),
+                "key": key.key.hex(),
+                "endpoint_name": key.endpoint,
+                "service": service,
+            }
+            door.ask("POST", PRE_SHARED_KEYS, body)
+            done.append(key)
+    except typer.Exit:
+        for key in done:
+            _remove(door, key.identity.decode(), service)
+        raise
+    print(local.added(keys, service))
+
+
+@psk.command("list")
+def list_keys(
+    url: Url,
+    api_key_file: ApiKeyFile,
+    limit: Annotated[int, typer.Option(min=1, max=100000)] = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """Identities and whose they are; never the keys."""
+    rows = [
+        {
+            "identity": row["identity"],
+            "endpoint": row["endpoint_name"],
+            "service": row["service"],
+            "added": row["created_at"],
+        }
+        for row in Door(url, api_key_file).rows(PRE_SHARED_KEYS, most=limit)
+    ]
+    options.show(rows, ("identity", "endpoint", "service", "added"), as_json=as_json, empty="There is no key yet.")
+
+
+@psk.command("remove")
+def remove(
+    identity: Annotated[str, typer.Argument(help="PSK identity.")],
+    url: Url,
+    api_key_file: ApiKeyFile,
+    service: local.ServiceOption = "bootstrap",
+) -> None:
+    """Remove a key; the device is unknown from then on."""
+    _remove(Door(url, api_key_file), identity, service)
+    print(f"The key {printable(identity.encode())} is removed.")
+
+
+def _remove(door: Door, identity: str, service: str) -> None:
+    door.ask("DELETE", f"{PRE_SHARED_KEYS}/{quote(identity, safe='')}", service=service)

@@ -1,0 +1,137 @@
+"""`trust` and `profile` through the API."""
+
+import base64
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote
+
+import typer
+from cryptography.hazmat.primitives import serialization
+
+from server.admin import profiles as profile_admin
+from server.admin import trust as admin
+from server.cli import options
+from server.cli import profile as local_profile
+from server.cli import trust as local
+from server.cli.options import AsJson
+from server.cli.remote.door import ApiKeyFile, Door, Url
+
+trust = typer.Typer(help="Trusted certificates: factory CAs and the CAs of LwM2M servers.", no_args_is_help=True)
+profile = typer.Typer(help="Profiles: what is written to which device.", no_args_is_help=True)
+
+TRUSTED, PROFILES = "/v3/trusted-certificates", "/v1/profiles"
+
+
+@trust.command("add")
+def add(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="PEM, one certificate or a chain.")],
+    service: local.ServiceOption,
+    url: Url,
+    api_key_file: ApiKeyFile,
+    name: Annotated[str, typer.Option(help="What it is called; its subject when not given.")] = "",
+    enrollment_mode: Annotated[
+        bool, typer.Option("--enrollment-mode", help="Shared by several accounts; devices are claimed one by one.")
+    ] = False,
+) -> None:
+    """Trust the certificates of a file, all or none; at work in a running server within two seconds."""
+    certificates = options.expected(lambda: admin.parse(file.read_bytes()))
+    door = Door(url, api_key_file)
+    added = []
+    try:
+        for number, certificate in enumerate(certificates, 1):
+            called = name if len(certificates) == 1 or not name else f"{name} {number}"
+            body = {
+                "name": called or certificate.subject.rfc4514_string(),
+                "certificate": certificate.public_bytes(serialization.Encoding.PEM).decode(),
+                "service": service,
+                "enrollment_mode": enrollment_mode,
+            }
+            added.append(door.ask("POST", TRUSTED, body))
+    except typer.Exit:
+        for row in added:
+            door.ask("DELETE", f"{TRUSTED}/{row['id']}")
+        raise
+    for row in added:
+        print(f"Trusted for {service}: {row['name']} (SHA-256 {row['certificate_fingerprint']}).")
+
+
+@trust.command("list")
+def list_trusted(url: Url, api_key_file: ApiKeyFile, as_json: AsJson = False) -> None:
+    """All trusted and denied certificates."""
+    rows = [
+        {
+            "id": row["id"],
+            "name": row["name"],
+            "service": row["service"],
+            "status": "active" if row["status"] == "ACTIVE" else "denied",
+            "until": row["validity"][:10],
+            "fingerprint": row["certificate_fingerprint"],
+        }
+        for row in Door(url, api_key_file).rows(TRUSTED)
+    ]
+    columns = ("name", "service", "status", "until", "fingerprint")
+    options.show(rows, columns, as_json=as_json, empty="Nothing is trusted yet.")
+
+
+def _switch(door: Door, which: str, status: str) -> str:
+    row = door.one(TRUSTED, which, "trusted certificates", "certificate_fingerprint")
+    door.ask("PUT", f"{TRUSTED}/{row['id']}", {"status": status})
+    return str(row["name"])
+
+
+@trust.command("deny")
+def deny(which: local.Which, url: Url, api_key_file: ApiKeyFile) -> None:
+    """Refuse every device of a factory."""
+    print(f"{_switch(Door(url, api_key_file), which, 'INACTIVE')} is denied: its devices are refused.")
+
+
+@trust.command("activate")
+def activate(which: local.Which, url: Url, api_key_file: ApiKeyFile) -> None:
+    """Take the devices of a denied factory again."""
+    print(f"{_switch(Door(url, api_key_file), which, 'ACTIVE')} is active.")
+
+
+@trust.command("remove")
+def remove(which: local.Which, url: Url, api_key_file: ApiKeyFile) -> None:
+    """Remove a trusted certificate; its devices are unknown from then on."""
+    door = Door(url, api_key_file)
+    row = door.one(TRUSTED, which, "trusted certificates", "certificate_fingerprint")
+    door.ask("DELETE", f"{TRUSTED}/{row['id']}")
+    print(f"{row['name']} is removed.")
+
+
+@profile.command("set")
+def set_profile(
+    name: local_profile.Name,
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="TOML file (docs/profiles.md).")],
+    url: Url,
+    api_key_file: ApiKeyFile,
+) -> None:
+    """Store a profile and the files it names; at work in a running server within two seconds."""
+    text, files, read = options.expected(lambda: profile_admin.read(name, file))
+    body = {"toml": text, "files": {named: base64.b64encode(content).decode() for named, content in files.items()}}
+    Door(url, api_key_file).ask("PUT", f"{PROFILES}/{quote(name, safe='')}", body)
+    print(f"Profile {name} is set, for endpoints {read.endpoint}.")
+
+
+@profile.command("list")
+def list_profiles(url: Url, api_key_file: ApiKeyFile, as_json: AsJson = False) -> None:
+    """The profiles by name."""
+    rows = [
+        {"name": row["name"], "files": ", ".join(sorted(row["files"])), "changed": row["updated_at"]}
+        for row in Door(url, api_key_file).rows(PROFILES)
+    ]
+    options.show(rows, ("name", "files", "changed"), as_json=as_json, empty="There is no profile.")
+
+
+@profile.command("show")
+def show(name: local_profile.Name, url: Url, api_key_file: ApiKeyFile) -> None:
+    """The text of a profile as it was given."""
+    print(Door(url, api_key_file).get(f"{PROFILES}/{quote(name, safe='')}")["toml"], end="")
+
+
+@profile.command("remove")
+def remove_profile(name: local_profile.Name, url: Url, api_key_file: ApiKeyFile) -> None:
+    """Remove a profile; its devices get the next one that matches, or are refused."""
+    Door(url, api_key_file).ask("DELETE", f"{PROFILES}/{quote(name, safe='')}")
+    print(f"Profile {name} is removed.")

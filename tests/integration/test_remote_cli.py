@@ -1,0 +1,191 @@
+"""Both doors to the commands (design 3): through the record, and through the API of a running server."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from server.cli import commands
+from server.cli.remote import commands as remote
+from tests.integration.field import Field, opened, profile
+from tests.integration.service import firstlight
+from tests.pki import make_factory_ca
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def field(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Field]:
+    async with opened(tmp_path_factory.mktemp("remote")) as started:
+        report, _ = await started.bootstrap("meter-1")
+        assert report.ok, report.reason
+        await started.over("meter-1")
+        yield started
+
+
+class Doors:
+    """The same words, in at either."""
+
+    def __init__(self, field: Field) -> None:
+        self._field = field
+        ready = field.service.ready
+        self._through = ("--url", ready["http"], "--api-key-file", ready["api_key_file"])
+
+    async def remote(self, *words: str, code: int = 0) -> str:
+        return await firstlight(*words, *self._through, code=code)
+
+    async def local(self, *words: str, code: int = 0) -> str:
+        return await self._field.service.command(*words, code=code)
+
+    async def audit(self) -> list[dict[str, Any]]:
+        """What the API says of the newest changes."""
+        key = Path(self._field.service.ready["api_key_file"]).read_text().strip()
+        headers = {"Authorization": f"Bearer {key}"}
+        async with httpx.AsyncClient(base_url=self._through[1], headers=headers, trust_env=False) as client:
+            rows: list[dict[str, Any]] = (await client.get("/v1/audit?order=DESC&limit=2")).json()["data"]
+        return rows
+
+
+@pytest.fixture
+def doors(field: Field) -> Doors:
+    return Doors(field)
+
+
+def file(field: Field, name: str, text: str | bytes) -> str:
+    path = field.folder / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return str(path)
+
+
+def without_times(said: str) -> list[dict[str, Any]]:
+    """JSON lines; the doors write the same moments a little differently, and have orders of their own."""
+    rows = [json.loads(line) for line in said.splitlines()]
+    times = ("since", "added", "created_at", "updated_at", "changed", "first_seen", "last_seen", "revoked")
+    kept = [{name: value for name, value in row.items() if name not in times} for row in rows]
+    return sorted(kept, key=json.dumps)
+
+
+async def test_a_ca_is_registered_switched_and_removed_from_afar_with_an_audit_row_each(
+    field: Field, doors: Doors
+) -> None:
+    key = file(field, "hmac.txt", "0123456789ABCDEF")
+    words = ("--type", "CFSSL_AUTH", "--set", "host_url=http://127.0.0.1:9", "--secret-file", f"hmac_hex_key={key}")
+    assert "plant is registered" in await doors.remote("issuer", "add", "plant", *words)
+    await doors.remote("issuer", "set", "plant", "--set", "rate=5", "--description", "far away")
+    shown = json.loads(await doors.remote("issuer", "show", "plant", "--json"))
+    assert shown["attributes"] == {"host_url": "http://127.0.0.1:9", "rate": "5"}
+    said = await doors.remote("issuer", "verify", "plant", code=1)
+    assert "takes no connections" in said
+    assert "reach" in said
+    assert "plant signs for LWM2M." in await doors.remote("issuer", "activate", "plant")
+    assert "active for a service" in await doors.remote("issuer", "remove", "plant", code=1)
+    assert "plant signs for customer.x." in await doors.remote("service", "add", "customer.x", "--issuer", "plant")
+    for words in (("issuer", "list", "--json"), ("service", "list", "--json")):
+        assert without_times(await doors.remote(*words)) == without_times(await doors.local(*words)), words
+    await doors.remote("service", "remove", "customer.x")
+    await doors.remote("issuer", "deactivate")
+    assert "plant is removed." in await doors.remote("issuer", "remove", "plant")
+    row = (await doors.audit())[0]
+    assert (row["action"], row["subject"], row["actor_kind"]) == ("certificate_issuer.removed", "plant", "api")
+    assert len(row["request_id"]) == 32
+
+
+async def test_lists_say_the_same_through_both_doors(field: Field, doors: Doors) -> None:
+    chain = make_factory_ca("Far Factory").pem + make_factory_ca("Far Factory 2").pem
+    trusted = await doors.remote(
+        "trust", "add", file(field, "far.pem", chain), "--service", "bootstrap", "--name", "far"
+    )
+    assert trusted.count("Trusted for bootstrap: far ") == 2
+    await doors.remote("trust", "deny", "far 1")
+    lines = file(field, "keys.txt", "".join(f"far-{n}:{n:032x}:far-{n}\n" for n in range(3)))
+    assert "3 keys added for bootstrap." in await doors.remote("psk", "add", "--from", lines)
+    toml = file(field, "far.toml", profile("far-*"))
+    file(field, "server-ca.pem", Path(field.service.ready["server_ca_file"]).read_bytes())
+    assert "Profile far is set, for endpoints far-*." in await doors.remote("profile", "set", "far", toml)
+    assert (await doors.remote("api-key", "add", "night", "--role", "reader")).startswith("ak_")
+    for words in (
+        ("trust", "list"),
+        ("psk", "list"),
+        ("profile", "list"),
+        ("api-key", "list"),
+        ("device", "list"),
+        ("device", "list", "--state", "failed"),
+        ("device", "seen"),
+        ("certificate", "list"),
+        ("certificate", "list", "--endpoint", "meter-1"),
+    ):
+        theirs, ours = await doors.remote(*words, "--json"), await doors.local(*words, "--json")
+        assert without_times(theirs) == without_times(ours), words
+        # As a table too.
+        await doors.remote(*words)
+    theirs, ours = [
+        json.loads(await door("device", "explain", "far-1", "--json")) for door in (doors.remote, doors.local)
+    ]
+    # Samples are made anew each time, and signatures differ in length.
+    assert [step.pop("bytes") for step in theirs["operations"]].count(None) == 4
+    assert [step.pop("bytes") for step in ours["operations"]].count(None) == 4
+    assert theirs == ours
+    assert await doors.remote("profile", "show", "far") == await doors.local("profile", "show", "far")
+    for words in (
+        ("trust", "remove", "far 1"),
+        ("trust", "remove", "far 2"),
+        ("psk", "remove", "far-0"),
+        ("profile", "remove", "far"),
+        ("api-key", "remove", "night"),
+    ):
+        assert "removed" in await doors.remote(*words)
+
+
+async def test_all_keys_of_a_file_or_none(field: Field, doors: Doors) -> None:
+    lines = file(field, "twice.txt", f"new-1:{1:032x}:new-1\nfar-1:{2:032x}:far-1\nfar-1:{2:032x}:far-1\n")
+    await doors.remote("psk", "add", "--from", lines, code=1)
+    assert "new-1" not in await doors.remote("psk", "list", "--json")
+
+
+async def test_a_device_and_its_certificate_from_afar(field: Field, doors: Doors) -> None:
+    shown = json.loads(await doors.remote("device", "show", "meter-1", "--json"))
+    assert [session["outcome"] for session in shown["sessions"]] == ["succeeded"]
+    told = await doors.remote("device", "show", "meter-1")
+    assert "/0/1" in told
+    serial = f"{int(shown['certificates'][0]['serial'], 16):x}"
+    assert await doors.remote("certificate", "show", serial) == await doors.local("certificate", "show", serial)
+    assert "is forgotten" in await doors.remote("device", "forget", "meter-1")
+    assert "waits for a person" in await doors.remote("device", "release", "meter-1", code=1)
+    assert "is revoked" in await doors.remote("certificate", "revoke", serial, "--reason", "superseded")
+    assert "revoked" in await doors.remote("certificate", "revoke", serial, code=1)
+    assert "is removed" in await doors.remote("device", "forget", "meter-1", "--remove")
+    assert "was never here" in await doors.remote("device", "show", "meter-1", code=1)
+
+
+async def test_what_cannot_be_is_one_line(field: Field, doors: Doors) -> None:
+    key = file(field, "wrong-key", "ak_wrong")
+    http = field.service.ready["http"]
+    for words, said in (
+        (("--url", http, "--api-key-file", key), "this API key is not known"),
+        (("--url", "http://127.0.0.1:9", "--api-key-file", key), "cannot be asked"),
+        (("--url", "nonsense", "--api-key-file", key), "cannot be asked"),
+    ):
+        told = await firstlight("issuer", "list", *words, code=1)
+        assert said in told
+        assert told.count("\n") == 1
+    assert "No such command" in await firstlight("db", "prune", "--url", http, "--api-key-file", key, code=2)
+    assert "api-key-file" in await firstlight("issuer", "list", "--url", http, code=2)
+
+
+async def test_every_command_that_manages_has_both_doors() -> None:
+    """What is missing on the far side is what works on files or folders of the server's own machine."""
+    missing = set()
+    far = {group.name: group.typer_instance for group in remote.app.registered_groups}
+    for group in commands.app.registered_groups:
+        words = {each.name for each in group.typer_instance.registered_commands}
+        there = {each.name for each in far[group.name].registered_commands} if group.name in far else set()
+        missing |= {f"{group.name} {word}" for word in words - there}
+    assert {word for word in missing if word.split()[0] not in ("ca", "db", "operator")} == {
+        # Reads a file and nothing else; waits on the record.
+        "profile check",
+        "device renew",
+    }
