@@ -50,8 +50,9 @@ RETRY_FIRST = 0.05
 RETRY_LONGEST = 0.5
 # Seconds that `close` waits for what is queued.
 CLOSE_PATIENCE = 5.0
-# A timer this late (seconds) tells of our own event loop, not of the database.
-LOOP_LAG = 0.1
+# Looks in `AWAY_AFTER` seconds at whether the database answers. Each is a turn of our own event loop: one that is late
+# finds all answers late, and must not look like a database that is away.
+LOOKS = 10
 
 # SQLSTATE classes of a whole database in trouble: disk or memory full, I/O error. No row is to blame.
 _TROUBLE = frozenset({"53", "58"})
@@ -275,15 +276,18 @@ class Writer:
     def _watch_out(self) -> None:
         """From now on the database has `AWAY_AFTER` seconds to show that it is there."""
         if self._watch is None and not self._away:
-            loop = asyncio.get_running_loop()
-            due = loop.time() + AWAY_AFTER
-            self._watch = loop.call_at(due, self._overdue, due)
+            self._look_again(LOOKS)
 
-    def _overdue(self, due: float) -> None:
+    def _look_again(self, left: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._watch = loop.call_later(AWAY_AFTER / LOOKS, self._look, left - 1, self._answers)
+
+    def _look(self, left: int, answers: int) -> None:
         self._watch = None
-        if asyncio.get_running_loop().time() - due > LOOP_LAG:
-            # The answer may lie in the socket, unread: our own loop stood still.
-            self._watch_out()
+        if self._answers != answers:
+            left = LOOKS
+        if left:
+            self._look_again(left)
             return
         self._away = True
         waiting = [*self._written, *self._queue]
@@ -297,6 +301,10 @@ class Writer:
         if self._away:
             self._away = False
             log.info("database_back", kept=self.queued)
+
+    @property
+    def _answers(self) -> int:
+        return 0 if self._batches is None else self._batches.answers
 
     def _unwatch(self) -> None:
         if self._watch is not None:

@@ -9,8 +9,6 @@ from collections.abc import Iterable
 from random import Random
 from typing import Any
 
-from OpenSSL import SSL
-
 from server.transport import records
 from server.transport.cookie import CookieJar
 from server.transport.engine import PeerIdentity, TransportLimits
@@ -54,12 +52,7 @@ class Field:
     @staticmethod
     def begin(client: Client) -> list[bytes]:
         """A new handshake of an old client: its first datagram."""
-        client.connection = SSL.Connection(client.context, None)
-        client.connection.set_ciphertext_mtu(client.mtu)
-        client.connection.set_connect_state()
-        client.up = client.closed = False
-        client.received = []
-        client.error = ""
+        client.renew()
         return client.start()
 
     async def deliver(self, inputs: Inputs, datagrams: Iterable[bytes], address: Any = ADDRESS) -> list[bytes]:
@@ -115,13 +108,13 @@ class HelloTarget:
         cookie = COOKIES.issue(f"{ADDRESS[0]}|{ADDRESS[1]}".encode(), server.loop.now)
         for _ in range(random.randrange(1, 12)):
             if random.random() < 0.35:
-                datagram = _whole(random, mutated(random, hello, self._pool))
+                datagram = whole(random, mutated(random, hello, self._pool))
                 before = server.endpoint.handshaking
                 answers = await field.deliver(inputs, [datagram])
                 if sum(map(len, answers)) > len(datagram) or server.endpoint.handshaking > before:
                     raise Finding("an address without a cookie got state or more than it sent")
                 continue
-            datagram = _whole(random, mutated(random, again.replace(b"C" * 32, cookie), self._pool))
+            datagram = whole(random, mutated(random, again.replace(b"C" * 32, cookie), self._pool))
             await field.deliver(inputs, [datagram])
             if server.endpoint.established or server.endpoint.handshaking > 1:
                 raise Finding("a ClientHello made more than one handshake")
@@ -150,7 +143,7 @@ class HandshakeTarget:
                 answers += client.send(b"\x40\x01\x12\x34")
             heard += answers
             # The ClientHello with its cookie goes through as it is: the others are what is tried here.
-            sent = answers if turn == 0 else _disturbed(random, answers, heard, rate)
+            sent = answers if turn == 0 else disturbed(random, answers, heard, rate)
             waiting = await field.deliver(inputs, sent)
             if not waiting:
                 if turn > 4 or client.error:
@@ -173,7 +166,7 @@ class HandshakeTarget:
                 raise Finding("a plaintext came up that the client never sent")
 
 
-def _disturbed(random: Random, flight: list[bytes], heard: list[bytes], rate: float) -> list[bytes]:
+def disturbed(random: Random, flight: list[bytes], heard: list[bytes], rate: float) -> list[bytes]:
     sent: list[bytes] = []
     for datagram in flight:
         if random.random() >= rate:
@@ -187,17 +180,17 @@ def _disturbed(random: Random, flight: list[bytes], heard: list[bytes], rate: fl
             case 2:
                 sent.insert(random.randrange(len(sent) + 1), datagram)
             case 3:
-                sent += [_whole(random, mutated(random, random.choice(heard), heard)), datagram]
+                sent += [whole(random, mutated(random, random.choice(heard), heard)), datagram]
             case 4:
                 sent += _fragments(random, datagram)
             case 5:
                 sent += [datagram, mutated(random, datagram, heard)]
             case _:
-                sent.append(_whole(random, mutated(random, datagram, heard)))
+                sent.append(whole(random, mutated(random, datagram, heard)))
     return [datagram[:16384] for datagram in sent]
 
 
-def _whole(random: Random, datagram: bytes) -> bytes:
+def whole(random: Random, datagram: bytes) -> bytes:
     """The datagram with lengths that fit again, most often: else every change ends at the first length check."""
     if len(datagram) < 25 or random.random() < 0.3:
         return datagram

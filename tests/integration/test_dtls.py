@@ -463,6 +463,42 @@ async def test_no_datagram_of_a_handshake_is_larger_than_the_mtu(
     assert server.endpoint.counters.oversized == 0
 
 
+async def test_two_hundred_unknown_identities_at_a_slow_store_hold_up_nobody(factory: Factory) -> None:
+    """Two hundred at once, a store that answers after two seconds, and a device with a known key beside them."""
+    answered: list[bytes] = []
+
+    async def look_up(identity: bytes) -> PreSharedKey | None:
+        if identity == psk().identity:
+            answered.append(identity)
+            return psk()
+        await asyncio.sleep(2)
+        answered.append(identity)
+        return None
+
+    async def stranger(number: int) -> str:
+        client = Client(suites=PSK_SUITES, identity=b"nobody-%d" % number)
+        device = Device(client, server.port)
+        with device.sock:
+            await device.handshake()
+        return client.error
+
+    async with running(factory, look_up=look_up, limits=TransportLimits(per_source=300)) as server:
+        strangers = [asyncio.create_task(stranger(number)) for number in range(200)]
+        while server.endpoint.counters.look_ups < 200:
+            await asyncio.sleep(0.01)
+        # Whoever knocks now is served before any of those look-ups that began last is answered.
+        device = Device(psk_client(factory), server.port)
+        with device.sock:
+            await device.handshake()
+            assert await device.echo(b"x") == b"echo x"
+        errors = await asyncio.gather(*strangers)
+        assert all("unknown psk identity" in error for error in errors)
+        assert sorted(answered) == sorted([psk().identity, *(b"nobody-%d" % number for number in range(200))])
+        assert answered.index(psk().identity) < 200
+        assert server.endpoint.established == 1
+        assert server.endpoint.handshaking == 0
+
+
 async def test_a_rebooted_device_comes_in_from_the_same_port(factory: Factory) -> None:
     async with running(factory) as server:
         first = Device(x509_client(factory), server.port)

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -351,6 +352,19 @@ async def test_a_database_that_stands_still_is_away_too(played: Played, monkeypa
     played.connection.go.set()
     await _until(lambda: played.writer.queued == 0)
     assert await played.writer.write(MarkDelivered(uuid4())) is True
+
+
+async def test_a_loop_that_is_late_does_not_take_the_database_for_absent(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "AWAY_AFTER", 0.05)
+    played.connection.go.clear()
+    write = asyncio.ensure_future(played.writer.write(MarkDelivered(uuid4())))
+    await _until(lambda: bool(played.connection.statements))
+    # The answer is there, and nobody reads it: the loop is at something else for longer than a database may be away.
+    asyncio.get_running_loop().call_soon(played.connection.go.set)
+    time.sleep(0.2)  # noqa: ASYNC251
+    assert await write is True
 
 
 async def test_a_statement_that_never_ends_gives_way_to_a_new_connection(

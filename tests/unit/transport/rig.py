@@ -149,8 +149,12 @@ class Client:
             lib.SSL_CTX_set_psk_client_callback(context._context, self._callback)
         self.context = context
         self.mtu = mtu
-        self.connection = SSL.Connection(context, None)
-        self.connection.set_ciphertext_mtu(mtu)
+        self.renew()
+
+    def renew(self) -> None:
+        """Be as if nothing had been said, with the same context."""
+        self.connection = SSL.Connection(self.context, None)
+        self.connection.set_ciphertext_mtu(self.mtu)
         self.connection.set_connect_state()
         self.up = False
         self.received: list[bytes] = []

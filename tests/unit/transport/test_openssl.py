@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA224
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -98,6 +98,81 @@ def test_an_identity_is_bytes_not_text(pki: Pki, identity: bytes) -> None:
     session = connect(engine(pki), Client(suites=PSK_SUITES, identity=identity), key)
     assert session.peer is not None
     assert session.peer.psk_identity == identity
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        (
+            "ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-CCM:ECDHE-ECDSA-AES128-CCM8",
+            "ECDHE-ECDSA-AES128-CCM8",
+        ),
+        ("ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES128-GCM-SHA256"),
+        ("PSK-AES128-CBC-SHA256:ECDHE-PSK-AES128-CBC-SHA256:PSK-AES128-GCM-SHA256:PSK-AES128-CCM", "PSK-AES128-CCM"),
+        ("PSK-AES128-CBC-SHA256:ECDHE-PSK-AES128-CBC-SHA256", "ECDHE-PSK-AES128-CBC-SHA256"),
+    ],
+)
+def test_the_server_chooses_the_suite_and_cbc_comes_last(pki: Pki, offered: str, chosen: str) -> None:
+    client = psk_client(suites=offered) if "PSK" in offered else x509_client(pki, suites=offered)
+    assert connect(engine(pki), client, psk()).state is SessionState.ESTABLISHED
+    assert client.connection.get_cipher_name() == chosen
+
+
+def test_a_session_is_never_resumed_and_no_ticket_given(pki: Pki) -> None:
+    """dtls.md 24: resumption would pass by the judge of certificates and the look-up of keys."""
+    made = engine(pki)
+    client = x509_client(pki)
+    assert connect(made, client).state is SessionState.ESTABLISHED
+    before = client.connection.get_session()
+    assert before is not None
+    client.renew()
+    client.connection.set_session(before)
+    session = connect(made, client)
+    assert client.up
+    assert lib.SSL_session_reused(client.connection._ssl) == 0
+    assert session.peer is not None
+    assert session.peer.trusted is not None
+
+
+def test_identities_are_not_mixed_up_when_memory_is_used_again(pki: Pki) -> None:
+    """dtls.md 10: OpenSSL frees and allocates its objects at the same addresses."""
+    made = engine(pki)
+    for number in range(60):
+        key = psk(b"urn:dev:%d" % (number % 7))
+        session = connect(made, Client(suites=PSK_SUITES, identity=key.identity), key)
+        assert session.peer is not None
+        assert session.peer.psk_identity == key.identity
+        if number % 3:
+            session.release()
+
+
+def test_a_fault_in_the_key_callback_refuses_with_words_and_prints_nothing(
+    pki: Pki, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """dtls.md 8: an exception in a callback would print to standard error and look like an unknown identity."""
+
+    def broken(_session: OpenSslSession, _identity: bytes) -> bytes:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(OpenSslSession, "psk_for", broken)
+    session = connect(engine(pki), psk_client(), psk())
+    assert session.refusal is RefusalReason.HANDSHAKE_FAILED
+    assert "a fault of ours" in session.detail
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_client_that_signs_with_sha_1_finds_nothing_in_common(pki: Pki) -> None:
+    client = x509_client(pki)
+    assert lib.SSL_CTX_set1_sigalgs_list(client.context._context, b"ECDSA+SHA1") == 1
+    client.renew()
+    assert connect(engine(pki), client).refusal is RefusalReason.NO_COMMON_SUITE
+
+
+def test_a_device_with_an_rsa_key_has_nothing_to_prove_itself_with(pki: Pki) -> None:
+    device = make("dev-rsa", pki.root, key=rsa.generate_private_key(65537, 2048))
+    session = connect(engine(pki), Client(certificate=device))
+    assert session.state is SessionState.CLOSED
+    assert session.peer is None
 
 
 def test_the_server_ships_its_intermediates_and_builds_nothing(pki: Pki) -> None:

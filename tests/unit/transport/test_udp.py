@@ -112,6 +112,18 @@ async def test_a_fragmented_client_hello_is_dropped_and_counted(pki: Pki) -> Non
     assert server.endpoint.counters.dropped_fragmented_hello == 1
 
 
+async def test_a_fragmented_client_hello_with_its_cookie_is_dropped_too_and_harms_no_association(pki: Pki) -> None:
+    server = Server(pki.index, pki.server)
+    client = await server.connect(x509_client(pki))
+    (hello,) = through_cookie(server, x509_client(pki))
+    pieces = fragments(hello, 60)
+    assert len(pieces) > 2
+    assert server.deliver(pieces) == []
+    assert server.endpoint.counters.dropped_fragmented_hello == len(pieces)
+    assert (server.endpoint.established, server.endpoint.handshaking) == (1, 0)
+    assert server.deliver(client.send(b"x"))
+
+
 @pytest.mark.parametrize("datagram", [b"", b"\x16", b"\x17\xfe\xfd" + b"\0" * 40, b"\x16\xfe\xfd" + b"\0" * 40])
 async def test_what_no_flow_knows_meets_silence(pki: Pki, datagram: bytes) -> None:
     server = Server(pki.index, pki.server)
