@@ -6,6 +6,7 @@ An adapter speaks to one CA and does one thing per call. It never retries, keeps
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -92,6 +93,10 @@ class CheckStep:
     name: str
     outcome: StepOutcome
     message: str
+
+
+step_heard: ContextVar[Callable[[CheckStep], None]] = ContextVar("step_heard", default=lambda _step: None)
+"""Who hears of a step of `check` as soon as it is known; the caller sets it, an adapter that can calls it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
-from issuers.base import CheckReport, CheckStep, Issued, IssueRequest, StepOutcome
+from issuers.base import CheckReport, CheckStep, Issued, IssueRequest, StepOutcome, step_heard
 from issuers.certificate import Certificate, read_certificate
 from issuers.cfssl_api import PREFIX, CfsslApi, CfsslOptions, Reply, Signer, read_signer
 from issuers.errors import IssuerError, Unauthorized
@@ -66,7 +66,8 @@ class Examination:
         return CheckReport(tuple(self._steps[name] for name in STEPS), issued)
 
     def _note(self, name: str, outcome: StepOutcome, message: str) -> None:
-        self._steps[name] = CheckStep(name, outcome, message)
+        self._steps[name] = step = CheckStep(name, outcome, message)
+        step_heard.get()(step)
 
     async def _reach(self) -> Reply | None:
         try:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from issuers.base import CheckReport, CheckStep, IssueRequest, Pending, StepOutcome
+from issuers.base import CheckReport, CheckStep, IssueRequest, Pending, StepOutcome, step_heard
 from issuers.certificate import Certificate, read_certificate, signed_by
 from issuers.errors import IssuerError, Misconfigured, Unauthorized
 from issuers.globalsign_api import HvcaApi, HvcaOptions, Token
@@ -62,7 +62,8 @@ class Examination:
         return CheckReport(tuple(self._steps[name] for name in STEPS), issued)
 
     def _note(self, name: str, outcome: StepOutcome, message: str) -> None:
-        self._steps[name] = CheckStep(name, outcome, message)
+        self._steps[name] = step = CheckStep(name, outcome, message)
+        step_heard.get()(step)
 
     async def _reach_and_authenticate(self) -> Token | None:
         ends = read_certificate(self._options.identity.chain[0]).not_after

@@ -3,6 +3,7 @@
 The fields of each type are those of the Izuma API (izuma.md A1); the adapter itself has the last word on them.
 """
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,11 +16,12 @@ from cryptography import x509
 
 from issuers import ADAPTERS, open_issuer
 from issuers.base import Issuer
-from issuers.errors import Misconfigured
+from issuers.errors import Misconfigured, Unavailable
 from issuers.reach import Reach
 from server import config as configuration
 from server import reach, terms
 from server.admin import verification
+from server.admin.verification import Begun
 from server.config import Config
 from server.errors import BadRequest, NotFound
 from server.store import accounts, issuers, trust
@@ -33,6 +35,8 @@ LONGEST_NAME, LONGEST_DESCRIPTION = 50, 100
 # Izuma publishes no length for attributes; a URL longer than this is a mistake.
 LONGEST_ATTRIBUTE = 2000
 LONGEST_REFERENCE = 100
+# A person waits for it, and goes on without.
+LOOK_SECONDS = 5.0
 REFERENCE = re.compile(r"(?!mbed\.)[\w.-]{1,100}", re.ASCII)
 RESERVED = frozenset({"lwm2m", "bootstrap"})
 
@@ -46,6 +50,11 @@ class Setting:
     required: bool = False
     longest: int = LONGEST_ATTRIBUTE
     hexadecimal: bool = False
+    # What it is typed into: a line, a text of PEM, one of `choices`.
+    pem: bool = False
+    choices: tuple[str, ...] = ()
+    # Few need it: forms show it below the others.
+    further: bool = False
     # The rule that a value breaks, in words; empty when it breaks none.
     problem: Callable[[str], str] = lambda _value: ""
     # Other names it may come under.
@@ -57,14 +66,22 @@ class IssuerForm:
     """What an operator gives to register a CA of one type."""
 
     label: str
+    # What the test certificate of a verification costs there.
+    test_costs: str = "perhaps one certificate of the CA account's quota"
     attributes: tuple[Setting, ...] = ()
     credentials: tuple[Setting, ...] = field(default=(), repr=False)
 
 
 TERMS = (
-    Setting(name="concurrency", label="Requests at once", problem=terms.concurrency_problem),
-    Setting(name="rate", label="Requests a second", problem=terms.rate_problem),
-    Setting(name="on_unknown", label="After a lost answer", problem=terms.on_unknown_problem),
+    Setting(name="concurrency", label="Requests at once", further=True, problem=terms.concurrency_problem),
+    Setting(name="rate", label="Requests a second", further=True, problem=terms.rate_problem),
+    Setting(
+        name="on_unknown",
+        label="After a lost answer",
+        further=True,
+        choices=("reissue", "hold"),
+        problem=terms.on_unknown_problem,
+    ),
 )
 """What every CA type has besides: on what terms this service asks it (`server/terms.py`)."""
 
@@ -76,37 +93,43 @@ def _true_or_false(text: str) -> str:
 FORMS: Mapping[str, IssuerForm] = MappingProxyType(
     {
         "CFSSL_AUTH": IssuerForm(
-            label="CFSSL",
+            label="CFSSL_AUTH",
+            test_costs="nothing: CFSSL counts no certificates",
             attributes=(
                 Setting(name="host_url", label="Host URL", required=True),
                 Setting(name="cfssl_profile", label="CFSSL profile"),
                 Setting(name="cfssl_label", label="CFSSL label"),
-                Setting(name="tls_roots", label="TLS roots (PEM)", longest=16384),
+                Setting(name="tls_roots", label="TLS roots (PEM)", longest=16384, pem=True, further=True),
                 Setting(
                     name="bundle",
                     label="Ask for the chain with the certificate (true or false)",
+                    choices=("true", "false"),
+                    further=True,
                     problem=_true_or_false,
                 ),
                 *TERMS,
             ),
             credentials=(
                 Setting(name="hmac_hex_key", label="HMAC Hex key", required=True, longest=64, hexadecimal=True),
-                Setting(name="client_certificate", label="Client certificate (PEM)", longest=16384),
-                Setting(name="private_key", label="Private key (PEM)", longest=16384),
+                Setting(
+                    name="client_certificate", label="Client certificate (PEM)", longest=16384, pem=True, further=True
+                ),
+                Setting(name="private_key", label="Private key (PEM)", longest=16384, pem=True, further=True),
             ),
         ),
         "GLOBAL_SIGN": IssuerForm(
-            label="GlobalSign",
+            label="Global Sign",
+            test_costs="one certificate of the account's quota",
             attributes=(
-                Setting(name="base_url", label="Base URL"),
-                Setting(name="tls_roots", label="TLS roots (PEM)", longest=16384),
+                Setting(name="base_url", label="Base URL", further=True),
+                Setting(name="tls_roots", label="TLS roots (PEM)", longest=16384, pem=True, further=True),
                 *TERMS,
             ),
             credentials=(
                 Setting(name="api_key", label="Access key", required=True, longest=1000, aliases=("access_key",)),
                 Setting(name="api_secret", label="API secret", required=True, longest=250),
-                Setting(name="client_certificate", label="Client certificate", required=True, longest=3000),
-                Setting(name="private_key", label="Private key", required=True, longest=3000),
+                Setting(name="client_certificate", label="Client certificate", required=True, longest=3000, pem=True),
+                Setting(name="private_key", label="Private key", required=True, longest=3000, pem=True),
                 Setting(name="passphrase", label="Passphrase", longest=1000),
             ),
         ),
@@ -326,6 +349,37 @@ async def verify(
     now: datetime,
 ) -> Verification:
     """Ask the CA whether it works, step by step, and record the report; raises Misconfigured, SealBroken."""
+    begun = await begin_verification(database, sealer, config, actor, row, issue_test=issue_test, now=now)
+    return await run_verification(database, sealer, config, actor, row, begun)
+
+
+async def begin_verification(
+    database: Database,
+    sealer: Sealer,
+    config: Config,
+    actor: Actor,
+    row: IssuerRow,
+    *,
+    issue_test: bool,
+    now: datetime,
+) -> Begun:
+    """Record that the CA is about to be verified; raises Misconfigured, SealBroken when it cannot be opened."""
+    await opened(row, sealer, await reach_of(database, config)).aclose()
+    return await verification.begin(
+        database,
+        actor,
+        account_id=row.account_id,
+        issuer_id=row.id,
+        name=row.name,
+        issue_test=issue_test,
+        now=now,
+    )
+
+
+async def run_verification(
+    database: Database, sealer: Sealer, config: Config, actor: Actor, row: IssuerRow, begun: Begun
+) -> Verification:
+    """Do what was begun; its steps come on record one by one. Raises Misconfigured, SealBroken."""
     anchors = [
         x509.load_der_x509_certificate(trusted.certificate)
         for trusted in await trust.listed(database, row.account_id, service="lwm2m")
@@ -333,17 +387,25 @@ async def verify(
     ]
     issuer = opened(row, sealer, await reach_of(database, config))
     try:
-        return await verification.verify(
+        return await verification.run(
             database,
             actor,
-            account_id=row.account_id,
-            issuer_id=row.id,
-            name=row.name,
+            begun,
             issuer=issuer,
             anchors=anchors,
             minimum_validity=timedelta(days=config.issuance.minimum_validity_days),
-            issue_test=issue_test,
-            now=now,
         )
+    finally:
+        await issuer.aclose()
+
+
+async def look(database: Database, sealer: Sealer, config: Config, row: IssuerRow, now: datetime) -> None:
+    """Ask a CA for its own certificates, which costs nothing, and record them; raises IssuerError, SealBroken."""
+    issuer = opened(row, sealer, await reach_of(database, config))
+    try:
+        async with asyncio.timeout(LOOK_SECONDS):
+            await verification.learn_chain(database, row.id, issuer, now)
+    except TimeoutError as error:
+        raise Unavailable(f"the CA did not answer within {LOOK_SECONDS:g} s") from error
     finally:
         await issuer.aclose()

@@ -1,5 +1,6 @@
 """Trusted certificates as an operator gives them: PEM or DER in, checked, one row for each certificate of the file."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from cryptography import x509
@@ -74,6 +75,11 @@ def lowest(pem: bytes) -> x509.Certificate:
         above.remove(parent)
         current = parent
     return low[0]
+
+
+def leads_to(chain: Sequence[x509.Certificate], anchors: Sequence[x509.Certificate]) -> bool:
+    """Whether what is issued under `chain` (lowest CA first) leads to one of `anchors`."""
+    return any(each in anchors for each in chain) or any(_issued(anchor, chain[-1]) for anchor in anchors)
 
 
 def _issued(issuer: x509.Certificate, subject: x509.Certificate) -> bool:

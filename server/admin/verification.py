@@ -6,7 +6,8 @@ afterwards where the CA can.
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 from uuid import UUID, uuid4
@@ -15,15 +16,26 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from issuers.base import Capability, CheckReport, Issued, Issuer, IssueRequest, Pending, StepOutcome
+from issuers.base import (
+    Capability,
+    CheckReport,
+    CheckStep,
+    Issued,
+    Issuer,
+    IssueRequest,
+    Pending,
+    StepOutcome,
+    step_heard,
+)
 from issuers.csr import make_csr
 from issuers.errors import BadCertificate, IssuerError, Throttled, Unavailable
 from issuers.returned import Checked, Expectation, check_returned
 from issuers.subject import parse_subject
 from server import logs
-from server.store import verifications
+from server.store import issuer_chains, verifications
 from server.store.audit import Actor
 from server.store.database import Database
+from server.store.errors import StoreUnavailable
 from server.store.verifications import Step, Verification
 
 log = logs.get("verification")
@@ -36,52 +48,131 @@ POLL = 0.5
 SUBJECT = "CN={endpoint},OU={account},L={device}"
 
 
-async def verify(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A verification on record that has not run yet; `request` is the test certificate it will ask for, if any."""
+
+    id: UUID
+    account_id: UUID
+    issuer_id: UUID
+    name: str
+    request: IssueRequest | None
+    now: datetime
+
+
+async def begin(
     database: Database,
     actor: Actor,
     *,
     account_id: UUID,
     issuer_id: UUID,
     name: str,
+    issue_test: bool,
+    now: datetime,
+) -> Begun:
+    """Record that the CA is about to be verified; `now` is UTC."""
+    request = _request(account_id, now) if issue_test else None
+    row_id = await verifications.begin(
+        database, actor, account_id, issuer_id, csr_sha256=_fingerprint(request) if request else None
+    )
+    return Begun(id=row_id, account_id=account_id, issuer_id=issuer_id, name=name, request=request, now=now)
+
+
+async def run(
+    database: Database,
+    actor: Actor,
+    begun: Begun,
+    *,
     issuer: Issuer,
     anchors: Sequence[x509.Certificate],
     minimum_validity: timedelta,
-    issue_test: bool,
-    now: datetime,
 ) -> Verification:
     """Verify the CA and record the report; a CA that refuses or is away makes steps that failed, no exception.
 
-    `anchors` are the account's active trusted certificates of service lwm2m, `now` is UTC.
+    Steps come on record one by one, so that whoever waits can watch. `anchors` are the account's active trusted
+    certificates of service lwm2m.
     """
-    request = _request(account_id, now) if issue_test else None
-    verification_id = await verifications.begin(
-        database, actor, account_id, issuer_id, csr_sha256=_fingerprint(request) if request else None
-    )
     issued: Issued | None = None
-    try:
-        async with asyncio.timeout(DEADLINE):
-            report = await issuer.check(request, now)
-            steps = [Step(step.name, step.outcome.value, step.message) for step in report.steps]
-            if request is not None and report.successful:
-                issued, found = await _tested(issuer, request, report, anchors, minimum_validity, now)
-                steps += found
-    except TimeoutError:
-        steps = [Step("reach", StepOutcome.FAIL.value, f"the CA did not answer within {DEADLINE:g} s")]
+    async with _watched(database, begun.id) as heard:
+        try:
+            async with asyncio.timeout(DEADLINE):
+                report = await issuer.check(begun.request, begun.now)
+                steps = [Step(step.name, step.outcome.value, step.message) for step in report.steps]
+                heard.replace(steps)
+                await _learn_chain(database, begun, issuer)
+                if begun.request is not None and report.successful:
+                    issued, found = await _tested(issuer, begun.request, report, anchors, minimum_validity, begun.now)
+                    steps += found
+        except TimeoutError:
+            late = Step("deadline", StepOutcome.FAIL.value, f"the CA was not done within {DEADLINE:g} s")
+            steps = [*heard.steps, late]
     failed = next((step for step in steps if step.outcome == StepOutcome.FAIL.value), None)
     if issued is not None:
-        await _withdraw(issuer, issued, now)
-    log.info("issuer_verified", issuer=name, successful=failed is None, message=failed.message if failed else "")
+        await _withdraw(issuer, issued, begun.now)
+    log.info("issuer_verified", issuer=begun.name, successful=failed is None, message=failed.message if failed else "")
     return await verifications.end(
         database,
         actor,
-        account_id,
-        verification_id,
-        issuer_name=name,
+        begun.account_id,
+        begun.id,
+        issuer_name=begun.name,
         successful=failed is None,
         message=failed.message if failed else _said(steps),
         steps=steps,
         serial=issued.leaf.serial_number if issued is not None else None,
     )
+
+
+class _Heard:
+    """The steps known so far, and that there are new ones."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.news = asyncio.Event()
+
+    def add(self, step: CheckStep) -> None:
+        self.steps.append(Step(step.name, step.outcome.value, step.message))
+        self.news.set()
+
+    def replace(self, steps: Sequence[Step]) -> None:
+        self.steps = list(steps)
+        self.news.set()
+
+
+@contextlib.asynccontextmanager
+async def _watched(database: Database, verification_id: UUID) -> AsyncIterator[_Heard]:
+    """What the adapter says of its steps inside the block stands on record soon after."""
+    heard = _Heard()
+
+    async def record() -> None:
+        while True:
+            await heard.news.wait()
+            heard.news.clear()
+            # Whoever watches misses a step then; the report at the end has it.
+            with contextlib.suppress(StoreUnavailable):
+                await verifications.progress(database, verification_id, heard.steps)
+
+    token = step_heard.set(heard.add)
+    recording = asyncio.create_task(record())
+    try:
+        yield heard
+    finally:
+        step_heard.reset(token)
+        recording.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await recording
+
+
+async def _learn_chain(database: Database, begun: Begun, issuer: Issuer) -> None:
+    with contextlib.suppress(IssuerError):
+        await learn_chain(database, begun.issuer_id, issuer, begun.now)
+
+
+async def learn_chain(database: Database, issuer_id: UUID, issuer: Issuer, now: datetime) -> None:
+    """Record the certificates a CA shows of itself, when it can; raises IssuerError."""
+    if Capability.CHAIN in issuer.capabilities:
+        chain = [each.public_bytes(serialization.Encoding.DER) for each in await issuer.ca_certificates()]
+        await issuer_chains.keep(database, issuer_id, chain, now)
 
 
 def _request(account_id: UUID, now: datetime) -> IssueRequest:

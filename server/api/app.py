@@ -185,3 +185,4 @@ async def serve_http(sock: socket.socket, *, health: Health, merged: Merged, off
         sampling.cancel()
         server.should_exit = True
         await task
+        await app.state.background.stop()

@@ -53,8 +53,8 @@ class Revocation(Body):
 
 def shown(row: CertificateRow) -> dict[str, Any]:
     """One certificate with its chain in PEM, leaf first, without the root."""
-    leaf = x509.load_der_x509_certificate(row.chain[0])
-    chain = [x509.load_der_x509_certificate(der).public_bytes(serialization.Encoding.PEM) for der in row.chain]
+    chain = chain_of(row)
+    leaf = chain[0]
     return {
         "object": "certificate",
         "id": row.issuance_id.hex,
@@ -72,8 +72,13 @@ def shown(row: CertificateRow) -> dict[str, Any]:
         "not_after": time(row.not_after),
         "revoked_at": time(row.revoked_at),
         "revocation_reason": row.revocation_reason,
-        "chain": b"".join(chain).decode(),
+        "chain": b"".join(each.public_bytes(serialization.Encoding.PEM) for each in chain).decode(),
     }
+
+
+def chain_of(row: CertificateRow) -> list[x509.Certificate]:
+    """The chain, leaf first, without the root."""
+    return [x509.load_der_x509_certificate(der) for der in row.chain]
 
 
 @router.get("", responses=listing(EXAMPLE, 401, 403))

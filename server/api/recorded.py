@@ -25,6 +25,12 @@ OBJECTS: Mapping[Kind, str] = {
 
 
 async def listed(asking: Caller, request: Request, page: Page, kind: Kind) -> Response:
+    """The answer with a list's page, by the filters and the `sort` of the request."""
+    # Plain JSON values already: the framework need not walk through a thousand rows once more.
+    return JSONResponse(await gathered(asking, request, page, kind))
+
+
+async def gathered(asking: Caller, request: Request, page: Page, kind: Kind) -> dict[str, Any]:
     """The envelope of a list's page, by the filters and the `sort` of the request."""
     listing = LISTINGS[kind]
     sort = request.query_params.get("sort") or "created_at"
@@ -43,8 +49,7 @@ async def listed(asking: Caller, request: Request, page: Page, kind: Kind) -> Re
     if page.with_total:
         total = await listings.count(asking.database, asking.account_id, kind, window.conditions)
     data = [shown(kind, row) for row in rows[: page.limit]]
-    # Plain JSON values already: the framework need not walk through a thousand rows once more.
-    return JSONResponse(envelope(page, data, has_more=len(rows) > page.limit, total=total))
+    return envelope(page, data, has_more=len(rows) > page.limit, total=total)
 
 
 def shown(kind: Kind, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -65,6 +65,11 @@ async def begin(
     return row_id
 
 
+async def progress(database: Database, verification_id: UUID, steps: Sequence[Step]) -> None:
+    """Record the steps of a verification that runs."""
+    await database.execute("verification_progress", verification_id, _json(steps))
+
+
 async def end(
     database: Database,
     actor: Actor,
@@ -84,7 +89,7 @@ async def end(
             verification_id,
             successful,
             message,
-            json.dumps([[step.name, step.outcome, step.message] for step in steps]),
+            _json(steps),
             serial_bytes(serial) if serial is not None else None,
         )
         if row is None:
@@ -105,3 +110,18 @@ async def end(
 async def listed(database: Database, account_id: UUID, issuer_id: UUID, *, limit: int = 50) -> list[Verification]:
     """The verifications of a CA, newest first."""
     return [_row(row) for row in await database.fetch("verification_list", account_id, issuer_id, limit)]
+
+
+async def find(database: Database, account_id: UUID, verification_id: UUID) -> Verification | None:
+    """One verification, also while it runs."""
+    row = await database.fetchrow("verification_find", account_id, verification_id)
+    return _row(row) if row is not None else None
+
+
+async def latest(database: Database, account_id: UUID) -> dict[UUID, Verification]:
+    """The last verification that ended of each CA of an account."""
+    return {row["issuer_id"]: _row(row) for row in await database.fetch("verification_latest", account_id)}
+
+
+def _json(steps: Sequence[Step]) -> str:
+    return json.dumps([[step.name, step.outcome, step.message] for step in steps])

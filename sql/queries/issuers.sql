@@ -144,3 +144,43 @@ FROM verification
 WHERE account_id = $1 AND issuer_id = $2
 ORDER BY started_at DESC
 LIMIT $3;
+
+-- name: verification_progress
+UPDATE verification SET steps = $2::text::json WHERE id = $1 AND finished_at IS NULL;
+
+-- name: verification_find
+SELECT id, account_id, issuer_id, started_at, finished_at, actor_name, issue_test, serial, successful, message,
+       steps::text AS steps
+FROM verification WHERE account_id = $1 AND id = $2;
+
+-- name: verification_latest
+SELECT DISTINCT ON (issuer_id) id, account_id, issuer_id, started_at, finished_at, actor_name, issue_test, serial,
+       successful, message, steps::text AS steps
+FROM verification
+WHERE account_id = $1 AND finished_at IS NOT NULL
+ORDER BY issuer_id, started_at DESC;
+
+-- name: issuer_chain_keep
+INSERT INTO issuer_chain (issuer_id, seen_at, certificates)
+SELECT id, $2, $3 FROM certificate_issuer WHERE id = $1
+ON CONFLICT (issuer_id) DO UPDATE SET seen_at = EXCLUDED.seen_at, certificates = EXCLUDED.certificates;
+
+-- name: issuer_chain_list
+SELECT c.issuer_id, c.seen_at, c.certificates
+FROM issuer_chain c JOIN certificate_issuer i ON i.id = c.issuer_id
+WHERE i.account_id = $1;
+
+-- name: issuer_use
+-- What each CA issued since $2, and of that since $3; no row for a CA that issued nothing.
+SELECT issuer_id, count(*) AS longer, count(*) FILTER (WHERE issued_at > $3) AS shorter
+FROM certificate WHERE account_id = $1 AND issued_at > $2
+GROUP BY issuer_id;
+
+-- name: service_holders
+-- How many devices hold a certificate of each service that the service's CA of now issued to them.
+SELECT s.reference, count(DISTINCT c.endpoint) AS holders
+FROM certificate_issuer_configuration s
+JOIN certificate c ON c.account_id = s.account_id AND c.service = s.reference
+                  AND c.issuer_id IS NOT DISTINCT FROM s.issuer_id
+WHERE s.account_id = $1 AND c.not_after > $2 AND c.revoked_at IS NULL
+GROUP BY s.reference;

@@ -28,12 +28,12 @@ class Looked:
 @contextlib.asynccontextmanager
 async def opened(rig: Rig, screen: Screen, theme: Theme = "light", **settings: Any) -> AsyncIterator[Looked]:
     """The screen in this theme, after what is done on it."""
-    async with rig.context(signed_in=screen.signed_in, color_scheme=theme, **settings) as context:
+    async with rig.context(who=screen.who, color_scheme=theme, **settings) as context:
         page = await context.new_page()
         looked = Looked(page)
         page.on("console", lambda message: looked.said.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: looked.said.append(str(error)))
-        await page.goto(screen.path)
+        await page.goto(screen.path.format_map(rig.scene.ids))
         await screen.prepare(page, rig)
         looked.said = [text for text in looked.said if EXPECTED not in text]
         yield looked

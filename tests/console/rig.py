@@ -4,14 +4,15 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 from playwright.async_api import Browser, BrowserContext, Page, StorageState, async_playwright
 
+from tests.console.scene import Scene, played
 from tests.integration.service import Service, running
 
 # As root Chromium has no sandbox of its own; the rest keeps it from talking to anybody but us.
@@ -25,6 +26,8 @@ FLAGS = (
     "--disable-sync",
     "--disable-dev-shm-usage",
 )
+# An administrator and a reader of the default account, and the administrator of one where nothing is yet.
+Who = Literal["administrator", "reader", "newcomer", "nobody"]
 DESK, PHONE = {"width": 1280, "height": 860}, {"width": 360, "height": 740}
 PATIENCE_MS = 15_000
 
@@ -37,7 +40,9 @@ class Rig:
     browser: Browser
     client: httpx.AsyncClient
     key: str
-    state: StorageState
+    # What browsers keep that are signed in, by who it is.
+    states: Mapping[Who, StorageState]
+    scene: Scene
 
     @property
     def url(self) -> str:
@@ -45,12 +50,18 @@ class Rig:
         return self.service.ready["http"]
 
     @contextlib.asynccontextmanager
-    async def context(self, *, signed_in: bool = True, **settings: Any) -> AsyncIterator[BrowserContext]:
-        """A browser of its own, signed in as administrator or not at all."""
+    async def context(self, *, who: Who = "administrator", **settings: Any) -> AsyncIterator[BrowserContext]:
+        """A browser of its own, signed in as `who`."""
         made = await self.browser.new_context(
             base_url=self.url,
-            storage_state=self.state if signed_in else None,
-            **{"viewport": DESK, "locale": "en-GB", "timezone_id": "Europe/Helsinki", **settings},
+            storage_state=self.states.get(who),
+            **{
+                "viewport": DESK,
+                "locale": "en-GB",
+                "timezone_id": "Europe/Helsinki",
+                "reduced_motion": "reduce",
+                **settings,
+            },
         )
         made.set_default_timeout(PATIENCE_MS)
         try:
@@ -93,17 +104,26 @@ async def rig(*extra: str) -> AsyncIterator[Rig]:
     assert program, "chromium is missing: run tests/install-debian-packages"
     with tempfile.TemporaryDirectory(prefix="console-") as folder:
         async with contextlib.AsyncExitStack() as stack:
-            service = await stack.enter_async_context(running(Path(folder), *extra))
+            settings = Path(folder) / "firstlight.toml"
+            # With two accounts loopback is closed to CAs unless the installation opens it.
+            settings.write_text('[issuers]\nallow = ["127.0.0.0/8"]\n')
+            service = await stack.enter_async_context(running(Path(folder), "--config", str(settings), *extra))
             key = Path(service.ready["api_key_file"]).read_text().strip()
             client = await stack.enter_async_context(
-                httpx.AsyncClient(base_url=service.ready["http"], headers={"Authorization": f"Bearer {key}"})
+                httpx.AsyncClient(
+                    base_url=service.ready["http"], headers={"Authorization": f"Bearer {key}"}, trust_env=False
+                )
             )
+            scene = await stack.enter_async_context(played(service, client))
             playwright = await stack.enter_async_context(async_playwright())
             browser = await playwright.chromium.launch(
                 executable_path=program, args=[*FLAGS], env={**os.environ, "HOME": folder}
             )
             stack.push_async_callback(browser.close)
-            async with await browser.new_context(base_url=service.ready["http"]) as context:
-                await sign_in(await context.new_page(), key)
-                state = await context.storage_state()
-            yield Rig(service, browser, client, key, state)
+            keys: dict[Who, str] = {"administrator": key, "reader": scene.reader_key, "newcomer": scene.newcomer_key}
+            states = {}
+            for who, each in keys.items():
+                async with await browser.new_context(base_url=service.ready["http"]) as context:
+                    await sign_in(await context.new_page(), each)
+                    states[who] = await context.storage_state()
+            yield Rig(service, browser, client, key, states, scene)

@@ -1,6 +1,6 @@
 """Every screen of the console once: what axe looks at, what the policy is checked on, what is photographed.
 
-A view adds its screens here, dialogs and error states included.
+A view adds its screens here, dialogs and error states included. `{name}` in a path is an id of the scene.
 """
 
 from collections.abc import Awaitable, Callable
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from playwright.async_api import Page
 
-from tests.console.rig import Rig
+from tests.console.rig import Rig, Who
 
 Prepare = Callable[[Page, Rig], Awaitable[None]]
 
@@ -19,15 +19,26 @@ async def _nothing(page: Page, rig: Rig) -> None:
 
 @dataclass(frozen=True)
 class Screen:
-    """One screen: an address, and what a person does there before it is looked at."""
+    """One screen: an address, who looks at it, and what is done there before."""
 
     name: str
     path: str
     prepare: Prepare = _nothing
-    signed_in: bool = True
+    who: Who = "administrator"
 
 
-async def wrong_password(page: Page, rig: Rig) -> None:
+def pressing(*buttons: str) -> Prepare:
+    """Press buttons or links by their names, one after the other, until a dialog stands there."""
+
+    async def prepare(page: Page, rig: Rig) -> None:
+        for name in buttons:
+            await page.get_by_role("button", name=name).or_(page.get_by_role("link", name=name)).first.click()
+        await page.locator("dialog[open]").wait_for()
+
+    return prepare
+
+
+async def wrong_key(page: Page, rig: Rig) -> None:
     """The sign-in after a wrong key."""
     await page.get_by_label("API key").fill("ak_1wrong")
     await page.get_by_role("button", name="Sign in with the key").click()
@@ -39,10 +50,129 @@ async def curl_open(page: Page, rig: Rig) -> None:
     await page.get_by_text("The same with curl").click()
 
 
+# -- certificate authorities -----------------------------------------------------------------
+
+CAS = "/device-identity/certificate-authorities"
+
+
+async def add_cfssl(page: Page, rig: Rig) -> None:
+    """Add CA with the fields of CFSSL_AUTH, all of them."""
+    await pressing("Add CA")(page, rig)
+    await page.get_by_label("Issuer type").select_option("CFSSL_AUTH")
+    await page.get_by_label("HMAC Hex key").wait_for()
+    await page.get_by_text("Further settings").click()
+
+
+async def add_global_sign(page: Page, rig: Rig) -> None:
+    """Add CA with the fields of Global Sign."""
+    await pressing("Add CA")(page, rig)
+    await page.get_by_label("Issuer type").select_option("GLOBAL_SIGN")
+    await page.get_by_label("Passphrase").wait_for()
+
+
+async def add_wrong(page: Page, rig: Rig) -> None:
+    """Add CA with a key of an odd number of characters."""
+    await pressing("Add CA")(page, rig)
+    await page.get_by_label("Issuer type").select_option("CFSSL_AUTH")
+    await page.get_by_label("Name").fill("Second plant")
+    await page.get_by_label("Host URL").fill("http://127.0.0.1:8888")
+    await page.get_by_label("HMAC Hex key").fill("0123456789abcde")
+    await page.locator("dialog").get_by_role("button", name="Add CA").click()
+    await page.get_by_text("even number of hexadecimal characters").wait_for()
+
+
+def at_plant(action: str) -> Prepare:
+    """An action of the line of Plant CA."""
+
+    async def prepare(page: Page, rig: Rig) -> None:
+        await page.get_by_role("row", name="Plant CA").get_by_role("link", name=action).click()
+        await page.locator("dialog[open]").wait_for()
+
+    return prepare
+
+
+async def move_lwm2m(page: Page, rig: Rig) -> None:
+    """The pop-up of another CA: what moving LWM2M there would reach, and a name that is reserved."""
+    row = page.get_by_role("row", name="Harbour CA")
+    await row.get_by_role("link", name="Service configuration of Harbour CA").click()
+    await page.get_by_label("Name of a new service configuration").fill("lwm2m")
+    await page.get_by_role("button", name="Create the service configuration").click()
+    await page.get_by_text("reserved").wait_for()
+
+
+# -- certificates ------------------------------------------------------------------------------
+
+CERTIFICATES = "/device-identity/certificates"
+
+
+async def upload_preview(page: Page, rig: Rig) -> None:
+    """An upload before it is saved."""
+    await pressing("Upload a certificate")(page, rig)
+    await page.get_by_label("Name").fill("Turku factory")
+    await page.get_by_role("textbox", name="Certificate").fill(rig.scene.ca.pem.decode())
+    await page.get_by_label("How will devices use this certificate?").select_option("bootstrap")
+    await page.get_by_role("button", name="Next").click()
+    await page.get_by_role("button", name="Trust it").wait_for()
+
+
+async def upload_wrong(page: Page, rig: Rig) -> None:
+    """An upload of something else."""
+    await pressing("Upload a certificate")(page, rig)
+    await page.get_by_label("Name").fill("Turku factory")
+    await page.get_by_role("textbox", name="Certificate").fill("this is no certificate")
+    await page.get_by_label("How will devices use this certificate?").select_option("bootstrap")
+    await page.get_by_role("button", name="Next").click()
+    await page.get_by_text("the file holds no certificate").wait_for()
+
+
+async def renew_unreachable(page: Page, rig: Rig) -> None:
+    """A renewal of a device that is not registered."""
+    await pressing("Renew")(page, rig)
+    await page.locator("dialog").get_by_role("button", name="Renew").click()
+    await page.get_by_text("is not registered").wait_for()
+
+
+async def pem_open(page: Page, rig: Rig) -> None:
+    """The PEM shown."""
+    await page.get_by_text("PEM", exact=True).first.click()
+
+
 SCREENS: tuple[Screen, ...] = (
-    Screen("sign-in", "/sign-in", signed_in=False),
-    Screen("sign-in-refused", "/sign-in", wrong_password, signed_in=False),
+    Screen("sign-in", "/sign-in", who="nobody"),
+    Screen("sign-in-refused", "/sign-in", wrong_key, who="nobody"),
+    Screen("nothing-there", "/nothing-there"),
+    Screen("not-allowed", f"{CAS}/add", who="reader"),
     Screen("start", "/"),
     Screen("server", "/device-identity/server", curl_open),
-    Screen("nothing-there", "/nothing-there"),
+    Screen("authorities", CAS),
+    Screen("authorities-empty", CAS, who="newcomer"),
+    Screen("authorities-reader", CAS, who="reader"),
+    Screen("authority-add", CAS, pressing("Add CA")),
+    Screen("authority-add-cfssl", CAS, add_cfssl),
+    Screen("authority-add-globalsign", CAS, add_global_sign),
+    Screen("authority-add-wrong", CAS, add_wrong),
+    Screen("authority-add-page", f"{CAS}/add?issuer_type=CFSSL_AUTH"),
+    Screen("authority-edit", CAS, at_plant("Edit")),
+    Screen("authority-verify", CAS, at_plant("Verify")),
+    Screen("authority-verified", f"{CAS}/{{plant}}/verifications/{{plant-verification}}"),
+    Screen("authority-verified-failed", f"{CAS}/{{away}}/verifications/{{away-verification}}"),
+    Screen("authority-delete-refused", CAS, at_plant("Delete")),
+    Screen("service-configuration", CAS, at_plant("Service configuration of Plant CA")),
+    Screen("service-configuration-moving", CAS, move_lwm2m),
+    Screen("certificates", CERTIFICATES),
+    Screen("certificates-empty", CERTIFICATES, who="newcomer"),
+    Screen("certificate-upload", CERTIFICATES, pressing("Upload a certificate")),
+    Screen("certificate-upload-preview", CERTIFICATES, upload_preview),
+    Screen("certificate-upload-wrong", CERTIFICATES, upload_wrong),
+    Screen("certificate-trusted", f"{CERTIFICATES}/trusted/{{factory}}", pem_open),
+    Screen("certificate-deny", f"{CERTIFICATES}/trusted/{{factory}}", pressing("Deny")),
+    Screen("certificate-developer", CERTIFICATES, pressing("Developer certificate")),
+    Screen("issued", f"{CERTIFICATES}/issued"),
+    Screen("issued-nothing-fits", f"{CERTIFICATES}/issued?endpoint_name__like=nobody"),
+    Screen("issued-empty", f"{CERTIFICATES}/issued", who="newcomer"),
+    Screen("issued-one", f"{CERTIFICATES}/issued/{{certificate}}"),
+    Screen("issued-revoked", f"{CERTIFICATES}/issued/{{revoked}}"),
+    Screen("issued-renew", f"{CERTIFICATES}/issued/{{certificate}}", pressing("Renew")),
+    Screen("issued-renew-unreachable", f"{CERTIFICATES}/issued/{{certificate}}", renew_unreachable),
+    Screen("issued-revoke", f"{CERTIFICATES}/issued/{{certificate}}", pressing("Revoke")),
 )

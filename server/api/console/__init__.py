@@ -13,13 +13,30 @@ templates, its rows in `tests/console/screens.py`.
 
 from fastapi import FastAPI
 
-from server.api.console import page, server_identity, sign_in, start, static
+from server.api.console import (
+    certificate_authorities,
+    developer_certificates,
+    issued_certificates,
+    page,
+    server_identity,
+    service_configurations,
+    sign_in,
+    start,
+    static,
+    trusted_certificates,
+)
+from server.api.console.background import Background
 from server.api.console.throttle import Tries
 
 ROUTERS = (
     static.router,
     sign_in.router,
     start.router,
+    trusted_certificates.router,
+    developer_certificates.router,
+    issued_certificates.router,
+    certificate_authorities.router,
+    service_configurations.router,
     server_identity.router,
 )
 
@@ -27,6 +44,7 @@ ROUTERS = (
 def install(app: FastAPI) -> None:
     """Add every view to the application."""
     app.state.tries = Tries()
+    app.state.background = Background()
     for router in ROUTERS:
         app.include_router(router, include_in_schema=False)
     page.install(app)

@@ -55,6 +55,8 @@ async def read(request: Request) -> Form:
         pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MOST_FIELDS, errors="strict")
     except ValueError as error:
         raise BadRequest("the form cannot be read") from error
+    if any("\0" in text for pair in pairs for text in pair):
+        raise BadRequest("the form holds a NUL character, which no record can keep")
     # Browsers send the line ends of RFC 822 whatever was typed.
     form = Form({name: value.replace("\r\n", "\n") for name, value in pairs})
     request.state.form = form

@@ -27,6 +27,14 @@ class View:
 
 VIEWS: tuple[View, ...] = (
     View(name="Start", path="/", icon="home"),
+    View(name="Certificates", path=CERTIFICATES, icon="certificate", group="Device identity"),
+    View(
+        name="Certificate Authorities",
+        path=CERTIFICATE_AUTHORITIES,
+        icon="authority",
+        group="Device identity",
+        own_cas=True,
+    ),
     View(name="Server", path=SERVER, icon="server", group="Device identity"),
 )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Literal
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, urlencode
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -160,6 +160,9 @@ class ConsoleRoute(APIRoute):
         handler = super().get_route_handler()
 
         async def guarded(request: Request) -> Response:
+            # A filter that was left empty asks for nothing; forms send it all the same.
+            given = parse_qsl(request.scope["query_string"].decode("latin-1"))
+            request.scope["query_string"] = urlencode(given).encode()
             try:
                 response = await handler(request)
             except Exception as error:

@@ -13,7 +13,8 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   for (const field of dialog().querySelectorAll("[data-keep]")) kept.set(field.name, field.value);
 });
 
-document.addEventListener("htmx:afterSwap", (event) => {
+// After htmx knows what it put there: a select that is changed at once must be heard.
+document.addEventListener("htmx:afterSettle", (event) => {
   const box = dialog();
   if (event.detail.target !== box) return refresh(event.detail.target);
   for (const field of box.querySelectorAll("[data-keep]")) {
@@ -22,7 +23,9 @@ document.addEventListener("htmx:afterSwap", (event) => {
   if (!box.innerHTML.trim()) return box.close();
   if (!box.open) box.showModal();
   refresh(box);
-  const first = box.querySelector("[aria-invalid=true], [autofocus], .dialog-body input:not([type=hidden]), .dialog-body select, .dialog-body textarea, .dialog-body button");
+  // The field at fault first, then what the form begins with.
+  const first = ["[aria-invalid=true]", "[autofocus]", ".dialog-body :is(input:not([type=hidden]), select, textarea)", ".dialog-body button"]
+    .map((selector) => box.querySelector(selector)).find((found) => found);
   if (first) first.focus();
 });
 
