@@ -30,6 +30,7 @@ from server.record import Record
 from server.store import prune
 from server.store.errors import StoreUnavailable
 from server.transport import cookie
+from server.transport.sockets import receive_buffer
 from server.transport.tls import listen
 from server.transport.udp import bind
 from server.worker import Assignment, Worker
@@ -134,6 +135,10 @@ class Service:
         groups = [self._group(stack, "server.coaps", text, make) for text in self._config.server.coaps]
         if not groups:
             raise ConfigurationError("server.coaps: no address to listen on; give at least one HOST:PORT")
+        granted = min(receive_buffer(sock) for group in groups for sock in group)
+        if granted < RECEIVE_BUFFER:
+            # A storm would overrun it: devices repeat what was lost, later and later (coap_and_store.md 5).
+            log.warning("receive_buffer_small", bytes=granted, wanted=RECEIVE_BUFFER, setting="net.core.rmem_max")
         return groups
 
     def _listen(self, stack: contextlib.ExitStack | contextlib.AsyncExitStack) -> list[list[socket.socket]]:

@@ -1,6 +1,7 @@
 """Sockets as the transport wants them; UDP answers leave from the address asked (RFC 3542 4, ip(7))."""
 
 import socket
+import sys
 from ipaddress import ip_address
 from struct import Struct
 from typing import Any
@@ -90,6 +91,12 @@ def _socket(host: str, kind: socket.SocketKind, *, reuse_port: bool) -> socket.s
 
 def _bind(sock: socket.socket, host: str, port: int) -> None:
     sock.bind(socket.getaddrinfo(host.strip("[]"), port, sock.family, sock.type)[0][4])
+
+
+def receive_buffer(sock: socket.socket) -> int:
+    """The bytes of waiting datagrams that the kernel granted; Linux tells twice as many (socket(7))."""
+    granted = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    return granted // 2 if sys.platform == "linux" else granted
 
 
 def is_wildcard(sock: socket.socket) -> bool:

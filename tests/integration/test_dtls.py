@@ -15,6 +15,7 @@ from server.store.errors import StoreUnavailable
 from server.transport.cookie import CookieJar
 from server.transport.engine import PreSharedKey, Refusal, RefusalReason, TransportLimits
 from server.transport.openssl import OpenSslEngine, self_test
+from server.transport.sockets import receive_buffer
 from server.transport.udp import Association, UdpEndpoint, bind
 from server.trust import TrustIndex
 from tests.unit.transport.rig import HOUR, PSK_SUITES, Client, Echo, Made, anchor, make, psk
@@ -552,6 +553,12 @@ def test_sockets_of_one_port_can_be_shared_by_workers() -> None:
             assert second.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) > 0
         with pytest.raises(OSError):
             bind("127.0.0.1", port, reuse_port=False, receive_buffer=1 << 20)
+
+
+def test_the_receive_buffer_that_was_granted_is_told() -> None:
+    # As much as every system grants; how much of more is a matter of rights and of net.core.rmem_max.
+    with bind("127.0.0.1", 0, reuse_port=False, receive_buffer=1 << 16) as sock:
+        assert receive_buffer(sock) == 1 << 16
 
 
 @pytest.mark.parametrize("host", ["example.com", "", "300.1.1.1"])
