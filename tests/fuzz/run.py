@@ -52,6 +52,8 @@ def _watched(name: str, budget: int, seed: int, case: int | None) -> tuple[int, 
         pid = os.fork()
         if pid == 0:
             os.dup2(said.fileno(), 2)
+            # Whoever captures output put an object of its own here.
+            sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
             os._exit(_child(name, budget, seed, case, note))
         ended = _wait(pid, note)
         said.seek(0)
