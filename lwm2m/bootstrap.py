@@ -332,7 +332,10 @@ class BootstrapSession:
         if object != SECURITY_OBJECT:
             return answer
         fell_back = answer.code == BAD_REQUEST and self._writes.may_fall_back(index)
+        before = self.learned
         if fell_back:
+            # Learned at once: Izuma clients end their bootstrap with the refusal, and come back.
+            self.learned = replace(self.learned, est_refused=True)
             yield from self._fall_back(index)
             answer = yield from self._put(entry, "mode 4 was refused")
         if answer.code in _ENCODING_REFUSED and self._writes.pem_may_give_way(index):
@@ -341,8 +344,9 @@ class BootstrapSession:
             if answer.accepted:
                 self.learned = replace(self.learned, leaf_only=True)
             self._writes.leaf_only = answer.accepted
-        if fell_back and answer.accepted:
-            self.learned = replace(self.learned, est_refused=True)
+        if fell_back and not answer.accepted:
+            # It was not the mode.
+            self.learned = replace(self.learned, est_refused=before.est_refused)
         return answer
 
     def _finish(self) -> _Course[None]:

@@ -110,13 +110,15 @@ class Learned:
     """What a device's earlier sessions showed, so that the next one does not try it again.
 
     `discover_silent`: it says nothing to a Discover; `leaf_only`: it refused a PEM chain and took the leaf;
-    `est_refused`: it refused mode 4 and took mode 2; `format`: the name of the write format it took instead.
+    `est_refused`: it refused mode 4, and mode 2 was not what it refused; `format`: the name of the write format it took
+    instead; `izuma`: it is an Izuma client, which says so at its Bootstrap-Request alone.
     """
 
     discover_silent: bool = False
     leaf_only: bool = False
     est_refused: bool = False
     format: str | None = None
+    izuma: bool = False
 
     def as_json(self) -> str:
         """A JSON object with what differs from knowing nothing."""
@@ -136,5 +138,6 @@ class Learned:
             discover_silent=known.get("discover_silent") is True,
             leaf_only=known.get("leaf_only") is True,
             est_refused=known.get("est_refused") is True,
+            izuma=known.get("izuma") is True,
             format=format if isinstance(format, str) else None,
         )

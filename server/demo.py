@@ -9,14 +9,12 @@ import asyncio
 import contextlib
 import json
 import os
-import secrets
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, assert_never
 
@@ -24,13 +22,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from server import demo_ca, logs, rig
+from server import demo_ca, demo_fleet, logs, rig
 from server.demo_ca import CaMissing
 from server.rig import RigFailed
 
 Ca = Literal["embedded", "cfssl", "globalsign"]
 
-FACTORY = "Demo Factory"
+LISTEN = ("--coaps-tcp", "127.0.0.1:0")
 LOG_WIDTH = 140
 KEPT_LOG = Path("firstlight-demo.log")
 
@@ -68,9 +66,9 @@ def main(*, devices: int, out: Path, anchor: Path | None, as_json: bool, ca: Ca 
 async def _demo(count: int, out: Path, anchor: Path | None, as_json: bool, console: Console, ca: Ca) -> int:
     started = time.monotonic()
     with rig.scratch("demo") as folder:
-        async with rig.server(folder, kept_log=KEPT_LOG) as ready, _signing(folder, ca) as issuer_root:
+        async with rig.server(folder, *LISTEN, kept_log=KEPT_LOG) as ready, _signing(folder, ca) as issuer_root:
             console.print(f"Server {ready['coaps']} is up after {time.monotonic() - started:.1f} s", highlight=False)
-            await _admit(folder, count)
+            await demo_fleet.admit(folder, ready, count)
             if out.exists():
                 shutil.rmtree(out)
             reports = await _devices(folder, out, ready, count, console)
@@ -109,56 +107,23 @@ async def _signing(folder: Path, ca: Ca) -> AsyncIterator[Path]:
             assert_never(ca)
 
 
-# -- the factory ------------------------------------------------------------
-
-
-async def _admit(folder: Path, count: int) -> None:
-    """Make the factory's CA and keys, and tell the server of them as an operator would."""
-    await rig.trust_factory(folder, FACTORY, datetime.now(UTC))
-    keys = {f"psk-device-{number:04d}": secrets.token_hex(16) for number in range(1, count // 2 + 1)}
-    if keys:
-        await rig.add_keys(folder, keys)
-    await asyncio.sleep(rig.CHANGES_ARRIVE)
-
-
 # -- the devices ------------------------------------------------------------
 
 
 async def _devices(
     folder: Path, out: Path, ready: Mapping[str, str], count: int, console: Console
 ) -> list[Mapping[str, object]]:
-    """Run both halves of the fleet through `firstlight simulate`; their JSON lines, in order of endpoint."""
-    common = [
-        *("--server", ready["coaps"]),
-        *("--server-ca", ready["server_ca_file"]),
-        *("--out", str(out)),
-        "--json",
-    ]
-    halves = [
-        (
-            "x509",
-            count - count // 2,
-            ["--factory-ca", str(folder / "factory.pem"), "--factory-key", str(folder / "factory.key")],
-        ),
-        ("psk", count // 2, ["--psk-file", str(folder / "keys.txt")]),
-    ]
+    """Run the fleet through `firstlight simulate`, a command for each kind; their JSON lines, in order of endpoint."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("Devices bootstrapping", total=count)
-        runs = [
-            _half(
-                [*rig.firstlight("simulate"), *common, "--mode", mode, "--count", str(number), *extra],
-                progress,
-                task,
-            )
-            for mode, number, extra in halves
-            if number
-        ]
-        reports = [report for half in await asyncio.gather(*runs) for report in half]
+        commands = demo_fleet.commands(folder, out, ready, count)
+        runs = [_part(command, progress, task) for command in commands]
+        reports = [report for part in await asyncio.gather(*runs) for report in part]
     return sorted(reports, key=lambda report: str(report["endpoint"]))
 
 
-async def _half(command: Sequence[str], progress: Progress, task: object) -> list[Mapping[str, object]]:
+async def _part(command: Sequence[str], progress: Progress, task: object) -> list[Mapping[str, object]]:
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"}
     )

@@ -14,16 +14,27 @@ SUBJECT = "CN={endpoint},OU={account},L={device}"
 """The subject of its CSR (RFC 4514; in DER it begins with L). It reads its name and id back from CN and L."""
 
 
-def is_izuma(profile: Profile, request: BootstrapRequest | None) -> bool:
-    """Whether a device of this profile that asked for `request` is one: `aid` and `iep` are its own parameters."""
+def is_izuma(profile: Profile, request: BootstrapRequest | None, *, before: bool = False) -> bool:
+    """Whether a device of this profile that asked for `request` is one: `aid` and `iep` are its own parameters.
+
+    Without a request it is what it was `before`.
+    """
     if profile.est.client != "auto":
         return profile.est.client == "izuma"
-    return request is not None and any(request.parameter(name) is not None for name in ("aid", "iep"))
+    if request is None:
+        return before
+    return any(request.parameter(name) is not None for name in ("aid", "iep"))
 
 
 def fitted(plan: Plan, account_id: UUID) -> Plan:
-    """The plan with the account id in the query of each LwM2M server's URI, without which it takes none."""
-    return replace(plan, securities=tuple(_with_account(security, account_id) for security in plan.securities))
+    """The plan with the account id in the query of each LwM2M server's URI, without which it takes none.
+
+    A single server goes to /0/0, where older clients have it in their code (izuma.md F15).
+    """
+    securities = tuple(_with_account(security, account_id) for security in plan.securities)
+    if len(securities) == 1 and securities[0].id is None:
+        securities = (replace(securities[0], id=0),)
+    return replace(plan, securities=securities)
 
 
 def finish_query(device_id: UUID) -> tuple[str, ...]:

@@ -76,16 +76,23 @@ def is_operational(peer: PeerIdentity) -> bool:
 
 
 def from_operational(
-    peer: PeerIdentity, device: OperationalDevice, profiles_of: Callable[[UUID], Sequence[Profile]]
+    peer: PeerIdentity,
+    device: OperationalDevice,
+    profiles_of: Callable[[UUID], Sequence[Profile]],
+    *,
+    was_izuma: bool = False,
 ) -> Requester:
-    """The requester behind an operational certificate, by the device it belongs to; raises NoProfile."""
+    """The requester behind an operational certificate, by the device it belongs to; raises NoProfile.
+
+    `was_izuma`: its bootstrap showed that it is an Izuma client, which nothing on this association does.
+    """
     profile = policy.profile_for(peer, device.account_id, device.endpoint, profiles_of)
     return Requester(
         account_id=device.account_id,
         endpoint=device.endpoint,
         kind=peer.kind,
         profile=profile,
-        izuma=izuma.is_izuma(profile, None),
+        izuma=izuma.is_izuma(profile, None, before=was_izuma),
         certificate=x509.load_der_x509_certificate(peer.chain[0]),
         operational=True,
     )

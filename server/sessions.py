@@ -214,7 +214,7 @@ class Sessions:
         machine = BootstrapSession(
             request=admitted.request,
             plan=admitted.profile.plan,
-            learned=learned,
+            learned=replace(learned, izuma=admitted.izuma),
             credentials=credentials,
             finish_query=last_words,
         )

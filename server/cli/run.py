@@ -114,7 +114,9 @@ def check_config(
 
 
 def demo(
-    devices: Annotated[int, typer.Option(min=1, max=5000, help="Simulated devices; half X.509, half PSK.")] = 50,
+    devices: Annotated[
+        int, typer.Option(min=1, max=5000, help="Simulated devices, shared out over every kind of client.")
+    ] = 50,
     out: Annotated[Path, typer.Option(help="Folder for what each device holds at the end.")] = Path("out"),
     anchor: Annotated[
         Path | None,

@@ -22,6 +22,7 @@ from lwm2m.content_format import ContentFormat
 from lwm2m.errors import Lwm2mError
 from lwm2m.est import Function, MediaType, Resource
 from lwm2m.multipart import encode_parts
+from lwm2m.plan import Learned
 from server import operational
 from server.coap.endpoint import CoapAssociation
 from server.coap.responses import response_for
@@ -41,6 +42,7 @@ from server.requester import (
     is_operational,
     subject_of,
 )
+from server.store import devices
 from server.store.database import Database
 from server.store.errors import StoreUnavailable
 
@@ -233,7 +235,10 @@ class EstResource:
         profiles_of = self._knowledge.profiles_of
         if not is_operational(peer):
             return from_factory(peer, conversation.visit.admitted, profiles_of)
-        return from_operational(peer, await operational.device_of(self._database, peer), profiles_of)
+        device = await operational.device_of(self._database, peer)
+        row = await devices.find(self._database, device.account_id, device.endpoint)
+        was_izuma = row is not None and Learned.from_json(row.learned).izuma
+        return from_operational(peer, device, profiles_of, was_izuma=was_izuma)
 
     def _require_service(self, requester: Requester, resource: Resource) -> None:
         if resource.service not in self._knowledge.services_of(requester.account_id):

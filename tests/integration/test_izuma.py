@@ -1,34 +1,285 @@
-"""The Izuma client as the simulator plays it, over UDP and TCP, against a whole server."""
+"""Izuma clients, as the simulator plays them from public facts, against a whole server: over UDP and TCP."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiocoap.numbers import codes
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from simulators.device import Patience
 from simulators.izuma.device import Izuma, IzumaDevice
+from simulators.izuma.enrolment import LWM2M
 from simulators.izuma.link import Transport
-from tests.integration.field import Field, opened, profile
+from simulators.izuma.registered import RegisteredIzuma
+from simulators.izuma.renewal import Status
+from tests.integration.field import Field, opened, profile, steps
+from tests.integration.service import simulate
+from tests.integration.test_registration import Api
+from tests.issuers.peers.cfssl import PAGE_KEY, cfssl_serve
+from tests.pki import make_factory_ca
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-PATIENCE = Patience(handshake=20.0, server=40.0)
+TRANSPORTS = pytest.mark.parametrize("transport", ["udp", "tcp"])
+# A device that comes back does so at once, and gives up long before the test does.
+PATIENCE = Patience(handshake=20.0, server=40.0, attempts=2)
+AT_ONCE = (0.0, 0.1)
+QUIET = 'content_format = "tlv"\ndiscover = "never"'
+DLMS = "customer.dlms"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def field(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Field]:
-    profiles = {"written": profile("written-*", bootstrap='content_format = "tlv"')}
-    async with opened(tmp_path_factory.mktemp("izuma"), "--coaps-tcp", "127.0.0.1:0", profiles=profiles) as started:
+    folder = tmp_path_factory.mktemp("izuma")
+    settings = folder / "settings.toml"
+    settings.write_text("[registration]\nenabled = true\n")
+    async with opened(folder, "--config", str(settings), "--coaps-tcp", "127.0.0.1:0") as started:
+        profiles = {
+            "written": profile("written-*", bootstrap=QUIET),
+            "est": profile("izuma-*", mode="est", bootstrap=QUIET),
+            "asked": profile("asked-*", mode="est", bootstrap='content_format = "tlv"'),
+            "either": profile("either-*", mode="est-then-server-key", bootstrap=QUIET),
+            "home-udp": profile("home-udp-*", mode="est", bootstrap=QUIET, uri=uri(started, "udp")),
+            "home-tcp": profile("home-tcp-*", mode="est", bootstrap=QUIET, uri=uri(started, "tcp")),
+        }
+        await asyncio.gather(*(started.set_profile(name, text) for name, text in profiles.items()))
+        await started.known(anchors=2, profiles=1 + len(profiles))
         yield started
 
 
-@pytest.mark.parametrize("transport", ["udp", "tcp"])
-async def test_a_client_without_est_takes_a_key_of_the_server(field: Field, transport: Transport) -> None:
-    name = f"written-{transport}"
-    kind = Izuma(transport=transport, account_id=field.service.ready["account_id"], account_stored=True, est=False)
-    async with IzumaDevice(
-        name, field.certificate(name), field.server_over(transport), behaviour=kind, patience=PATIENCE
-    ) as device:
-        report = await device.bootstrap()
-    assert report.ok, "\n".join(device.transcript)
-    assert report.credential == f"izuma-{transport}"
+def uri(field: Field, transport: Transport) -> str:
+    host, port = field.server_over(transport).address
+    return f"coaps://{host}:{port}"
+
+
+def client(field: Field, name: str, transport: Transport, **kind: Any) -> IzumaDevice:
+    kind.setdefault("account_id", field.service.ready["account_id"])
+    behaviour = Izuma(transport=transport, first_wait=AT_ONCE, **kind)
+    server = field.server_over(transport)
+    return IzumaDevice(name, field.certificate(name), server, behaviour=behaviour, patience=PATIENCE)
+
+
+async def bootstrapped(device: IzumaDevice, *, attempts: int = 1) -> x509.Certificate:
+    """The certificate for the LwM2M server."""
+    report = await device.bootstrap()
+    assert (report.ok, report.attempts) == (True, attempts), "\n".join(device.transcript)
+    return device.credentials[LWM2M].leaf
+
+
+def one(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> object:
+    (attribute,) = certificate.subject.get_attributes_for_oid(oid)
+    return attribute.value
+
+
+# -- bootstrap ----------------------------------------------------------------------------------------------
+
+
+@TRANSPORTS
+async def test_a_client_makes_its_own_key_and_enrols_after_the_finish(field: Field, transport: Transport) -> None:
+    name = f"izuma-{transport}"
+    async with client(field, name, transport) as device:
+        leaf = await bootstrapped(device)
+    shown = await field.ended(name)
+    [session] = shown["sessions"]
+    assert session["outcome"] == "succeeded"
+    # In the instance that older clients have in their code, then Finish, then the device's own request.
+    assert [(step["op"], step["path"]) for step in session["steps"]] == [
+        ("delete", "/0"),
+        ("delete", "/1"),
+        ("write", "/0/0"),
+        ("write", "/1/0"),
+        ("finish", "/bs"),
+        ("est", "/est/sen"),
+    ]
+    assert (one(leaf, NameOID.COMMON_NAME), one(leaf, NameOID.LOCALITY_NAME)) == (name, device.device_id)
+    assert one(leaf, NameOID.ORGANIZATIONAL_UNIT_NAME) == field.service.ready["account_id"]
+    # Signed once, and the device is known to have it.
+    assert [row["serial"] for row in field.service.journal()].count(f"{leaf.serial_number:x}") == 1
+    assert [row["state"] for row in shown["certificates"]] == ["delivered"]
+
+
+@TRANSPORTS
+async def test_a_client_that_was_here_before_says_who_it_is_and_keeps_its_id(
+    field: Field, transport: Transport
+) -> None:
+    name = f"izuma-again-{transport}"
+    async with client(field, name, transport) as device:
+        first = await bootstrapped(device)
+        second = await bootstrapped(device)
+        assert f"iep={device.device_id}" in "\n".join(device.transcript)
+    assert one(first, NameOID.LOCALITY_NAME) == one(second, NameOID.LOCALITY_NAME)
+    assert first.serial_number != second.serial_number
+
+
+async def test_a_discover_that_is_never_answered_costs_time_once(field: Field) -> None:
+    async with client(field, "asked-1", "tcp") as device:
+        await bootstrapped(device)
+        assert any("GET /" in line for line in device.transcript)
+        device.transcript.clear()
+        await bootstrapped(device)
+        assert not any("GET /" in line for line in device.transcript)
+
+
+@TRANSPORTS
+async def test_a_client_built_without_enrolment_gets_a_key_when_it_comes_back(
+    field: Field, transport: Transport
+) -> None:
+    name = f"either-{transport}"
+    async with client(field, name, transport, est=False) as device:
+        await bootstrapped(device, attempts=2)
+    sessions = (await field.ended(name, count=2))["sessions"]
+    assert [session["outcome"] for session in sessions] == ["succeeded", "failed"]
+    refused = steps(sessions[1], "write")[0]
+    assert (refused["path"], refused["code"]) == ("/0/0", "4.00")
+
+
+@TRANSPORTS
+async def test_a_client_takes_a_key_and_certificate_of_the_server(field: Field, transport: Transport) -> None:
+    async with client(field, f"written-{transport}", transport, est=False) as device:
+        await bootstrapped(device)
+
+
+async def test_the_command_plays_a_fleet_and_leaves_its_files(field: Field, tmp_path: Path) -> None:
+    ready = field.service.ready
+    for end, content in (("pem", field.factory.pem), ("key", field.factory.key_pem)):
+        (tmp_path / f"factory.{end}").write_bytes(content)
+    common = (
+        *("--mode", "izuma", "--server-ca", ready["server_ca_file"], "--account-id", ready["account_id"]),
+        *("--factory-ca", str(tmp_path / "factory.pem"), "--factory-key", str(tmp_path / "factory.key")),
+        *("--out", str(tmp_path / "out")),
+    )
+    # A URI of the ready file says the transport; one in the client's own form needs it said.
+    over_udp = (*common, "--server", ready["coaps"], "--count", "3", "--endpoint-prefix", "izuma-u")
+    over_tcp = (*common, "--server", ready["coaps_tcp"], "--count", "3", "--endpoint-prefix", "izuma-t")
+    for words, kind in ((over_udp, "izuma-udp"), (over_tcp, "izuma-tcp")):
+        code, reports, summary = await simulate(*words)
+        assert (code, summary) == (0, {"devices": 3, "succeeded": 3, "failed": 0})
+        for report in reports:
+            assert report["credential"] == kind
+            held = {file.name for file in (tmp_path / "out" / str(report["endpoint"])).iterdir()}
+            assert held == {"chain.pem", "key.pem", "resources.json", "transcript.txt"}
+
+
+async def test_datagrams_lost_doubled_and_reordered_change_nothing(field: Field, tmp_path: Path) -> None:
+    ready = field.service.ready
+    for end, content in (("pem", field.factory.pem), ("key", field.factory.key_pem)):
+        (tmp_path / f"factory.{end}").write_bytes(content)
+    code, _, summary = await simulate(
+        *("--mode", "izuma", "--server", ready["coaps"], "--server-ca", ready["server_ca_file"]),
+        *("--factory-ca", str(tmp_path / "factory.pem"), "--factory-key", str(tmp_path / "factory.key")),
+        *("--account-id", ready["account_id"], "--count", "8", "--endpoint-prefix", "izuma-lossy-"),
+        *("--loss", "0.08", "--duplicate", "0.1", "--reorder", "0.1", "--seed", "5", "--attempts", "2"),
+    )
+    assert (code, summary) == (0, {"devices": 8, "succeeded": 8, "failed": 0})
+
+
+# -- CAs of the operator's own ------------------------------------------------------------------------------
+
+
+async def test_a_real_cfssl_signs_for_the_lwm2m_server_and_another_for_a_service_of_its_own(
+    tmp_path: Path,
+) -> None:
+    plant, meters = make_factory_ca("Plant Root"), make_factory_ca("Meter Root")
+    async with (
+        cfssl_serve(plant) as for_lwm2m,
+        cfssl_serve(meters) as for_dlms,
+        opened(
+            tmp_path, "--coaps-tcp", "127.0.0.1:0", profiles={"est": profile("izuma-*", mode="est", bootstrap=QUIET)}
+        ) as field,
+    ):
+        command = field.service.command
+        key = tmp_path / "hmac.txt"
+        key.write_text(PAGE_KEY + "\n")
+        for name, peer, root, service in (
+            ("plant", for_lwm2m, plant, ()),
+            ("meters", for_dlms, meters, ("--service", DLMS)),
+        ):
+            (tmp_path / f"{name}.pem").write_bytes(root.pem)
+            await command("trust", "add", str(tmp_path / f"{name}.pem"), "--service", "lwm2m", "--name", name)
+            await command(
+                *("issuer", "add", name, "--type", "CFSSL_AUTH", "--set", f"host_url={peer.url}"),
+                *("--set", "cfssl_profile=CA", "--secret-file", f"hmac_hex_key={key}"),
+            )
+            if service:
+                await command("service", "add", DLMS)
+            await command("issuer", "activate", name, *service)
+        await field.known(anchors=4, profiles=2)
+        for transport in ("udp", "tcp"):
+            async with client(field, f"izuma-own-{transport}", transport, certificates=(DLMS,)) as device:
+                leaf = await bootstrapped(device)
+                further = device.credentials[DLMS].leaf
+            assert (leaf.issuer, further.issuer) == (plant.certificate.subject, meters.certificate.subject)
+            assert one(further, NameOID.LOCALITY_NAME) == device.device_id
+        async with client(field, "izuma-own-none", "tcp", certificates=("customer.none",)) as device:
+            refused = await device.bootstrap()
+            assert not refused.ok
+            assert "4.04" in str(refused.reason)
+
+
+# -- at work ------------------------------------------------------------------------------------------------
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def api(field: Field) -> AsyncIterator[Api]:
+    made = Api(field)
+    yield made
+    await made.client.aclose()
+
+
+@TRANSPORTS
+async def test_a_client_registers_is_renewed_by_the_api_and_registers_again(
+    field: Field, api: Api, transport: Transport
+) -> None:
+    name = f"home-{transport}-1"
+    async with client(field, name, transport) as device:
+        first = await bootstrapped(device)
+        async with RegisteredIzuma.of(device) as registered:
+            await registered.register()
+            ended = await api.ended(await api.renew(name))
+            assert (ended["enroll_result"], await registered.renewed.get()) == ("success", Status.SUCCESS)
+        renewed = device.credentials[LWM2M].leaf
+        assert renewed.serial_number != first.serial_number
+        assert renewed.public_key() != first.public_key()
+        assert renewed.subject == first.subject
+        # The new certificate opens a session and registers.
+        async with RegisteredIzuma.of(device) as registered:
+            await registered.register()
+            assert await registered.update() == codes.CHANGED
+            assert await registered.deregister() == codes.DELETED
+
+
+async def test_a_status_of_the_client_is_the_result_of_its_renewal(field: Field, api: Api) -> None:
+    name = "home-tcp-busy"
+    async with client(field, name, "tcp") as device:
+        await bootstrapped(device)
+        async with RegisteredIzuma.of(device, answers=Status.DEVICE_BUSY) as registered:
+            await registered.register()
+            ended = await api.ended(await api.renew(name))
+        assert ended["enroll_result"] == "failure"
+        assert "too many certificate renewals" in ended["enroll_result_detail"]
+
+
+# -- what is refused ----------------------------------------------------------------------------------------
+
+
+async def test_a_client_of_another_factory_is_listed_over_tcp_as_over_udp(field: Field) -> None:
+    stranger = make_factory_ca("Unknown Factory")
+    for transport in ("udp", "tcp"):
+        name = f"izuma-alien-{transport}"
+        kind = Izuma(transport=transport, account_id=field.service.ready["account_id"])
+        patience = Patience(handshake=20.0, server=5.0)
+        async with IzumaDevice(
+            name,
+            field.certificate(name, stranger),
+            field.server_over(transport),
+            behaviour=kind,
+            patience=patience,
+        ) as device:
+            assert not (await device.bootstrap()).ok
+        row = await field.seen_with(f"CN={name}")
+        assert (row["reason"], row["source"]) == ("unknown_ca", "127.0.0.1")

@@ -537,6 +537,19 @@ def test_a_refused_mode_4_falls_back_to_a_server_made_key_and_is_remembered() ->
     assert again.written(0).resources[2] == 2
 
 
+def test_a_device_that_ends_its_bootstrap_with_the_refusal_gets_a_server_made_key_when_it_comes_back() -> None:
+    left: list[int | str] = [coap.BAD_REQUEST, "lost"]
+
+    def behaviour(operation: Operation) -> int | str:
+        return left.pop(0) if operation.kind is OperationKind.WRITE else agreeable(operation)
+
+    done = run(behaviour, plan=EST_FIRST, credentials={})
+    assert isinstance(done.verdict, Failed)
+    assert done.session.learned == Learned(est_refused=True)
+    again = run(plan=EST_FIRST, credentials={}, learned=done.session.learned)
+    assert again.written(0).resources[2] == 2
+
+
 def test_mode_4_that_is_taken_never_asks_for_a_credential() -> None:
     done = run(plan=EST_FIRST, credentials={})
     assert (done.verdict, done.asked, done.session.learned) == (Done(), [], Learned())

@@ -82,6 +82,6 @@ def test_learned_facts_that_cannot_be_read_are_not_known(text: str) -> None:
 
 
 def test_learned_facts_survive_the_record() -> None:
-    learned = Learned(discover_silent=True, leaf_only=True, est_refused=True, format="tlv")
+    learned = Learned(discover_silent=True, leaf_only=True, est_refused=True, izuma=True, format="tlv")
     assert Learned.from_json(learned.as_json()) == learned
     assert Learned().as_json() == "{}"
