@@ -104,7 +104,7 @@ def read_certificate(certificate: x509.Certificate) -> Certificate:
             case _:
                 pass
     der = certificate.public_bytes(Encoding.DER)
-    subject, issuer = certificate.subject, issuer_name(certificate)
+    subject, issuer = certificate.subject, issuer_name(certificate, der)
     self_issued = subject == issuer
     return Certificate(
         parsed=certificate,
@@ -143,13 +143,14 @@ def signed_by(child: Certificate, issuer: Certificate) -> bool:
 def _signed_by(child: x509.Certificate, issuer: x509.Certificate) -> bool:
     """As `verify_directly_issued_by`, at the price of the verification alone where a remembered EC key does it."""
     try:
-        inner, outer = signature_algorithms(child)
+        der = child.public_bytes(Encoding.DER)
+        inner, outer = signature_algorithms(der)
         key, algorithm = _ec_key(issuer), _ECDSA.get(inner)
         if key is None or algorithm is None or inner != outer:
             child.verify_directly_issued_by(issuer)
             return True
         key.verify(child.signature, child.tbs_certificate_bytes, algorithm)
-        return issuer_name(child) == issuer.subject
+        return issuer_name(child, der) == issuer.subject
     except (InvalidSignature, *UNREADABLE):
         return False
 

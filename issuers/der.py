@@ -5,7 +5,6 @@ a CA its bytes are a look-up.
 """
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 # Names kept; at the limit the memory starts anew. Peers choose names, so it must not grow with them.
 LIMIT = 1024
@@ -13,41 +12,39 @@ LIMIT = 1024
 _remembered: dict[bytes, x509.Name] = {}
 
 
-def issuer_name(certificate: x509.Certificate) -> x509.Name:
-    """`certificate.issuer`; raises what that raises."""
-    der, _ = names_der(certificate)
-    name = _remembered.get(der)
+def issuer_name(certificate: x509.Certificate, der: bytes) -> x509.Name:
+    """`certificate.issuer`; `der` is the certificate. Raises what that raises."""
+    issuer, _ = names(der)
+    name = _remembered.get(issuer)
     if name is None:
         name = certificate.issuer
         if len(_remembered) >= LIMIT:
             _remembered.clear()
-        _remembered[der] = name
+        _remembered[issuer] = name
     return name
 
 
-def names_der(certificate: x509.Certificate) -> tuple[bytes, bytes]:
-    """Issuer and subject, DER; the library has read the structure, so no length can lie."""
-    tbs = certificate.tbs_certificate_bytes
-    issuer = _end(tbs, _algorithm(tbs))
-    validity = _end(tbs, issuer)
-    subject = _end(tbs, validity)
-    return tbs[issuer:validity], tbs[subject : _end(tbs, subject)]
+def names(der: bytes) -> tuple[bytes, bytes]:
+    """Issuer and subject, DER, of a certificate that the library has read, so that no length can lie."""
+    issuer = _end(der, _algorithm(der))
+    validity = _end(der, issuer)
+    subject = _end(der, validity)
+    return der[issuer:validity], der[subject : _end(der, subject)]
 
 
-def signature_algorithms(certificate: x509.Certificate) -> tuple[bytes, bytes]:
+def signature_algorithms(der: bytes) -> tuple[bytes, bytes]:
     """The algorithm that is signed and the one beside the signature, DER: they must be the same (RFC 5280 4.1.1.2)."""
-    tbs, whole = certificate.tbs_certificate_bytes, certificate.public_bytes(Encoding.DER)
-    inner, outer = _algorithm(tbs), _content(whole, 0) + len(tbs)
-    return tbs[inner : _end(tbs, inner)], whole[outer : _end(whole, outer)]
+    inner, outer = _algorithm(der), _end(der, _content(der, 0))
+    return der[inner : _end(der, inner)], der[outer : _end(der, outer)]
 
 
-def _algorithm(tbs: bytes) -> int:
-    """Where the signature algorithm begins: behind version and serial number."""
-    at = _content(tbs, 0)
-    if tbs[at] == 0xA0:
+def _algorithm(der: bytes) -> int:
+    """Where the algorithm that is signed begins: behind version and serial number."""
+    at = _content(der, _content(der, 0))
+    if der[at] == 0xA0:
         # Certificates of version 1 lack it.
-        at = _end(tbs, at)
-    return _end(tbs, at)
+        at = _end(der, at)
+    return _end(der, at)
 
 
 def _content(der: bytes, at: int) -> int:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
-from issuers.der import names_der
+from issuers.der import names
 
 UNREADABLE = (
     ValueError,
@@ -114,7 +114,7 @@ class Certificate:
                 parsed = x509.load_der_x509_certificate(der)
                 # Parsed when first asked for, and may be what is broken; the issuer's stands in its own certificate.
                 _ = parsed.subject
-                self.issuer, self.subject = names_der(parsed)
+                self.issuer, self.subject = names(der)
                 self.not_before = parsed.not_valid_before_utc
                 self.not_after = parsed.not_valid_after_utc
                 self.tbs = parsed.tbs_certificate_bytes
@@ -252,7 +252,7 @@ def name_and_key(der: bytes) -> tuple[bytes, bytes]:
         with _leniently():
             certificate = x509.load_der_x509_certificate(der)
             _ = certificate.subject
-            return names_der(certificate)[1], _public_key_info(certificate.public_key())
+            return names(der)[1], _public_key_info(certificate.public_key())
     except UNREADABLE as error:
         raise ValueError(f"not a certificate we can use: {error}") from error
 

@@ -173,7 +173,7 @@ def _certificate_findings(security: SecurityPlan, credential: Credential, learne
     try:
         leaf = x509.load_der_x509_certificate(chain[0])
         # names are parsed when first asked for, and may be what is broken
-        names = [(leaf.subject, issuer_name(leaf)), *map(_ca_names, chain[1:])]
+        names = [(leaf.subject, issuer_name(leaf, chain[0])), *map(_ca_names, chain[1:])]
     except (IndexError, *UNREADABLE):
         yield Finding("error", "the chain holds something that is not a certificate; the issuer must be mended")
         return

@@ -260,6 +260,7 @@ class CoapEndpoint:
         self._random_bytes = random_bytes
         self._jitter = jitter
         self._metrics = metrics
+        self._soonest = min(parameters.empty_ack_after, parameters.ack_timeout)
         self._heap: list[tuple[float, int, CoapAssociation]] = []
         self._pushed = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -286,6 +287,9 @@ class CoapEndpoint:
 
     def schedule(self, conversation: CoapAssociation) -> None:
         """Remember when `conversation` wants its timers looked at; a later look makes the earlier entry stale."""
+        # What was just begun is due no sooner than this, and at the look that stands all timers are looked at.
+        if conversation.due - self.clock() <= self._soonest:
+            return
         due = conversation.next_timer()
         if due is not None and due < conversation.due and conversation.gone is None:
             due = min(due, self.clock() + LOOK_AHEAD)
