@@ -46,6 +46,7 @@ class Counters:
     dropped_fragmented_hello: int = 0
     dropped_repeated_hello: int = 0
     dropped_draining: int = 0
+    dropped_behind: int = 0
     dropped_handshakes_full: int = 0
     dropped_associations_full: int = 0
     dropped_source_full: int = 0

@@ -208,6 +208,9 @@ class FakeSocket:
         self.outgoing: deque[tuple[bytes, Any]] = deque()
         self.full = False
         self.open = True
+        # What a datagram takes of the time that `passes`.
+        self.seconds_each = 0.0
+        self.passes: Callable[[float], None] = lambda _seconds: None
 
     def fileno(self) -> int:
         return 99 if self.open else -1
@@ -222,6 +225,7 @@ class FakeSocket:
         if not self.incoming:
             raise BlockingIOError
         datagram, address = self.incoming.popleft()
+        self.passes(self.seconds_each)
         if isinstance(address, OSError):
             raise address
         return datagram, address
@@ -315,6 +319,7 @@ class Server:
     ) -> None:
         self.sock = FakeSocket()
         self.loop = FakeLoop()
+        self.sock.passes = self.loop.advance
         self.uppers: list[Any] = []
         self.refusals: list[Refusal] = []
         by_identity = {key.identity: key for key in keys}
