@@ -17,7 +17,7 @@ from server.transport.tls import LONGEST_HANDSHAKE, TlsEndpoint
 from tests.fuzz.mutation import mutated
 from tests.fuzz.target import Finding, Inputs
 from tests.unit.transport.conftest import Pki
-from tests.unit.transport.rig import NOW, PSK_SUITES, X509_SUITES, Client, Echo, FakeLoop, Made, psk
+from tests.unit.transport.rig import NOW, PSK_SUITES, X509_SUITES, Client, Echo, FakeLoop, Made, lib, psk
 
 KEY = psk()
 MESSAGE = b"\x40\x01\x12\x34"
@@ -113,8 +113,6 @@ class StreamClient(Client):
             for each in options.get("intermediates", ()):
                 self._stream.add_extra_chain_cert(each.certificate)
         if options.get("identity") is not None:
-            from tests.unit.transport.rig import lib
-
             lib.SSL_CTX_set_psk_client_callback(self._stream._context, self._callback)
 
     def begin(self) -> bytes:
@@ -137,7 +135,7 @@ class StreamClient(Client):
 class StreamTarget:
     """Whole handshakes and a message, with the stream changed and cut anywhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, listener: FakeListener | None = None) -> None:
         self._pki = Pki()
         device, line = self._pki.device, self._pki.intermediate
         self._honest = (
@@ -150,8 +148,8 @@ class StreamTarget:
             StreamClient(suites=PSK_SUITES, identity=b"urn:dev:2"),
             StreamClient(suites=X509_SUITES),
         )
-        self._loop = StreamLoop()
-        self._listener = FakeListener()
+        self.loop = StreamLoop()
+        self.listener = listener or FakeListener()
         self._uppers: list[Echo] = []
         self._refusals: list[Refusal] = []
         self._numbers = 1
@@ -164,8 +162,8 @@ class StreamTarget:
             self._uppers.append(Echo(association))
             return self._uppers[-1]
 
-        self._endpoint = TlsEndpoint(
-            self._listener,  # type: ignore[arg-type]
+        self.endpoint = TlsEndpoint(
+            self.listener,  # type: ignore[arg-type]
             OpenSslEngine(
                 certificate_chain_pem=self._pki.server.pem,
                 private_key=self._pki.server.key,
@@ -177,10 +175,10 @@ class StreamTarget:
             on_established=established,
             on_refused=self._refusals.append,
             limits=TransportLimits(max_handshakes=40, max_associations=40, per_source=40),
-            clock=self._loop.time,
-            loop=self._loop,  # type: ignore[arg-type]
+            clock=self.loop.time,
+            loop=self.loop,  # type: ignore[arg-type]
         )
-        self._endpoint.start()
+        self.endpoint.start()
 
     async def case(self, random: Random, inputs: Inputs) -> None:
         """One connection; it proves what its client holds, or nothing."""
@@ -212,8 +210,8 @@ class StreamTarget:
     def _connect(self) -> FakeConnection:
         self._numbers += 1
         connection = FakeConnection(self._numbers)
-        self._listener.waiting.append((connection, ("192.0.2.1", 1024 + self._numbers % 60000)))
-        self._loop.readers[self._listener.fileno()]()
+        self.listener.waiting.append((connection, ("192.0.2.1", 1024 + self._numbers % 60000)))
+        self.loop.readers[self.listener.fileno()]()
         return connection
 
     async def _deliver(self, random: Random, inputs: Inputs, connection: FakeConnection, data: bytes) -> None:
@@ -228,15 +226,15 @@ class StreamTarget:
 
     async def _readable(self, connection: FakeConnection) -> None:
         for _ in range(8):
-            reader = self._loop.readers.get(connection.fileno())
+            reader = self.loop.readers.get(connection.fileno())
             if reader is not None:
                 reader()
-            self._loop.turn()
+            self.loop.turn()
             # A look-up runs as a task.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-        if self._loop.faults:
-            raise Finding(f"a fault was reported: {self._loop.faults}")
+        if self.loop.faults:
+            raise Finding(f"a fault was reported: {self.loop.faults}")
 
     def _check(self, honest: bool) -> None:
         for upper in self._uppers:
@@ -249,16 +247,16 @@ class StreamTarget:
 
     def _end(self, random: Random, connection: FakeConnection) -> None:
         """The peer leaves, or every deadline passes: nothing may be left of it."""
-        if random.random() < 0.5 and (reader := self._loop.readers.get(connection.fileno())) is not None:
+        if random.random() < 0.5 and (reader := self.loop.readers.get(connection.fileno())) is not None:
             connection.incoming.clear()
             connection.ended = True
             reader()
-        self._loop.advance(31.0)
+        self.loop.advance(31.0)
         for upper in self._uppers:
             upper.association.close()
-        self._loop.turn()
-        endpoint = self._endpoint
-        if endpoint.handshaking or endpoint.established or endpoint._connections or len(self._loop.readers) != 1:
+        self.loop.turn()
+        endpoint = self.endpoint
+        if endpoint.handshaking or endpoint.established or endpoint._connections or len(self.loop.readers) != 1:
             raise Finding("something of a connection that is over is left")
         if any(len(upper.lost) != 1 for upper in self._uppers):
             raise Finding("an association did not end once")
