@@ -158,9 +158,15 @@ class DeviceMade:
         return making.task.result()
 
     async def delivered(self, issuance_id: UUID) -> None:
-        """Put on record that the device has its certificate; a day later the same CSR is a new wish."""
-        await self._writer.write(MarkDelivered(issuance_id))
+        """Put on record that the device has its certificate; a day later the same CSR is a new wish.
+
+        While the database is away it is put on record later.
+        """
         self._metrics.issuances.inc("delivered")
+        try:
+            await self._writer.write(MarkDelivered(issuance_id))
+        except StoreUnavailable as error:
+            log.error("record_postponed", issuance=issuance_id.hex, reason=str(error))
 
     # -- how long a device waits ----------------------------------------
 

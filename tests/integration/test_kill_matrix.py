@@ -1,7 +1,8 @@
-"""Kill after the n-th datagram, every n until the bootstrap completes: the server and PostgreSQL in turn.
+"""Kill after the n-th datagram, every n until the device has its certificate: the server and PostgreSQL in turn.
 
 Then the record and the CA's own journal are laid side by side: no certificate without a row, no two certificates for
-one CSR, the certificate of a lost key abandoned and revoked, that of a device at work not, no process left over.
+one CSR, no process left over. A key made by the server: the certificate of a lost one abandoned and revoked, that of a
+device at work not. A key of the device's own (EST): one certificate a device, and none of them lost.
 """
 
 import asyncio
@@ -10,9 +11,10 @@ import signal
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from cryptography import x509
@@ -20,9 +22,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from server.store.database import Database
 from server.store.postgres import EmbeddedPostgres
-from simulators.device import Device, Patience, Report, Server
+from simulators.device import Behaviour, Device, Est, Patience, Report, Server
 from simulators.dtls import X509Credential
 from simulators.faults import FaultyPath, Seen
+from tests.integration.field import Field, profile
 from tests.integration.service import Service
 from tests.pki import make_device_certificate, make_factory_ca, make_key
 
@@ -42,6 +45,46 @@ SELECT (SELECT count(*) FROM issuance WHERE NOT settled)
 """
 
 Kill = Callable[[Service], Awaitable[None]]
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of device: its profile's mode, what it does with it, what the log says when it is on record, its end."""
+
+    mode: str
+    est: Est
+    on_record: str
+    judge: Callable[[Rows, set[str], set[str]], None]
+
+
+def no_key_is_lost_unseen(rows: Rows, endpoints: set[str], unheard: set[str]) -> None:
+    """Server-made keys: what was not delivered is abandoned, and revoked unless its device may be at work."""
+    delivered = [row["endpoint"] for row in rows if row["state"] == "delivered"]
+    assert endpoints - unheard <= set(delivered), f"not on record as delivered: {endpoints - set(delivered)}"
+    assert len(delivered) == len(set(delivered)), "a device has two delivered certificates"
+    assert {row["state"] for row in rows} <= {"delivered", "abandoned", "failed"}
+    abandoned = [row for row in rows if row["state"] == "abandoned"]
+    assert abandoned, "no key was ever lost: the matrix does not reach the moment it is about"
+    at_work = {row["endpoint"] for row in abandoned if row["endpoint"] not in delivered}
+    assert at_work <= unheard
+    for row in abandoned:
+        assert (row["revoked_at"] is None) == (row["endpoint"] in at_work), row["endpoint"]
+
+
+def each_csr_has_one_certificate(rows: Rows, endpoints: set[str], unheard: set[str]) -> None:
+    """Keys of the devices' own: one CSR, one certificate each, however often it was asked for."""
+    certified = [row for row in rows if row["serial"] is not None]
+    assert sorted(row["endpoint"] for row in certified) == sorted(endpoints)
+    assert {row["state"] for row in certified} <= {"delivered", "issued"}
+    waiting = {row["endpoint"] for row in certified if row["state"] == "issued"}
+    assert waiting <= unheard, f"not on record as delivered: {waiting - unheard}"
+    assert all(row["revoked_at"] is None for row in certified)
+    assert {row["state"] for row in rows if row["serial"] is None} <= {"failed"}
+
+
+SERVER_KEY = Kind("server-key", "enrols", "bootstrap_succeeded", no_key_is_lost_unseen)
+EST = Kind("est", "expects", "certificate_delivered", each_csr_has_one_certificate)
 
 
 async def kill_server(service: Service) -> None:
@@ -66,8 +109,9 @@ def address(service: Service) -> tuple[str, int]:
     return host, int(port)
 
 
+@pytest.mark.parametrize("kind", [SERVER_KEY, EST], ids=["server-key", "est"])
 @pytest.mark.parametrize("kill", [kill_server, kill_postgres], ids=["server", "postgresql"])
-async def test_no_kill_loses_or_doubles_a_certificate(tmp_path: Path, kill: Kill) -> None:
+async def test_no_kill_loses_or_doubles_a_certificate(tmp_path: Path, kill: Kill, kind: Kind) -> None:
     tmp_path.chmod(0o755)
     config = tmp_path / "firstlight.toml"
     config.write_text(SETTINGS)
@@ -77,6 +121,7 @@ async def test_no_kill_loses_or_doubles_a_certificate(tmp_path: Path, kill: Kill
     try:
         await service.start()
         await service.command("trust", "add", str(tmp_path / "factory.pem"), "--service", "bootstrap")
+        await Field(service).set_profile("killed", profile("killed-*", mode=kind.mode))
         await asyncio.sleep(2)
         anchors = tuple(x509.load_pem_x509_certificates(Path(service.ready["server_ca_file"]).read_bytes()))
         endpoints: list[str] = []
@@ -86,17 +131,17 @@ async def test_no_kill_loses_or_doubles_a_certificate(tmp_path: Path, kill: Kill
             endpoints.append(endpoint)
             held = make_device_certificate(factory, endpoint, key=make_key())
             credential = X509Credential((held.certificate,), cast(ec.EllipticCurvePrivateKey, held.key))
-            report = await bootstrap_killed_at(number, service, kill, endpoint, credential, anchors)
+            report = await bootstrap_killed_at(number, service, kill, endpoint, credential, anchors, kind)
             if report is None:
                 break
             if report.attempts == 1 and kill is kill_server:
                 # Killed when the device had all it needs: the server may not have heard of it.
                 unheard.append(endpoint)
             else:
-                await recorded(service, endpoint)
+                await recorded(service, endpoint, kind)
         else:
             pytest.fail(f"a bootstrap has more than {MOST} datagrams")
-        await settled(service, set(endpoints), set(unheard))
+        kind.judge(await settled(service), set(endpoints), set(unheard))
         assert await service.stop() == 0
         assert left_over(service.data) == []
     finally:
@@ -111,6 +156,7 @@ async def bootstrap_killed_at(
     endpoint: str,
     credential: X509Credential,
     anchors: tuple[x509.Certificate, ...],
+    kind: Kind,
 ) -> Report | None:
     """One device whose path kills after its `number`-th datagram; how it went, None when it never got that far."""
     killing: asyncio.Task[None] | None = None
@@ -131,7 +177,8 @@ async def bootstrap_killed_at(
         path.after(number, hook)
         server = Server(host="127.0.0.1", port=path.address[1], address=path.address, anchors=anchors)
         patience = Patience(attempts=8, handshake=4.0, server=4.0, first_back_off=0.2)
-        async with Device(endpoint, credential, server, patience=patience) as device:
+        behaviour = Behaviour(est=kind.est)
+        async with Device(endpoint, credential, server, behaviour=behaviour, patience=patience) as device:
             report = await device.bootstrap()
             await device.linger()
         assert report.ok, f"killed after datagram {number}: {report.reason}\n" + "\n".join(device.transcript)
@@ -141,19 +188,16 @@ async def bootstrap_killed_at(
     return report
 
 
-async def recorded(service: Service, endpoint: str) -> None:
+async def recorded(service: Service, endpoint: str, kind: Kind) -> None:
     """Wait for the line that follows the record of this success, so that the next kill cannot come before it."""
     deadline = time.monotonic() + 30
-    while not any(event["endpoint"] == endpoint for event in service.events("bootstrap_succeeded")):
+    while not any(event["endpoint"] == endpoint for event in service.events(kind.on_record)):
         assert time.monotonic() < deadline, f"{endpoint} succeeded, and the server does not know"
         await asyncio.sleep(0.02)
 
 
-async def settled(service: Service, endpoints: set[str], unheard: set[str]) -> None:
-    """Wait until nothing is under way any more, then lay record and journal side by side.
-
-    Of `unheard` the server may not know that they have all they need.
-    """
+async def settled(service: Service) -> Rows:
+    """Wait until nothing is under way any more, lay record and journal side by side, and return the record."""
     postgres = EmbeddedPostgres(service.data, shared=True)
     database = await Database.open(await postgres.start(), migrate=False)
     try:
@@ -180,16 +224,7 @@ async def settled(service: Service, endpoints: set[str], unheard: set[str]) -> N
     recorded = {int(row["serial"], 16) for row in rows if row["serial"] is not None}
     journaled = {int(serial, 16) for serials in signed.values() for serial in serials}
     assert journaled == recorded, "journal and record differ"
-    delivered = [row["endpoint"] for row in rows if row["state"] == "delivered"]
-    assert endpoints - unheard <= set(delivered), f"not on record as delivered: {endpoints - set(delivered)}"
-    assert len(delivered) == len(set(delivered)), "a device has two delivered certificates"
-    assert {row["state"] for row in rows} <= {"delivered", "abandoned", "failed"}
-    abandoned = [row for row in rows if row["state"] == "abandoned"]
-    assert abandoned, "no key was ever lost: the matrix does not reach the moment it is about"
-    at_work = {row["endpoint"] for row in abandoned if row["endpoint"] not in delivered}
-    assert at_work <= unheard
-    for row in abandoned:
-        assert (row["revoked_at"] is None) == (row["endpoint"] in at_work), row["endpoint"]
+    return rows
 
 
 def left_over(data: Path) -> list[str]:

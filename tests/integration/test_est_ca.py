@@ -1,0 +1,151 @@
+"""EST with CAs of the operator's own: a real CFSSL for a service of its own, and a CA that takes a minute."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+import pytest_asyncio
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from simulators.atlas import Settings
+from simulators.atlas_ca import Journal
+from simulators.est import EnrolmentFailed, KeyPair, common_name
+from tests.integration.field import Field, opened, profile, until
+from tests.issuers.peers.atlas import running_atlas
+from tests.issuers.peers.cfssl import PAGE_KEY, cfssl_serve
+from tests.pki import make_factory_ca
+
+SHORT_HOLD = "hold_seconds = 1\nretry_after = 1"
+PROFILES = {
+    "waits": profile("waits-*", mode="est", est=SHORT_HOLD),
+    "holds": profile("holds-*", mode="est", est="hold_seconds = 60"),
+}
+
+
+@pytest_asyncio.fixture
+async def field(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Field]:
+    async with opened(tmp_path_factory.mktemp("est-ca"), profiles=PROFILES) as started:
+        yield started
+
+
+@dataclass
+class Clock:
+    """The CA's clock, which a test may move on."""
+
+    ahead: float = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead
+
+
+async def known(field: Field, *words: str) -> None:
+    """Run a command and wait until the server works by what it changed."""
+    before = len(field.service.events("knowledge_renewed"))
+    await field.service.command(*words)
+    await until(lambda: asyncio.sleep(0, len(field.service.events("knowledge_renewed")) > before))
+
+
+async def test_a_ca_that_takes_a_minute_signs_once_and_the_device_ends_with_one_certificate(field: Field) -> None:
+    clock = Clock()
+    # It has the certificate ready sixty seconds after it was asked.
+    journal = field.folder / "atlas.jsonl"
+    async with running_atlas(Settings(issue_delay=60.0), journal=journal, now=clock) as peer:
+        await slow_ca(field, peer.attributes, peer.credentials, peer.atlas.ca.root.certificate)
+        waits, holds = KeyPair.make(common_name("waits-1")), KeyPair.make(common_name("holds-1"))
+        async with field.device("waits-1") as one, field.device("holds-1") as other:
+            # The one is told to come back, and comes with the same CSR; the other's exchange is held open.
+            held = asyncio.create_task((await other.connect()).enroll(holds.csr))
+            client = await one.connect()
+            for _ in range(3):
+                with pytest.raises(EnrolmentFailed) as later:
+                    await client.enroll(waits.csr)
+                assert (later.value.code, later.value.retry_after) == ("5.03", 1)
+            assert not held.done()
+            clock.ahead = 60.0
+
+            async def given() -> tuple[x509.Certificate, ...] | None:
+                try:
+                    return await client.enroll(waits.csr)
+                except EnrolmentFailed as failure:
+                    answers.add(failure.code)
+                    return None
+
+            answers: set[str | None] = set()
+            chain = await until(given)
+            assert answers <= {"5.03"}
+            assert chain[0].public_key() == waits.key.public_key()
+            assert (await held)[0].public_key() == holds.key.public_key()
+        # By the CA's own log: one signature for each of the two, whatever the devices asked meanwhile.
+        signed = [line["spki_sha256"] for line in Journal(journal).entries() if line["event"] == "issued"]
+        assert len(signed) == len(set(signed)) == peer.atlas.issued == 2
+    for name in ("waits-1", "holds-1"):
+        shown = await field.shown(name)
+        assert [row["state"] for row in shown["issuances"]] == ["delivered"]
+
+
+async def slow_ca(
+    field: Field, attributes: Mapping[str, object], credentials: Mapping[str, object], root: x509.Certificate
+) -> None:
+    """Register the stand-in, trust its root for lwm2m, and make it active for the LwM2M certificate."""
+    file = field.folder / "atlas-root.pem"
+    file.write_bytes(root.public_bytes(Encoding.PEM))
+    await field.service.command("trust", "add", str(file), "--service", "lwm2m", "--name", "atlas")
+    key = Path(field.service.ready["api_key_file"]).read_text().strip()
+    async with httpx.AsyncClient(
+        base_url=field.service.ready["http"],
+        headers={"Authorization": f"Bearer {key}"},
+        trust_env=False,
+        timeout=60,
+    ) as client:
+        issuer = {"name": "slow", "issuer_type": "GLOBAL_SIGN", "issuer_attributes": dict(attributes)}
+        made = await client.post("/v3/certificate-issuers", json={**issuer, "issuer_credentials": dict(credentials)})
+        assert made.status_code == 201, made.text
+    await known(field, "issuer", "activate", "slow")
+
+
+async def test_a_custom_service_with_its_own_ca_issues_under_its_label(field: Field) -> None:
+    plant = make_factory_ca("Plant CA")
+    async with cfssl_serve(plant) as peer:
+        key = field.folder / "hmac.txt"
+        key.write_text(PAGE_KEY)
+        await field.service.command(
+            *("issuer", "add", "plant", "--type", "CFSSL_AUTH", "--set", f"host_url={peer.url}"),
+            *("--set", "cfssl_profile=CA", "--secret-file", f"hmac_hex_key={key}"),
+        )
+        # The plant's CA is trusted for nothing else: its own root is where the path of its service ends.
+        await known(field, "service", "add", "DLMS", "--issuer", "plant")
+        async with field.device("waits-2") as device:
+            client = await device.connect()
+            pair = KeyPair.make(common_name("waits-2"))
+            metering = await client.enroll(pair.csr, label="DLMS")
+            metering[0].verify_directly_issued_by(plant.certificate)
+            assert await client.ca_certificates(label="DLMS") == (plant.certificate,)
+            # The same key, the same CSR, another service: another CA.
+            lwm2m = await client.enroll(pair.csr)
+            assert lwm2m[0].issuer != plant.certificate.subject
+            assert lwm2m[0].public_key() == metering[0].public_key() == pair.key.public_key()
+            await peer.kill()
+            with pytest.raises(EnrolmentFailed) as later:
+                await client.enroll(KeyPair.make(common_name("waits-2")).csr, label="DLMS")
+            assert (later.value.code, bool(later.value.retry_after)) == ("5.03", True)
+            # The other services go on.
+            assert await client.enroll(KeyPair.make(common_name("waits-2")).csr)
+
+    async def told() -> bool:
+        return bool(field.service.events("enrollment_failed"))
+
+    await until(told)
+    shown = await field.shown("waits-2")
+    failed = [session for session in shown["sessions"] if session["outcome"] == "failed"]
+    assert [(session["kind"], session["cause"]) for session in failed] == [("enrollment", "issuer_unavailable")]
+    assert sorted((row["service"], row["state"]) for row in shown["issuances"]) == [
+        ("DLMS", "delivered"),
+        ("DLMS", "failed"),
+        ("LWM2M", "delivered"),
+        ("LWM2M", "delivered"),
+    ]
