@@ -37,12 +37,12 @@ LIMITS = "[limits]\nmax_handshakes_per_source = 2000\n"
 class Node(Service):
     """A server on a record that others use too."""
 
-    def __init__(self, folder: Path, url: str, master_key: str, port: int) -> None:
+    def __init__(self, folder: Path, url: str, master_key: str, port: int, *extra: str) -> None:
         configuration = folder / "firstlight.toml"
         folder.mkdir(mode=0o755)
         configuration.write_text(LIMITS)
         self._record = ("--database-url", url)
-        super().__init__(folder, "--config", str(configuration), *self._record)
+        super().__init__(folder, "--config", str(configuration), *self._record, *extra)
         self.coaps = f"127.0.0.1:{port}"
         self.data.mkdir()
         (self.data / "master.key").touch(mode=0o600)
@@ -54,14 +54,14 @@ class Node(Service):
 
 
 @contextlib.asynccontextmanager
-async def cluster(folder: Path) -> AsyncIterator[tuple[Field, Node, tuple[str, int]]]:
-    """A field on the first node, the second node, and the balancer's address."""
+async def pair(folder: Path, *extra: str) -> AsyncIterator[tuple[Field, Node]]:
+    """A field on the first of two nodes, whose factory both trust, and the second node."""
     folder.chmod(0o755)
     master_key = secrets.token_hex(32)
-    first, second, front = free_ports(3)
     postgres = EmbeddedPostgres(folder / "record")
     url = await postgres.start()
-    nodes = [Node(folder / name, url, master_key, port) for name, port in (("first", first), ("second", second))]
+    ports = zip(("first", "second"), free_ports(2), strict=True)
+    nodes = [Node(folder / name, url, master_key, port, *extra) for name, port in ports]
     try:
         for node in nodes:
             await node.start()
@@ -69,8 +69,7 @@ async def cluster(folder: Path) -> AsyncIterator[tuple[Field, Node, tuple[str, i
         await field.trust(field.factory, name="field-factory")
         for node in nodes:
             await Field(node).known(anchors=2, profiles=1)
-        async with balancer(folder, first, second, front):
-            yield field, nodes[1], ("127.0.0.1", front)
+        yield field, nodes[1]
         assert [line for node in nodes for line in Field(node).faults()] == []
     finally:
         for node in nodes:
@@ -78,6 +77,16 @@ async def cluster(folder: Path) -> AsyncIterator[tuple[Field, Node, tuple[str, i
                 with contextlib.suppress(ProcessLookupError):
                     await node.stop()
         await postgres.destroy()
+
+
+@contextlib.asynccontextmanager
+async def cluster(folder: Path) -> AsyncIterator[tuple[Field, Node, tuple[str, int]]]:
+    """Such a pair, and the address of the balancer before it."""
+    [front] = free_ports(1)
+    async with pair(folder) as (field, other):
+        ports = [Field(node).address[1] for node in (field.service, other)]
+        async with balancer(folder, *ports, front):
+            yield field, other, ("127.0.0.1", front)
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,5 @@
-"""What the transport must stand (design 9), each run at any size: loss, storm, kill, restart, two nodes.
+"""What the transport must stand (design 9), each run at any size: loss, storm, and servers that
+are killed, restarted, and two on one record.
 
 A run returns what happened and what of it is a miss; `python -m tests.soak` runs all at full size, test_soak.py small.
 """
@@ -137,6 +138,18 @@ async def nodes(folder: Path, devices: int) -> Result:
     return judged("nodes", facts | {"by_node": shared}, (shared[1] < devices // 2, "the death came too late"))
 
 
+async def rolling(folder: Path, devices: int) -> Result:
+    """Two nodes on one record are stopped and started again one after the other, as for an upgrade."""
+    codes: list[int] = []
+    async with cluster(folder) as (field, other, address), steady(field, devices, address=address) as arriving:
+        for node in (field.service, other):
+            await part_done(node, devices // 10)
+            codes.append(await node.stop())
+            await node.start()
+        facts = merged([await arriving.summary()])
+    return judged("rolling", facts, (codes == [0, 0], f"the nodes ended with codes {codes}"))
+
+
 def steady(field: Field, devices: int, **options: Any) -> Any:
     """Devices that keep arriving, so that whatever happens to the server meets some in every state."""
     return crowd(field, "x509", devices, concurrency=max(1, devices // 5), sources=SOURCES, **IMPATIENT, **options)
@@ -163,6 +176,7 @@ RUNS: Mapping[str, Callable[[Path, int], Awaitable[Result]]] = {
     "storm": storm,
     "kill": kill,
     "restart": restart,
+    "rolling": rolling,
     "nodes": nodes,
 }
-FULL = {"loss": 2000, "storm": 5000, "kill": 1000, "restart": 1000, "nodes": 1000}
+FULL = {"loss": 2000, "storm": 5000, "kill": 1000, "restart": 1000, "rolling": 1000, "nodes": 1000}

@@ -10,7 +10,7 @@ import pytest_asyncio
 from tests.soak.cluster import CONFIGURATION
 from tests.soak.runs import RUNS, Result
 
-SMALL = {"loss": 24, "storm": 100, "kill": 60, "restart": 60, "nodes": 60}
+SMALL = {"loss": 24, "storm": 100, "kill": 60, "restart": 60, "rolling": 60, "nodes": 60}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
