@@ -6,6 +6,7 @@ Each function takes None for an association that is not recorded.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
+from uuid import UUID
 
 from lwm2m.coap.tape import Ended, Started, Supplied, Tape
 from lwm2m.plan import Credential, Learned, PskCredential
@@ -24,6 +25,8 @@ class TapedSession:
     learned: Learned
     asked_for_pack: bool
     finish_query: tuple[str, ...]
+    # Of an Izuma client, whose plan is fitted to its account.
+    izuma: UUID | None
     credentials: Mapping[int, Held] = field(repr=False)
     later: dict[int, Held] = field(default_factory=dict, repr=False)
 
@@ -42,8 +45,10 @@ def began(
 ) -> None:
     """A session is about to begin with these."""
     if tape is not None:
+        izuma = admitted.account_id if admitted.izuma else None
+        asked_for_pack = admitted.request.asked_for_pack
         tape.sessions.append(
-            TapedSession(admitted.profile, learned, admitted.request.asked_for_pack, finish_query, dict(credentials))
+            TapedSession(admitted.profile, learned, asked_for_pack, finish_query, izuma, dict(credentials))
         )
         for held in credentials.values():
             _conceal(tape, held)

@@ -7,8 +7,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
-from typing import Any, TypeVar
+from typing import Any
+from uuid import UUID
 
+from lwm2m.coap.message import MAX_TOKEN
 from lwm2m.coap.parameters import Parameters
 from lwm2m.coap.tape import (
     Abandoned,
@@ -26,11 +28,13 @@ from lwm2m.coap.tape import (
 from lwm2m.plan import Credential, Learned, PskCredential
 from lwm2m.replay import Recording, SessionInputs, describe
 from server.errors import BadRequest
+from server.izuma import fitted
 from server.profile import ProfileError, parse_profile
 from server.recorder import Held, TapedSession
 
 FORMAT = 1
-_T = TypeVar("_T")
+# Of a payload or a secret in a transcript that is read.
+MOST_BYTES = 65536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,10 +93,10 @@ def read(text: str) -> Transcript:
         known = {f.name for f in fields(Parameters)}
         recording = Recording(
             # What a later version adds has its default here, and the other way round.
-            parameters=Parameters(**{k: v for k, v in document["parameters"].items() if k in known}),
-            first_mid=document["first_mid"],
-            token_seed=bytes.fromhex(document["token_seed"]),
-            draws=tuple(map(float, document["draws"])),
+            parameters=Parameters(**{k: _number(v) for k, v in document["parameters"].items() if k in known}),
+            first_mid=_whole(document["first_mid"], 0xFFFF),
+            token_seed=_seed(document["token_seed"]),
+            draws=tuple(float(_number(draw)) for draw in document["draws"]),
             sessions=tuple(_inputs(session) for session in document["sessions"]),
             entries=tuple(_read_entry(entry) for entry in document["entries"]),
         )
@@ -102,7 +106,7 @@ def read(text: str) -> Transcript:
             dropped=int(document["dropped"]),
             recording=recording,
         )
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ProfileError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, ProfileError) as error:
         raise BadRequest(f"this is no whole transcript: {type(error).__name__} {error}") from error
 
 
@@ -120,6 +124,7 @@ def _session(session: TapedSession) -> dict[str, object]:
         "learned": session.learned.as_json(),
         "asked_for_pack": session.asked_for_pack,
         "finish_query": session.finish_query,
+        "izuma": session.izuma.hex if session.izuma is not None else None,
         "credentials": {str(index): _held(held) for index, held in session.credentials.items()},
         "later": {str(index): _held(held) for index, held in session.later.items()},
     }
@@ -134,8 +139,9 @@ def _held(held: Held) -> dict[str, object]:
 def _inputs(session: Mapping[str, Any]) -> SessionInputs:
     profile = session["profile"]
     files = {name: bytes.fromhex(content) for name, content in profile["files"].items()}
+    plan = parse_profile(profile["toml"], files, name=profile["name"]).plan
     return SessionInputs(
-        plan=parse_profile(profile["toml"], files, name=profile["name"]).plan,
+        plan=plan if session["izuma"] is None else fitted(plan, UUID(session["izuma"])),
         learned=Learned.from_json(session["learned"]),
         asked_for_pack=session["asked_for_pack"] is True,
         finish_query=tuple(map(str, session["finish_query"])),
@@ -145,16 +151,35 @@ def _inputs(session: Mapping[str, Any]) -> SessionInputs:
 
 
 def _read_held(held: Mapping[str, Any]) -> Held:
-    key = bytes(_size(held["key_bytes"]))
+    key = bytes(_whole(held["key_bytes"], MOST_BYTES))
     if "chain" in held:
         return Credential(chain=tuple(bytes.fromhex(one) for one in held["chain"]), private_key_pkcs8=key)
-    return PskCredential(identity=bytes(_size(held["identity_bytes"])), key=key)
+    return PskCredential(identity=bytes(_whole(held["identity_bytes"], MOST_BYTES)), key=key)
 
 
-def _size(value: object) -> int:
-    if not isinstance(value, int) or not 0 <= value <= 65536:
-        raise ValueError(f"a size of {value}")
+def _whole(value: object, most: int) -> int:
+    if not isinstance(value, int) or not 0 <= value <= most:
+        raise ValueError(f"{value!r} where a number from 0 to {most} stands")
     return value
+
+
+def _number(value: object) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
+        raise ValueError(f"{value!r} where a number stands")
+    return value
+
+
+def _word(value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{value!r} where a text stands")
+    return value
+
+
+def _seed(value: str) -> bytes:
+    seed = bytes.fromhex(value)
+    if not 1 <= len(seed) <= MAX_TOKEN:
+        raise ValueError(f"a token seed of {len(seed)} bytes")
+    return seed
 
 
 # -- entries ----------------------------------------------------------------------------------------------------------
@@ -186,7 +211,7 @@ def _entry(entry: Entry, first: float) -> dict[str, object]:
 
 
 def _read_entry(row: Mapping[str, Any]) -> Entry:
-    at = float(row["at"])
+    at = float(_number(row["at"]))
     if "datagram" in row:
         datagram = bytes.fromhex(row["datagram"])
         match row["from"]:
@@ -197,12 +222,13 @@ def _read_entry(row: Mapping[str, Any]) -> Entry:
             case other:
                 raise ValueError(f"a datagram from {other!r}")
     if "answer" in row:
-        options = tuple((int(number), bytes.fromhex(value)) for number, value in row["options"])
-        return Answered(at, row["answer"], row["code"], options, _size(row["bytes"]))
+        options = tuple((_whole(number, 0xFFFF), bytes.fromhex(value)) for number, value in row["options"])
+        request_id, code = _whole(row["answer"], 2**31), _whole(row["code"], 0xFF)
+        return Answered(at, request_id, code, options, _whole(row["bytes"], MOST_BYTES))
     if "abandon" in row:
-        return Abandoned(at, row["abandon"])
+        return Abandoned(at, _whole(row["abandon"], 2**31))
     if "supply" in row:
-        return Supplied(at, row["supply"])
+        return Supplied(at, _whole(row["supply"], 2**31))
     match row["event"]:
         case "request":
             return Requested(at)
@@ -211,7 +237,8 @@ def _read_entry(row: Mapping[str, Any]) -> Entry:
         case "start":
             return Started(at)
         case "end":
-            return Ended(at, row["cause"], row["path"], row["code"])
+            failed_with = None if row["code"] is None else _whole(row["code"], 0xFF)
+            return Ended(at, _word(row["cause"]), _word(row["path"]), failed_with)
         case other:
             raise ValueError(f"an event {other!r}")
 

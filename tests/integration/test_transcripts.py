@@ -16,7 +16,8 @@ from server import transcripts
 from server.errors import BadRequest
 from simulators import formats
 from simulators.association import CoapParameters
-from simulators.device import Device
+from simulators.device import Device, Patience
+from simulators.izuma.device import Izuma, IzumaDevice
 from tests.integration.field import SHORT, Field, opened, profile
 from tests.integration.service import firstlight
 
@@ -28,6 +29,9 @@ PROFILES = {
     "json": profile("json-*", bootstrap='content_format = "senml-json"\n'),
     "cbor": profile("cbor-*", bootstrap='content_format = "lwm2m-cbor"\n'),
     "later": profile("later-*", bootstrap='ask = "after-accept"\n'),
+    "est": profile("est-*", mode="est"),
+    "falls-back": profile("falls-*", mode="est-then-server-key", bootstrap='ask = "after-accept"\n'),
+    "written": profile("izuma-*", bootstrap='content_format = "tlv"'),
     "strict": profile("strict-*", bootstrap='on_error = "stop"\n'),
 }
 
@@ -67,7 +71,7 @@ def differences(document: dict[str, Any]) -> list[Difference]:
 
 
 def scalar_of(device: Device) -> bytes:
-    """The secret of the key that the device was given; the rest of its PKCS#8 is public, in the certificate too."""
+    """The secret of the device's key; the rest of its PKCS#8 is public, in the certificate too."""
     return device.identities[0].key.private_numbers().private_value.to_bytes(32, "big")
 
 
@@ -87,6 +91,8 @@ KINDS: list[tuple[str, dict[str, Any]]] = [
     ("separate", {"finish_delay": 0.6}),
     ("no-pem", {"pem": "4.06"}),
     ("bends", {"pem": "4.00"}),
+    ("est-1", {}),
+    ("falls-1", {"est": "refuses"}),
 ]
 
 
@@ -155,6 +161,18 @@ async def test_a_device_that_vanishes_leaves_the_transcript_of_how_far_it_came(f
     found = await recorded(field, "vanishes", count=2)
     assert [one["about"]["cause"] for one in found] == [None, "association_lost"]
     assert [differences(one) for one in found] == [[], []]
+
+
+async def test_an_izuma_client_whose_plan_is_fitted_to_it_replays_clean(field: Field) -> None:
+    kind = Izuma(transport="udp", account_id=field.service.ready["account_id"], account_stored=True, est=False)
+    patience = Patience(handshake=20.0, server=40.0)
+    held = field.certificate("izuma-1")
+    async with IzumaDevice("izuma-1", held, field.server, behaviour=kind, patience=patience) as device:
+        report = await device.bootstrap()
+    assert report.ok, report.reason
+    found = await transcript(field, "izuma-1")
+    assert any("POST /bs?iep=" in row.get("says", "") for row in found["entries"])
+    assert differences(found) == []
 
 
 async def test_a_refused_bootstrap_request_has_one_too(field: Field, tmp_path: Path) -> None:
