@@ -55,6 +55,8 @@ NEEDED: Mapping[str, str] = {
     "DELETE /v1/pre-shared-keys/{identity}": "operator",
     "POST /v1/certificates/{certificate_id}/revoke": "operator",
     "GET /v1/seen": "admin",
+    "GET /v1/devices/{device_id}/transcripts": "operator",
+    "GET /v1/devices/{device_id}/transcripts/{session_id}": "operator",
 }
 
 

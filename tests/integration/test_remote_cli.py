@@ -1,5 +1,6 @@
 """Both doors to the commands (design 3): through the record, and through the API of a running server."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from typer.testing import CliRunner
 
 from server.cli import commands
 from server.cli.remote import commands as remote
-from tests.integration.field import Field, opened, profile
+from tests.integration.field import SHORT, Field, opened, profile
 from tests.integration.service import firstlight
 from tests.pki import make_factory_ca
 
@@ -32,11 +34,15 @@ class Doors:
 
     def __init__(self, field: Field) -> None:
         self._field = field
+        self._runner = CliRunner(env={"COLUMNS": "200", "TERM": "dumb"})
         ready = field.service.ready
         self._through = ("--url", ready["http"], "--api-key-file", ready["api_key_file"])
 
     async def remote(self, *words: str, code: int = 0) -> str:
-        return await firstlight(*words, *self._through, code=code)
+        """In this process: that `firstlight --url` leads here is tested once, below."""
+        result = await asyncio.to_thread(self._runner.invoke, remote.app, [*words, *self._through])
+        assert result.exit_code == code, f"{words}: {result.output} {result.exception}"
+        return result.output
 
     async def local(self, *words: str, code: int = 0) -> str:
         return await self._field.service.command(*words, code=code)
@@ -153,6 +159,13 @@ async def test_a_device_and_its_certificate_from_afar(field: Field, doors: Doors
     assert "/0/1" in told
     serial = f"{int(shown['certificates'][0]['serial'], 16):x}"
     assert await doors.remote("certificate", "show", serial) == await doors.local("certificate", "show", serial)
+    assert "no transcript" in await doors.remote("device", "transcript", "meter-1", code=1)
+    report, _ = await field.bootstrap("meter-2", refuses={"PUT /1/0": "4.05"}, patience=SHORT)
+    assert not report.ok
+    await field.over("meter-2")
+    for form in ((), ("--text",)):
+        words = ("device", "transcript", "meter-2", *form)
+        assert await doors.remote(*words) == await doors.local(*words)
     assert "is forgotten" in await doors.remote("device", "forget", "meter-1")
     assert "waits for a person" in await doors.remote("device", "release", "meter-1", code=1)
     assert "is revoked" in await doors.remote("certificate", "revoke", serial, "--reason", "superseded")

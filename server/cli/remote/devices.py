@@ -1,10 +1,13 @@
 """`device` and `certificate` through the API."""
 
+import json
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
+from server import transcripts
 from server.cli import certificate as local
 from server.cli import device as local_device
 from server.cli import explain as local_explain
@@ -84,6 +87,25 @@ def show_device(
             highlight=False,
         )
         local_device.print_steps(session["sentence"], session["steps"])
+
+
+@app.command("transcript")
+def transcript(
+    endpoint: Endpoint,
+    url: Url,
+    api_key_file: ApiKeyFile,
+    session: Annotated[UUID | None, typer.Option(help="Of this session, not the newest.", show_default=False)] = None,
+    as_text: Annotated[bool, typer.Option("--text", help="In words, for people.")] = False,
+) -> None:
+    """What was said in a device's last attempt, datagram by datagram and without key material, for `replay`."""
+    door = Door(url, api_key_file)
+    path = f"/v1/devices/{_device(door, endpoint)['id']}/transcripts"
+    newest = next((str(row["id"]) for row in door.rows(path, most=1, order="DESC")), None)
+    wanted = session.hex if session is not None else newest
+    if wanted is None:
+        options.fail(f"no transcript of {endpoint} is on record; by default failed attempts leave one")
+    document = door.get(f"{path}/{wanted}")
+    print("\n".join(transcripts.text(document)) if as_text else json.dumps(document, indent=1))
 
 
 @app.command("seen")

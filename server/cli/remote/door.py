@@ -30,23 +30,17 @@ class Door:
             key = key_file.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
             options.fail(f"{key_file} cannot be read as an API key ({error})")
-        try:
-            self._client = httpx.Client(
-                base_url=url.rstrip("/"),
-                headers={"Authorization": f"Bearer {key}"},
-                timeout=SECONDS,
-                # A proxy of the environment has no business with the key.
-                trust_env=False,
-            )
-        except (httpx.InvalidURL, ValueError) as error:
-            options.fail(f"--url: {url} is no address ({error}); write https://HOST:PORT")
-        self._url = url
+        self._url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {key}"}
+        self._tls = httpx.create_ssl_context(trust_env=False)
 
     def ask(self, method: str, path: str, body: object = None, **query: object) -> Any:
         """The body of the answer, None when there is none."""
         given = {name: str(value) for name, value in query.items() if value is not None}
         try:
-            answer = self._client.request(method, path, json=body, params=given)
+            # A proxy of the environment has no business with the key.
+            with httpx.Client(verify=self._tls, timeout=SECONDS, trust_env=False) as client:
+                answer = client.request(method, self._url + path, json=body, params=given, headers=self._headers)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             options.fail(f"{self._url} cannot be asked ({error}); check --url and that the server runs")
         try:
