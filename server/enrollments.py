@@ -12,7 +12,6 @@ from typing import Protocol
 from uuid import UUID, uuid4
 
 from issuers.errors import IssuerError
-from lwm2m.errors import DecodeError
 from lwm2m.est import MediaType
 from lwm2m.steps import Done, Failed, FailureCause, OperationKind, StepRecord
 from server import logs, sentences
@@ -237,7 +236,7 @@ def _cause(error: Exception) -> FailureCause:
             return FailureCause.STORE_UNAVAILABLE
         case TemporarilyUnavailable():
             return FailureCause.ISSUER_UNAVAILABLE
-        case ServiceError() | DecodeError():
+        case ServiceError():
             return FailureCause.BAD_REQUEST
         case _:
             return FailureCause.INTERNAL

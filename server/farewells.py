@@ -44,8 +44,7 @@ class Farewells:
 
     def finished(self, conversation: Closable, due: Collection[str]) -> None:
         """The device has its Finish; it still comes for the certificates of the services `due`."""
-        if self._waiting.pop(conversation, None) is None:
-            conversation.on_lost(lambda _reason: self._forget(conversation))
+        self._forget(conversation)
         missing = frozenset(due) - conversation.visit.delivered
         if not missing:
             asyncio.get_running_loop().call_later(self._soon, conversation.close)
@@ -53,7 +52,12 @@ class Farewells:
         while len(self._waiting) >= self._most and self.relieve():
             pass
         waiting = self._waiting[conversation] = _Waiting(missing, self._clock() + self._late)
+        conversation.on_lost(lambda _reason: self._forget(conversation))
         self._arm(conversation, waiting)
+
+    def returned(self, conversation: Closable) -> None:
+        """The device bootstraps once more on its association: the next Finish decides anew."""
+        self._forget(conversation)
 
     def enrolling(self, conversation: Closable) -> None:
         """A request for a certificate has come: the association stays while it is served."""

@@ -17,7 +17,9 @@ AlternativeName = Literal["endpoint", "none"]
 
 MIN_CERTIFICATE_BYTES = 512
 MAX_CERTIFICATE_BYTES = 8192
-LONGEST_SECONDS = 3600
+LONGEST_HOLD = 90
+"""Seconds of one exchange: a peer gives its answer up after about 93 (MAX_TRANSMIT_WAIT, RFC 7252 4.8.2)."""
+LONGEST_RETRY = 86400
 
 KEYS = (
     "client",
@@ -59,8 +61,8 @@ def parse_est(table: ProfileTable) -> EstSettings:
         psk_enrolls=table.flag("psk_enrolls", False),
         subject=subject_template(table),
         alternative_name=table.choice("alternative_name", get_args(AlternativeName), "endpoint"),
-        hold_seconds=_seconds(table, "hold_seconds", 0),
-        retry_after=_seconds(table, "retry_after", 1),
+        hold_seconds=_seconds(table, "hold_seconds", 0, LONGEST_HOLD),
+        retry_after=_seconds(table, "retry_after", 1, LONGEST_RETRY),
         certificate_bytes=table.integer("certificate_bytes", MIN_CERTIFICATE_BYTES, MAX_CERTIFICATE_BYTES, 1024),
     )
 
@@ -75,5 +77,5 @@ def subject_template(table: ProfileTable) -> str:
     return template
 
 
-def _seconds(table: ProfileTable, key: str, low: int) -> int | None:
-    return None if table.given(key) in (None, "auto") else table.integer(key, low, LONGEST_SECONDS)
+def _seconds(table: ProfileTable, key: str, low: int, high: int) -> int | None:
+    return None if table.given(key) in (None, "auto") else table.integer(key, low, high)

@@ -131,6 +131,7 @@ class Sessions:
             raise TemporarilyUnavailable("as many sessions as allowed", SHED_RETRY_AFTER * (1 + self._jitter()))
         running = Running(uuid4(), admitted, conversation, self._now(), self._clock(), asyncio.current_task())
         self._running[slot] = running
+        self._farewells.returned(conversation)
         visit = conversation.visit
         visit.admitted = admitted
         visited = visit.session = VisitedSession(running.id, running.started_at, running.started)

@@ -19,7 +19,6 @@ from lwm2m.coap import message as coap
 from lwm2m.coap import options as coap_options
 from lwm2m.coap.exchange import RequestReceived
 from lwm2m.content_format import ContentFormat
-from lwm2m.errors import Lwm2mError
 from lwm2m.est import Function, MediaType, Resource
 from lwm2m.multipart import encode_parts
 from lwm2m.plan import Learned
@@ -156,7 +155,7 @@ class EstResource:
             ending.note = "the recorded certificate once more" if certified.again else ""
             _fits(certified.chain, wish.limits)
             answer = _certificates(requester, resource, incoming, certified.chain, format)
-        except (ServiceError, IssuerError, Lwm2mError, StoreUnavailable) as error:
+        except (ServiceError, IssuerError, StoreUnavailable) as error:
             told = failure(error)[1] if isinstance(error, IssuerError) else error
             code, options = response_for(told)
             respond(incoming.request_id, code, options=options)

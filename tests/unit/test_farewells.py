@@ -107,3 +107,11 @@ async def test_a_device_that_bootstraps_twice_on_one_association_is_kept_once() 
     assert len(keeper) == 1
     device.close()
     assert len(keeper) == 0
+
+
+async def test_a_device_that_bootstraps_again_is_not_closed_by_its_first_finish() -> None:
+    keeper, device = farewells(late=0.02), Conversation()
+    keeper.finished(device, {"LWM2M"})
+    keeper.returned(device)
+    await asyncio.sleep(0.1)
+    assert (len(keeper), device.closed) == (0, False)
