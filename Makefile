@@ -38,7 +38,7 @@ bench: $(VENV)/.installed
 	$(BIN)/firstlight bench --mode x509 --check
 	$(BIN)/firstlight bench --mode psk --check
 
-# Thousands of devices against loss, storms, deaths and two nodes; one line a run, exit code 1 on a miss.
+# Thousands of devices against loss, storms, deaths (a CA's too) and two nodes; one line a run, exit code 1 on a miss.
 soak: $(VENV)/.test-installed
 	./tests/install-debian-packages
 	$(BIN)/python -m tests.soak $(SOAK_ARGS)

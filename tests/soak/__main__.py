@@ -6,7 +6,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.soak.runs import FULL, RUNS
+from tests.soak import own_ca, runs
+
+RUNS = {**runs.RUNS, **own_ca.RUNS}
+FULL = {**runs.FULL, **own_ca.FULL}
 
 
 def main() -> int:

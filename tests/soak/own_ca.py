@@ -9,7 +9,7 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +21,7 @@ from tests.integration.service import environment
 from tests.issuers.peers.cfssl import PAGE_KEY, Peer, cfssl_serve
 from tests.issuers.peers.proxy import CountingProxy, counting_proxy
 from tests.pki import make_factory_ca
+from tests.soak.runs import Result
 
 PREFIX = "own-ca-"
 SIGN = "/authsign"
@@ -45,6 +46,31 @@ class Fate:
     def extra(self) -> int:
         """Signatures that no certificate on record accounts for."""
         return self.signatures - self.recorded
+
+
+def _judged(name: str, fate: Fate, most_extra: int) -> Result:
+    facts = {"devices": fate.devices, "completed": fate.done, "signatures": fate.signatures, "lost answers": fate.lost}
+    rules = (
+        (fate.done == fate.devices, f"{fate.devices - fate.done} devices failed: {dict(fate.failures)}"),
+        (fate.lost >= LOST, "too few answers were lost to prove anything"),
+        (0 <= fate.extra <= most_extra, f"{fate.extra} signatures that no certificate on record accounts for"),
+    )
+    return Result(name, facts, [words for kept, words in rules if not kept])
+
+
+async def cfssl(folder: Path, devices: int) -> Result:
+    """CFSSL dies: at most one signature more for each answer that was lost."""
+    fate = await cfssl_dies(folder, devices)
+    return _judged("cfssl", fate, fate.lost)
+
+
+async def globalsign(folder: Path, devices: int) -> Result:
+    """GlobalSign's stand-in dies: not one signature more than devices."""
+    return _judged("globalsign", await globalsign_dies(folder, devices), 0)
+
+
+RUNS: Mapping[str, Callable[[Path, int], Awaitable[Result]]] = {"cfssl": cfssl, "globalsign": globalsign}
+FULL = {"cfssl": 500, "globalsign": 500}
 
 
 # -- CFSSL ------------------------------------------------------------------------------------------------
