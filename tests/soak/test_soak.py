@@ -17,8 +17,8 @@ SMALL = {"loss": 24, "storm": 100, "kill": 60, "restart": 60, "rolling": 60, "no
 async def results(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mapping[str, asyncio.Task[Result]]]:
     """All runs under way: most of their time devices wait for a timer."""
     tasks = {
-        name: asyncio.create_task(run(tmp_path_factory.mktemp(name), SMALL[name]), name=name)
-        for name, run in RUNS.items()
+        name: asyncio.create_task(RUNS[name](tmp_path_factory.mktemp(name), devices), name=name)
+        for name, devices in SMALL.items()
     }
     yield tasks
     for task in tasks.values():
@@ -27,7 +27,7 @@ async def results(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Map
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize("name", list(RUNS))
+@pytest.mark.parametrize("name", list(SMALL))
 async def test_every_device_is_done_whatever_happens_to_datagrams_and_servers(
     name: str, results: Mapping[str, asyncio.Task[Result]]
 ) -> None:
