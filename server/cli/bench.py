@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ import typer
 from server import logs
 from server.bench import figures, run
 from server.bench.figures import Mode
+from server.bench.report import Machine, renewed
 from server.bench.run import Bench, Result
 from server.cli import options
 from server.rig import RigFailed
@@ -33,6 +35,9 @@ def bench(
             min=0, max=0.5, help="Share of datagrams lost each way; two thirds as many doubled, as many out of order."
         ),
     ] = 0.0,
+    report: Annotated[
+        Path | None, typer.Option(help="Markdown page in which the row of this kind of run is written or renewed.")
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="Exit 1 when a must of the design is missed.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -44,6 +49,9 @@ def bench(
     except RigFailed as error:
         options.fail(str(error))
     _show(result, as_json=as_json)
+    if report is not None:
+        machine = Machine.here()
+        report.write_text(renewed(report.read_text(), what, result, machine))
     wrong = list(figures.contradictions(result.figures, mode, lossy=loss > 0))
     if check:
         wrong += figures.missed(
@@ -60,6 +68,7 @@ def _say(event: Mapping[str, object]) -> None:
 
 def _show(result: Result, *, as_json: bool) -> None:
     if as_json:
+        _say({"event": "rounds", "cpu_ms": result.rounds})
         if result.workers_ratio is not None:
             _say({"event": "workers", "cpu_against_one_worker": result.workers_ratio})
         _say(result.figures.as_json())

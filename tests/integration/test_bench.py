@@ -39,3 +39,4 @@ async def test_a_storm_behind_a_lossy_path_on_two_workers_leaves_nobody_out() ->
 async def test_two_workers_are_measured_against_one_by_turns() -> None:
     events, _ = await measured("--mode", "psk", "--workers", "2", *SMALL)
     assert events["workers"]["cpu_against_one_worker"] > 0
+    assert len(events["round"]["cpu_ms"]) == 2  # type: ignore[arg-type]
