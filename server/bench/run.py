@@ -120,7 +120,7 @@ async def run(bench: Bench, tell: Tell) -> Result:
             checks=round(sum(after[name] - before[name] for name in CHECKS)),
             rows=rows.total - rows_before.total,
         ),
-        rounds=tuple(round(_cpu_ms(each), 3) for each in rounds),
+        rounds=tuple(round(_cpu_ms(each), 3) for each in rounds if each.bootstraps),
         workers_ratio=ratio,
     )
 
