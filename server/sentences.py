@@ -147,6 +147,48 @@ SENTENCES: Mapping[FailureCause, Sentence] = {
     ),
 }
 
+# Why a peer was not admitted, by the word that the list of the refused keeps: what it means, and what to do.
+REFUSALS: Mapping[str, tuple[str, str]] = {
+    "unknown_ca": (
+        "no trusted certificate issued its certificate",
+        "trust the CA of its factory, if it is one of yours",
+    ),
+    "denied": ("a certificate of its path is denied", "allow the trusted certificate again, if that was a mistake"),
+    "expired": ("its factory certificate, or one above it, has ended", "give it a new factory certificate"),
+    "not_yet_valid": ("its certificate begins in the future", "look at the clock of the factory that made it"),
+    "bad_signature": ("a signature in its chain is wrong", "its certificate is damaged or forged: look at the device"),
+    "weak_key": ("a key or a signature of its chain is too weak", "it needs a certificate on P-256 or better"),
+    "wrong_usage": ("its certificate is not meant for TLS clients", "have the factory issue it for clientAuth"),
+    "not_a_ca": ("a certificate of its chain may not issue others", "have the factory mend its intermediate CA"),
+    "path_too_long": ("its chain is longer than allowed", "trust the lowest CA of the chain itself"),
+    "malformed": ("its certificate cannot be read", "look at the device: nothing here can mend it"),
+    "no_certificate": ("it showed no certificate and no key", "give it a factory credential"),
+    "proof_failed": ("it could not prove that its certificate is its own", "look at the private key of the device"),
+    "unknown_identity": ("nobody stored a pre-shared key of this identity", "add the key, if the device is yours"),
+    "identity_mismatch": ("it named another identity in the middle of the handshake", "look at the device"),
+    "wrong_key": ("its pre-shared key is not the one on record", "compare both; replace the one that is wrong"),
+    "store_unavailable": ("its key could not be looked up", "bring the database back; the device tries again"),
+    "no_common_suite": ("it offers no cipher suite that this server takes", "allow one of ours on the device"),
+    "protocol_version": ("it does not speak DTLS 1.2 or TLS 1.2", "it needs newer firmware"),
+    "peer_alert": (
+        "it ended the handshake itself",
+        "most often it does not trust this server: give it the server's CA",
+    ),
+    "handshake_failed": ("the handshake failed", "the log has the detail under device_not_admitted"),
+    "deadline": ("it did not finish the handshake in time", "look at its network; it tries again"),
+}
+
+
+def for_refusal(reason: str) -> tuple[str, str]:
+    """What a reason of the list of the refused means, and what to do."""
+    if reason in REFUSALS:
+        return REFUSALS[reason]
+    for cause, row in SENTENCES.items():
+        if cause.value == reason:
+            return row.what.format(endpoint="it", place="", code=""), row.remedy
+    return reason.replace("_", " "), "the log has the detail under device_not_admitted"
+
+
 # How objects are called where a path is shown.
 _OBJECT_NAMES = {"0": "Security", "1": "Server", "bs": "Bootstrap", "est": "EST", ".well-known": "EST"}
 

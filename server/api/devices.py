@@ -1,10 +1,11 @@
 """`/v3/devices/`: the devices that were here, with the certificate each holds (izuma.md B5)."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import ConfigDict, Field
 
+from server.admin import devices as admin
 from server.api.access import Operator, Reader, parse_id
 from server.api.bodies import Body
 from server.api.documented import EXAMPLE_ID, documented, listing
@@ -59,11 +60,27 @@ async def read_device(asking: Reader, device_id: str) -> dict[str, Any]:
     return shown("device", row)
 
 
-@router.delete("/{device_id}/", status_code=204, responses=documented(204, None, 401, 403, 404))
-async def remove_device(asking: Operator, device_id: str) -> Response:
-    """Forget a device and free the public keys that were its own; its certificates stay on record."""
-    row = await devices.by_id(asking.database, asking.account_id, parse_id(device_id, "device"))
-    await devices.remove(asking.database, asking.actor, asking.account_id, row.endpoint)
+@router.delete("/{device_id}/", status_code=204, responses=documented(204, None, 400, 401, 403, 404, 424))
+async def remove_device(
+    asking: Operator,
+    device_id: str,
+    revoke: Annotated[bool, Query(description="Also withdraw the certificates it has at work, before.")] = False,
+) -> Response:
+    """Forget a device and free the public keys that were its own; its certificates and bootstraps stay on record.
+
+    With its credential it may come back as if it were new. 424 when a CA cannot revoke: then nothing is forgotten.
+    """
+    office = asking.office
+    await admin.forget(
+        asking.database,
+        office.sealer,
+        office.config,
+        asking.actor,
+        asking.account_id,
+        parse_id(device_id, "device"),
+        revoke=revoke,
+        now=office.now(),
+    )
     return Response(status_code=204)
 
 

@@ -3,16 +3,19 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
+from server.admin import devices as device_admin
 from server.admin import renewals
 from server.cli import options
 from server.errors import NotFound
 from server.store import certificate_enrollments, certificates, devices, issuances, refusals, sessions
 from server.store.accounts import LWM2M
 from server.store.certificate_enrollments import CertificateEnrollment
+from server.store.devices import device_id
 from server.store.sessions import SessionRow
 
 app = typer.Typer(help="Devices: how their bootstraps went, and who was not admitted.", no_args_is_help=True)
@@ -267,13 +270,26 @@ def forget(
     everything: Annotated[
         bool, typer.Option("--remove", help="Remove the device and free its public keys; certificates stay on record.")
     ] = False,
+    revoke: Annotated[bool, typer.Option(help="With --remove: revoke its certificates first.")] = False,
 ) -> None:
     """Forget what was learned of a device, for instance after new firmware."""
 
     async def work() -> None:
         async with options.opened(config, data_dir, database_url) as record:
-            change = devices.remove if everything else devices.forget
-            await change(record.database, options.actor(), record.account_id, endpoint)
+            database, account_id = record.database, record.account_id
+            if everything:
+                await device_admin.forget(
+                    database,
+                    record.sealer,
+                    record.config,
+                    options.actor(),
+                    account_id,
+                    device_id(account_id, endpoint),
+                    revoke=revoke,
+                    now=datetime.now(UTC),
+                )
+            else:
+                await devices.forget(database, options.actor(), account_id, endpoint)
         print(f"{endpoint} is {'removed' if everything else 'forgotten'}.")
 
     options.run(work)

@@ -4,7 +4,9 @@ import pytest
 
 from lwm2m.coap import message as coap
 from lwm2m.steps import Failed, FailureCause
+from server import sentences
 from server.sentences import SENTENCES, for_failure
+from server.transport.engine import RefusalReason
 
 
 def test_every_cause_has_a_row() -> None:
@@ -46,3 +48,16 @@ def test_braces_in_what_a_device_says_stay_as_they_are() -> None:
     failed = Failed(FailureCause.WRITE_REFUSED, "/1/0", coap.BAD_REQUEST, "{place}")
     assert "({place})" in for_failure(failed, "{code}")
     assert "{code} refused the Write at /1/0 (Server)" in for_failure(failed, "{code}")
+
+
+@pytest.mark.parametrize("reason", list(RefusalReason))
+def test_every_reason_of_a_refusal_says_what_it_means_and_what_to_do(reason: RefusalReason) -> None:
+    meaning, remedy = sentences.for_refusal(reason.value)
+    assert meaning
+    assert remedy
+    assert "log" not in remedy or reason is RefusalReason.HANDSHAKE_FAILED
+
+
+def test_a_refusal_after_the_handshake_has_the_sentence_of_its_cause() -> None:
+    assert sentences.for_refusal("no_profile")[0] == "no profile is for it"
+    assert sentences.for_refusal("something_new")[0] == "something new"
