@@ -83,16 +83,19 @@ async def explain(
     pct: int | None = None,
     version: str = "1.1",
     trusted_certificate: str = "",
+    draft: Profile | None = None,
     now: datetime,
 ) -> Explanation:
     """The dry run for `endpoint`; `version` is the LwM2M version the device would tell in its Discover answer.
 
     `trusted_certificate` (fingerprint or id, hexadecimal) is what it would come with, for profiles that match it.
+    `draft` is a profile not stored yet, in place of the stored one of its name.
+
     Raises NotFound when no profile is for it, BadRequest for a version or a name that cannot be.
     """
     if version not in VERSIONS:
         raise BadRequest(f"the version is one of {', '.join(VERSIONS)}", field="version")
-    profile = await _profile(database, account_id, endpoint, trusted_certificate)
+    profile = await _profile(database, account_id, endpoint, trusted_certificate, draft)
     device = await devices.ensure(database, account_id, endpoint)
     learned = Learned.from_json(device.learned)
     credentials, findings, signing = await _credentials(database, sealer, account_id, endpoint, profile, learned, now)
@@ -114,9 +117,13 @@ async def explain(
     )
 
 
-async def _profile(database: Database, account_id: UUID, endpoint: str, trusted_certificate: str) -> Profile:
-    known: list[Profile] = []
+async def _profile(
+    database: Database, account_id: UUID, endpoint: str, trusted_certificate: str, draft: Profile | None
+) -> Profile:
+    known = [draft] if draft is not None else []
     for row in await profiles.listed(database, account_id):
+        if draft is not None and row.name == draft.name:
+            continue
         try:
             known.append(parse_profile(row.toml, row.files, name=row.name))
         except ProfileError:

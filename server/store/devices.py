@@ -95,3 +95,9 @@ async def by_id(database: Database, account_id: UUID, device_id: UUID) -> Device
     if row is None:
         raise NotFound("there is no such device")
     return _row(row)
+
+
+async def held(database: Database, account_id: UUID, device_id: UUID) -> UUID | None:
+    """The issuance of the certificate that the device holds; None when it holds none."""
+    found: UUID | None = await database.fetchval("device_held", account_id, device_id)
+    return found

@@ -69,6 +69,7 @@ async def put(
 ) -> ProfileRow:
     """Make or replace the profile of this name; its text was parsed before."""
     async with database.transaction() as connection:
+        before = await connection.fetchrow(database.queries["profile_find"], account_id, name)
         row = await connection.fetchrow(
             database.queries["profile_put"], uuid4(), account_id, name, toml, _packed(files)
         )
@@ -80,7 +81,10 @@ async def put(
             action="profile.set",
             subject_kind="profile",
             subject=name,
-            detail={"files": sorted(files)},
+            detail={
+                "before": {"toml": before["toml"], "files": sorted(json.loads(before["files"]))} if before else None,
+                "after": {"toml": toml, "files": sorted(files)},
+            },
         )
     return _row(row)
 

@@ -26,3 +26,6 @@ DELETE FROM device WHERE account_id = $1 AND endpoint = $2 RETURNING id;
 SELECT id, account_id, endpoint, profile, coalesce(learned::text, '{}') AS learned, state, first_seen, last_seen,
        last_session_id
 FROM device WHERE account_id = $1 AND id = $2;
+
+-- name: device_held
+SELECT certificate_id FROM device WHERE account_id = $1 AND id = $2;

@@ -75,6 +75,10 @@ async def played(service: Service, client: httpx.AsyncClient) -> AsyncIterator[S
         # The change is at work in every worker within two seconds.
         await asyncio.sleep(2.2)
         await bootstrap(service, factory, "pump-", DEVICES - DEVICES // 2)
+        await refused(service)
+        devices = (await ask("GET", "/v3/devices/?sort=endpoint_name"))["data"]
+        ids["device"] = devices[0]["id"]
+        ids["failing"] = (await ask("GET", "/v3/devices/?last_outcome__eq=failed"))["data"][0]["id"]
         certificates = (await ask("GET", "/v1/certificates"))["data"]
         ids["certificate"], ids["revoked"] = certificates[-1]["id"], certificates[0]["id"]
         await ask("POST", f"/v1/certificates/{ids['revoked']}/revoke", {"reason": "keyCompromise"})
@@ -98,3 +102,21 @@ async def bootstrap(service: Service, factory: Holder, prefix: str, count: int) 
         *words,
     )
     assert code == 0, json.dumps(reports)
+
+
+async def refused(service: Service) -> None:
+    """Devices that fail: one whose key nobody stored, one that does not take what it is written."""
+    folder = service.folder
+    (folder / "psk.hex").write_text("00112233445566778899aabbccddeeff")
+    common = ("--server", service.server_uri, "--out", str(folder / "devices"))
+    code, _, _ = await simulate(
+        *common, "--mode", "psk", "--psk-identity", "pump-of-nobody", "--psk-file", str(folder / "psk.hex")
+    )
+    assert code != 0
+    files = {name: str(folder / f"{name}.pem") for name in ("factory-ca", "factory-key")}
+    factory = (word for name, file in files.items() for word in (f"--{name}", file))
+    taken = ("--server-ca", service.ready["server_ca_file"], "--format", "senml-json", "--endpoint", "valve-1")
+    code, reports, _ = await simulate(*common, "--mode", "x509", *factory, *taken)
+    assert code != 0, json.dumps(reports)
+    # Refusals are written once a second.
+    await asyncio.sleep(1.5)

@@ -5,6 +5,7 @@ A view adds its screens here, dialogs and error states included. `{name}` in a p
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from uuid import uuid4
 
 from playwright.async_api import Page
 
@@ -137,12 +138,77 @@ async def pem_open(page: Page, rig: Rig) -> None:
     await page.get_by_text("PEM", exact=True).first.click()
 
 
+# -- devices, profiles, audit, access -----------------------------------------------------------
+
+
+async def live(page: Page, rig: Rig) -> None:
+    """The start page once an event has come."""
+    await page.get_by_text("live", exact=True).wait_for()
+
+
+async def numbers_open(page: Page, rig: Rig) -> None:
+    """The plots as a table."""
+    await live(page, rig)
+    await page.get_by_role("button", name="Pause").click()
+    await page.get_by_text("The plots as a table").click()
+
+
+async def tried(page: Page, rig: Rig) -> None:
+    """The dry run of the text in the editor."""
+    await page.get_by_label("Endpoint name").fill("meter-00001")
+    await page.get_by_role("button", name="Try it").click()
+    await page.get_by_text("would succeed").wait_for()
+
+
+async def tried_wrong(page: Page, rig: Rig) -> None:
+    """A text that is no profile, judged while it is typed."""
+    text = page.get_by_label("Text (TOML)")
+    await text.fill((await text.input_value()) + "\ncolour = 1\n")
+    await page.get_by_role("button", name="Try it").click()
+    await page.locator("#checked").get_by_role("alert").wait_for()
+
+
+async def key_made(page: Page, rig: Rig) -> None:
+    """A new key, shown once."""
+    await pressing("New API key")(page, rig)
+    await page.get_by_label("Name").fill(f"robot {uuid4().hex[:8]}")
+    await page.get_by_role("button", name="Make the key").click()
+    await page.get_by_text("Copy the key now").wait_for()
+
+
 SCREENS: tuple[Screen, ...] = (
     Screen("sign-in", "/sign-in", who="nobody"),
     Screen("sign-in-refused", "/sign-in", wrong_key, who="nobody"),
     Screen("nothing-there", "/nothing-there"),
     Screen("not-allowed", f"{CAS}/add", who="reader"),
-    Screen("start", "/"),
+    Screen("start", "/?window=15m", live),
+    Screen("start-numbers", "/?window=24h", numbers_open),
+    Screen("start-empty", "/", live, who="newcomer"),
+    Screen("devices", "/devices"),
+    Screen("devices-filtered", "/devices?last_outcome__eq=failed&sort=endpoint_name"),
+    Screen("devices-nothing-fits", "/devices?endpoint_name__like=nobody"),
+    Screen("devices-empty", "/devices", who="newcomer"),
+    Screen("devices-seen", "/devices/seen"),
+    Screen("devices-seen-key", "/devices/seen", pressing("Add its key")),
+    Screen("device", "/devices/{device}"),
+    Screen("device-failed", "/devices/{failing}"),
+    Screen("device-forget", "/devices/{device}", pressing("Forget this device")),
+    Screen("profiles", "/profiles"),
+    Screen("profile", "/profiles/default", tried),
+    Screen("profile-wrong", "/profiles/default", tried_wrong),
+    Screen("profile-reader", "/profiles/default", who="reader"),
+    Screen("profile-new", "/profiles/new?endpoint=pump-*"),
+    Screen("profile-delete", "/profiles/default", pressing("Delete")),
+    Screen("dry-run", "/profiles/dry-run?endpoint_name=meter-00001"),
+    Screen("audit", "/audit"),
+    Screen("audit-devices", "/audit?actor_kind__eq=device"),
+    Screen("audit-nothing-fits", "/audit?subject__like=nobody"),
+    Screen("access", "/access"),
+    Screen("access-key", "/access", pressing("New API key")),
+    Screen("access-key-made", "/access", key_made),
+    Screen("access-operator", "/access", pressing("New operator")),
+    Screen("access-account", "/access", pressing("New account")),
+    Screen("access-revoke", "/access", pressing("Revoke")),
     Screen("server", "/device-identity/server", curl_open),
     Screen("authorities", CAS),
     Screen("authorities-empty", CAS, who="newcomer"),

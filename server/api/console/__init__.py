@@ -14,10 +14,15 @@ templates, its rows in `tests/console/screens.py`.
 from fastapi import FastAPI
 
 from server.api.console import (
+    access,
+    audit,
     certificate_authorities,
     developer_certificates,
+    devices,
     issued_certificates,
     page,
+    profiles,
+    seen,
     server_identity,
     service_configurations,
     sign_in,
@@ -32,12 +37,17 @@ ROUTERS = (
     static.router,
     sign_in.router,
     start.router,
+    seen.router,
+    devices.router,
     trusted_certificates.router,
     developer_certificates.router,
     issued_certificates.router,
     certificate_authorities.router,
     service_configurations.router,
     server_identity.router,
+    profiles.router,
+    audit.router,
+    access.router,
 )
 
 
@@ -45,6 +55,7 @@ def install(app: FastAPI) -> None:
     """Add every view to the application."""
     app.state.tries = Tries()
     app.state.background = Background()
+    app.state.drawn = start.Drawn()
     for router in ROUTERS:
         app.include_router(router, include_in_schema=False)
     page.install(app)

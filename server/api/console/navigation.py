@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from server.api.console.door import Visitor
+from server.store.accounts import Role
 
 CERTIFICATES = "/device-identity/certificates"
 CERTIFICATE_AUTHORITIES = "/device-identity/certificate-authorities"
@@ -23,10 +24,13 @@ class View:
     group: str = ""
     # Only for accounts that may have CAs of their own.
     own_cas: bool = False
+    # Whom it is for; others do not see it.
+    role: Role = "reader"
 
 
 VIEWS: tuple[View, ...] = (
     View(name="Start", path="/", icon="home"),
+    View(name="Devices", path="/devices", icon="device"),
     View(name="Certificates", path=CERTIFICATES, icon="certificate", group="Device identity"),
     View(
         name="Certificate Authorities",
@@ -36,6 +40,9 @@ VIEWS: tuple[View, ...] = (
         own_cas=True,
     ),
     View(name="Server", path=SERVER, icon="server", group="Device identity"),
+    View(name="Profiles", path="/profiles", icon="profile", group="Operation"),
+    View(name="Audit", path="/audit", icon="audit", group="Operation"),
+    View(name="Access", path="/access", icon="access", group="Operation", role="admin"),
 )
 
 
@@ -57,4 +64,5 @@ def entries(visitor: Visitor, path: str) -> list[Entry]:
             why_not=NO_OWN_CAS if view.own_cas and not visitor.account.third_party_ca else "",
         )
         for view in VIEWS
+        if visitor.may(view.role)
     ]

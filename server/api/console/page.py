@@ -94,12 +94,29 @@ def render(
     **context: Any,
 ) -> HTMLResponse:
     """The page of `template`; a template that extends `frame` is a dialog when htmx asks for it."""
+    notice = _notice(request, visitor)
+    text = text_of(request, template, visitor=visitor, calls=calls, notice=notice, **context)
+    response = HTMLResponse(text, status_code=status)
+    if notice is not None and not is_fragment(request):
+        door.drop_cookie(request, response, "notice")
+    return response
+
+
+def text_of(
+    request: Request,
+    template: str,
+    *,
+    visitor: Visitor | None = None,
+    calls: Sequence[Call] = (),
+    notice: tuple[str, str] | None = None,
+    **context: Any,
+) -> str:
+    """The text of `template` with what every template may use."""
     office: Office = request.app.state.office
     now = office.now()
     theme = request.cookies.get("firstlight-theme", "")
-    notice = _notice(request, visitor)
     base = str(request.base_url).rstrip("/")
-    text = _pages.get_template(template).render(
+    return _pages.get_template(template).render(
         **context,
         visitor=visitor,
         office=office,
@@ -116,10 +133,6 @@ def render(
         curls=[one.curl(base) for one in calls],
         frame="dialog.html" if is_fragment(request) else "card.html",
     )
-    response = HTMLResponse(text, status_code=status)
-    if notice is not None and not is_fragment(request):
-        door.drop_cookie(request, response, "notice")
-    return response
 
 
 def go(request: Request, path: str, notice: str = "", tone: Tone = "good") -> Response:

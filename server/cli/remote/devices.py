@@ -137,11 +137,12 @@ def forget(
     everything: Annotated[
         bool, typer.Option("--remove", help="Remove the device and free its public keys; certificates stay on record.")
     ] = False,
+    revoke: Annotated[bool, typer.Option(help="With --remove: revoke its certificates first.")] = False,
 ) -> None:
     """Forget what was learned of a device, for instance after new firmware."""
     door = Door(url, api_key_file)
     if everything:
-        door.ask("DELETE", f"{DEVICES}{_device(door, endpoint)['id']}/")
+        door.ask("DELETE", f"{DEVICES}{_device(door, endpoint)['id']}/?revoke={str(revoke).lower()}")
     else:
         door.ask("POST", "/v1/devices/forget", {"endpoint_name": endpoint})
     print(f"{endpoint} is {'removed' if everything else 'forgotten'}.")

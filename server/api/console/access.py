@@ -1,0 +1,279 @@
+"""Access: API keys, operators of the console, and, for the default account, the accounts."""
+
+from typing import Any, get_args
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from server.admin import accounts as account_admin
+from server.admin import api_keys as key_admin
+from server.admin import operators as operator_admin
+from server.api.access import parse_id
+from server.api.console import forms
+from server.api.console.door import ROLE_NAMES, AdministratorVisits, Visitor
+from server.api.console.forms import MENDABLE, Faults, Form
+from server.api.console.page import ConsoleRoute, call, go, render
+from server.errors import BadRequest, NotAuthorized, NotFound
+from server.store import accounts, operators
+from server.store.accounts import ApiKey, Role
+from server.store.operators import Operator
+
+PATH = "/access"
+router = APIRouter(route_class=ConsoleRoute, prefix=PATH)
+ROLES: list[tuple[Role, str]] = [
+    ("reader", "Read-only: sees, changes nothing"),
+    ("operator", "Operator: devices, profiles, keys, revocation"),
+    ("admin", "Administrator: everything, CAs and access too"),
+]
+
+
+@router.get("")
+async def show(request: Request, visitor: AdministratorVisits) -> Response:
+    """Who may come in, by which door."""
+    database, account_id = visitor.caller.database, visitor.caller.account_id
+    return render(
+        request,
+        "access.html",
+        visitor=visitor,
+        calls=[call("GET", "/v3/api-keys"), *([call("GET", "/v3/accounts")] if visitor.account.is_default else [])],
+        keys=await accounts.api_keys(database, account_id),
+        operators=await operators.listed(database, account_id),
+        accounts=await accounts.all_accounts(database) if visitor.account.is_default else [],
+        roles=ROLE_NAMES,
+        own=visitor.caller.key_id,
+    )
+
+
+def _role(form: Form) -> Role:
+    role = form.text("role")
+    for known in get_args(Role):
+        if role == known:
+            return known  # type: ignore[no-any-return]
+    raise BadRequest("choose a role", field="role")
+
+
+# -- API keys ----------------------------------------------------------------------------
+
+
+@router.get("/keys/add")
+async def ask_key(request: Request, visitor: AdministratorVisits) -> Response:
+    """A name and a role."""
+    return _key_form(request, visitor, Form({"role": "operator"}))
+
+
+@router.post("/keys/add")
+async def add_key(request: Request, visitor: AdministratorVisits) -> Response:
+    """Make it and show it, this once."""
+    form = await forms.read(request)
+    name = form.text("name")
+    try:
+        role = _role(form)
+        if not 1 <= len(name) <= 100 or not name.isprintable():
+            raise BadRequest("a name has 1 to 100 printable characters", field="name")
+        caller = visitor.caller
+        row, key = await key_admin.make(caller.database, caller.actor, caller.account_id, name=name, role=role)
+    except MENDABLE as error:
+        return _key_form(request, visitor, form, forms.faults(error, ("name", "role")))
+    return render(request, "key_made.html", visitor=visitor, name=row.name, key=key, what="API key")
+
+
+def _key_form(request: Request, visitor: Visitor, form: Form, faults: Faults | None = None) -> Response:
+    body = {"name": form.text("name") or "night shift", "role": "operator"}
+    calls = [call("POST", "/v3/api-keys", body)]
+    return render(request, "key_add.html", visitor=visitor, calls=calls, form=form, roles=ROLES, faults=faults)
+
+
+@router.post("/keys/{key_id}/switch")
+async def switch_key(request: Request, visitor: AdministratorVisits, key_id: str) -> Response:
+    """Off, or on again."""
+    row = await _key(visitor, key_id)
+    caller = visitor.caller
+    changed = await accounts.update_api_key(
+        caller.database, caller.actor, caller.account_id, row.id, name=row.name, role=row.role, active=not row.active
+    )
+    return go(request, PATH, f"The key {changed.name} is {'on' if changed.active else 'off'}.")
+
+
+@router.get("/keys/{key_id}/revoke")
+async def ask_revocation(request: Request, visitor: AdministratorVisits, key_id: str) -> Response:
+    """What stops working, before."""
+    row = await _key(visitor, key_id)
+    return _remove_form(
+        request,
+        visitor,
+        f"{PATH}/keys/{row.id.hex}/revoke",
+        f"Revoke the API key {row.name}",
+        "Whatever uses it is refused from now on, browsers signed in with it too. It cannot be brought back.",
+        "DELETE",
+        f"/v3/api-keys/{row.id.hex}",
+    )
+
+
+@router.post("/keys/{key_id}/revoke")
+async def revoke_key(request: Request, visitor: AdministratorVisits, key_id: str) -> Response:
+    """Remove it for good."""
+    row = await _key(visitor, key_id)
+    caller = visitor.caller
+    await accounts.remove_api_key_by_id(caller.database, caller.actor, caller.account_id, row.id)
+    return go(request, PATH, f"The key {row.name} is revoked.")
+
+
+async def _key(visitor: Visitor, key_id: str) -> ApiKey:
+    wanted = parse_id(key_id, "API key")
+    for row in await accounts.api_keys(visitor.caller.database, visitor.caller.account_id):
+        if row.id == wanted:
+            return row
+    raise NotFound("there is no such API key")
+
+
+def _remove_form(
+    request: Request, visitor: Visitor, path: str, title: str, follows: str, method: str = "", api: str = ""
+) -> Response:
+    calls = [call(method, api)] if api else []
+    context: dict[str, Any] = {"path": path, "title": title, "follows": follows}
+    return render(request, "access_remove.html", visitor=visitor, calls=calls, **context)
+
+
+# -- operators ---------------------------------------------------------------------------
+
+
+@router.get("/operators/add")
+async def ask_operator(request: Request, visitor: AdministratorVisits) -> Response:
+    """A name, a role and a first password."""
+    return _operator_form(request, visitor, Form({"role": "operator"}))
+
+
+@router.post("/operators/add")
+async def add_operator(request: Request, visitor: AdministratorVisits) -> Response:
+    """Make the operator."""
+    form = await forms.read(request)
+    caller = visitor.caller
+    try:
+        row = await operator_admin.add(
+            caller.database,
+            caller.actor,
+            caller.account_id,
+            name=form.text("name"),
+            role=_role(form),
+            password=form.values.get("password", ""),
+        )
+    except MENDABLE as error:
+        return _operator_form(request, visitor, form, faults=forms.faults(error, ("name", "role", "password")))
+    return go(request, PATH, f"{row.name} may sign in.")
+
+
+@router.get("/operators/{operator_id}/edit")
+async def ask_change(request: Request, visitor: AdministratorVisits, operator_id: str) -> Response:
+    """Another role, another password, off or on."""
+    row = await _operator(visitor, operator_id)
+    form = Form({"role": row.role, **({"active": "true"} if row.active else {})})
+    return _operator_form(request, visitor, form, row)
+
+
+@router.post("/operators/{operator_id}/edit")
+async def change_operator(request: Request, visitor: AdministratorVisits, operator_id: str) -> Response:
+    """Change it; whoever is signed in as this operator signs in again."""
+    row = await _operator(visitor, operator_id)
+    form = await forms.read(request)
+    caller = visitor.caller
+    try:
+        await operator_admin.change(
+            caller.database,
+            caller.actor,
+            caller.account_id,
+            row.id,
+            role=_role(form),
+            active=form.switch("active"),
+            password=form.values.get("password") or None,
+        )
+    except MENDABLE as error:
+        return _operator_form(request, visitor, form, row, forms.faults(error, ("role", "password")))
+    return go(request, PATH, f"{row.name} is changed and signs in again.")
+
+
+@router.get("/operators/{operator_id}/remove")
+async def ask_removal(request: Request, visitor: AdministratorVisits, operator_id: str) -> Response:
+    """What follows, before."""
+    row = await _operator(visitor, operator_id)
+    return _remove_form(
+        request,
+        visitor,
+        f"{PATH}/operators/{row.id.hex}/remove",
+        f"Remove the operator {row.name}",
+        "Its browsers are signed out. What it did stays in the audit.",
+    )
+
+
+@router.post("/operators/{operator_id}/remove")
+async def remove_operator(request: Request, visitor: AdministratorVisits, operator_id: str) -> Response:
+    """Remove it."""
+    row = await _operator(visitor, operator_id)
+    await operators.remove(visitor.caller.database, visitor.caller.actor, visitor.caller.account_id, row.id)
+    return go(request, PATH, f"The operator {row.name} is removed.")
+
+
+async def _operator(visitor: Visitor, operator_id: str) -> Operator:
+    wanted = parse_id(operator_id, "operator")
+    for row in await operators.listed(visitor.caller.database, visitor.caller.account_id):
+        if row.id == wanted:
+            return row
+    raise NotFound("there is no such operator")
+
+
+def _operator_form(
+    request: Request, visitor: Visitor, form: Form, row: Operator | None = None, faults: Faults | None = None
+) -> Response:
+    return render(request, "operator_form.html", visitor=visitor, form=form, row=row, roles=ROLES, faults=faults)
+
+
+# -- accounts ----------------------------------------------------------------------------
+
+
+@router.get("/accounts/add")
+async def ask_account(request: Request, visitor: AdministratorVisits) -> Response:
+    """A name."""
+    _only_default(visitor)
+    return _account_form(request, visitor, Form({}))
+
+
+@router.post("/accounts/add")
+async def add_account(request: Request, visitor: AdministratorVisits) -> Response:
+    """Make it with all it begins with, and show its first key, this once."""
+    _only_default(visitor)
+    form, office = await forms.read(request), visitor.caller.office
+    name = form.text("name")
+    try:
+        if not 1 <= len(name) <= 100 or not name.isprintable():
+            raise BadRequest("a name has 1 to 100 printable characters", field="name")
+        account, key = await account_admin.make(
+            office.database, office.sealer, office.config, visitor.caller.actor, name, office.now()
+        )
+    except MENDABLE as error:
+        return _account_form(request, visitor, form, forms.faults(error, ("name",)))
+    return render(
+        request, "key_made.html", visitor=visitor, name=account.name, key=key, what="first administrator key of account"
+    )
+
+
+@router.post("/accounts/{account_id}/third-party-ca")
+async def allow_cas(request: Request, visitor: AdministratorVisits, account_id: str) -> Response:
+    """Allow an account CAs of its own, or not; what is active stays active."""
+    _only_default(visitor)
+    form = await forms.read(request)
+    row = await accounts.set_third_party_ca(
+        visitor.caller.database,
+        visitor.caller.actor,
+        parse_id(account_id, "account"),
+        form.text("allowed") == "true",
+    )
+    return go(request, PATH, f"{row.name} {'may' if row.third_party_ca else 'may not'} use CAs of its own.")
+
+
+def _only_default(visitor: Visitor) -> None:
+    if not visitor.account.is_default:
+        raise NotAuthorized("only the default account's administrators see and make accounts")
+
+
+def _account_form(request: Request, visitor: Visitor, form: Form, faults: Faults | None = None) -> Response:
+    calls = [call("POST", "/v3/accounts", {"display_name": form.text("name") or "Oulu plant"})]
+    return render(request, "account_add.html", visitor=visitor, calls=calls, form=form, faults=faults)

@@ -1,0 +1,104 @@
+"""Audit: who changed what, before and after; bootstraps and their outcomes beside it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Request
+from fastapi.responses import RedirectResponse, Response
+
+from server.api.console import browsing, export
+from server.api.console.door import ReaderVisits
+from server.api.console.page import ConsoleRoute, call, render
+
+PATH = "/audit"
+router = APIRouter(route_class=ConsoleRoute, prefix=PATH)
+API = "/v1/audit"
+# Every bootstrap leaves a line of its device: people's changes are what is looked for here.
+BY_PEOPLE = urlencode({"actor_kind__neq": "device"})
+COLUMNS = ("created_at", "actor_kind", "actor_name", "action", "subject_kind", "subject", "request_id", "detail", "id")
+KINDS = ("console", "api", "cli", "system", "device")
+# Longer values are shown on demand.
+SHORT = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One value of a line: `kind` is changed, added, removed or told."""
+
+    name: str
+    kind: str
+    before: str
+    after: str
+
+    @property
+    def long(self) -> bool:
+        """Whether it needs room of its own."""
+        return any(len(value) > SHORT or "\n" in value for value in (self.before, self.after))
+
+
+@router.get("")
+async def list_audit(request: Request, visitor: ReaderVisits) -> Response:
+    """The newest first; people's changes unless asked otherwise."""
+    if not request.query_params:
+        return RedirectResponse(f"{PATH}?{BY_PEOPLE}", status_code=303)
+    found = await browsing.browse(visitor, request, "audit", PATH, sort="created_at", order="DESC")
+    query = urlencode({**found.filters, "sort": found.sort, "order": found.order})
+    return render(
+        request,
+        "audit.html",
+        visitor=visitor,
+        calls=[call("GET", f"{API}?{found.asked}")],
+        listing=found,
+        changes={row["id"]: changes(row["detail"] or {}) for row in found.rows},
+        kinds=KINDS,
+        json=f"{PATH}/list.json?{query}",
+    )
+
+
+@router.get("/list.csv")
+async def as_csv(request: Request, visitor: ReaderVisits) -> Response:
+    """Everything that fits, for a spreadsheet."""
+    rows = [
+        {**row, "detail": json.dumps(row["detail"])}
+        async for row in browsing.everything(visitor, request, "audit", sort="created_at", order="DESC")
+    ]
+    return export.answer("audit.csv", rows, COLUMNS)
+
+
+@router.get("/list.json")
+async def as_json(request: Request, visitor: ReaderVisits) -> Response:
+    """Everything that fits, as the API shows it."""
+    rows = [row async for row in browsing.everything(visitor, request, "audit", sort="created_at", order="DESC")]
+    return Response(
+        json.dumps(rows, indent=1, ensure_ascii=False),
+        media_type="application/json",
+        headers={"Content-Disposition": 'attachment; filename="audit.json"'},
+    )
+
+
+def changes(detail: Mapping[str, Any]) -> list[Change]:
+    """What a line of the audit tells: the values that differ before and after, then the rest."""
+    before, after = detail.get("before"), detail.get("after")
+    old = before if isinstance(before, Mapping) else {}
+    new = after if isinstance(after, Mapping) else {}
+    kind = "changed" if old and new else "added" if new else "removed"
+    found = [
+        Change(name.replace("_", " "), kind, _text(old.get(name)), _text(new.get(name)))
+        for name in dict.fromkeys([*old, *new])
+        if old.get(name) != new.get(name) and (old.get(name) or new.get(name) or kind == "changed")
+    ]
+    found += [
+        Change(name.replace("_", " "), "told", "", _text(value))
+        for name, value in detail.items()
+        if name not in ("before", "after") and value is not None
+    ]
+    return found
+
+
+def _text(value: object) -> str:
+    if value is None or value == "":
+        return "nothing"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
