@@ -1,5 +1,5 @@
-"""What the transport must stand (design 9), each run at any size: loss, storm, and whatever of server or
-CA is killed or restarted in the middle.
+"""What the transport must stand (design 9), each run at any size: loss, storm, and servers that are
+killed, restarted, and two on one record.
 
 A run returns what happened and what of it is a miss; `python -m tests.soak` runs all at full size, test_soak.py small.
 """
@@ -8,7 +8,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from tests.integration.field import Field, opened, until
 from tests.integration.service import Service
 from tests.soak.cluster import cluster
 from tests.soak.crowd import MODES, crowd, keys, merged
-from tests.soak.own_ca import Fate, cfssl_dies, globalsign_dies
 
 # Design 9: of what is not lost, both ways.
 LOSSY = Faults(loss=0.15, duplicate=0.10, reorder=0.15)
@@ -159,30 +158,6 @@ async def rolling(folder: Path, devices: int) -> Result:
     return judged("rolling", facts, (codes == [0, 0], f"the nodes ended with codes {codes}"))
 
 
-# -- the CA ---------------------------------------------------------------------------------------------
-
-
-async def cfssl(folder: Path, devices: int) -> Result:
-    """An operator's CFSSL is killed in the middle: a signature more at most for each answer that was lost."""
-    fate = await cfssl_dies(folder, devices)
-    return _fate("cfssl", fate, (0 <= fate.extra <= fate.lost, "more signatures than answers were lost"))
-
-
-async def globalsign(folder: Path, devices: int) -> Result:
-    """GlobalSign's stand-in is killed in the middle, and can tell what it signed: not one signature too many."""
-    fate = await globalsign_dies(folder, devices)
-    exact = fate.signatures == fate.recorded == devices
-    return _fate("globalsign", fate, (exact, "signatures, certificates and devices are not as many"))
-
-
-def _fate(name: str, fate: Fate, *rules: tuple[bool, str]) -> Result:
-    done = (fate.done == fate.devices, f"{fate.devices - fate.done} devices failed")
-    return Result(name, asdict(fate), [words for kept, words in (done, *rules) if not kept])
-
-
-# -- what they share ------------------------------------------------------------------------------------
-
-
 def steady(field: Field, devices: int, **options: Any) -> Any:
     """Devices that keep arriving, so that whatever happens to the server meets some in every state."""
     return crowd(field, "x509", devices, concurrency=max(1, devices // 5), sources=SOURCES, **IMPATIENT, **options)
@@ -211,8 +186,6 @@ RUNS: Mapping[str, Callable[[Path, int], Awaitable[Result]]] = {
     "restart": restart,
     "rolling": rolling,
     "nodes": nodes,
-    "cfssl": cfssl,
-    "globalsign": globalsign,
 }
 FULL = {
     "loss": 2000,
@@ -221,6 +194,4 @@ FULL = {
     "restart": 1000,
     "rolling": 1000,
     "nodes": 1000,
-    "cfssl": 500,
-    "globalsign": 500,
 }
