@@ -74,7 +74,7 @@ async def listed(asking: Caller) -> list[Authority]:
                 id=OWN,
                 name=OWN_NAME,
                 type="Embedded",
-                description="Signs for every service that has no other CA.",
+                description="signs where no other CA does",
                 row=None,
                 services=[each for each in services if each.issuer_id is None],
                 state=State("ok", "Ready", own.created_at),

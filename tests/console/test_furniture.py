@@ -1,0 +1,123 @@
+"""What every page has: keys, copying, times in the viewer's zone, themes, the same with curl, ways back in."""
+
+import asyncio
+import re
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from playwright.async_api import expect
+
+from tests.console.rig import PHONE, Rig
+
+ISSUED = "/device-identity/certificates/issued"
+CAS = "/device-identity/certificate-authorities"
+
+
+async def test_slash_focuses_the_search_and_types_itself_elsewhere(rig: Rig) -> None:
+    async with rig.page(ISSUED) as page:
+        search = page.get_by_role("searchbox")
+        await page.keyboard.press("/")
+        await expect(search).to_be_focused()
+        await page.keyboard.type("a/b")
+        await expect(search).to_have_value("a/b")
+
+
+async def test_a_copy_button_copies_and_says_so(rig: Rig) -> None:
+    async with rig.page("/device-identity/server", permissions=["clipboard-read", "clipboard-write"]) as page:
+        await page.get_by_role("button", name="Copy address").first.click()
+        await expect(page.locator("#said")).to_have_text("Copied")
+        copied = await page.evaluate("navigator.clipboard.readText()")
+        assert copied == (await rig.ask("GET", "/v3/server-credentials/bootstrap"))["server_uri"]
+
+
+async def test_times_are_in_the_zone_of_the_viewer_with_utc_on_hover(rig: Rig) -> None:
+    async with rig.page(f"{ISSUED}/{rig.scene.ids['certificate']}", timezone_id="Asia/Tokyo") as page:
+        shown = page.locator("time[data-time=moment]").first
+        at = datetime.fromisoformat(str(await shown.get_attribute("datetime")))
+        assert at.tzinfo is not None
+        await expect(shown).to_have_text(re.compile(f"{at.astimezone(ZoneInfo('Asia/Tokyo')):%H:%M:%S}"))
+        await expect(shown).to_have_attribute("title", f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
+
+
+async def test_the_theme_is_the_systems_until_it_is_switched_and_then_stays(rig: Rig) -> None:
+    async with rig.page("/", color_scheme="dark") as page:
+        background = "getComputedStyle(document.querySelector('main > *')).color"
+        dark = await page.evaluate(background)
+        await page.get_by_role("button", name="Theme").click()
+        await expect(page.locator("html")).to_have_attribute("data-theme", "light")
+        assert await page.evaluate(background) != dark
+        await page.reload()
+        await expect(page.locator("html")).to_have_attribute("data-theme", "light")
+
+
+@pytest.mark.parametrize("path", [CAS, "/device-identity/server", ISSUED, "/device-identity/certificates"])
+async def test_the_curl_of_a_page_gives_what_the_page_shows(rig: Rig, path: str) -> None:
+    async with rig.page(path) as page:
+        await page.get_by_text("The same with curl").click()
+        command = (await page.locator(".curl pre").first.inner_text()).strip()
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", f"{command} --silent --show-error --fail --noproxy '*'"),
+        stdout=asyncio.subprocess.PIPE,
+        env={"FIRSTLIGHT_KEY": rig.key, "PATH": "/usr/bin:/bin"},
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0, command
+    assert b'"object"' in said
+
+
+async def test_a_dialog_is_left_by_escape_and_the_focus_is_where_it_was(rig: Rig) -> None:
+    async with rig.page(CAS) as page:
+        await page.get_by_role("link", name="Add CA").focus()
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_label("Issuer type")).to_be_focused()
+        await page.keyboard.press("Escape")
+        await expect(page.locator("dialog[open]")).to_have_count(0)
+        await expect(page.get_by_role("link", name="Add CA")).to_be_focused()
+
+
+async def test_whoever_is_signed_out_meanwhile_comes_back_to_the_page_of_the_dialog(rig: Rig) -> None:
+    async with rig.context() as context:
+        page = await context.new_page()
+        await page.goto(CAS)
+        await context.clear_cookies()
+        await page.get_by_role("link", name="Add CA").click()
+        await page.wait_for_url(re.compile("/sign-in"))
+        await page.get_by_label("API key").fill(rig.key)
+        await page.get_by_role("button", name="Sign in with the key").click()
+        await expect(page).to_have_url(CAS)
+
+
+async def test_signing_out_ends_it(rig: Rig) -> None:
+    async with rig.context(who="nobody") as context:
+        page = await context.new_page()
+        await page.goto("/sign-in")
+        await page.get_by_label("API key").fill(rig.key)
+        await page.get_by_role("button", name="Sign in with the key").click()
+        await page.get_by_role("button", name="Sign out").click()
+        await page.wait_for_url(re.compile("/sign-in"))
+        await page.goto("/")
+        await page.wait_for_url(re.compile("/sign-in"))
+
+
+async def test_on_a_small_screen_the_views_are_behind_a_button(rig: Rig) -> None:
+    async with rig.page("/", viewport=PHONE) as page:
+        views = page.get_by_role("link", name="Certificates")
+        await expect(views).to_be_hidden()
+        await page.get_by_role("button", name="Menu").click()
+        await views.click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Certificates")
+
+
+async def test_forms_work_without_any_script(rig: Rig) -> None:
+    async with rig.page(f"{CAS}/add?issuer_type=CFSSL_AUTH", java_script_enabled=False) as page:
+        await page.get_by_label("Name", exact=True).fill("Without script")
+        await page.get_by_label("Host URL").fill(rig.scene.cfssl.url)
+        await page.get_by_label("HMAC Hex key").fill("abc")
+        await page.get_by_role("button", name="Add CA").click()
+        await expect(page.locator(".problem")).to_contain_text("even number of hexadecimal characters, you gave 3")
+        # The key did not come back.
+        await expect(page.get_by_label("HMAC Hex key")).to_have_value("")
+        await page.get_by_label("HMAC Hex key").fill("0123456789ABCDEF0123456789ABCDEF")
+        await page.get_by_role("button", name="Add CA").click()
+        await expect(page.get_by_role("row", name="Without script")).to_be_visible()
