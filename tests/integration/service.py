@@ -45,6 +45,16 @@ async def simulate(*words: str) -> tuple[int, list[dict[str, object]], dict[str,
     return process.returncode, lines[:-1], lines[-1] if lines else {}
 
 
+def children(pid: int) -> list[int]:
+    """The processes that a process started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def workers(pid: int) -> list[int]:
+    """The worker processes of a server."""
+    return [child for child in children(pid) if b"server.worker" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
 class Service:
     """One server on loopback with a data folder of its own; may be killed and started again."""
 

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,7 +22,7 @@ from simulators.device import Device
 from simulators.registration import RegisteredDevice, RegistrationFailed, Renew, lwm2m_server
 from tests import pki
 from tests.integration.field import Field, opened, profile, until
-from tests.integration.service import environment, simulate
+from tests.integration.service import environment, simulate, workers
 
 TRIGGER = ("1", "0", "9")
 SDK_SCRIPT = Path(__file__).parents[1] / "interop" / "izuma_sdk_renewal.py"
@@ -61,6 +63,11 @@ class Api:
     async def renew(self, endpoint: str, name: str = "LWM2M", code: int = 201) -> dict[str, Any]:
         id = await self.device_id(endpoint)
         return await self.ask("POST", f"/v3/devices/{id}/certificates/{name}/renew", code)
+
+    async def renewed(self, endpoint: str) -> int:
+        """The code that asking for a renewal is answered with."""
+        id = await self.device_id(endpoint)
+        return (await self.client.post(f"/v3/devices/{id}/certificates/LWM2M/renew")).status_code
 
     async def ended(self, enrollment: dict[str, Any]) -> dict[str, Any]:
         async def completed() -> dict[str, Any] | None:
@@ -434,3 +441,37 @@ async def test_what_came_of_it_is_counted(field: Field, api: Api) -> None:
         )
 
     await until(counted)
+
+
+# -- several workers ------------------------------------------------------------------------------------------
+
+
+async def test_the_worker_that_holds_a_device_renews_it_and_a_dead_one_renews_nothing(tmp_path: Path) -> None:
+    settings = tmp_path / "settings.toml"
+    settings.write_text("[registration]\nenabled = true\n")
+    async with contextlib.AsyncExitStack() as stack:
+        both = await stack.enter_async_context(opened(tmp_path, "--config", str(settings), "--workers", "2"))
+        await both.set_profile("at-home", profile("*", uri=both.service.server_uri))
+        await both.known(anchors=2, profiles=2)
+        api = Api(both)
+        stack.push_async_callback(api.client.aclose)
+        devices: dict[str, RegisteredDevice] = {}
+        # Where each one lands the kernel decides by its port: of eight not all on one worker, but for one run in 128.
+        for number in range(8):
+            _, registered = await stack.enter_async_context(at_work(both, f"of-two-{number}", renew=answering(0)))
+            devices[registered.endpoint] = registered
+        for endpoint in devices:
+            assert (await api.ended(await api.renew(endpoint)))["enroll_result"] == "success"
+        assert both.service.process is not None
+        first, _ = workers(both.service.process.pid)
+        os.kill(first, signal.SIGKILL)
+        answers = dict(
+            zip(devices, await asyncio.gather(*(api.renewed(endpoint) for endpoint in devices)), strict=True)
+        )
+        assert set(answers.values()) <= {201, 423}
+        # Whoever was on the dead worker registers anew, on a new association.
+        for endpoint in (endpoint for endpoint, code in answers.items() if code == 423):
+            old = devices[endpoint]
+            async with RegisteredDevice(endpoint, old.identity, old.server, renew=answering(0)) as anew:
+                await anew.register()
+                assert (await api.ended(await api.renew(endpoint)))["enroll_result"] == "success"

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.integration.service import PATIENCE, Service, firstlight, running, simulate
+from tests.integration.service import PATIENCE, Service, children, firstlight, running, simulate, workers
 
 
 @pytest.fixture
@@ -20,14 +20,6 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
     tmp_path.chmod(0o755)
     async with running(tmp_path) as started:
         yield started
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def workers(pid: int) -> list[int]:
-    return [child for child in children(pid) if b"server.worker" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 async def eventually(condition: object) -> None:
