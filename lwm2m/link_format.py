@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 from lwm2m.errors import DecodeError, EncodeError
@@ -16,6 +17,9 @@ MAX_PAYLOAD = 65536
 """Bytes of one payload taken: what the CoAP layer puts together at most."""
 MAX_LINKS = 4096
 """Links of one payload: more instances than a device holds."""
+
+LONGEST_REMEMBERED = 1024
+"""Bytes of an answer to a Discover that is kept for the next device that says the same."""
 
 _SECURITY_OBJECT = 0
 
@@ -96,6 +100,10 @@ def parse_discover(payload: bytes) -> Inventory:
     links. Links to anything but objects and object instances are passed over. Raises DecodeError, also for
     an instance listed twice.
     """
+    return (_remembered if len(payload) <= LONGEST_REMEMBERED else _inventory)(bytes(payload))
+
+
+def _inventory(payload: bytes) -> Inventory:
     text = _text(payload)
     version = None
     if old := _OLD_VERSION.match(text):
@@ -121,6 +129,10 @@ def parse_discover(payload: bytes) -> Inventory:
                 path, _short_server_id(link.get("ssid")), link.get("uri"), _version(link.get("ver"))
             )
     return Inventory(version, tuple(instances.values()), tuple(objects.values()))
+
+
+# Devices of one make say the same, thousands of times.
+_remembered = lru_cache(maxsize=256)(_inventory)
 
 
 def _text(payload: bytes) -> str:

@@ -185,3 +185,11 @@ def test_a_discovery_that_contradicts_itself_or_breaks_off_is_refused(text: str)
 
 def test_the_bootstrap_account_is_unclear_without_security_instances() -> None:
     assert parse_discover(b"</>;lwm2m=1.1,</1/0>,</3/0>").bootstrap_account() is None
+
+
+def test_devices_that_say_the_same_share_one_inventory_and_a_long_answer_is_not_kept() -> None:
+    said = b"</>;lwm2m=1.1,</0/0>,</1/0>;ssid=1"
+    assert parse_discover(said) is parse_discover(bytearray(said))
+    long = said + b"".join(b",</%d/0>" % number for number in range(1000, 1200))
+    assert parse_discover(long) == parse_discover(long)
+    assert parse_discover(long) is not parse_discover(long)
