@@ -144,7 +144,8 @@ class OpenSslSession:
         if length <= 0:
             return []
         written = _ffi.buffer(buffer, length)[:]
-        while (length := _lib.BIO_read(self._out, buffer, BUFFER_SIZE)) > 0:
+        # A memory BIO gives all it has, as far as there is room.
+        while length == BUFFER_SIZE and (length := _lib.BIO_read(self._out, buffer, BUFFER_SIZE)) > 0:
             written += _ffi.buffer(buffer, length)[:]
         return [written] if self._engine.stream else records.datagrams(written, self._engine.mtu)
 
