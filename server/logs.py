@@ -43,7 +43,7 @@ def _redact(_logger: object, _method: str, event: structlog.typing.EventDict) ->
 
 
 def _line(_logger: object, _method: str, event: structlog.typing.EventDict) -> str:
-    """One line for people, as structlog's ConsoleRenderer writes it without colours, at a tenth of its price."""
+    """One line for people, as structlog's ConsoleRenderer writes it without colours, and a line costs half."""
     level, name, exception = event.pop("level", ""), event.pop("event", ""), event.pop("exception", None)
     words = " ".join([f"{field}={_shown(event[field])}" for field in sorted(event)])
     line = f"[{level:<9}] {name!s:<28} {words}"
