@@ -180,6 +180,11 @@ def filled(settings: tuple[Setting, ...], given: Mapping[str, Any] | None, where
         if value is None or value == "":
             continue
         place = f"{where}.{setting.name}"
+        if setting.name in found:
+            raise BadRequest(
+                f"{setting.label}: comes twice, as {' and '.join((setting.name, *setting.aliases))}; give one",
+                field=place,
+            )
         if not isinstance(value, str):
             raise BadRequest(f"{setting.label}: must be a text", field=place)
         if len(value) > setting.longest:

@@ -88,6 +88,23 @@ async def test_what_cannot_be_registered_is_refused_by_its_field(api: Api, chang
     assert (await api.ask("GET", ISSUERS, 200))["data"] == []
 
 
+GLOBAL_SIGN = ("api_secret", "client_certificate", "private_key")
+
+
+async def test_the_access_key_of_the_page_is_the_api_key_and_only_one_of_them_is_given(api: Api) -> None:
+    given = dict.fromkeys(GLOBAL_SIGN, "x")
+    for name in ("access_key", "api_key"):
+        body = {"name": "gs", "issuer_type": "GLOBAL_SIGN", "issuer_credentials": {**given, name: "0123"}}
+        # The key is taken by either name; what is wrong is the certificate.
+        refused = await api.ask("POST", ISSUERS, 400, body)
+        assert "client_certificate" in str(refused["message"])
+    body["issuer_credentials"] = {**given, "api_key": "0123", "access_key": "0123"}
+    twice = await api.ask("POST", ISSUERS, 400, body)
+    assert twice["fields"][0]["field"] == "issuer_credentials.api_key"
+    lacking = await api.ask("POST", ISSUERS, 400, {**body, "issuer_credentials": given})
+    assert lacking["message"] == "Access key: is missing; give it"
+
+
 async def test_a_name_is_taken_once_in_an_account(api: Api) -> None:
     await registered(api)
     taken = await api.ask("POST", ISSUERS, 409, CFSSL)
