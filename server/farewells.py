@@ -42,6 +42,11 @@ class Farewells:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def due(self) -> int:
+        """How many still come for a certificate."""
+        return sum(not waiting.due <= conversation.visit.delivered for conversation, waiting in self._waiting.items())
+
     def finished(self, conversation: Closable, due: Collection[str]) -> None:
         """The device has its Finish; it still comes for the certificates of the services `due`."""
         self._forget(conversation)

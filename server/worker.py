@@ -67,6 +67,8 @@ REPORT_EVERY = 1.0
 # While draining: how long handshakes under way are waited for, how often they are looked at, and how soon after its
 # handshake a device sends its request; in seconds.
 HANDSHAKE_PATIENCE = 3.0
+# And how long devices are waited for that had their Finish and are about to ask for their certificate.
+ENROLMENT_PATIENCE = 5.0
 DRAIN_TICK = 0.05
 REQUEST_FOLLOWS = 0.5
 # How long the outcomes of sessions that a stop cut short may take to reach the record, in seconds.
@@ -313,6 +315,7 @@ class Worker:
             async with asyncio.timeout(self._assignment.config.server.drain_seconds):
                 await self._handshakes_over()
                 await self.sessions.drained()
+                await self._enrolments_over()
                 await self._coap.drained()
 
     async def _handshakes_over(self) -> None:
@@ -324,6 +327,12 @@ class Worker:
             await asyncio.sleep(DRAIN_TICK)
         if waited:
             await asyncio.sleep(REQUEST_FOLLOWS)
+
+    async def _enrolments_over(self) -> None:
+        """Wait for the EST requests that follow a Finish; a device that sends none is not waited for long."""
+        until = time.monotonic() + ENROLMENT_PATIENCE
+        while self._farewells.due and time.monotonic() < until:
+            await asyncio.sleep(DRAIN_TICK)
 
     async def stop(self) -> None:
         """Close every association, the record and the sockets."""

@@ -69,13 +69,17 @@ class Account:
     """The objects of one client. `bootstrap` is its account's instance in /0, never to be touched.
 
     `account_id` is one the device was made with; without it the LwM2M server's URI has to name one. With `est`
-    False the client was built without enrolment and refuses mode 4.
+    False the client was built without enrolment and refuses mode 4; a `compliant` build, for standard LwM2M, needs
+    neither account nor device id.
     """
 
-    def __init__(self, *, uri: str, bootstrap: int = 1, account_id: str = "", est: bool = True) -> None:
+    def __init__(
+        self, *, uri: str, bootstrap: int = 1, account_id: str = "", est: bool = True, compliant: bool = False
+    ) -> None:
         self._bootstrap = bootstrap
         self._account_id = account_id
         self._est = est
+        self._compliant = compliant
         # Delete, Write and Finish are taken only after the Bootstrap-Request was answered.
         self.open = False
         self.objects: dict[int, Instances] = {
@@ -148,10 +152,10 @@ class Account:
         if held is None:
             return _refused("there is no LwM2M server in /0 at the Finish")
         device_id = next((each.removeprefix("iep=") for each in query if each.startswith("iep=")), "")
-        if held.get(MODE) == MODE_EST and not device_id:
+        if held.get(MODE) == MODE_EST and not device_id and not self._compliant:
             return Answer(codes.BAD_REQUEST, MISSING_IEP, "Finish without the device id (iep)")
         account_id = self._account_id or _account_in(held.get(URI))
-        if not account_id:
+        if not account_id and not self._compliant:
             return _refused("the LwM2M server's URI names no account (aid)")
         self.finished = Finished(dict(held), device_id, account_id)
         return Answer(codes.CHANGED)

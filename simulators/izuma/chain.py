@@ -1,23 +1,28 @@
 """The client's own format of a certificate chain in an EST answer, and what it asks of the certificates.
 
 `01`, the number of certificates, then each behind its length in two bytes, big-endian: the device's own first, each
-next one the signer of the one before.
+next one the signer of the one before. Builds for standard LwM2M (LWM2M_COMPLIANT) take PKCS#7 instead, in the same
+order.
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from simulators import est
 from simulators.checks import UNREADABLE, Chain
 
 VERSION = 1
 # The client stores no longer chain and no larger certificate, CN or L.
 MOST_CERTIFICATES = 5
 LARGEST_CERTIFICATE = 1024
+LARGEST_COMPLIANT = 2048
 LONGEST_NAME = 64
 
 
@@ -39,8 +44,7 @@ def read_chain(body: bytes) -> Chain:
     if len(body) < 2 or body[0] != VERSION:
         raise UnusableChain("the answer is no chain of version 1")
     count, at = body[1], 2
-    if not 0 < count <= MOST_CERTIFICATES:
-        raise UnusableChain(f"{count} certificates, 1 to {MOST_CERTIFICATES} can be stored")
+    _require_count(count)
     found: list[x509.Certificate] = []
     for number in range(1, count + 1):
         length = int.from_bytes(body[at : at + 2], "big")
@@ -59,20 +63,48 @@ def read_chain(body: bytes) -> Chain:
         at += 2 + length
     if at != len(body):
         raise UnusableChain(f"{len(body) - at} bytes follow the last certificate")
-    for below, above in itertools.pairwise(found):
+    _require_signers(found)
+    return tuple(found)
+
+
+def read_pkcs7(body: bytes) -> Chain:
+    """The certificates of an answer to a build for standard LwM2M, in their order. Raises UnusableChain."""
+    try:
+        found = est.read_certificates(body)
+    except est.EnrolmentFailed as failure:
+        raise UnusableChain(str(failure)) from failure
+    _require_count(len(found))
+    for number, certificate in enumerate(found, 1):
+        size = len(certificate.public_bytes(Encoding.DER))
+        if size > LARGEST_COMPLIANT:
+            raise UnusableChain(f"certificate {number} has {size} bytes, {LARGEST_COMPLIANT} can be stored")
+    _require_signers(found)
+    return found
+
+
+def _require_count(count: int) -> None:
+    if not 0 < count <= MOST_CERTIFICATES:
+        raise UnusableChain(f"{count} certificates, 1 to {MOST_CERTIFICATES} can be stored")
+
+
+def _require_signers(chain: Sequence[x509.Certificate]) -> None:
+    for below, above in itertools.pairwise(chain):
         try:
             below.verify_directly_issued_by(above)
         except (InvalidSignature, *UNREADABLE) as error:
             raise UnusableChain("a certificate is not signed by the next one") from error
-    return tuple(found)
 
 
-def named(chain: Chain, key: ec.EllipticCurvePrivateKey) -> Named:
-    """Who the device is by its new certificate, which must be of its key. Raises UnusableChain."""
+def named(chain: Chain, key: ec.EllipticCurvePrivateKey, *, needs_device_id: bool = True) -> Named:
+    """Who the device is by its new certificate, which must be of its key. Raises UnusableChain.
+
+    Builds for standard LwM2M do not need their device id back; theirs is empty here.
+    """
     leaf = chain[0]
     if leaf.public_key() != key.public_key():
         raise UnusableChain("the certificate is not for the key of the request")
-    return Named(chain, _one(leaf, NameOID.COMMON_NAME, "CN"), _one(leaf, NameOID.LOCALITY_NAME, "L"))
+    device_id = _one(leaf, NameOID.LOCALITY_NAME, "L") if needs_device_id else ""
+    return Named(chain, _one(leaf, NameOID.COMMON_NAME, "CN"), device_id)
 
 
 def _one(leaf: x509.Certificate, oid: x509.ObjectIdentifier, short: str) -> str:

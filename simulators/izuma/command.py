@@ -16,6 +16,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device-id", metavar="ID", help="the id it had before (iep)")
     group.add_argument("--account-stored", action="store_true", help="the LwM2M server's URI need not name the account")
     group.add_argument("--without-est", action="store_true", help="built without enrolment: mode 4 is refused")
+    group.add_argument("--compliant", action="store_true", help="built for standard LwM2M: PKCS#7, no ids needed")
     group.add_argument("--certificate", action="append", metavar="NAME", help="ask for /est/NAME/sen too")
 
 
@@ -27,6 +28,7 @@ def given(options: argparse.Namespace) -> Mapping[str, object]:
         "--device-id": options.device_id,
         "--account-stored": options.account_stored or None,
         "--without-est": options.without_est or None,
+        "--compliant": options.compliant or None,
         "--certificate": options.certificate,
     }
 
@@ -47,6 +49,7 @@ def behaviour(options: argparse.Namespace) -> Izuma:
         device_id=options.device_id or "",
         account_stored=options.account_stored,
         est=not options.without_est,
+        compliant=options.compliant,
         certificates=tuple(options.certificate or ()),
         mtu=options.mtu,
     )

@@ -26,7 +26,16 @@ from simulators.device import AttemptFailed, Patience, Report, Server, folder_of
 from simulators.dtls import DtlsContext, X509Credential
 from simulators.izuma.account import Account, Finished
 from simulators.izuma.conversation import Conversation, NoAnswer
-from simulators.izuma.enrolment import LWM2M, Credential, EnrolmentFailed, enrol, first_request, subject
+from simulators.izuma.enrolment import (
+    COMPLIANT,
+    DEFAULT,
+    LWM2M,
+    Credential,
+    EnrolmentFailed,
+    enrol,
+    first_request,
+    subject,
+)
 from simulators.izuma.link import SUITE, Link, LinkLost, Transport
 from simulators.izuma.site import Site
 
@@ -42,8 +51,9 @@ class Izuma:
 
     `account_id` and `device_id` go with its Bootstrap-Request as `aid` and `iep`; it has none of the second before
     its first bootstrap. With `account_stored` it does not need `aid` in the LwM2M server's URI. `est` False is a
-    client built without enrolment. `certificates` are names of further ones it asks for. `slot_time` is how long a
-    write occupies its one slot, in which a second write is lost. `first_wait` is the range of its wait after a failure.
+    client built without enrolment, `compliant` one for standard LwM2M (LWM2M_COMPLIANT). `certificates` are names of
+    further ones it asks for. `slot_time` is how long a write occupies its one slot, in which a second write is lost.
+    `first_wait` is the range of its wait after a failure.
     """
 
     transport: Transport = "tcp"
@@ -51,6 +61,7 @@ class Izuma:
     device_id: str = ""
     account_stored: bool = False
     est: bool = True
+    compliant: bool = False
     certificates: tuple[str, ...] = ()
     account: int = 1
     slot_time: float = 0.01
@@ -201,13 +212,14 @@ class IzumaDevice:
             bootstrap=behaviour.account,
             account_id=behaviour.account_id if behaviour.account_stored else "",
             est=behaviour.est,
+            compliant=behaviour.compliant,
         )
 
     async def _bootstrap_request(self, conversation: Conversation) -> None:
         query = [f"ep={self.endpoint}"]
         if self.behaviour.account_id:
             query.append(f"aid={self.behaviour.account_id}")
-        if self.device_id:
+        if self.device_id and not self.behaviour.compliant:
             query.append(f"iep={self.device_id}")
         if self.behaviour.account_id:
             # Its version goes along only where the stored URI has a query.
@@ -261,7 +273,10 @@ class IzumaDevice:
             self.note(f"<- {answer.code.dotted} to POST /{'/'.join(request.opt.uri_path)}, {len(answer.payload)} bytes")
             return answer
 
-        got = await enrol(ask, conversation.new_token(), certificate=name, csr=first_request(who, key), key=key)
+        build = COMPLIANT if self.behaviour.compliant else DEFAULT
+        got = await enrol(
+            ask, conversation.new_token(), certificate=name, csr=first_request(who, key), key=key, build=build
+        )
         if got.endpoint != self.endpoint:
             raise EnrolmentFailed(f"the certificate's CN is {got.endpoint!r}, the endpoint name {self.endpoint!r}")
         if name == LWM2M:

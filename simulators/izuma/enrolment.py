@@ -20,14 +20,26 @@ from simulators.izuma import chain as chains
 
 # The certificate for the LwM2M server goes by this name and has no name in its path.
 LWM2M = "LWM2M"
-# Blocks of a default build: 16 << 5 = 512 bytes.
-BLOCK_EXPONENT = 5
 # The codes of success; anything else fails the enrolment.
 GOOD = (codes.CREATED, codes.DELETED, codes.VALID, codes.CHANGED, codes.CONTENT)
-# A chain of five certificates of 1024 bytes.
-LONGEST_ANSWER = 2 + chains.MOST_CERTIFICATES * (2 + chains.LARGEST_CERTIFICATE)
+# A chain of five of the largest certificates there may be, in either format.
+LONGEST_ANSWER = chains.MOST_CERTIFICATES * (chains.LARGEST_COMPLIANT + 64)
 
 Ask = Callable[[Message], Awaitable[Message]]
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """How a build of the client does it: blocks of 2^(n+4) bytes, and how it reads the answer."""
+
+    block_exponent: int
+    read: Callable[[bytes], Chain]
+    needs_device_id: bool
+
+
+DEFAULT = Build(5, chains.read_chain, needs_device_id=True)
+# LWM2M_COMPLIANT, for standard LwM2M.
+COMPLIANT = Build(6, chains.read_pkcs7, needs_device_id=False)
 
 
 class EnrolmentFailed(Exception):
@@ -48,7 +60,7 @@ class Credential:
 
 
 def subject(*, device_id: str, account_id: str, endpoint: str) -> x509.Name:
-    """`L=<device id>,OU=<account id>,CN=<endpoint>`, in this order."""
+    """`L=<device id>,OU=<account id>,CN=<endpoint>`, in this order; what is not known stays empty."""
     return x509.Name(
         [
             x509.NameAttribute(NameOID.LOCALITY_NAME, device_id),
@@ -77,11 +89,17 @@ def _signed(builder: x509.CertificateSigningRequestBuilder, key: ec.EllipticCurv
 
 
 async def enrol(
-    ask: Ask, token: bytes, *, certificate: str, csr: bytes, key: ec.EllipticCurvePrivateKey
+    ask: Ask,
+    token: bytes,
+    *,
+    certificate: str,
+    csr: bytes,
+    key: ec.EllipticCurvePrivateKey,
+    build: Build = DEFAULT,
 ) -> chains.Named:
     """Have `csr` signed for the certificate of this name, with one token for all. Raises EnrolmentFailed."""
     path = ("est", "sen") if certificate == LWM2M else ("est", certificate, "sen")
-    answer = await _posted(ask, path, token, csr)
+    answer = await _posted(ask, path, token, csr, build.block_exponent)
     body = bytearray(answer.payload)
     while (block := answer.opt.block2) is not None and block.more:
         answer = await ask(_message(path, token, block2=(block.block_number + 1, False, block.size_exponent)))
@@ -96,14 +114,14 @@ async def enrol(
         if len(body) > LONGEST_ANSWER:
             raise EnrolmentFailed(f"the answer has more than {LONGEST_ANSWER} bytes")
     try:
-        return chains.named(chains.read_chain(bytes(body)), key)
+        return chains.named(build.read(bytes(body)), key, needs_device_id=build.needs_device_id)
     except chains.UnusableChain as unusable:
         raise EnrolmentFailed(str(unusable)) from unusable
 
 
-async def _posted(ask: Ask, path: tuple[str, ...], token: bytes, csr: bytes) -> Message:
+async def _posted(ask: Ask, path: tuple[str, ...], token: bytes, csr: bytes, exponent: int) -> Message:
     """Send the CSR, in blocks where it is longer than one; the first answer that is not 2.31."""
-    size, exponent = 16 << BLOCK_EXPONENT, BLOCK_EXPONENT
+    size = 16 << exponent
     if len(csr) <= size:
         answer = await ask(_message(path, token, csr, block2=(0, False, exponent)))
     else:

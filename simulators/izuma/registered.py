@@ -23,7 +23,7 @@ from simulators.izuma import renewal
 from simulators.izuma.chain import Named
 from simulators.izuma.conversation import Conversation, NoAnswer
 from simulators.izuma.device import Izuma, IzumaDevice
-from simulators.izuma.enrolment import LWM2M, enrol
+from simulators.izuma.enrolment import COMPLIANT, DEFAULT, LWM2M, enrol
 from simulators.izuma.link import SUITE, Link, LinkLost
 from simulators.izuma.renewal import Renewals, Status
 from simulators.tree import SERVER_KEY, URI
@@ -204,13 +204,14 @@ class RegisteredIzuma:
 
     async def _enrol(self, name: str, csr: bytes, key: ec.EllipticCurvePrivateKey) -> Named:
         conversation = self._talking()
+        build = COMPLIANT if self._behaviour.compliant else DEFAULT
 
         async def ask(request: Message) -> Message:
             answer = await conversation.ask(request, patience=self._patience)
             self._note(f"<- {answer.code.dotted} to POST /{'/'.join(request.opt.uri_path)}")
             return answer
 
-        return await enrol(ask, conversation.new_token(), certificate=name, csr=csr, key=key)
+        return await enrol(ask, conversation.new_token(), certificate=name, csr=csr, key=key, build=build)
 
 
 async def work(device: IzumaDevice, seconds: float) -> str | None:

@@ -115,3 +115,15 @@ async def test_a_device_that_bootstraps_again_is_not_closed_by_its_first_finish(
     keeper.returned(device)
     await asyncio.sleep(0.1)
     assert (len(keeper), device.closed) == (0, False)
+
+
+async def test_only_those_that_miss_a_certificate_are_due() -> None:
+    keeper, missing, served = farewells(late=600), Conversation(), Conversation()
+    for device in (missing, served):
+        keeper.finished(device, {"LWM2M"})
+    assert keeper.due == 2
+    served.visit.delivered.add("LWM2M")
+    assert (keeper.due, len(keeper)) == (1, 2)
+    missing.close()
+    assert keeper.due == 0
+    served.close()

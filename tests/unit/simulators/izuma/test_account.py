@@ -185,5 +185,13 @@ def test_a_finish_without_an_account_or_with_nobody_s_fails() -> None:
     assert stored.finish(("bs",), ("iep=1",)).code == codes.CHANGED
 
 
+def test_a_build_for_standard_lwm2m_needs_no_ids() -> None:
+    held = account(compliant=True)
+    write(held, "/0/0", security(uri=b"coaps://lwm2m.example.com:5684"))
+    assert held.finish(("bs",), ()).code == codes.CHANGED
+    assert held.finished is not None
+    assert (held.finished.device_id, held.finished.account_id) == ("", "")
+
+
 def test_a_finish_elsewhere_is_refused() -> None:
     assert account().finish(("bs", "x"), ("iep=1",)).code == codes.BAD_REQUEST

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from simulators.izuma.chain import UnusableChain, named, read_chain
+from simulators.izuma.chain import UnusableChain, named, read_chain, read_pkcs7
 from tests.unit.transport.rig import HOUR, NOW, Made, make
 
 ROOT = make("Root", ca=True)
@@ -117,3 +117,43 @@ def test_a_certificate_without_the_names_it_is_read_back_from_is_refused(
 def test_a_certificate_for_another_key_is_refused() -> None:
     with pytest.raises(UnusableChain, match="not for the key"):
         named(read_chain(encoded(LEAF, ISSUING)), ISSUING.key)
+
+
+# -- builds for standard LwM2M --------------------------------------------------------------------------------
+
+
+def tlv(tag: int, *contents: bytes) -> bytes:
+    """A DER value."""
+    body = b"".join(contents)
+    size = len(body)
+    length = bytes([size]) if size < 0x80 else bytes([0x82]) + size.to_bytes(2, "big")
+    return bytes([tag]) + length + body
+
+
+def pkcs7(*chain: Made) -> bytes:
+    """A certs-only message with the certificates in this order, which DER would sort (RFC 5652 5.1)."""
+    data = tlv(0x30, bytes.fromhex("06092a864886f70d010701"))
+    certificates = tlv(0xA0, *(each.der for each in chain))
+    signed = tlv(0x30, b"\x02\x01\x01", tlv(0x31), data, certificates, tlv(0x31))
+    return tlv(0x30, bytes.fromhex("06092a864886f70d010702"), tlv(0xA0, signed))
+
+
+def test_a_chain_in_pkcs7_is_taken_in_the_order_it_has() -> None:
+    chain = read_pkcs7(pkcs7(LEAF, ISSUING))
+    assert named(chain, LEAF.key, needs_device_id=False).endpoint == "dev-1"
+    with pytest.raises(UnusableChain, match="not signed by the next"):
+        read_pkcs7(pkcs7(ISSUING, LEAF))
+    with pytest.raises(UnusableChain, match="6 certificates"):
+        read_pkcs7(pkcs7(*deep(6)))
+
+
+def test_a_certificate_of_a_build_for_standard_lwm2m_needs_no_device_id() -> None:
+    made = leaf((NameOID.COMMON_NAME, "dev-1"))
+    chain = read_pkcs7(pkcs7(made, ISSUING))
+    assert named(chain, made.key, needs_device_id=False).device_id == ""
+
+
+@pytest.mark.parametrize("body", [b"", b"\x30\x00", encoded(LEAF), pkcs7(LEAF)[:-1]])
+def test_what_is_no_pkcs7_is_refused(body: bytes) -> None:
+    with pytest.raises(UnusableChain):
+        read_pkcs7(body)
