@@ -274,7 +274,7 @@ WITH w AS (
     WHERE t.account_id = w.account_id AND t.endpoint = w.endpoint AND t.session_id <> w.session_id
       AND (SELECT count(*) FROM transcript newer
            WHERE newer.account_id = t.account_id AND newer.endpoint = t.endpoint
-             AND newer.started_at > t.started_at) >= w.attempts - 1
+             AND newer.session_id <> w.session_id AND newer.started_at > t.started_at) >= w.attempts - 1
 )
 INSERT INTO transcript (session_id, account_id, endpoint, started_at, cause, content)
 SELECT w.session_id, w.account_id, w.endpoint, w.started_at, w.cause, w.content::json FROM w

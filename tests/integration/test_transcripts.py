@@ -18,8 +18,9 @@ from simulators import formats
 from simulators.association import CoapParameters
 from simulators.device import Device, Patience
 from simulators.izuma.device import Izuma, IzumaDevice
+from tests import artefacts
 from tests.integration.field import SHORT, Field, opened, profile
-from tests.integration.service import firstlight
+from tests.integration.service import FIRSTLIGHT, environment, firstlight
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -292,3 +293,12 @@ async def test_the_setting_zero_records_nothing_and_failures_alone_are_the_defau
         await usual.bootstrap("bad", refuses={"PUT /0/1": "4.05"}, patience=SHORT)
         assert await recorded(usual, "good") == []
         assert len(await recorded(usual, "bad")) == 1
+
+
+async def test_a_test_that_fails_leaves_what_its_servers_have(field: Field, tmp_path: Path) -> None:
+    await field.bootstrap("leaves", refuses={"PUT /0/1": "4.05"}, patience=SHORT)
+    await field.over("leaves")
+    await asyncio.to_thread(artefacts.leave, "tests/a.py::test_b[c/d]", FIRSTLIGHT, environment(), tmp_path)
+    (place,) = (tmp_path / "tests_a.py_test_b_c_d_").glob("*/server.log")
+    (left,) = place.parent.glob("leaves-*.json")
+    assert differences(json.loads(left.read_text())) == []
