@@ -49,7 +49,11 @@ PATIENCE_STEP = 1.0
 CLOSE_PATIENCE = 5.0
 
 
-class StillAsking(TemporarilyUnavailable):
+class ComeAgain(TemporarilyUnavailable):
+    """Nothing went wrong, and there is no certificate yet: the same CSR gets further next time."""
+
+
+class StillAsking(ComeAgain):
     """The CA takes longer than the exchange is worth holding; the same CSR finds what comes."""
 
 
@@ -137,7 +141,7 @@ class DeviceMade:
         making = self._making.get(slot)
         if making is None:
             if len(self._making) >= self._most:
-                raise TemporarilyUnavailable("as many CSRs under way as allowed", retry_after=5.0)
+                raise ComeAgain("as many CSRs under way as allowed", retry_after=5.0)
             making = self._begin(slot, wish)
         started = self._clock()
         making.waiting += 1
@@ -154,7 +158,7 @@ class DeviceMade:
         finally:
             making.waiting -= 1
         if making.task.cancelled():
-            raise TemporarilyUnavailable("this server is stopping", retry_after=5.0)
+            raise ComeAgain("this server is stopping", retry_after=5.0)
         return making.task.result()
 
     async def delivered(self, issuance_id: UUID) -> None:
@@ -246,7 +250,7 @@ class DeviceMade:
             raise Conflict(f"another CSR of {wish.endpoint} for the same key and other names is under way")
         found = await self._outcome(row, wish, making)
         if found is None:
-            raise TemporarilyUnavailable("what was under way for this key gave no certificate", retry_after=1.0)
+            raise ComeAgain("what was under way for this key gave no certificate", retry_after=1.0)
         return found
 
     async def _outcome(self, row: IssuanceRow, wish: CsrWish, making: _Making) -> Certified | None:
@@ -278,7 +282,7 @@ class DeviceMade:
                 case _:
                     # requested, submitted, pending, and unknown while it is looked into: its lease brings it on.
                     if not making.waiting:
-                        raise TemporarilyUnavailable("nobody waits for this CSR any more", retry_after=1.0)
+                        raise ComeAgain("nobody waits for this CSR any more", retry_after=1.0)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_LOOK)
             again = await issuances.find(self._database, row.id)

@@ -15,8 +15,9 @@ from issuers.errors import IssuerError
 from lwm2m.est import MediaType
 from lwm2m.steps import Done, Failed, FailureCause, OperationKind, StepRecord
 from server import logs, sentences
-from server.device_made import StillAsking
+from server.device_made import ComeAgain
 from server.errors import (
+    Conflict,
     CsrRefused,
     KeyTaken,
     NoProfile,
@@ -30,6 +31,7 @@ from server.issuer_failures import failure
 from server.metrics import Metrics
 from server.requester import Requester
 from server.seen import Seen
+from server.store.accounts import LWM2M
 from server.store.errors import StoreUnavailable
 from server.store.writer import AppendStep, RecordEnrollment, TouchDevice, Writer
 from server.transport.association import Association
@@ -51,6 +53,7 @@ class Ending:
     """One request from its arrival to its end, filled in on the way; `began` in seconds of the steady clock."""
 
     path: str
+    service: str
     began: float
     started_at: datetime
     requester: Requester | None = None
@@ -72,7 +75,7 @@ class Ending:
         """The device was answered with an error."""
         self.code, self.note = code, str(error)
         self.cause = _cause(error)
-        self.later = isinstance(error, StillAsking)
+        self.later = isinstance(error, ComeAgain | Conflict)
 
 
 class Enrollments:
@@ -169,7 +172,8 @@ class Enrollments:
             steps=json.dumps([replace(step, at=0.0).as_row()]),
         )
         writes: list[Awaitable[object]] = [self._writer.write(row)]
-        if alone and (succeeded or not requester.operational):
+        # What goes wrong with a service of the operator's own says nothing of the device as such.
+        if alone and (succeeded or (ending.service == LWM2M and not requester.operational)):
             touched = TouchDevice(
                 account_id=requester.account_id,
                 endpoint=requester.endpoint,

@@ -121,7 +121,12 @@ class EstResource:
     async def enroll(self, conversation: CoapAssociation, incoming: RequestReceived) -> None:
         """`POST …/sen`, `…/sren`, `…/skg`, `…/skc`: a certificate for a CSR (RFC 9148 5.3, 5.8)."""
         resource = _resource(incoming)
-        ending = Ending(path="/" + "/".join(incoming.path), began=self._clock(), started_at=self._now())
+        ending = Ending(
+            path="/" + "/".join(incoming.path),
+            service=resource.service,
+            began=self._clock(),
+            started_at=self._now(),
+        )
         self._farewells.enrolling(conversation)
         self._enrollments.begun()
         try:

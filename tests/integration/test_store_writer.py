@@ -6,7 +6,7 @@ import os
 import random
 import signal
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -24,6 +24,7 @@ from server.store.errors import StoreUnavailable
 from server.store.operations import Opened, OpenIssuance, Operation
 from server.store.postgres import EmbeddedPostgres
 from server.store.writer import (
+    AppendStep,
     AuditRow,
     Inserted,
     Joined,
@@ -31,6 +32,7 @@ from server.store.writer import (
     MarkAbandoned,
     MarkDelivered,
     MarkSubmitted,
+    RecordEnrollment,
     RecordFailed,
     RecordIssued,
     RecordPending,
@@ -680,3 +682,48 @@ async def _until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+# -- what devices with keys of their own ask for ----------------------------------------
+
+
+async def test_an_enrolment_outside_any_bootstrap_has_a_row_of_its_own_and_one_in_the_audit(
+    writer: Writer, database: Database
+) -> None:
+    opened = intent("device-1", server_key=False)
+    await writer.write(opened)
+    whole = {field.name: getattr(session(opened), field.name) for field in fields(session(opened))}
+    enrolment = RecordEnrollment(**whole)
+    for _ in range(2):
+        await written_together(writer, issued(opened), MarkDelivered(opened.id), enrolment, device(opened))
+    [row] = await sessions.of_endpoint(database, ACCOUNT, "device-1")
+    assert (row.kind, row.outcome, row.issuance_id) == ("enrollment", "succeeded", opened.id)
+    async with database.acquire() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM audit WHERE action = 'enrollment.succeeded'") == 1
+
+
+async def test_a_step_after_the_end_of_its_session_stands_behind_the_others_once(
+    writer: Writer, database: Database
+) -> None:
+    opened = intent("device-1")
+    ended = session(opened)
+    late = AppendStep(session_id=ended.id, started_at=ended.started_at, step='{"op": "est"}', issuance_id=uuid4())
+    later = replace(late, step='{"op": "est", "at": 7}')
+    await written_together(writer, opened, ended, late)
+    await written_together(writer, late, later)
+    row = await sessions.find(database, ended.id)
+    assert row is not None
+    assert [step[0] for step in row.steps[:3]] == ["delete", "write", "finish"]
+    assert row.steps[3:] == [{"op": "est"}, {"op": "est", "at": 7}]
+    # What the session itself issued stays its certificate.
+    assert (row.kind, row.outcome, row.issuance_id) == ("bootstrap", "succeeded", opened.id)
+
+
+async def test_the_first_step_of_a_session_without_any_may_come_late(writer: Writer, database: Database) -> None:
+    ended = replace(session(intent("device-1")), steps="[]", issuance_id=None)
+    certificate = uuid4()
+    late = AppendStep(session_id=ended.id, started_at=ended.started_at, step='{"op": "est"}', issuance_id=certificate)
+    await written_together(writer, ended, late)
+    row = await sessions.find(database, ended.id)
+    assert row is not None
+    assert (row.steps, row.issuance_id) == ([{"op": "est"}], certificate)

@@ -11,7 +11,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issuers.csr import LARGEST, check_csr, make_csr
+from issuers.csr import LARGEST, alternative_names, check_csr, make_csr, require_names, same_names
 from issuers.errors import Rejected
 from tests import pki
 from tests.unit.issuers import surgery
@@ -251,3 +251,53 @@ def test_an_extension_asked_for_twice_cannot_be_read() -> None:
     )
     csr = surgery.csr_with(twice, KEY, bytes.fromhex("06032a0305"), bytes.fromhex("06032a0304"))
     assert "cannot be read" in refused(csr)
+
+
+# -- names ----------------------------------------
+
+
+def san(*names: x509.GeneralName) -> tuple[x509.ExtensionType, bool]:
+    return x509.SubjectAlternativeName(names), False
+
+
+def test_a_server_made_key_needs_no_proof_and_its_names_do() -> None:
+    weak = request(key=ec.generate_private_key(ec.SECP384R1()))
+    check_csr(weak, endpoint=NAME, proof=False)
+    with pytest.raises(Rejected, match="CN"):
+        check_csr(weak, endpoint="another", proof=False)
+
+
+def test_a_subject_is_compared_by_what_it_says() -> None:
+    wanted = pki.make_name(NAME, organization_name="ACME")
+    require_names(request(wanted), wanted)
+    empty = x509.NameAttribute(x509.NameOID.LOCALITY_NAME, "", _validate=False)
+    require_names(request(x509.Name([*reversed(list(wanted)), empty])), wanted)
+    for subject, said in (
+        (pki.make_name(NAME), "lacks O='ACME'"),
+        (pki.make_name(NAME, organization_name="Other"), "O='Other' where this device's is 'ACME'"),
+        (pki.make_name(NAME, organization_name="ACME", locality_name="x"), "L='x' where this device's has none"),
+    ):
+        with pytest.raises(Rejected, match=said):
+            require_names(request(subject), wanted)
+    require_names(request(pki.make_name(NAME)), wanted, optional=(x509.NameOID.ORGANIZATION_NAME,))
+
+
+def test_alternative_names_are_one_of_the_allowed_sets_in_any_order() -> None:
+    one, two = x509.DNSName("one"), x509.UniformResourceIdentifier("urn:two")
+    name = pki.make_name(NAME)
+    asked = request(extensions=[san(one, two)])
+    assert alternative_names(asked.extensions) == (one, two)
+    require_names(asked, name, alternative_names=((), (two, one)))
+    for allowed in (((),), ((one,),), ((one, two, x509.DNSName("three")),)):
+        with pytest.raises(Rejected, match="alternative name is"):
+            require_names(asked, name, alternative_names=allowed)
+    with pytest.raises(Rejected, match="nothing"):
+        require_names(request(), name, alternative_names=((one,),))
+
+
+def test_two_csrs_ask_for_the_same_when_subject_and_alternative_names_are_equal() -> None:
+    named = request(extensions=[san(x509.DNSName("one"))])
+    assert same_names(request(), request(key=ec.generate_private_key(ec.SECP256R1())))
+    assert same_names(named, request(extensions=[san(x509.DNSName("one"))]))
+    assert not same_names(named, request())
+    assert not same_names(request(), request(pki.make_name("another")))
