@@ -129,6 +129,7 @@ class DeviceMade:
         self._metrics = metrics
         self._lease = timedelta(seconds=config.lease_seconds)
         self._making: dict[_Slot, _Making] = {}
+        self._stopping = False
 
     async def certificate(self, wish: CsrWish) -> Certified:
         """The certificate for `wish`: the recorded one, the one being made, or a new one; then tell `delivered`.
@@ -148,6 +149,8 @@ class DeviceMade:
         try:
             while not making.task.done():
                 waited = self._clock() - started
+                if self._stopping:
+                    raise ComeAgain("this server is stopping", retry_after=5.0)
                 left = self._hold(wish, making) - waited
                 if left <= 0:
                     raise StillAsking(
@@ -333,6 +336,10 @@ class DeviceMade:
             subject=wish.csr.subject.rfc4514_string(),
             replaces=before.id if before is not None else None,
         )
+
+    def release(self) -> None:
+        """Let no device wait any longer: it stops, and the same CSR finds its certificate later."""
+        self._stopping = True
 
     async def close(self) -> None:
         """Wait a little for CAs that were asked, then stop; what is under way is settled by whoever adopts its row."""

@@ -181,7 +181,7 @@ class Worker:
         self._stack.push_async_callback(issuance.close)
         seen = self._seen = Seen(database=database, now=utc_now)
         outcomes = Outcomes(writer=writer, now=utc_now, metrics=self.metrics, recorder=config.recorder)
-        device_made = DeviceMade(
+        device_made = self._device_made = DeviceMade(
             database=database,
             writer=writer,
             issuers=knowledge,
@@ -311,6 +311,7 @@ class Worker:
         """Take no new device; give those under way, from their handshake on, `drain_seconds` to finish."""
         for endpoint in self._endpoints:
             endpoint.stop_accepting()
+        self._device_made.release()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._assignment.config.server.drain_seconds):
                 await self._handshakes_over()

@@ -105,9 +105,9 @@ class EstResource:
         """`GET …/crts` and `…/att` (RFC 9148 5.2)."""
         resource = _resource(incoming)
         try:
-            format = _format(resource, incoming)
             requester = await self._requester(conversation)
             admit(requester, resource)
+            format = _format(resource, incoming)
             self._require_service(requester, resource)
             if resource.function is Function.CSR_ATTRIBUTES:
                 payload = est.encode_csr_attributes(est.WANTED_CSR)
@@ -143,12 +143,12 @@ class EstResource:
         """Answer, wait until the device has the answer, and leave in `ending` how it went."""
         respond = conversation.respond
         try:
+            requester = ending.requester = await self._requester(conversation)
+            resource = admit(requester, resource)
             format = _format(resource, incoming)
             content_format = coap_options.content_format(incoming.options)
             if not est.takes_request_format(resource, content_format):
                 raise UnsupportedFormat(f"a CSR comes in Content-Format 286, not {content_format}")
-            requester = ending.requester = await self._requester(conversation)
-            resource = admit(requester, resource)
             self._require_service(requester, resource)
             csr = checked_csr(requester, resource, incoming.payload)
             if resource.function in (Function.SERVER_KEY, Function.SERVER_KEY_CERTIFICATE):

@@ -469,7 +469,7 @@ async def test_blocks_of_the_size_of_the_client_carry_csr_and_certificate(field:
 
 async def test_an_izuma_device_gets_its_chain_in_its_own_format_and_its_id_with_the_finish(field: Field) -> None:
     account = field.account
-    async with field.device("izuma-1", query=(f"aid={account}", "mccv=4.13.2")) as device:
+    async with field.device("izuma-1", account=1, query=(f"aid={account}", "mccv=4.13.2")) as device:
         assert (await device.bootstrap()).ok
         assert device.finish_query[0].startswith("iep=")
         device_id = device.finish_query[0].removeprefix("iep=")

@@ -149,3 +149,32 @@ async def test_a_custom_service_with_its_own_ca_issues_under_its_label(field: Fi
         ("LWM2M", "delivered"),
         ("LWM2M", "delivered"),
     ]
+
+
+async def test_a_server_that_stops_keeps_nobody_waiting_and_the_next_one_has_the_certificate(field: Field) -> None:
+    clock = Clock()
+    journal = field.folder / "atlas.jsonl"
+    async with running_atlas(Settings(issue_delay=60.0), journal=journal, now=clock) as peer:
+        await slow_ca(field, peer.attributes, peer.credentials, peer.atlas.ca.root.certificate)
+        pair = KeyPair.make(common_name("holds-2"))
+        async with field.device("holds-2") as device:
+            held = asyncio.create_task((await device.connect()).enroll(pair.csr))
+            await until(lambda: asyncio.sleep(0, peer.atlas.issued == 1))
+            assert await field.service.stop() == 0
+            with pytest.raises(EnrolmentFailed) as later:
+                await held
+            assert (later.value.code, later.value.retry_after) == ("5.03", 5)
+        clock.ahead = 60.0
+        await field.service.start()
+        async with field.device("holds-2") as device:
+            client = await device.connect()
+
+            async def given() -> tuple[x509.Certificate, ...] | None:
+                try:
+                    return await client.enroll(pair.csr)
+                except EnrolmentFailed:
+                    return None
+
+            chain = await until(given)
+        assert chain[0].public_key() == pair.key.public_key()
+        assert peer.atlas.issued == 1
