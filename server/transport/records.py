@@ -58,6 +58,11 @@ def epoch(datagram: bytes) -> int:
     return datagram[3] << 8 | datagram[4] if len(datagram) >= RECORD_HEADER else -1
 
 
+def after_first(datagram: bytes) -> bytes:
+    """What follows the first record in its datagram (RFC 6347 4.1.1)."""
+    return datagram[RECORD_HEADER + (datagram[11] << 8 | datagram[12]) :] if len(datagram) >= RECORD_HEADER else b""
+
+
 def parse_client_hello(datagram: bytes) -> ClientHello:
     """Read a whole ClientHello in the first record (RFC 6347 4.2.1, 4.2.2); raises NotAClientHello.
 

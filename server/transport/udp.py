@@ -150,6 +150,10 @@ class UdpEndpoint(Endpoint):
         if records.is_client_hello(datagram):
             self._client_hello(datagram, flow, now)
             return
+        self._onward(datagram, flow, now)
+
+    def _onward(self, datagram: bytes, flow: Flow, now: float) -> None:
+        """Give what begins nothing new to the handshake or association of its flow."""
         association = self._live.get(flow)
         handshake = self._handshakes.get(flow)
         if handshake is None:
@@ -190,6 +194,10 @@ class UdpEndpoint(Endpoint):
             association is not None and association.random == hello.random
         ):
             counters.dropped_repeated_hello += 1
+            rest = records.after_first(datagram)
+            if rest:
+                # A client whose timer ran out just when its next flight was ready sends both in one datagram.
+                self._onward(rest, flow, now)
             return
         if now - self._behind_since > BEHIND:
             # Who is under way is served first: else their answers come too late and everybody asks again.

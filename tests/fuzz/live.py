@@ -14,7 +14,7 @@ from tests.unit.transport.rig import Client, Made
 
 SUITES = "ECDHE-ECDSA-AES128-CCM8:ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-SHA256"
 # Seconds of silence after which a peer goes on: what it said led nowhere, or was lost.
-SILENCE = 0.2
+SILENCE = 0.1
 _ROOM = 1 << 16
 
 
@@ -74,7 +74,7 @@ class Peer:
         if not self.client.up:
             return
         good = [encode(message) for message in _messages(endpoint)]
-        for _ in range(40):
+        for _ in range(30):
             plaintext = mutated(self.random, self.random.choice(good), good)[:1100]
             if self.client.error or self.client.closed or not plaintext:
                 return

@@ -52,6 +52,7 @@ def test_what_went_wrong_is_told_with_seed_case_and_input(
 ) -> None:
     monkeypatch.setattr(run, "TARGETS", {"broken": ("tests.fuzz.broken", kind, 1)})
     monkeypatch.setattr(run, "STUCK", 1.0)
+    monkeypatch.setattr(run, "ASLEEP", 1.0)
     said: list[str] = []
     assert not run_all(["broken"], 1000, 7, None, said.append)
     told = "\n".join(said)

@@ -221,6 +221,12 @@ def test_a_key_exchange_that_says_it_is_huge_costs_nothing(total: int) -> None:
     assert len(reader._body) == 0
 
 
+@given(st.lists(st.binary(max_size=300), max_size=4))
+def test_what_follows_the_first_record_are_the_others(bodies: list[bytes]) -> None:
+    made = [record(22, 0, number, body) for number, body in enumerate(bodies)]
+    assert records.after_first(b"".join(made)) == b"".join(made[1:])
+
+
 @settings(max_examples=500)
 @given(st.lists(st.binary(max_size=80) | st.binary(max_size=60).map(lambda b: record(22, 0, 0, b)), max_size=4))
 def test_any_bytes_can_be_fed(datagrams: list[bytes]) -> None:

@@ -416,6 +416,25 @@ async def test_a_late_copy_of_the_client_hello_starts_nothing(pki: Pki) -> None:
     assert (server.endpoint.handshaking, server.endpoint.counters.dropped_repeated_hello) == (0, 2)
 
 
+async def test_what_follows_a_repeated_client_hello_in_its_datagram_is_not_lost(pki: Pki) -> None:
+    """As from a client whose timer ran out just when the server's flight came: both of its flights in one datagram."""
+    server = Server(pki.index, pki.server)
+    client = x509_client(pki)
+    (hello,) = through_cookie(server, client)
+    answers = [answer for datagram in server.deliver([hello]) for answer in client.receive(datagram)]
+    # A repeated record has a number of its own.
+    again = hello[:5] + (900).to_bytes(6, "big") + hello[11:]
+    for datagram in server.deliver([again + answers[0], *answers[1:]]):
+        client.receive(datagram)
+    assert client.up
+    assert server.endpoint.counters.dropped_repeated_hello == 1
+    # And inside an association.
+    (datagram,) = server.deliver([again + client.send(b"x")[0]])
+    client.receive(datagram)
+    assert client.received == [b"echo x"]
+    assert (server.endpoint.established, server.endpoint.handshaking) == (1, 0)
+
+
 @pytest.mark.parametrize("order", ["reversed", "doubled"])
 async def test_a_flight_may_come_in_any_order_and_twice(pki: Pki, order: str) -> None:
     server = Server(pki.index, pki.server)
