@@ -6,6 +6,7 @@ in the handshake, sessions under way, the time of a commit) comes from the snaps
 """
 
 import asyncio
+import time
 from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,6 +29,8 @@ LAG = timedelta(seconds=1.5)
 # Whoever looks again sooner sees the same.
 FRESH = timedelta(seconds=1.8)
 SAMPLED_EVERY = 5.0
+# The past is read in pieces of this length, for so many seconds at the most.
+PIECE, PATIENCE = timedelta(hours=1), 3.0
 
 WINDOWS: Mapping[str, timedelta] = {"15m": SHORT_SPAN, "1h": timedelta(hours=1), "24h": LONG_SPAN}
 # The steps a plot of a window has.
@@ -172,12 +175,20 @@ class History:
                 return since
             if since is None or until - since > SHORT_SPAN:
                 start = _floor(until - SHORT_SPAN, LONG)
-                await self._read(until - LONG_SPAN if since is None else max(since, until - LONG_SPAN), start, LONG)
+                await self._read_back(until - LONG_SPAN if since is None else max(since, until - LONG_SPAN), start)
                 since = start
             await self._read(since, until, SHORT)
             self._until = until
             self._forget(until)
             return until
+
+    async def _read_back(self, since: datetime, until: datetime) -> None:
+        """The hours before, the nearest first; a day of millions is shown as far as it is read in a few seconds."""
+        started = time.monotonic()
+        while since < until and time.monotonic() - started < PATIENCE:
+            start = max(since, until - PIECE)
+            await self._read(start, until, LONG)
+            until = start
 
     async def _read(self, since: datetime, until: datetime, bin: timedelta) -> None:
         for count in await statistics.counted(

@@ -33,6 +33,10 @@ async def opened(rig: Rig, screen: Screen, theme: Theme = "light", **settings: A
         looked = Looked(page)
         page.on("console", lambda message: looked.said.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: looked.said.append(str(error)))
+        page.on(
+            "response",
+            lambda answer: looked.said.append(f"{answer.status} {answer.url}") if answer.status >= 500 else None,
+        )
         await page.goto(screen.path.format_map(rig.scene.ids))
         await screen.prepare(page, rig)
         looked.said = [text for text in looked.said if EXPECTED not in text]
