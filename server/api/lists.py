@@ -91,4 +91,6 @@ def time(at: datetime | None) -> str | None:
     """RFC 3339 in UTC with milliseconds, as the original's clients read it."""
     if at is None:
         return None
-    return at.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    # The record's own times are in UTC already.
+    utc = at if at.tzinfo is UTC else at.astimezone(UTC)
+    return utc.isoformat(timespec="milliseconds")[:-6] + "Z"

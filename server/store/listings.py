@@ -220,8 +220,8 @@ class _Which:
 
     def _words(self, column: str, op: str, values: tuple[object, ...]) -> str:
         if op == "like":
-            # The C collation folds ASCII letters only, and costs a tenth of what others cost.
-            return f'{column} COLLATE "C" ILIKE {self.parameter(_anywhere(str(values[0])))}'
+            # The C collation folds ASCII letters only, as `bytes.lower` does, and costs a tenth of what others cost.
+            return f'lower({column} COLLATE "C") LIKE {self.parameter(_anywhere(str(values[0])))}'
         if op == "eq":
             return f"{column} = {self.parameter(values[0])}"
         if op == "neq":
@@ -255,7 +255,8 @@ class _Which:
 
 
 def _anywhere(text: str) -> str:
-    """A pattern for what holds `text`; its own % and _ stand for themselves."""
+    """A pattern for what holds `text` in any letter case; its own % and _ stand for themselves."""
+    text = text.encode().lower().decode()
     for special in ("\\", "%", "_"):
         text = text.replace(special, f"\\{special}")
     return f"%{text}%"
