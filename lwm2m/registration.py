@@ -69,14 +69,12 @@ def parse_register(query: Sequence[str], payload: bytes) -> RegistrationRequest:
         not endpoint or not endpoint.isprintable() or len(endpoint.encode(errors="replace")) > MAX_ENDPOINT
     ):
         raise DecodeError(f"ep is 1 to {MAX_ENDPOINT} bytes of printable text")
-    version = given.get("lwm2m")
-    if version is None:
-        raise DecodeError("lwm2m, the version, is mandatory in a Register")
     lifetime = _lifetime(given)
     return RegistrationRequest(
         endpoint=endpoint,
         lifetime=DEFAULT_LIFETIME if lifetime is None else lifetime,
-        version=version,
+        # Version 1.0 of the standard leaves it to the client; from 1.1 on it is always there.
+        version=given.get("lwm2m", "1.0"),
         binding=_binding(given) or "U",
         holdings=parse_holdings(payload),
     )

@@ -38,8 +38,8 @@ def test_a_register_is_read_whole() -> None:
 
 
 def test_what_a_register_leaves_out_has_its_default() -> None:
-    read = parse_register(["lwm2m=1.0"], b"</3/0>")
-    assert (read.endpoint, read.lifetime, read.binding) == (None, DEFAULT_LIFETIME, "U")
+    read = parse_register([], b"</3/0>")
+    assert (read.endpoint, read.lifetime, read.version, read.binding) == (None, DEFAULT_LIFETIME, "1.0", "U")
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,6 @@ def test_objects_below_an_alternate_path_are_found_and_asked_there() -> None:
 @pytest.mark.parametrize(
     "query",
     [
-        [],
-        ["ep=a"],
         ["lwm2m=1.1", "ep="],
         ["lwm2m=1.1", "ep=a\nb"],
         ["lwm2m=1.1", "ep=" + "x" * 256],
