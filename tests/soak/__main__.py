@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 
 from tests.soak import own_ca, runs
@@ -20,8 +21,14 @@ def main() -> int:
     arguments = parser.parse_args()
     clean = True
     for name in arguments.run or RUNS:
+        devices = arguments.devices or FULL[name]
         with tempfile.TemporaryDirectory(prefix=f"soak-{name}-") as folder:
-            result = asyncio.run(RUNS[name](Path(folder), arguments.devices or FULL[name]))
+            try:
+                result = asyncio.run(RUNS[name](Path(folder), devices))
+            except Exception:
+                # The other runs are still worth their time.
+                traceback.print_exc()
+                result = runs.Result(name, {"devices": devices}, ["it came to no end"])
         print(result, flush=True)
         clean = clean and not result.misses
     return 0 if clean else 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import secrets
 import shutil
 import socket
@@ -30,6 +31,8 @@ stream {
 """
 # Debian's place for what `load_module` names.
 MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
+# ip(7), ip_local_port_range: where the system's own choices begin.
+FIRST_EPHEMERAL = 32_768
 # All devices come from the balancer's address.
 LIMITS = "[limits]\nmax_handshakes_per_source = 2000\n"
 
@@ -113,9 +116,12 @@ async def balancer(folder: Path, first: int, second: int, front: int) -> AsyncIt
 
 
 def free_ports(count: int) -> list[int]:
-    """UDP ports of loopback that nobody has at the moment."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(count)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [int(sock.getsockname()[1]) for sock in sockets]
+    """UDP ports of loopback that nobody has, out of those that the system gives to nobody by itself: they stay free."""
+    found: list[int] = []
+    for port in random.sample(range(10_000, FIRST_EPHEMERAL), 1000):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            break
+    return found
