@@ -58,10 +58,11 @@ WORKERS_RATIO = 1.1
 def contradictions(figures: Figures, mode: Mode, *, lossy: bool) -> Iterator[str]:
     """What does not fit together: a figure is worth nothing when checks or rows are missing.
 
-    A device that comes again is checked again. Behind a lossy path one may be done and the server never hear of it.
+    A device that comes again is checked again. Behind a lossy path one may be done and the server never hear of it; one
+    that gave up may be served all the same.
     """
     rows, checks = figures.completed * ROWS_EACH, figures.completed * CHECKS_EACH[mode]
-    if figures.rows_committed != rows and not lossy:
+    if not lossy and (figures.rows_committed < rows or (figures.rows_committed != rows and not figures.failed)):
         yield f"{figures.completed} bootstraps leave {rows} rows in the record, {figures.rows_committed} were found"
     at_first = figures.first_attempt_ratio == 1 and not lossy
     if figures.checks_performed < checks or (figures.checks_performed != checks and at_first):

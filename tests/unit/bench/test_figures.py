@@ -74,6 +74,12 @@ def test_a_missing_row_or_check_is_a_contradiction() -> None:
     assert list(contradictions(GOOD, "psk", lossy=False))
 
 
+def test_a_device_that_gave_up_may_have_been_served_all_the_same() -> None:
+    late = dataclasses.replace(GOOD, rows_committed=404, failed=1)
+    assert list(contradictions(late, "x509", lossy=False)) == []
+    assert list(contradictions(dataclasses.replace(late, rows_committed=396), "x509", lossy=False))
+
+
 def test_a_device_that_came_again_was_checked_again() -> None:
     again = dataclasses.replace(GOOD, checks_performed=201, first_attempt_ratio=0.99)
     assert list(contradictions(again, "x509", lossy=False)) == []
