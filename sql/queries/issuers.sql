@@ -182,5 +182,6 @@ SELECT s.reference, count(DISTINCT c.endpoint) AS holders
 FROM certificate_issuer_configuration s
 JOIN certificate c ON c.account_id = s.account_id AND c.service = s.reference
                   AND c.issuer_id IS NOT DISTINCT FROM s.issuer_id
+JOIN issuance i ON i.id = c.issuance_id AND i.delivered_at IS NOT NULL
 WHERE s.account_id = $1 AND c.not_after > $2 AND c.revoked_at IS NULL
 GROUP BY s.reference;

@@ -125,7 +125,8 @@ async def test_issued_certificates_are_found_by_name_serial_number_and_ca(rig: R
     await page.goto(issued)
     await page.get_by_role("combobox", name="CA").select_option("Plant CA")
     await page.get_by_role("button", name="Search").click()
-    await expect(names).to_have_count(3)
+    ours = await rig.ask("GET", f"/v1/certificates?certificate_issuer_id__eq={rig.scene.ids['plant']}")
+    await expect(names).to_have_count(len(ours["data"]))
     await page.get_by_role("link", name="Ends within 30 days").click()
     await expect(page.get_by_role("heading", name="Nothing fits")).to_be_visible()
 

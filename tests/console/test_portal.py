@@ -289,6 +289,20 @@ async def test_services_6_alternatively_select_an_existing_service_configuration
     await expect(line(portal, "Plant CA")).to_contain_text("customer.dlms")
 
 
+async def test_a_service_of_ones_own_is_removed_where_it_was_made(rig: Rig, portal: Page) -> None:
+    shown = await popup(portal)
+    await shown.get_by_label("Name of a new service configuration").fill("customer.gone")
+    await shown.get_by_role("button", name="Create", exact=True).click()
+    await expect(line(portal, "Plant CA")).to_contain_text("customer.gone")
+    again = await popup(portal)
+    # What follows is asked before; LWM2M cannot be removed.
+    portal.on("dialog", lambda question: question.accept())
+    await expect(again.get_by_role("button", name="Remove LWM2M")).to_have_count(0)
+    await again.get_by_role("button", name="Remove customer.gone").click()
+    await expect(portal.get_by_role("status").first).to_contain_text("removed")
+    assert await signs_for(rig, "customer.gone") is None
+
+
 async def test_back_to_the_own_ca(rig: Rig, portal: Page) -> None:
     """The way back is the same pop-up, in the line of the embedded CA."""
     shown = await popup(portal, "Embedded CA")
