@@ -145,13 +145,16 @@ class Sessions:
             session=running.id.hex,
         )
         try:
-            verdict = await self._bounded(running, incoming)
+            try:
+                verdict = await self._bounded(running, incoming)
+            finally:
+                running.ending = True
+                visited.open = False
+            # A device that is back at once waits for it: what was learned of it decides what it gets now.
+            await self._record_end(running, verdict, visited)
         finally:
-            running.ending = True
             del self._running[slot]
             running.ended.set()
-            visited.open = False
-        await self._record_end(running, verdict, visited)
 
     async def drained(self) -> None:
         """Wait until no session is under way."""

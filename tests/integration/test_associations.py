@@ -217,7 +217,8 @@ async def test_a_bootstrap_pack_request_is_sent_on_to_bs(field: Field, method: c
         (codes.GET, "/bs", "4.05"),
         (codes.PUT, "/bs", "4.05"),
         (codes.POST, "/rd", "4.04"),
-        (codes.GET, "/.well-known/core", "4.04"),
+        (codes.GET, "/.well-known/lwm2m", "4.04"),
+        (codes.POST, "/.well-known/core", "4.05"),
         (codes.POST, "/bs/1", "4.04"),
     ],
 )
