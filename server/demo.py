@@ -25,11 +25,11 @@ from rich.table import Table
 from server import demo_ca, demo_fleet, logs, rig
 from server.demo_ca import CaMissing
 from server.rig import RigFailed
+from server.terminal import terminal
 
 Ca = Literal["embedded", "cfssl", "globalsign"]
 
 LISTEN = ("--coaps-tcp", "127.0.0.1:0")
-LOG_WIDTH = 140
 KEPT_LOG = Path("firstlight-demo.log")
 
 
@@ -49,10 +49,7 @@ class Proof:
 
 def main(*, devices: int, out: Path, anchor: Path | None, as_json: bool, ca: Ca = "embedded") -> int:
     """Run the demo; 0 only if every device passed every check."""
-    console = Console(file=sys.stderr if as_json else sys.stdout)
-    if not console.is_terminal:
-        # A log has no width of its own; the table must not fold there.
-        console = Console(file=console.file, width=LOG_WIDTH)
+    console = terminal(sys.stderr if as_json else sys.stdout)
     logs.configure("console", "warning")
     try:
         return asyncio.run(_demo(devices, out, anchor, as_json, console, ca))

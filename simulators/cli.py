@@ -130,6 +130,9 @@ def _with_progress(members: Sequence[Member], how: fleet.Run) -> list[Report]:
     from rich.table import Table
 
     console = Console()
+    if not console.is_terminal:
+        # A pipe or a log has no width of its own: serial numbers must not be folded there.
+        console = Console(width=250)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("Devices bootstrapping", total=len(members))
@@ -140,11 +143,19 @@ def _with_progress(members: Sequence[Member], how: fleet.Run) -> list[Report]:
     for report in reports:
         result = "ok" if report.ok else f"FAILED: {report.reason}"
         numbers = (str(report.ms), str(report.attempts))
-        table.add_row(report.endpoint, report.credential, result, report.issuer or "–", report.serial or "–", *numbers)
+        table.add_row(
+            report.endpoint, report.credential, result, _common_name(report.issuer), report.serial or "–", *numbers
+        )
     console.print(table)
     succeeded = sum(report.ok for report in reports)
     console.print(f"{succeeded} of {len(reports)} devices bootstrapped.", highlight=False)
     return reports
+
+
+def _common_name(issuer: str | None) -> str:
+    """The CN of a name as RFC 4514 has it, for the table."""
+    words = issuer.split(",") if issuer else []
+    return next((word.removeprefix("CN=") for word in words if word.startswith("CN=")), issuer or "–")
 
 
 def _members(options: argparse.Namespace) -> list[Member]:

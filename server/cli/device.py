@@ -112,7 +112,9 @@ def show_device(
         for row in issued:
             revoked = f", revoked {row.revoked_at:%Y-%m-%d %H:%M} UTC" if row.revoked_at else ""
             options.console.print(
-                f"  certificate {row.serial:x}, {row.state}, until {row.not_after:%Y-%m-%d}{revoked}", highlight=False
+                f"  certificate {row.serial:x}, {row.state}, until {row.not_after:%Y-%m-%d}{revoked}",
+                highlight=False,
+                soft_wrap=True,
             )
         for session in past:
             _print_session(session)
@@ -144,6 +146,7 @@ def _print_session(session: SessionRow) -> None:
         f"\n[bold]{session.started_at:%Y-%m-%d %H:%M:%S} UTC[/bold]  {session.kind} {session.outcome}, "
         f"{session.credential} from {session.address}, {took}",
         highlight=False,
+        soft_wrap=True,
     )
     print_steps(session.sentence, session.steps)
 

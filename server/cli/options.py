@@ -8,11 +8,11 @@ import os
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from issuers.errors import IssuerError
@@ -23,6 +23,7 @@ from server.errors import ConfigurationError, ServiceError
 from server.record import Record
 from server.store.audit import Actor
 from server.store.errors import SealBroken, StoreUnavailable
+from server.terminal import terminal
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.", show_default=False)]
 DataDir = Annotated[
@@ -44,7 +45,7 @@ T = TypeVar("T")
 EXPECTED = (ConfigurationError, ServiceError, StoreUnavailable, SealBroken, IssuerError)
 """What a command may fail with: one line for people, no traceback."""
 
-console = Console()
+console = terminal()
 
 
 def load(
@@ -120,6 +121,10 @@ def show(rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, as_jso
 
 
 def _cell(value: object) -> str:
-    if value is None:
-        return "–"
-    return str(value)
+    match value:
+        case None:
+            return "–"
+        case datetime():
+            return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+        case _:
+            return str(value)

@@ -42,7 +42,7 @@ def serve_command(
             "default."
         ),
     ] = None,
-    http: Annotated[str | None, typer.Option(help="HOST:PORT of health, readiness and metrics.")] = None,
+    http: Annotated[str | None, typer.Option(help="HOST:PORT of the console, the API, health and metrics.")] = None,
     ready_file: Annotated[Path | None, typer.Option(help="JSON that appears when all is up.")] = None,
     workers: Annotated[int | None, typer.Option(help="CoAP worker processes.")] = None,
     single_process: Annotated[bool | None, typer.Option("--single-process", help="No children, for rigs.")] = None,
@@ -110,7 +110,8 @@ def check_config(
     except ConfigurationError as error:
         options.fail(str(error))
     listening = ", ".join((*loaded.server.coaps, *loaded.server.coaps_tcp))
-    print(f"The configuration is good: {listening}, {loaded.server.workers} workers, {where}.")
+    workers = "1 worker" if loaded.server.workers == 1 else f"{loaded.server.workers} workers"
+    print(f"The configuration is good: {listening}, {workers}, {where}.")
 
 
 def demo(

@@ -39,6 +39,7 @@ async def test_the_ready_file_tells_a_rig_all_it_needs_and_goes_at_exit(service:
     assert service.process is not None
     assert ready["pid"] == service.process.pid
     key_file = Path(ready["api_key_file"])
+    assert ready["coaps_all"] == [ready["coaps"]]
     assert key_file.read_text().startswith("ak_1")
     assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
     assert stat.S_IMODE((service.data / "master.key").stat().st_mode) == 0o600
@@ -105,8 +106,11 @@ async def test_a_killed_parent_leaves_no_process(service: Service) -> None:
 
 async def test_a_server_in_one_process_serves_too(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
-    async with running(tmp_path, "--single-process") as service:
+    # A rig need not stand where the server was started.
+    async with running(Path(os.path.relpath(tmp_path)), "--single-process") as service:
         assert workers(int(service.ready["pid"])) == []
+        assert Path(service.ready["server_ca_file"]) == tmp_path / "data" / "server-ca.pem"
+        assert Path(service.ready["api_key_file"]).is_absolute()
         keys = tmp_path / "keys.txt"
         keys.write_text(f"dev:{'cd' * 16}:dev\n")
         await service.command("psk", "add", "--from", str(keys))

@@ -1,0 +1,31 @@
+"""Tables for people: whole in a pipe, and with times that can be read."""
+
+import io
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from rich.console import Console
+
+from server.cli import options
+from server.terminal import terminal
+
+SERIAL = "4f60ce5bb082a759734ad2d7b976d3f406d0ce48"
+
+
+def test_a_pipe_folds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    written = io.StringIO()
+    monkeypatch.setattr(options, "console", terminal(written))
+    rows = [{"endpoint": "urn:imei:350000000000001", "serial": SERIAL, "issuer": "CN=Firstlight Issuing CA"}]
+    options.show(rows, ("endpoint", "serial", "issuer"), as_json=False, empty="")
+    [_, row] = written.getvalue().splitlines()
+    assert row.split("  ") == ["urn:imei:350000000000001", SERIAL, "CN=Firstlight Issuing CA"]
+
+
+@pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=2))])
+def test_times_are_told_in_utc_to_the_second(monkeypatch: pytest.MonkeyPatch, zone: timezone) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(options, "console", Console(file=written, width=120))
+    moment = datetime(2026, 11, 28, 9, 43, 56, 896406, UTC).astimezone(zone)
+    options.show([{"first_seen": moment}], ("first_seen",), as_json=False, empty="")
+    assert written.getvalue().split("\n")[1].strip() == "2026-11-28 09:43:56Z"
