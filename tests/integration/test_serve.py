@@ -109,7 +109,7 @@ async def test_a_server_in_one_process_serves_too(tmp_path: Path) -> None:
     # A rig need not stand where the server was started.
     async with running(Path(os.path.relpath(tmp_path)), "--single-process") as service:
         assert workers(int(service.ready["pid"])) == []
-        assert Path(service.ready["server_ca_file"]) == tmp_path / "data" / "server-ca.pem"
+        assert Path(service.ready["server_ca_file"]) == tmp_path.resolve() / "data" / "server-ca.pem"
         assert Path(service.ready["api_key_file"]).is_absolute()
         keys = tmp_path / "keys.txt"
         keys.write_text(f"dev:{'cd' * 16}:dev\n")
