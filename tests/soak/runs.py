@@ -128,6 +128,8 @@ async def restart(folder: Path, devices: int) -> Result:
             stopped = await field.service.stop()
             await field.service.start()
             facts = merged([await arriving.summary()])
+        # A stop waits until the last Finish is on record.
+        await field.service.stop()
         started = len(field.service.events("bootstrap_requested"))
         ended = len(field.service.events("bootstrap_succeeded")) + len(field.service.events("bootstrap_failed"))
     return judged(
