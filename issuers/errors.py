@@ -65,7 +65,8 @@ class OutcomeUnknown(IssuerError):
     """The request was sent and no whole answer came: the certificate may exist."""
 
     retry = True
-    issuer_fault = False
+    # One lost answer is the network's; a CA that loses one after the other does not work.
+    issuer_fault = True
 
 
 class Throttled(_Later):

@@ -1,7 +1,7 @@
 """A CA that is slow, failing or throttling: how many ask it at once, and when nobody asks (design 7; issuers.md D3).
 
-The breaker opens after five failures of the CA's own in a row, whichever worker met them: its state is in the record,
-and so is the time until which a CA asked for less. While it is open a device is told to come back before any key is
+The breaker opens after five failures of the CA's own in a row, whichever worker met them, answers that never came among
+them: its state is in the record, and so is the time until which a CA asked for less. While it is open a device is told to come back before any key is
 made for it. After ten seconds one worker looks, with a check that signs nothing; if the CA is back, all go on.
 """
 
@@ -209,8 +209,8 @@ class Guarded(Issuer):
             return await self._inner.collect(reference)
 
     async def recover(self, request: IssueRequest) -> Issued | Pending | None:
-        """As the CA's own; counted."""
-        async with self._counted():
+        """As the CA's own; a failure counts, but to tell what became of a lost answer is not to sign."""
+        async with self._counted(works=False):
             return await self._inner.recover(request)
 
     async def check(self, issue_test: IssueRequest | None, now: datetime) -> CheckReport:
@@ -232,14 +232,16 @@ class Guarded(Issuer):
             await self._inner.aclose()
 
     @asynccontextmanager
-    async def _counted(self) -> AsyncIterator[None]:
+    async def _counted(self, *, works: bool = True) -> AsyncIterator[None]:
+        """One question to the CA; with `works` an answer begins the count of failures anew."""
         self._under_way += 1
         try:
             # How it went is known before the next one has its turn.
             async with self._turn:
                 try:
                     yield
-                    await self._breaker.worked(self._id, self._name)
+                    if works:
+                        await self._breaker.worked(self._id, self._name)
                 except BreakerOpen:
                     raise
                 except IssuerError as error:

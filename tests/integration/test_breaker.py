@@ -19,7 +19,7 @@ from issuers.base import (
     Recovery,
     StepOutcome,
 )
-from issuers.errors import BadCertificate, Check, IssuerError, Rejected, Throttled, Unauthorized, Unavailable
+from issuers.errors import BadCertificate, Check, IssuerError, OutcomeUnknown, Rejected, Throttled, Unauthorized, Unavailable
 from server.breaker import OPEN_SECONDS, OPENS_AT, Breaker, Guarded
 from server.pace import Pace
 from server.store import accounts, issuers, readiness
@@ -59,6 +59,9 @@ class Scripted(Issuer):
             return Pending("reference", 1.0)
         finally:
             self.inside -= 1
+
+    async def recover(self, request: IssueRequest) -> Issued | Pending | None:
+        return None
 
     async def check(self, issue_test: IssueRequest | None, now: datetime) -> CheckReport:
         assert issue_test is None
@@ -162,13 +165,26 @@ async def test_what_is_no_fault_of_the_ca_never_opens_it(rig: Rig, error: Issuer
     await worker.admit()
 
 
-@pytest.mark.parametrize("error", [Unauthorized("the key is wrong"), BadCertificate(Check.KEY, "another key")])
+@pytest.mark.parametrize(
+    "error", [Unauthorized("the key is wrong"), BadCertificate(Check.KEY, "another key"), OutcomeUnknown("no answer")]
+)
 async def test_every_fault_of_the_ca_counts(rig: Rig, error: IssuerError) -> None:
     worker = rig.worker()
     rig.ca.error = error
     await rig.fail(worker, OPENS_AT)
     rig.later(2)
     with pytest.raises(Unavailable):
+        await worker.admit()
+
+
+async def test_a_ca_that_takes_requests_and_never_answers_opens_although_it_tells_what_it_issued(rig: Rig) -> None:
+    worker = rig.worker()
+    rig.ca.error = OutcomeUnknown("no answer within 10 s")
+    for _ in range(OPENS_AT):
+        await rig.fail(worker, 1)
+        assert await worker.recover(make_request()) is None
+    rig.later(2)
+    with pytest.raises(Unavailable, match="failed 5 times in a row: no answer within 10 s"):
         await worker.admit()
 
 
