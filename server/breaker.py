@@ -1,8 +1,9 @@
 """A CA that is slow, failing or throttling: how many ask it at once, and when nobody asks (design 7; issuers.md D3).
 
-The breaker opens after five failures of the CA's own in a row, whichever worker met them, answers that never came among
-them: its state is in the record, and so is the time until which a CA asked for less. While it is open a device is told to come back before any key is
-made for it. After ten seconds one worker looks, with a check that signs nothing; if the CA is back, all go on.
+The breaker opens after five failures of the CA's own in a row, answers that never came among them, whichever worker
+met them: its state is in the record, and so is the time until which a CA asked for less. While it is open a device is
+told to come back before any key is made for it. After ten seconds one worker looks, with a check that signs nothing;
+if the CA is back, all go on.
 """
 
 import asyncio

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 from issuers.errors import IssuerError
 from lwm2m.est import MediaType
 from lwm2m.steps import Done, Failed, FailureCause, OperationKind, StepRecord
-from server import logs, sentences
+from server import logs, policy, sentences
 from server.device_made import ComeAgain
 from server.errors import (
     Conflict,
@@ -174,6 +174,7 @@ class Enrollments:
         writes: list[Awaitable[object]] = [self._writer.write(row)]
         # What goes wrong with a service of the operator's own says nothing of the device as such.
         if alone and (succeeded or (ending.service == LWM2M and not requester.operational)):
+            factory = policy.factory(association.peer, requester.account_id)
             touched = TouchDevice(
                 account_id=requester.account_id,
                 endpoint=requester.endpoint,
@@ -182,6 +183,8 @@ class Enrollments:
                 at=ending.started_at,
                 state="bootstrapped" if succeeded else "failed",
                 cause=row.cause,
+                verified_by=factory.verified_by if factory is not None else None,
+                factory_until=factory.until if factory is not None else None,
             )
             writes.append(self._writer.write(touched))
         return writes

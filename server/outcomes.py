@@ -15,6 +15,7 @@ from lwm2m.steps import Done, Failed, StepRecord
 from server import logs, sentences, transcripts
 from server.config import RecorderConfig
 from server.metrics import Metrics
+from server.policy import Factory
 from server.recorder import TapedSession
 from server.store.writer import MarkDelivered, RecordSession, RecordTranscript, TouchDevice, Writer
 
@@ -40,6 +41,7 @@ class Outcome:
     verdict: Done | Failed
     steps: Sequence[StepRecord] = ()
     learned: str | None = None
+    factory: Factory | None = None
     issuances: tuple[UUID, ...] = ()
     tape: Tape[TapedSession] | None = None
 
@@ -111,6 +113,8 @@ class Outcomes:
                     state="bootstrapped" if succeeded else "failed",
                     cause=None if isinstance(verdict, Done) else verdict.cause.value,
                     learned=outcome.learned,
+                    verified_by=outcome.factory.verified_by if outcome.factory is not None else None,
+                    factory_until=outcome.factory.until if outcome.factory is not None else None,
                 )
             )
         )

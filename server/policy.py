@@ -5,6 +5,7 @@ Pure functions over what the handshake proved and what the device asks; nothing 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from uuid import UUID
 
 from cryptography import x509
@@ -137,6 +138,24 @@ def choose_profile(profiles: Sequence[Profile], endpoint: str, anchors: frozense
 def is_shared(peer: PeerIdentity) -> bool:
     """Whether several accounts hold the peer's anchor, so that something else must tell whose it is."""
     return len({anchor.account_id for anchor in _bootstrap_anchors(peer)}) > 1
+
+
+@dataclass(frozen=True, slots=True)
+class Factory:
+    """A device's factory certificate: the SHA-256 of the trusted one that verified it; `until` None = no end."""
+
+    verified_by: bytes
+    until: datetime | None
+
+
+def factory(peer: PeerIdentity, account_id: UUID) -> Factory | None:
+    """The factory certificate a device of this account came with; None when it came with something else."""
+    anchor = next((found for found in _bootstrap_anchors(peer) if found.account_id == account_id), None)
+    if anchor is None:
+        return None
+    until = x509.load_der_x509_certificate(peer.chain[0]).not_valid_after_utc
+    # 99991231235959Z is "no end" (RFC 5280 4.1.2.5).
+    return Factory(anchor.fingerprint, until if until.year < 9999 else None)
 
 
 def _bootstrap_anchors(peer: PeerIdentity) -> list[Anchor]:

@@ -39,7 +39,7 @@ from server.issuer_failures import OPERATOR_RETRY_AFTER, failure
 from server.izuma import finish_query
 from server.metrics import Metrics
 from server.outcomes import Outcome, Outcomes
-from server.policy import Admitted
+from server.policy import Admitted, factory
 from server.store import devices, psk
 from server.store.database import Database
 from server.store.devices import device_id
@@ -386,6 +386,7 @@ class Sessions:
                 verdict=verdict,
                 steps=_steps(machine.log if machine is not None else (), visited),
                 learned=machine.learned.as_json() if machine is not None else None,
+                factory=factory(running.conversation.association.peer, admitted.account_id),
                 issuances=tuple(made.issuance_id for made, _ in running.made.values()),
                 tape=running.conversation.tape,
             )

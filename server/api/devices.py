@@ -35,9 +35,10 @@ EXAMPLE = {
     "device_execution_mode": 0,
     "ca_id": None,
     "device_key": "6e7a" * 16,
+    "issuer_fingerprint": "d1c4" * 16,
     "bootstrapped_timestamp": "2026-11-23T12:00:00.000Z",
     "connector_expiration_date": "2028-11-22",
-    "bootstrap_expiration_date": None,
+    "bootstrap_expiration_date": "2046-11-22",
     "enrolment_list_timestamp": None,
 }
 

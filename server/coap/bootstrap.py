@@ -91,6 +91,7 @@ class BootstrapResource:
                 started_at=self._now(),
                 seconds=0.0,
                 verdict=verdict,
+                factory=policy.factory(peer, account_id),
                 tape=conversation.tape,
             )
         )

@@ -88,6 +88,7 @@ LISTINGS: Mapping[Kind, Listing] = {
             "device_execution_mode": Type.NUMBER,
             "ca_id": Type.ID,
             "device_key": Type.HEX,
+            "issuer_fingerprint": Type.HEX,
             "bootstrapped_timestamp": Type.TIME,
             "connector_expiration_date": Type.DAY,
             "bootstrap_expiration_date": Type.DAY,

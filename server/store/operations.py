@@ -318,7 +318,11 @@ class AppendStep(Operation[None]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TouchDevice(Operation[None]):
-    """A device was here; `learned` is JSON, None keeps what is known; `state` is bootstrapped, or failed by `cause`."""
+    """A device was here; `learned` is JSON, None keeps what is known; `state` is bootstrapped, or failed by `cause`.
+
+    `verified_by` is the SHA-256 of the trusted certificate that its factory certificate leads to, None keeps
+    what is known of that certificate.
+    """
 
     statement: ClassVar[str] = "write_devices"
     kept: ClassVar[bool] = True
@@ -331,6 +335,8 @@ class TouchDevice(Operation[None]):
     state: str
     cause: str | None = None
     learned: str | None = None
+    verified_by: bytes | None = None
+    factory_until: datetime | None = None
 
     def keys(self) -> tuple[Hashable, ...]:
         """The device, by what names it."""
@@ -348,6 +354,8 @@ class TouchDevice(Operation[None]):
             self.state,
             self.learned,
             self.cause,
+            self.verified_by,
+            self.factory_until,
         )
 
 

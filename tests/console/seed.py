@@ -31,7 +31,8 @@ STEPS = (
 )
 
 _DEVICES = """
-INSERT INTO device (id, account_id, endpoint, profile, state, cause, first_seen, last_seen, last_session_id, learned)
+INSERT INTO device (id, account_id, endpoint, profile, state, cause, first_seen, last_seen, last_session_id, learned,
+                    verified_by, factory_until)
 SELECT md5('d' || n)::uuid, $1, 'urn:imei:' || (350000000000000 + n * 7919 % $2),
        (ARRAY['default', 'default', 'default', 'default', 'default', 'default', 'meters', 'meters', 'meters', 'lamps'])
            [n % 10 + 1],
@@ -40,7 +41,9 @@ SELECT md5('d' || n)::uuid, $1, 'urn:imei:' || (350000000000000 + n * 7919 % $2)
        END,
        $3::timestamptz - interval '60 days' * ($2 - n) / $2,
        $3::timestamptz - interval '30 days' * (n * 7919 % $2) / $2,
-       md5('s1' || n)::uuid, '{"leaf_only": true}'
+       md5('s1' || n)::uuid, '{"leaf_only": true}',
+       CASE WHEN n % 3 > 0 THEN sha256('a factory CA') END,
+       CASE WHEN n % 3 > 0 THEN $3::timestamptz + interval '19 years' END
 FROM generate_series(1, $2::bigint) AS n
 """
 _ISSUANCES = """

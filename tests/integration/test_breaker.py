@@ -19,7 +19,16 @@ from issuers.base import (
     Recovery,
     StepOutcome,
 )
-from issuers.errors import BadCertificate, Check, IssuerError, OutcomeUnknown, Rejected, Throttled, Unauthorized, Unavailable
+from issuers.errors import (
+    BadCertificate,
+    Check,
+    IssuerError,
+    OutcomeUnknown,
+    Rejected,
+    Throttled,
+    Unauthorized,
+    Unavailable,
+)
 from server.breaker import OPEN_SECONDS, OPENS_AT, Breaker, Guarded
 from server.pace import Pace
 from server.store import accounts, issuers, readiness

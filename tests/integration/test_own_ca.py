@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from pathlib import Path
 
 import httpx
@@ -136,7 +137,8 @@ async def test_the_vendors_sdk_does_its_whole_script_against_us(field: Field) ->
 
 
 async def test_the_api_shows_a_device_with_its_certificate_session_and_revocation(field: Field) -> None:
-    report, _ = await field.bootstrap("shown")
+    factory_made = field.certificate("shown")
+    report, _ = await field.bootstrap("shown", credential=factory_made)
     assert report.ok, report.reason
     await field.over("shown")
     key = Path(field.service.ready["api_key_file"]).read_text().strip()
@@ -146,6 +148,10 @@ async def test_the_api_shows_a_device_with_its_certificate_session_and_revocatio
         (device,) = (await client.get("/v3/devices/?endpoint_name__eq=shown")).json()["data"]
         assert (device["state"], device["endpoint_name"]) == ("bootstrapped", "shown")
         assert (await client.get(f"/v3/devices/{device['id']}/")).json() == device
+        assert device["issuer_fingerprint"] == sha256(field.factory.der).hexdigest()
+        assert device["bootstrap_expiration_date"] == f"{factory_made.chain[0].not_valid_after_utc:%Y-%m-%d}"
+        verified = f"/v3/devices/?issuer_fingerprint__in={device['issuer_fingerprint']}"
+        assert [row["id"] for row in (await client.get(verified)).json()["data"]] == [device["id"]]
         (certificate,) = (await client.get("/v1/certificates?endpoint_name__eq=shown")).json()["data"]
         assert certificate["fingerprint"] == device["device_key"]
         assert int(certificate["serial"], 16) == int(report.serial, 16)
