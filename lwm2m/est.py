@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
+from itertools import islice
 
 from lwm2m.der import OBJECT_IDENTIFIER, SEQUENCE, SET, decode, encode, encode_object_identifier, read
 from lwm2m.errors import DecodeError, EncodeError
@@ -204,6 +205,29 @@ def _csr_attribute(tag: int, content: bytes) -> CsrAttribute:
 
 def _identifier(dotted: str) -> bytes:
     return decode(encode_object_identifier(dotted))[1]
+
+
+_PROTECTION = frozenset(
+    # id-aa-decryptKeyID (RFC 7030 4.4.1.1) and id-aa-asymmDecryptKeyID (4.4.1.2).
+    (_identifier("1.2.840.113549.1.9.16.2.37"), _identifier("1.2.840.113549.1.9.16.2.54"))
+)
+_ATTRIBUTES = 0xA0
+
+
+def asks_for_protected_key(csr: bytes) -> bool:
+    """Whether a CSR (DER) wants its server-made key encrypted beyond the association (RFC 7030 4.4.1).
+
+    Raises DecodeError.
+    """
+    _, request = decode(csr)
+    _, information, _ = next(read(request))
+    return any(
+        identifier in _PROTECTION
+        for tag, attributes, _ in read(information)
+        if tag == _ATTRIBUTES
+        for _, attribute, _ in read(attributes)
+        for _, identifier, _ in islice(read(attribute), 1)
+    )
 
 
 WANTED_CSR = (

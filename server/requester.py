@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from issuers.certificate import UNREADABLE
 from issuers.csr import alternative_names, check_csr, require_names
 from issuers.errors import Rejected
 from issuers.subject import parse_subject
-from lwm2m.est import Function, Resource
+from lwm2m.errors import DecodeError
+from lwm2m.est import Function, Resource, asks_for_protected_key
 from server import izuma, policy
 from server.errors import CsrRefused, NotAuthenticated, NotAuthorized
 from server.operational import OperationalDevice
@@ -123,6 +125,12 @@ def checked_csr(requester: Requester, resource: Resource, payload: bytes) -> x50
     try:
         csr = check_csr(payload, endpoint=requester.endpoint, proof=not is_for_server_key)
         _require_names(requester, resource, csr)
+        if is_for_server_key and asks_for_protected_key(csr.public_bytes(Encoding.DER)):
+            raise Rejected(
+                "the CSR asks for a key that is encrypted once more (RFC 7030 4.4.1), which is not done here"
+            )
+    except DecodeError as error:
+        raise CsrRefused(f"the CSR cannot be read: {error}") from error
     except Rejected as error:
         raise CsrRefused(error.message) from error
     return csr

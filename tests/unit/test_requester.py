@@ -7,7 +7,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from issuers.csr import make_csr
@@ -22,11 +22,14 @@ from server.store.devices import device_id
 from server.transport.engine import PeerIdentity, PreSharedKey
 from server.trust import Anchor, Service, Trusted
 from tests import pki
+from tests.unit.issuers import surgery
 
 ACCOUNT = UUID("0123456789abcdef0123456789abcdef")
 CA = pki.make_factory_ca()
 DEVICE = pki.make_device_certificate(CA, "device-1")
 KEY = ec.generate_private_key(ec.SECP256R1())
+# challengePassword
+OTHER_ATTRIBUTE = bytes.fromhex("06092a864886f70d010907")
 SEN, SREN, SKG = Function.ENROLL, Function.REENROLL, Function.SERVER_KEY
 
 
@@ -215,6 +218,17 @@ def test_for_a_server_made_key_the_csrs_own_key_and_signature_mean_nothing() -> 
     assert is_taken(factory(), payload, SKG)
     assert not is_taken(factory(), payload)
     assert not is_taken(factory(), csr(cn="device-2"), SKG)
+
+
+@pytest.mark.parametrize("last_arc", [0x25, 0x36], ids=["decryptKeyID", "asymmDecryptKeyID"])
+def test_a_server_made_key_that_is_to_be_encrypted_once_more_is_refused(last_arc: int) -> None:
+    identifier = bytes.fromhex("060b2a864886f70d01091002") + bytes([last_arc])
+    for wanted, function, taken in ((identifier, SKG, False), (identifier, SEN, True), (OTHER_ATTRIBUTE, SKG, True)):
+        attribute = surgery.element(0x30, wanted, surgery.element(0x31, surgery.element(0x04, b"key")))
+        public = KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        name = pki.make_name("device-1").public_bytes()
+        asked = surgery.element(0x30, b"\x02\x01\0", name, public, surgery.element(0xA0, attribute))
+        assert is_taken(factory(), surgery.signed(asked, KEY), function) is taken
 
 
 # -- the Izuma client ----------------------------------------
