@@ -6,6 +6,7 @@ ended with may be tried again, is a CA asked. What is issued waits for its devic
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -45,6 +46,8 @@ FIRST_LOOK = 0.1
 LONGEST_LOOK = 2.0
 # Seconds between two looks at how long an exchange is worth holding.
 PATIENCE_STEP = 1.0
+# CSRs under way of one device: no device takes the places of the others, whatever it asks for.
+MOST_OF_ONE_DEVICE = 8
 # Seconds that `close` gives CAs that were asked: an answer that is dropped costs the device a retry.
 CLOSE_PATIENCE = 5.0
 
@@ -129,6 +132,7 @@ class DeviceMade:
         self._metrics = metrics
         self._lease = timedelta(seconds=config.lease_seconds)
         self._making: dict[_Slot, _Making] = {}
+        self._of_device: Counter[UUID] = Counter()
         self._stopping = False
 
     async def certificate(self, wish: CsrWish) -> Certified:
@@ -143,6 +147,8 @@ class DeviceMade:
         if making is None:
             if len(self._making) >= self._most:
                 raise ComeAgain("as many CSRs under way as allowed", retry_after=5.0)
+            if self._of_device[wish.device_id] >= MOST_OF_ONE_DEVICE:
+                raise ComeAgain("as many CSRs of this device under way as one may have", retry_after=5.0)
             making = self._begin(slot, wish)
         started = self._clock()
         making.waiting += 1
@@ -195,11 +201,15 @@ class DeviceMade:
         # The task begins to run after this, so it finds itself.
         task = asyncio.get_running_loop().create_task(self._make(slot, wish))
         making = self._making[slot] = _Making(task, self._clock())
+        self._of_device[wish.device_id] += 1
         task.add_done_callback(lambda _task: self._made(slot, wish, making))
         return making
 
     def _made(self, slot: _Slot, wish: CsrWish, making: _Making) -> None:
         del self._making[slot]
+        self._of_device[wish.device_id] -= 1
+        if not self._of_device[wish.device_id]:
+            del self._of_device[wish.device_id]
         if making.task.cancelled():
             return
         error = making.task.exception()

@@ -233,6 +233,25 @@ async def test_no_more_than_so_many_csrs_are_under_way(rig: Workers, ca: Scripte
     await asyncio.gather(*asked)
 
 
+async def test_one_device_does_not_take_the_places_of_the_others(
+    rig: Workers, ca: ScriptedCa, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = MOST_CSRS - 1
+    monkeypatch.setattr(device_made, "MOST_OF_ONE_DEVICE", most)
+    gate = ca.on_issue = Gate(ca.signs)
+    worker = await rig.worker()
+    greedy = [asyncio.create_task(worker.device_made.certificate(csr_wish("greedy"))) for _ in range(most)]
+    await gate.reached.wait()
+    with pytest.raises(TemporarilyUnavailable, match="of this device"):
+        await worker.device_made.certificate(csr_wish("greedy"))
+    other = asyncio.create_task(worker.device_made.certificate(csr_wish("modest")))
+    await asyncio.sleep(0)
+    gate.open.set()
+    await asyncio.gather(*greedy, other)
+    # What is done counts no more.
+    await worker.device_made.certificate(csr_wish("greedy"))
+
+
 # -- what a CSR that failed comes to ----------------------------------------
 
 
