@@ -10,6 +10,7 @@ from cryptography.x509.oid import NameOID, ObjectIdentifier
 from server.errors import NotAuthenticated, NotAuthorized
 from server.store import certificates, devices
 from server.store.accounts import LWM2M
+from server.store.certificates import CertificateRow
 from server.store.database import Database
 from server.transport.engine import PeerIdentity
 
@@ -33,7 +34,8 @@ async def device_of(database: Database, peer: PeerIdentity) -> OperationalDevice
     """The device whose certificate this is: the one on record for its issuer and serial, else the one CN and OU name.
 
     Raises NotAuthenticated without a certificate, NotAuthorized when it leads to no trusted certificate of service
-    lwm2m, is revoked, or names no device of ours; StoreUnavailable.
+    lwm2m, is revoked, is on record for an account that does not hold that one, or names no device of ours;
+    StoreUnavailable.
     """
     if peer.trusted is None:
         raise NotAuthenticated("the peer proved no certificate")
@@ -41,11 +43,11 @@ async def device_of(database: Database, peer: PeerIdentity) -> OperationalDevice
     if not accounts:
         raise NotAuthorized("the certificate leads to no trusted certificate of service lwm2m")
     leaf = x509.load_der_x509_certificate(peer.chain[0])
-    path = peer.trusted.path
-    found = None
-    if len(path) > 1:
-        found = await certificates.by_serial(database, sha256(path[1]).digest(), leaf.serial_number)
-    if found is not None and found.account_id in accounts and found.chain[0] == peer.chain[0]:
+    found = await _on_record(database, peer, leaf.serial_number)
+    if found is not None:
+        if found.account_id not in accounts:
+            # Its names are what that account's profile wrote into it: they may be those of a device of another one.
+            raise NotAuthorized("the certificate is none of ours: it was issued for another account")
         if found.revoked_at is not None:
             raise NotAuthorized(f"the certificate of {found.endpoint} is revoked")
         return OperationalDevice(
@@ -64,6 +66,29 @@ async def device_of(database: Database, peer: PeerIdentity) -> OperationalDevice
                 service=LWM2M,
             )
     raise NotAuthorized("the certificate is none of ours, and its CN and OU name no device of ours")
+
+
+async def is_claimed_by_another(database: Database, peer: PeerIdentity) -> bool:
+    """Whether a peer with bootstrap anchors shows an operational certificate of an account that holds none of them.
+
+    Anybody may trust a CA's certificate for bootstraps, and gets no hold on another account's devices by it.
+    """
+    if peer.trusted is None or not _accounts(peer):
+        return False
+    serial = x509.load_der_x509_certificate(peer.chain[0]).serial_number
+    found = await _on_record(database, peer, serial)
+    return found is not None and all(
+        anchor.account_id != found.account_id for anchor in peer.trusted.anchors if anchor.service == "bootstrap"
+    )
+
+
+async def _on_record(database: Database, peer: PeerIdentity, serial: int) -> CertificateRow | None:
+    """The row of the very certificate that the peer shows."""
+    path = peer.trusted.path if peer.trusted is not None else ()
+    if len(path) < 2:
+        return None
+    found = await certificates.by_serial(database, sha256(path[1]).digest(), serial)
+    return found if found is not None and found.chain[0] == peer.chain[0] else None
 
 
 def _accounts(peer: PeerIdentity) -> list[UUID]:

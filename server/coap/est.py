@@ -237,7 +237,9 @@ class EstResource:
     async def _requester(self, conversation: CoapAssociation) -> Requester:
         peer = conversation.association.peer
         profiles_of = self._knowledge.profiles_of
-        if not is_operational(peer):
+        # A Bootstrap-Request that was admitted said whose device it is.
+        foreign = conversation.visit.admitted is None and await operational.is_claimed_by_another(self._database, peer)
+        if not is_operational(peer) and not foreign:
             return from_factory(peer, conversation.visit.admitted, profiles_of)
         device = await operational.device_of(self._database, peer)
         row = await devices.find(self._database, device.account_id, device.endpoint)

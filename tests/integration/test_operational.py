@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from server.errors import NotAuthenticated, NotAuthorized
-from server.operational import device_of, is_operational
+from server.operational import device_of, is_claimed_by_another, is_operational
 from server.store import certificates
 from server.store.audit import Actor
 from server.store.database import Database
@@ -43,14 +43,16 @@ async def writer(database: Database, database_url: str) -> AsyncIterator[Writer]
     await opened.close()
 
 
-async def recorded(writer: Writer, endpoint: str, *, service: str = "LWM2M") -> RecordIssued:
+async def recorded(
+    writer: Writer, endpoint: str, *, service: str = "LWM2M", holder: pki.Holder = DEVICE
+) -> RecordIssued:
     """The device's certificate on record, as one that our CA signed."""
     opened = rows.intent(endpoint, service=service)
     await writer.write(opened)
     made = replace(
         rows.issued(opened),
-        chain=(DEVICE.der, CA.der),
-        serial=DEVICE.certificate.serial_number,
+        chain=(holder.der, CA.der),
+        serial=holder.certificate.serial_number,
         issuer_fingerprint=sha256(CA.der).digest(),
     )
     assert await writer.write(made)
@@ -100,6 +102,36 @@ async def test_cn_and_ou_name_a_device_that_was_here(database: Database, writer:
     # The common name alone, which any customer of a shared CA may choose, says nothing.
     with pytest.raises(NotAuthorized, match="CN and OU"):
         await device_of(database, peer(pki.make_device_certificate(CA, "device-2")))
+
+
+async def test_names_of_another_accounts_device_do_not_pass_for_it_on_a_certificate_of_ones_own(
+    database: Database, writer: Writer
+) -> None:
+    # Two customers of one CA: the first lets it write the second's account into a certificate and drops its anchor.
+    victim = uuid4()
+    async with database.transaction() as connection:
+        await connection.execute("INSERT INTO account (id, name) VALUES ($1, 'victim')", victim)
+    await writer.write(rows.device(rows.intent("device-3"), account_id=victim))
+    holder = named("device-3", victim)
+    assert (await device_of(database, peer(holder, account=victim))).account_id == victim
+    await recorded(writer, "device-3", holder=holder)
+    with pytest.raises(NotAuthorized, match="another account"):
+        await device_of(database, peer(holder, account=victim))
+
+
+async def test_who_trusts_a_ca_for_bootstraps_gets_no_hold_on_another_accounts_devices(
+    database: Database, writer: Writer
+) -> None:
+    def under(*anchors: tuple[UUID, Service]) -> PeerIdentity:
+        held = tuple(Anchor(id=uuid4(), account_id=of, service=service, certificate=CA.der) for of, service in anchors)
+        return replace(peer(), trusted=Trusted((DEVICE.der, CA.der), held))
+
+    both: tuple[tuple[UUID, Service], ...] = ((rows.ACCOUNT, "lwm2m"), (uuid4(), "bootstrap"))
+    assert not await is_claimed_by_another(database, under(*both))
+    await recorded(writer, "device-1")
+    assert await is_claimed_by_another(database, under(*both))
+    assert not await is_claimed_by_another(database, under(*both, (rows.ACCOUNT, "bootstrap")))
+    assert not await is_claimed_by_another(database, under(both[1]))
 
 
 async def test_a_bootstrap_anchor_or_a_key_is_no_operational_certificate(database: Database) -> None:
