@@ -32,7 +32,6 @@ class FailureCause(Enum):
     ASSOCIATION_LOST = "association_lost"
     SUPERSEDED = "superseded"
     DEADLINE = "deadline"
-    KEY_LOST = "key_lost"
     NO_SERVICE = "no_service"
     CSR_REFUSED = "csr_refused"
     KEY_TAKEN = "key_taken"

@@ -115,11 +115,6 @@ SENTENCES: Mapping[FailureCause, Sentence] = {
         "device",
         "wait for its next Bootstrap-Request; if this repeats, look which step takes long",
     ),
-    FailureCause.KEY_LOST: Sentence(
-        "the key made for {endpoint} was gone before the device had it",
-        "device",
-        "nothing needs mending: its certificate is revoked and the next Bootstrap-Request gets a new key",
-    ),
     FailureCause.NO_SERVICE: Sentence(
         "{endpoint} asked{place} for the certificate of a service that has no CA{code}",
         "operator",

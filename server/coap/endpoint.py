@@ -1,6 +1,7 @@
 """Drives the sans-IO CoAP exchanges of every association of one worker: one clock, one router (RFC 7252 4, RFC 9147).
 
-Bytes come up from `transport/udp.py`, requests go to the resource that has their path, requests of ours are awaited.
+Plaintext comes up from `transport/udp.py` or `tls.py`, requests go to the resource that has their path, requests of
+ours are awaited.
 """
 
 import asyncio
