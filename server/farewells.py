@@ -24,7 +24,6 @@ class Closable(Protocol):
 class _Waiting:
     due: frozenset[str]
     until: float
-    enrolling: int = 0
     timer: asyncio.TimerHandle | None = field(default=None, repr=False)
 
 
@@ -36,8 +35,9 @@ class Farewells:
         self._late = late
         self._most = most
         self._clock = clock
-        # In the order of their Finish.
+        # In the order of their Finish; those with nothing due are on their way out.
         self._waiting: dict[Closable, _Waiting] = {}
+        self._leaving: dict[Closable, _Waiting] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -51,12 +51,10 @@ class Farewells:
         """The device has its Finish; it still comes for the certificates of the services `due`."""
         self._forget(conversation)
         missing = frozenset(due) - conversation.visit.delivered
-        if not missing:
-            asyncio.get_running_loop().call_later(self._soon, conversation.close)
-            return
-        while len(self._waiting) >= self._most and self.relieve():
+        while missing and len(self._waiting) >= self._most and self.relieve():
             pass
-        waiting = self._waiting[conversation] = _Waiting(missing, self._clock() + self._late)
+        kept = self._waiting if missing else self._leaving
+        waiting = kept[conversation] = _Waiting(missing, self._clock() + self._late)
         conversation.on_lost(lambda _reason: self._forget(conversation))
         self._arm(conversation, waiting)
 
@@ -66,29 +64,29 @@ class Farewells:
 
     def enrolling(self, conversation: Closable) -> None:
         """A request for a certificate has come: the association stays while it is served."""
-        waiting = self._waiting.get(conversation)
+        conversation.visit.enrolling += 1
+        waiting = self._of(conversation)
         if waiting is not None:
-            waiting.enrolling += 1
             self._disarm(waiting)
 
     def enrolled(self, conversation: Closable) -> None:
         """The request has been served, with or without success."""
-        waiting = self._waiting.get(conversation)
+        conversation.visit.enrolling -= 1
+        waiting = self._of(conversation)
         if waiting is not None:
-            waiting.enrolling -= 1
             self._arm(conversation, waiting)
 
     def relieve(self) -> bool:
         """Close the association that waits longest for a certificate nobody asks for; whether there was one."""
-        for conversation, waiting in self._waiting.items():
-            if not waiting.enrolling:
+        for conversation in self._waiting:
+            if not conversation.visit.enrolling:
                 self._forget(conversation)
                 conversation.close()
                 return True
         return False
 
     def _arm(self, conversation: Closable, waiting: _Waiting) -> None:
-        if waiting.enrolling:
+        if conversation.visit.enrolling:
             return
         self._disarm(waiting)
         # The device has what it came for, or a little time to ask again for what it did not get.
@@ -102,7 +100,10 @@ class Farewells:
             waiting.timer.cancel()
             waiting.timer = None
 
+    def _of(self, conversation: Closable) -> _Waiting | None:
+        return self._waiting.get(conversation) or self._leaving.get(conversation)
+
     def _forget(self, conversation: Closable) -> None:
-        waiting = self._waiting.pop(conversation, None)
+        waiting = self._waiting.pop(conversation, None) or self._leaving.pop(conversation, None)
         if waiting is not None:
             self._disarm(waiting)

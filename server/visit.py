@@ -25,8 +25,12 @@ class VisitedSession:
 
 @dataclass(slots=True)
 class Visit:
-    """One association's past: who was admitted, which session ran, which services' certificates it took along."""
+    """One association's past: who was admitted, which session ran, which services' certificates it took along.
+
+    `enrolling` requests for a certificate are under way, from before a Bootstrap-Finish or after it.
+    """
 
     admitted: Admitted | None = None
     session: VisitedSession | None = None
     delivered: set[str] = field(default_factory=set)
+    enrolling: int = 0

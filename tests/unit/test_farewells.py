@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
+import pytest
+
 from server.farewells import Farewells
 from server.visit import Visit
 
@@ -88,6 +90,30 @@ async def test_what_enrols_before_its_finish_is_nobodys_business_here() -> None:
     assert (len(keeper), device.closed) == (0, False)
 
 
+@pytest.mark.parametrize("due", [(), ("LWM2M",)], ids=["nothing due", "a certificate due"])
+async def test_what_began_before_the_finish_is_served_and_then_it_goes(due: tuple[str, ...]) -> None:
+    keeper, device = farewells(late=0.02), Conversation()
+    keeper.enrolling(device)
+    keeper.finished(device, due)
+    assert not keeper.relieve()
+    await asyncio.sleep(0.1)
+    assert not device.closed
+    device.visit.delivered.update(("LWM2M", "DLMS"))
+    keeper.enrolled(device)
+    await ended(device)
+    assert len(keeper) == 0
+
+
+async def test_a_wish_for_another_service_keeps_one_that_has_nothing_due() -> None:
+    keeper, device = farewells(late=600), Conversation()
+    keeper.finished(device, ())
+    keeper.enrolling(device)
+    await asyncio.sleep(0.1)
+    assert not device.closed
+    keeper.enrolled(device)
+    await ended(device)
+
+
 async def test_the_oldest_makes_room_and_never_one_that_enrols() -> None:
     keeper, devices = farewells(late=600), [Conversation() for _ in range(3)]
     for device in devices[:2]:
@@ -110,11 +136,12 @@ async def test_a_device_that_bootstraps_twice_on_one_association_is_kept_once() 
 
 
 async def test_a_device_that_bootstraps_again_is_not_closed_by_its_first_finish() -> None:
-    keeper, device = farewells(late=0.02), Conversation()
-    keeper.finished(device, {"LWM2M"})
-    keeper.returned(device)
-    await asyncio.sleep(0.1)
-    assert (len(keeper), device.closed) == (0, False)
+    for due in ({"LWM2M"}, ()):
+        keeper, device = farewells(late=0.02), Conversation()
+        keeper.finished(device, due)
+        keeper.returned(device)
+        await asyncio.sleep(0.1)
+        assert (len(keeper), device.closed) == (0, False)
 
 
 async def test_only_those_that_miss_a_certificate_are_due() -> None:
