@@ -23,9 +23,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def field(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Field]:
     async with opened(tmp_path_factory.mktemp("remote")) as started:
-        report, _ = await started.bootstrap("meter-1")
-        assert report.ok, report.reason
-        await started.over("meter-1")
+        for endpoint in ("lamp-1", "meter-1"):
+            report, _ = await started.bootstrap(endpoint)
+            assert report.ok, report.reason
+            await started.over(endpoint)
         yield started
 
 
@@ -120,6 +121,7 @@ async def test_lists_say_the_same_through_both_doors(field: Field, doors: Doors)
         ("api-key", "list"),
         ("device", "list"),
         ("device", "list", "--state", "failed"),
+        ("device", "list", "--after", "lamp-1", "--limit", "1"),
         ("device", "seen"),
         ("certificate", "list"),
         ("certificate", "list", "--endpoint", "meter-1"),

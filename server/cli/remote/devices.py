@@ -1,6 +1,7 @@
 """`device` and `certificate` through the API."""
 
 import json
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -39,7 +40,8 @@ def list_devices(
     as_json: AsJson = False,
 ) -> None:
     """Devices in the order of their names."""
-    wanted = Door(url, api_key_file).rows(DEVICES, most=limit, sort="endpoint_name", last_outcome__eq=state)
+    found = Door(url, api_key_file).rows(DEVICES, sort="endpoint_name", last_outcome__eq=state)
+    wanted = islice((row for row in found if row["endpoint_name"] > after), limit)
     rows = [
         {
             "endpoint": row["endpoint_name"],
@@ -49,7 +51,6 @@ def list_devices(
             "last_seen": row["updated_at"],
         }
         for row in wanted
-        if row["endpoint_name"] > after
     ]
     columns = ("endpoint", "state", "profile", "first_seen", "last_seen")
     options.show(rows, columns, as_json=as_json, empty="No device was here yet.")
