@@ -211,7 +211,7 @@ async def set_third_party_ca(database: Database, actor: Actor, account_id: UUID,
             action="account.changed",
             subject_kind="account",
             subject=row["name"],
-            detail={"before": {"third_party_ca": not allowed}, "after": {"third_party_ca": allowed}},
+            detail={"before": {"third_party_ca": row["before"]}, "after": {"third_party_ca": allowed}},
         )
     return _account(row)
 

@@ -44,8 +44,9 @@ DELETE FROM api_key WHERE account_id = $1 AND id = $2 RETURNING name;
 SELECT count(*) FROM api_key WHERE account_id = $1 AND role = 'admin' AND active AND id <> $2;
 
 -- name: account_set_third_party_ca
-UPDATE account SET third_party_ca = $2 WHERE id = $1
-RETURNING id, name, is_default, third_party_ca, created_at;
+WITH before AS (SELECT third_party_ca FROM account WHERE id = $1 FOR UPDATE)
+UPDATE account SET third_party_ca = $2 FROM before WHERE id = $1
+RETURNING id, name, is_default, account.third_party_ca, created_at, before.third_party_ca AS before;
 
 -- name: account_lock
 -- Limits and last keys count rows that others may be changing.

@@ -1,6 +1,8 @@
 """Over every route there is: no key, no entry; each role as far as it should; one audit row a change."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -9,7 +11,10 @@ from cryptography.hazmat.primitives import serialization
 
 from server.api.openapi import OPEN
 from server.store import accounts
+from server.store.operations import RecordFailed
+from server.store.writer import Writer
 from tests.api.conftest import PERSON, Api
+from tests.integration.rows import device, intent, issued
 from tests.pki import make_factory_ca
 
 RANKS = ("reader", "operator", "admin")
@@ -139,21 +144,26 @@ IDENTITY = "A-" + ":".join(["6E"] * 32)
 PSK = {"identity": "m1", "key": "00112233445566778899aabbccddeeff", "endpoint_name": "meter-1"}
 
 
+async def audited(api: Api) -> int:
+    """How many rows the audit of the account has."""
+    async with api.office.database.acquire() as connection:
+        return int(await connection.fetchval("SELECT count(*) FROM audit WHERE account_id = $1", api.account_id))
+
+
+async def made_a_change(api: Api, action: str, method: str, path: str, code: int, body: object = None) -> Any:
+    """The answer to a request that leaves one row, which tells `action` and the request."""
+    before = await audited(api)
+    answer = await api.client.request(method, path, json=body)
+    assert answer.status_code == code, f"{method} {path}: {answer.text}"
+    rows = (await api.client.get("/v1/audit?order=DESC&limit=2")).json()["data"]
+    assert await audited(api) == before + 1, f"{method} {path}"
+    assert (rows[0]["action"], rows[0]["request_id"]) == (action, answer.headers["X-Request-ID"])
+    assert rows[0]["actor_kind"] == "api"
+    return answer.json() if answer.content else None
+
+
 async def test_each_change_is_one_audit_row_with_the_id_of_its_request(api: Api) -> None:
-    async def count() -> int:
-        async with api.office.database.acquire() as connection:
-            return int(await connection.fetchval("SELECT count(*) FROM audit WHERE account_id = $1", api.account_id))
-
-    async def changed(action: str, method: str, path: str, code: int, body: object = None) -> Any:
-        before = await count()
-        answer = await api.client.request(method, path, json=body)
-        assert answer.status_code == code, f"{method} {path}: {answer.text}"
-        rows = (await api.client.get("/v1/audit?order=DESC&limit=2")).json()["data"]
-        assert await count() == before + 1, f"{method} {path}"
-        assert (rows[0]["action"], rows[0]["request_id"]) == (action, answer.headers["X-Request-ID"])
-        assert rows[0]["actor_kind"] == "api"
-        return answer.json() if answer.content else None
-
+    changed = partial(made_a_change, api)
     pem = make_factory_ca("mine").certificate.public_bytes(serialization.Encoding.PEM).decode()
     issuers, services = "/v3/certificate-issuers", "/v3/certificate-issuer-configurations"
     issuer = await changed("certificate_issuer.added", "POST", issuers, 201, ISSUER)
@@ -186,3 +196,31 @@ async def test_each_change_is_one_audit_row_with_the_id_of_its_request(api: Api)
     await changed("profile.removed", "DELETE", "/v1/profiles/meters", 204)
     await changed("pre_shared_key.added", "POST", "/v1/pre-shared-keys", 201, PSK)
     await changed("pre_shared_key.removed", "DELETE", "/v1/pre-shared-keys/m1", 204)
+
+
+async def test_what_is_done_to_devices_and_certificates_is_one_audit_row_each(api: Api) -> None:
+    lost, held = (intent(name, account_id=api.account_id) for name in ("meter-lost", "meter-held"))
+    writer = Writer(api.database_url, api.office.database.queries)
+    await writer.start()
+    for opened in (lost, held):
+        await writer.write(opened)
+        await writer.write(device(opened, account_id=api.account_id))
+    await writer.write(RecordFailed(lost.id, lost.owner, "unknown", "OutcomeUnknown", "the answer was lost"))
+    leaf, issuing = make_factory_ca("leaf").der, make_factory_ca("issuing").der
+    await writer.write(replace(issued(held), chain=(leaf, issuing)))
+    await writer.close()
+    changed = partial(made_a_change, api)
+    await changed(
+        "certificate.revoked", "POST", f"/v1/certificates/{held.id.hex}/revoke", 200, {"reason": "superseded"}
+    )
+    await changed("issuance.released", "POST", "/v1/devices/release", 200, {"endpoint_name": lost.endpoint})
+    await changed("device.forgotten", "POST", "/v1/devices/forget", 204, {"endpoint_name": held.endpoint})
+    await changed("device.removed", "DELETE", f"/v3/devices/{held.device_id.hex}/", 204)
+
+
+async def test_a_change_of_an_account_tells_what_it_was_before(api: Api) -> None:
+    own = f"/v3/accounts/{api.account_id.hex}"
+    for before, after in ((True, False), (False, False), (False, True)):
+        await made_a_change(api, "account.changed", "PUT", own, 200, {"third_party_ca": after})
+        (row,) = (await api.client.get("/v1/audit?order=DESC&limit=2")).json()["data"][:1]
+        assert row["detail"] == {"before": {"third_party_ca": before}, "after": {"third_party_ca": after}}
