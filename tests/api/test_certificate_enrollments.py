@@ -107,6 +107,17 @@ async def test_a_registration_that_is_over_is_none(api: Api) -> None:
     assert await registrations.find(api.office.database, api.account_id, id) is None
 
 
+async def test_the_directory_tells_who_is_registered_now(api: Api) -> None:
+    here, gone = await device(api), await device(api, "meter that left")
+    before = (await api.ask("GET", f"/v3/devices/{here.hex}/", 200))["state"]
+    await register(api, here)
+    await register(api, gone, lifetime=-1)
+    assert (await api.ask("GET", f"/v3/devices/{here.hex}/", 200))["state"] == "registered"
+    assert (await api.ask("GET", f"/v3/devices/{gone.hex}/", 200))["state"] == before == "unenrolled"
+    listed = (await api.ask("GET", "/v3/devices/?state__eq=registered", 200))["data"]
+    assert [row["id"] for row in listed] == [here.hex]
+
+
 @pytest.mark.parametrize(
     ("paths", "version", "words"),
     [((Path(3, 0),), "1.1", "neither object 35011"), ((Path(1, 0),), "1.0", "neither object 35011")],
