@@ -7,6 +7,7 @@ from ipaddress import ip_address
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 from pkilint import loader, pkix, validation
 from pkilint.bin import lint_pkix_signer_signee_cert_chain as chain_lint
 from pkilint.pkix import certificate, crl, extension, name
@@ -169,3 +170,26 @@ def test_our_crls_are_clean(count: int) -> None:
     results = validators.validate(document.root)
     assert results
     assert not findings(results, "crl")
+
+
+def test_the_profile_of_a_device_certificate(made: Made, bundle: CaBundle) -> None:
+    """issuers.md E: two years that begin an hour ago, no subject key identifier, nothing but what is needed."""
+    leaf = made["device"]
+    assert leaf.not_valid_before_utc == NOW.replace(microsecond=0) - timedelta(hours=1)
+    assert leaf.not_valid_after_utc == NOW.replace(microsecond=0) + timedelta(hours=17520)
+    assert {each.oid for each in leaf.extensions} == {
+        ExtensionOID.KEY_USAGE,
+        ExtensionOID.EXTENDED_KEY_USAGE,
+        ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
+    }
+    usage = leaf.extensions.get_extension_for_class(x509.KeyUsage)
+    assert usage.critical
+    assert usage.value.digital_signature
+    assert not usage.value.key_cert_sign
+    assert not usage.value.key_agreement
+    purposes = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(purposes) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+    above = bundle.issuing.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+    assert leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier == above
+    assert leaf.signature_hash_algorithm is not None
+    assert leaf.signature_hash_algorithm.name == "sha256"
