@@ -48,6 +48,8 @@ LONGEST_LOOK = 2.0
 PATIENCE_STEP = 1.0
 # CSRs under way of one device: no device takes the places of the others, whatever it asks for.
 MOST_OF_ONE_DEVICE = 8
+# Seconds that a server which stops holds an exchange: who is under way gets the certificate of a CA that is quick.
+LAST_HOLD = 5.0
 # Seconds that `close` gives CAs that were asked: an answer that is dropped costs the device a retry.
 CLOSE_PATIENCE = 5.0
 
@@ -155,7 +157,7 @@ class DeviceMade:
         try:
             while not making.task.done():
                 waited = self._clock() - started
-                if self._stopping:
+                if self._stopping and waited >= LAST_HOLD:
                     raise ComeAgain("this server is stopping", retry_after=5.0)
                 left = self._hold(wish, making) - waited
                 if left <= 0:
@@ -348,7 +350,7 @@ class DeviceMade:
         )
 
     def release(self) -> None:
-        """Let no device wait any longer: it stops, and the same CSR finds its certificate later."""
+        """Let no device wait for a CA that takes its time: the same CSR finds its certificate later."""
         self._stopping = True
 
     async def close(self) -> None:
