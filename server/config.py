@@ -89,6 +89,8 @@ class IssuanceConfig:
     # Days that a returned certificate must still be valid.
     minimum_validity_days: float = 1.0
     on_unknown: str = "reissue"
+    # Certificates that one device may ask for by CSR within 24 hours: they are kept for ever.
+    daily_csrs: int = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,6 +210,7 @@ _RANGES: Mapping[tuple[str, str], tuple[float, float]] = {
     ("issuance", "key_hold_seconds"): (0, 86400),
     ("issuance", "answer_seconds"): (1, 3600),
     ("issuance", "lease_seconds"): (2, 3600),
+    ("issuance", "daily_csrs"): (1, 1_000_000),
     ("issuance", "minimum_validity_days"): (0, 36500),
     ("issuers", "concurrency"): (1, 10_000),
     ("issuers", "rate"): (0, 10_000),

@@ -39,6 +39,8 @@ log = logs.get("issuance")
 ATTEMPTS = 2
 # Seconds that a device stays away while a person decides (`on_unknown = hold`).
 HOLD_RETRY_AFTER = 600.0
+# Seconds that a device stays away which asked for more certificates than anybody needs.
+TOO_MANY_RETRY = 3600.0
 # A CA whose answer broke a check is not asked for the same CSR again before this (issuers.md D3: hours).
 BAD_PAUSE = timedelta(hours=1)
 # Seconds between two looks at a row that another worker is at work on: first, and at most.
@@ -245,6 +247,9 @@ class DeviceMade:
         active = await self._issuers.issuer_for(wish.account_id, wish.service)
         making.resolved, making.issuer_id = True, active.id
         intent = self._intent(wish, active, row)
+        most = self._config.daily_csrs
+        if await issuances.csrs_lately(self._database, wish.account_id, wish.endpoint, most) >= most:
+            raise ComeAgain(f"this device got {most} certificates within 24 hours, the most allowed", TOO_MANY_RETRY)
         opened = await self._writer.write(intent)
         match opened:
             case Inserted():

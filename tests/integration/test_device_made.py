@@ -252,6 +252,29 @@ async def test_one_device_does_not_take_the_places_of_the_others(
     await worker.device_made.certificate(csr_wish("greedy"))
 
 
+async def test_one_device_has_so_many_certificates_a_day_and_no_more(rig: Workers, ca: ScriptedCa) -> None:
+    worker = await rig.worker("worker-1", daily_csrs=2)
+    first = csr_wish("greedy")
+    # What fails counts for nothing.
+    for _ in range(3):
+        ca.on_issue = in_turn(raises(Unavailable("away")), ca.signs)
+        with pytest.raises(Unavailable):
+            await worker.device_made.certificate(csr_wish("greedy"))
+    ca.on_issue = ca.signs
+    asked = len(ca.asked)
+    serial = (await worker.device_made.certificate(first)).serial
+    await worker.device_made.certificate(csr_wish("greedy", service="DLMS"))
+    with pytest.raises(TemporarilyUnavailable, match="within 24 hours"):
+        await worker.device_made.certificate(csr_wish("greedy"))
+    assert len(ca.asked) == asked + 2
+    # What it was given it still gets, and others are none the worse.
+    assert (await worker.device_made.certificate(first)).serial == serial
+    await worker.device_made.certificate(csr_wish("modest"))
+    async with rig.database.acquire() as connection:
+        await connection.execute("UPDATE issuance SET opened_at = opened_at - interval '25 hours'")
+    await worker.device_made.certificate(csr_wish("greedy"))
+
+
 # -- what a CSR that failed comes to ----------------------------------------
 
 
