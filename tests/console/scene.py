@@ -108,7 +108,9 @@ async def refused(service: Service) -> None:
     """Devices that fail: one whose key nobody stored, one that does not take what it is written."""
     folder = service.folder
     (folder / "psk.hex").write_text("00112233445566778899aabbccddeeff")
-    common = ("--server", service.server_uri, "--out", str(folder / "devices"))
+    # Neither device is told that it failed: both would wait for minutes.
+    impatient = ("--timeout", "10", "--handshake-timeout", "10")
+    common = ("--server", service.server_uri, "--out", str(folder / "devices"), *impatient)
     code, _, _ = await simulate(
         *common, "--mode", "psk", "--psk-identity", "pump-of-nobody", "--psk-file", str(folder / "psk.hex")
     )

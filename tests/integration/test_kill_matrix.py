@@ -65,7 +65,6 @@ def no_key_is_lost_unseen(rows: Rows, endpoints: set[str], unheard: set[str]) ->
     assert len(delivered) == len(set(delivered)), "a device has two delivered certificates"
     assert {row["state"] for row in rows} <= {"delivered", "abandoned", "failed"}
     abandoned = [row for row in rows if row["state"] == "abandoned"]
-    assert abandoned, "no key was ever lost: the matrix does not reach the moment it is about"
     at_work = {row["endpoint"] for row in abandoned if row["endpoint"] not in delivered}
     assert at_work <= unheard
     for row in abandoned:
@@ -141,7 +140,12 @@ async def test_no_kill_loses_or_doubles_a_certificate(tmp_path: Path, kill: Kill
                 await recorded(service, endpoint, kind)
         else:
             pytest.fail(f"a bootstrap has more than {MOST} datagrams")
-        kind.judge(await settled(service), set(endpoints), set(unheard))
+        rows = await settled(service)
+        kind.judge(rows, set(endpoints), set(unheard))
+        if kind is SERVER_KEY and kill is kill_server:
+            # Without PostgreSQL the worker keeps the key, and the device that comes back may get it.
+            lost = any(row["state"] == "abandoned" for row in rows)
+            assert lost, "no key was ever lost: the matrix does not reach the moment it is about"
         assert await service.stop() == 0
         assert left_over(service.data) == []
     finally:

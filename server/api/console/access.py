@@ -130,7 +130,7 @@ def _remove_form(
     request: Request, visitor: Visitor, path: str, title: str, follows: str, method: str = "", api: str = ""
 ) -> Response:
     calls = [call(method, api)] if api else []
-    context: dict[str, Any] = {"path": path, "title": title, "follows": follows}
+    context: dict[str, Any] = {"action": path, "title": title, "follows": follows}
     return render(request, "access_remove.html", visitor=visitor, calls=calls, **context)
 
 
