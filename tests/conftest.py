@@ -1,14 +1,24 @@
 """In CI a skip is a failure (`FIRSTLIGHT_NO_SKIP=1`), and a test that fails leaves what its servers recorded."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from tests import artefacts
 from tests.integration.service import FIRSTLIGHT, environment
 
 # Tests that may be skipped even there, each with its reason.
 MAY_SKIP: dict[str, str] = {}
+
+
+@pytest.fixture(autouse=True)
+def log_as_before() -> Iterator[None]:
+    """A command run in this process sets up the log, on a stream that is closed when it ends."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.hookimpl(hookwrapper=True)

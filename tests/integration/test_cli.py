@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import pytest
-import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from typer.testing import CliRunner
@@ -92,10 +91,8 @@ class Cli:
 
 
 @pytest.fixture
-def cli(database_url: str, tmp_path: Path) -> Iterator[Cli]:
-    before = structlog.get_config()
-    yield Cli(database_url, tmp_path)
-    structlog.configure(**before)
+def cli(database_url: str, tmp_path: Path) -> Cli:
+    return Cli(database_url, tmp_path)
 
 
 def bootstrapped(cli: Cli, endpoint: str = "dev-1") -> rows.OpenIssuance:
