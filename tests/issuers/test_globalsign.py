@@ -694,10 +694,12 @@ async def test_a_client_certificate_of_another_ca_is_unauthorized(peer: AtlasPee
     }
     async with opened(peer, credentials=credentials) as issuer:
         error = await failure(issuer)
-        while "Connection reset" in error.message:
-            # The server closes behind its alert with our request unread, and the reset may overtake the alert.
-            error = await failure(issuer)
-        assert_says(error, Unauthorized, "refuses our TLS client certificate", "'client_certificate'")
+        if "Connection reset" in error.message:
+            # The server closes behind its alert with our request unread (TLS 1.3), and the reset overtook the alert:
+            # then nobody can say why.
+            assert_says(error, Unavailable, "Connection reset")
+        else:
+            assert_says(error, Unauthorized, "refuses our TLS client certificate", "'client_certificate'")
 
 
 async def test_a_server_that_nobody_vouches_for_is_named_with_the_remedy(peer: AtlasPeer) -> None:
