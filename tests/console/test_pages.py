@@ -156,7 +156,9 @@ async def test_a_device_shows_the_chain_it_holds_and_every_step(rig: Rig, page: 
 
 
 async def test_a_device_is_forgotten_with_its_certificate_revoked_and_may_come_back(rig: Rig, page: Page) -> None:
-    name = "meter-0002"
+    # One whose certificate is of the embedded CA, which can revoke, and is not revoked yet.
+    held = (await rig.ask("GET", "/v1/certificates?endpoint_name__like=meter"))["data"]
+    name = str(next(row["endpoint_name"] for row in held if row["revoked_at"] is None))
     await page.goto(f"/devices?endpoint_name__eq={name}")
     await page.get_by_role("link", name=name).click()
     await page.get_by_role("link", name="Forget this device").click()
@@ -169,7 +171,7 @@ async def test_a_device_is_forgotten_with_its_certificate_revoked_and_may_come_b
     assert [row["revocation_reason"] for row in kept] == ["cessationOfOperation"]
     noted = (await rig.ask("GET", f"/v1/audit?subject__eq={name}&action__eq=device.removed"))["data"]
     assert [row["actor_kind"] for row in noted] == ["console"]
-    await bootstrap(rig.service, rig.scene.factory, "meter-", 2)
+    await bootstrap(rig.service, rig.scene.factory, "meter-", 3)
     assert len((await rig.ask("GET", f"/v3/devices/?endpoint_name__eq={name}"))["data"]) == 1
 
 
