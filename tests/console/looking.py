@@ -54,3 +54,29 @@ async def violations(page: Page) -> list[str]:
     await page.evaluate(axe())
     found = await page.evaluate("() => axe.run().then((result) => result.violations)")
     return [f"{one['id']}: {node['failureSummary']} at {node['html'][:200]}" for one in found for node in one["nodes"]]
+
+
+# What an element says grows by a word that no line holds, and the menu is open; text of scripts and of closed lists aside.
+STRETCH = """() => {
+  document.querySelector('#navigation')?.classList.add('open');
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];
+  while (walker.nextNode()) found.push(walker.currentNode);
+  for (const text of found)
+    if (text.data.trim() && !text.parentElement.closest('script, style, option, textarea'))
+      text.data = text.data.trimEnd() + 'W'.repeat(150);
+}"""
+WIDER = """() => [document.documentElement, document.body, ...document.querySelectorAll('main, dialog[open]')]
+  .filter((one) => one.scrollWidth > Math.min(one.clientWidth, document.documentElement.clientWidth))
+  .map((one) => `${one.localName} is ${one.scrollWidth} wide`)"""
+
+
+async def wider(page: Page, width: int) -> list[str]:
+    """What of the page does not fit into a window of this width."""
+    await page.set_viewport_size({"width": width, "height": 740})
+    found: list[str] = await page.evaluate(WIDER)
+    return found
+
+
+async def stretched(page: Page) -> None:
+    """Every text of the page as long as no name, number or address will be, whatever the chance of a run."""
+    await page.evaluate(STRETCH)
