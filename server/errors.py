@@ -5,7 +5,8 @@ ServiceError
 ├── NotAuthorized             known, but not allowed this
 │   ├── LimitReached          the account has as many as it may
 │   ├── NoProfile             no profile says what to write to the device
-│   └── KeyTaken              the public key of a CSR belongs to another endpoint
+│   ├── KeyTaken              the public key of a CSR belongs to another endpoint
+│   └── ClaimedElsewhere      the certificate was issued to a device of another account
 ├── BadRequest                the request itself is wrong: do not repeat it unchanged
 │   ├── UnsupportedFormat     a Content-Format or `pct` nobody here writes
 │   ├── UnsupportedVersion    a version of LwM2M nobody here speaks
@@ -49,6 +50,10 @@ class NoProfile(NotAuthorized):
 
 class KeyTaken(NotAuthorized):
     """The public key of a CSR was seen for another endpoint (design 7)."""
+
+
+class ClaimedElsewhere(NotAuthorized):
+    """The certificate shown is on record as that of another account's device (design 7)."""
 
 
 class BadRequest(ServiceError):

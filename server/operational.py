@@ -5,9 +5,10 @@ from hashlib import sha256
 from uuid import UUID
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
-from server.errors import NotAuthenticated, NotAuthorized
+from server.errors import ClaimedElsewhere, NotAuthenticated, NotAuthorized
 from server.store import certificates, devices
 from server.store.accounts import LWM2M
 from server.store.certificates import CertificateRow
@@ -43,7 +44,7 @@ async def device_of(database: Database, peer: PeerIdentity) -> OperationalDevice
     if not accounts:
         raise NotAuthorized("the certificate leads to no trusted certificate of service lwm2m")
     leaf = x509.load_der_x509_certificate(peer.chain[0])
-    found = await _on_record(database, peer, leaf.serial_number)
+    found = await _on_record(database, leaf)
     if found is not None:
         if found.account_id not in accounts:
             # Its names are what that account's profile wrote into it: they may be those of a device of another one.
@@ -68,27 +69,41 @@ async def device_of(database: Database, peer: PeerIdentity) -> OperationalDevice
     raise NotAuthorized("the certificate is none of ours, and its CN and OU name no device of ours")
 
 
-async def is_claimed_by_another(database: Database, peer: PeerIdentity) -> bool:
-    """Whether a peer with bootstrap anchors shows an operational certificate of an account that holds none of them.
+async def shown_at_bootstrap(database: Database, peer: PeerIdentity) -> CertificateRow | None:
+    """The row of the operational certificate that a peer with bootstrap anchors shows; None for any other one.
 
-    Anybody may trust a CA's certificate for bootstraps, and gets no hold on another account's devices by it.
+    Looked for where the certificate leads to a trusted certificate of service lwm2m too: the same CA then signs for
+    both, or another account trusts for bootstraps what is an operational CA here. Raises StoreUnavailable.
     """
     if peer.trusted is None or not _accounts(peer):
-        return False
-    serial = x509.load_der_x509_certificate(peer.chain[0]).serial_number
-    found = await _on_record(database, peer, serial)
-    return found is not None and all(
-        anchor.account_id != found.account_id for anchor in peer.trusted.anchors if anchor.service == "bootstrap"
-    )
-
-
-async def _on_record(database: Database, peer: PeerIdentity, serial: int) -> CertificateRow | None:
-    """The row of the very certificate that the peer shows."""
-    path = peer.trusted.path if peer.trusted is not None else ()
-    if len(path) < 2:
         return None
-    found = await certificates.by_serial(database, sha256(path[1]).digest(), serial)
-    return found if found is not None and found.chain[0] == peer.chain[0] else None
+    return await _on_record(database, x509.load_der_x509_certificate(peer.chain[0]))
+
+
+def require_own(peer: PeerIdentity, shown: CertificateRow) -> None:
+    """Refuse to take an operational certificate for a bootstrap credential that its account does not take for one.
+
+    Anybody may trust a CA's certificate for bootstraps, and gets no hold on another account's devices by it
+    (ClaimedElsewhere); what was revoked counts for nothing any more (NotAuthorized).
+    """
+    trusted = peer.trusted.anchors if peer.trusted is not None else ()
+    if all(anchor.account_id != shown.account_id for anchor in trusted if anchor.service == "bootstrap"):
+        raise ClaimedElsewhere("the certificate was issued to a device of another account")
+    if shown.revoked_at is not None:
+        raise NotAuthorized(f"the certificate of {shown.endpoint} is revoked")
+
+
+async def _on_record(database: Database, leaf: x509.Certificate) -> CertificateRow | None:
+    """The row of the very certificate that a peer shows.
+
+    What was signed decides, and not the signature: one of ECDSA has a second form that is as good, and a revoked
+    certificate in that form is still the revoked one.
+    """
+    spki = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    for row in await certificates.by_serial(database, leaf.serial_number, sha256(spki).digest()):
+        if x509.load_der_x509_certificate(row.chain[0]).tbs_certificate_bytes == leaf.tbs_certificate_bytes:
+            return row
+    return None
 
 
 def _accounts(peer: PeerIdentity) -> list[UUID]:

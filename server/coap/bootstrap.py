@@ -10,10 +10,11 @@ from lwm2m.coap.exchange import RequestReceived
 from lwm2m.content_format import negotiate
 from lwm2m.errors import DecodeError
 from lwm2m.steps import Failed, FailureCause
-from server import enrolment, policy
+from server import enrolment, operational, policy
 from server.coap.endpoint import CoapAssociation
 from server.coap.responses import response_for
 from server.errors import (
+    ClaimedElsewhere,
     NoProfile,
     NotAuthenticated,
     NotAuthorized,
@@ -26,8 +27,13 @@ from server.metrics import Metrics
 from server.outcomes import Outcome, Outcomes
 from server.seen import Seen
 from server.sessions import Sessions
+from server.store.certificates import CertificateRow
 from server.store.database import Database
+from server.store.errors import StoreUnavailable
 from server.transport.engine import PeerIdentity
+
+# Seconds a device is told to stay away while the record cannot be read.
+RETRY_AFTER = 5.0
 
 
 class BootstrapResource:
@@ -60,23 +66,27 @@ class BootstrapResource:
         except (ServiceError, DecodeError) as error:
             code, options = response_for(error)
             conversation.respond(incoming.request_id, code, options=options)
-            await self._refused(conversation, Failed(_cause(error), None, code, str(error)))
+            verdict = Failed(_cause(error), None, code, str(error))
+            await self._refused(conversation, verdict, elsewhere=isinstance(error, ClaimedElsewhere))
             return
         await enrolment.admitted(self._database, peer, admitted, self._now())
         await self._sessions.run(conversation, incoming, admitted)
 
-    async def _refused(self, conversation: CoapAssociation, verdict: Failed) -> None:
-        """Note who was not admitted; where the credential proves whose device it is, as its bootstrap too."""
+    async def _refused(self, conversation: CoapAssociation, verdict: Failed, *, elsewhere: bool) -> None:
+        """Note who was not admitted; where the credential proves whose device it is, as its bootstrap too.
+
+        `elsewhere`: it is a device of an account that did not ask to see it here, and nobody else is told of it.
+        """
         association = conversation.association
         peer = association.peer
         identity = f"{peer.label}: {verdict.detail}"
         self._seen.note(association.address_text, verdict.cause.value, peer.kind, identity)
         self._metrics.bootstraps.inc("started")
-        proven = _proven(peer)
+        proven = None if elsewhere else _proven(peer)
         if proven is None:
             self._metrics.bootstraps.inc("failed")
             self._metrics.failures.inc(verdict.cause.value)
-            if verdict.cause is FailureCause.NOT_AUTHORIZED:
+            if verdict.cause is FailureCause.NOT_AUTHORIZED and not elsewhere:
                 await enrolment.denied(self._database, peer, peer.label)
             return
         account_id, endpoint = proven
@@ -103,16 +113,34 @@ class BootstrapResource:
 
     async def _admit(self, conversation: CoapAssociation, incoming: RequestReceived) -> policy.Admitted:
         peer = conversation.association.peer
+        shown = await self._shown(peer)
         request = parse_bootstrap_request(incoming.query)
         if negotiate(request.pct) is None:
             raise UnsupportedFormat(f"pct={request.pct} is no format this server writes")
-        return policy.admit(
+        if shown is not None:
+            claimed_by: UUID | None = shown.account_id
+        else:
+            claimed_by = await enrolment.claimed_by(self._database, peer, request)
+        admitted = policy.admit(
             peer=peer,
             request=request,
             profiles_of=self._knowledge.profiles_of,
             asked_for_pack=conversation.said_1_2,
-            claimed_by=await enrolment.claimed_by(self._database, peer, request),
+            claimed_by=claimed_by,
         )
+        if shown is not None and admitted.account_id != shown.account_id:
+            raise ClaimedElsewhere("the certificate was issued to a device of another account than the one it names")
+        return admitted
+
+    async def _shown(self, peer: PeerIdentity) -> CertificateRow | None:
+        """The operational certificate that the peer shows instead of a factory one, if its account takes that."""
+        try:
+            shown = await operational.shown_at_bootstrap(self._database, peer)
+        except StoreUnavailable as error:
+            raise TemporarilyUnavailable(f"the certificates on record cannot be read: {error}", RETRY_AFTER) from error
+        if shown is not None:
+            operational.require_own(peer, shown)
+        return shown
 
 
 def _cause(error: ServiceError | DecodeError) -> FailureCause:

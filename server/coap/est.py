@@ -27,7 +27,7 @@ from server.coap.endpoint import CoapAssociation
 from server.coap.responses import response_for
 from server.device_made import CsrWish, DeviceMade
 from server.enrollments import Ending, Enrollments
-from server.errors import NotAcceptable, NotFound, ServiceError, UnsupportedFormat
+from server.errors import ClaimedElsewhere, NotAcceptable, NotFound, ServiceError, UnsupportedFormat
 from server.farewells import Farewells
 from server.issuance import Issuance, Wish
 from server.issuer_failures import failure
@@ -44,6 +44,7 @@ from server.requester import (
 from server.store import devices
 from server.store.database import Database
 from server.store.errors import StoreUnavailable
+from server.transport.engine import PeerIdentity
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,14 +238,22 @@ class EstResource:
     async def _requester(self, conversation: CoapAssociation) -> Requester:
         peer = conversation.association.peer
         profiles_of = self._knowledge.profiles_of
-        # A Bootstrap-Request that was admitted said whose device it is.
-        foreign = conversation.visit.admitted is None and await operational.is_claimed_by_another(self._database, peer)
-        if not is_operational(peer) and not foreign:
+        if not is_operational(peer) and await self._may_bootstrap(peer):
             return from_factory(peer, conversation.visit.admitted, profiles_of)
         device = await operational.device_of(self._database, peer)
         row = await devices.find(self._database, device.account_id, device.endpoint)
         was_izuma = row is not None and Learned.from_json(row.learned).izuma
         return from_operational(peer, device, profiles_of, was_izuma=was_izuma)
+
+    async def _may_bootstrap(self, peer: PeerIdentity) -> bool:
+        """Whether the peer's anchors of service bootstrap count: not for another account's operational certificate."""
+        shown = await operational.shown_at_bootstrap(self._database, peer)
+        if shown is not None:
+            try:
+                operational.require_own(peer, shown)
+            except ClaimedElsewhere:
+                return False
+        return True
 
     def _require_service(self, requester: Requester, resource: Resource) -> None:
         if resource.service not in self._knowledge.services_of(requester.account_id):

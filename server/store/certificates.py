@@ -108,10 +108,10 @@ async def find(database: Database, issuance_id: UUID) -> CertificateRow | None:
     return certificate_row(row) if row is not None else None
 
 
-async def by_serial(database: Database, issuer_fingerprint: bytes, serial: int) -> CertificateRow | None:
-    """The certificate that this issuing certificate (SHA-256) signed under this number: a device of ours, or none."""
-    row = await database.fetchrow("certificate_by_serial", serial_bytes(serial), issuer_fingerprint)
-    return certificate_row(row) if row is not None else None
+async def by_serial(database: Database, serial: int, spki_sha256: bytes) -> list[CertificateRow]:
+    """The certificates on record with this number and public key; more than one only if a CA used a number twice."""
+    rows = await database.fetch("certificate_by_serial", serial_bytes(serial), spki_sha256)
+    return [certificate_row(row) for row in rows]
 
 
 async def search(

@@ -8,13 +8,14 @@ JOIN issuing_chain h ON h.sha256 = c.chain_sha256
 WHERE c.issuance_id = $1;
 
 -- name: certificate_by_serial
+-- By number and key: whichever certificate of a CA's name and key it is verified with, it is the same one.
 SELECT c.issuance_id, c.account_id, c.device_id, c.issuer_id, c.endpoint, c.service, i.state, c.serial,
        c.issuer_fingerprint, c.not_before, c.not_after, c.issued_at, c.revoked_at, c.revocation_reason, c.certificate,
        h.certificates
 FROM certificate c
 JOIN issuance i ON i.id = c.issuance_id
 JOIN issuing_chain h ON h.sha256 = c.chain_sha256
-WHERE c.serial = $1 AND c.issuer_fingerprint = $2;
+WHERE c.serial = $1 AND c.spki_sha256 = $2;
 
 -- name: certificate_search
 SELECT c.issuance_id, c.account_id, c.device_id, c.issuer_id, c.endpoint, c.service, i.state, c.serial,

@@ -7,9 +7,12 @@ from hashlib import sha256
 from uuid import UUID, uuid4
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from server.errors import NotAuthenticated, NotAuthorized
-from server.operational import device_of, is_claimed_by_another, is_operational
+from server.errors import ClaimedElsewhere, NotAuthenticated, NotAuthorized
+from server.operational import device_of, is_operational, require_own, shown_at_bootstrap
 from server.store import certificates
 from server.store.audit import Actor
 from server.store.database import Database
@@ -47,7 +50,8 @@ async def recorded(
     writer: Writer, endpoint: str, *, service: str = "LWM2M", holder: pki.Holder = DEVICE
 ) -> RecordIssued:
     """The device's certificate on record, as one that our CA signed."""
-    opened = rows.intent(endpoint, service=service)
+    spki = holder.certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    opened = replace(rows.intent(endpoint, service=service), spki_sha256=sha256(spki).digest())
     await writer.write(opened)
     made = replace(
         rows.issued(opened),
@@ -119,19 +123,69 @@ async def test_names_of_another_accounts_device_do_not_pass_for_it_on_a_certific
         await device_of(database, peer(holder, account=victim))
 
 
+def under(*anchors: tuple[UUID, Service], holder: pki.Holder = DEVICE) -> PeerIdentity:
+    """A peer whose certificate leads to these anchors."""
+    held = tuple(Anchor(id=uuid4(), account_id=of, service=service, certificate=CA.der) for of, service in anchors)
+    return replace(peer(holder), trusted=Trusted((holder.der, CA.der), held))
+
+
 async def test_who_trusts_a_ca_for_bootstraps_gets_no_hold_on_another_accounts_devices(
     database: Database, writer: Writer
 ) -> None:
-    def under(*anchors: tuple[UUID, Service]) -> PeerIdentity:
-        held = tuple(Anchor(id=uuid4(), account_id=of, service=service, certificate=CA.der) for of, service in anchors)
-        return replace(peer(), trusted=Trusted((DEVICE.der, CA.der), held))
-
     both: tuple[tuple[UUID, Service], ...] = ((rows.ACCOUNT, "lwm2m"), (uuid4(), "bootstrap"))
-    assert not await is_claimed_by_another(database, under(*both))
+    assert await shown_at_bootstrap(database, under(*both)) is None
     await recorded(writer, "device-1")
-    assert await is_claimed_by_another(database, under(*both))
-    assert not await is_claimed_by_another(database, under(*both, (rows.ACCOUNT, "bootstrap")))
-    assert not await is_claimed_by_another(database, under(both[1]))
+    # However the path of the other account ends: at a certificate of its own making, or at the device's own.
+    crafted = replace(under(*both), trusted=Trusted((DEVICE.der, DEVICE.der), under(*both).trusted.anchors))  # type: ignore[union-attr]
+    alone = replace(under(*both), trusted=Trusted((DEVICE.der,), under(*both).trusted.anchors))  # type: ignore[union-attr]
+    for shows in (under(*both), crafted, alone):
+        shown = await shown_at_bootstrap(database, shows)
+        assert shown is not None
+        with pytest.raises(ClaimedElsewhere):
+            require_own(shows, shown)
+    own = under(*both, (rows.ACCOUNT, "bootstrap"))
+    shown = await shown_at_bootstrap(database, own)
+    assert shown is not None
+    require_own(own, shown)
+    # A factory whose CA signs nothing operational is not looked up.
+    assert await shown_at_bootstrap(database, under(both[1])) is None
+
+
+async def test_what_was_revoked_is_no_bootstrap_credential_either(database: Database, writer: Writer) -> None:
+    made = await recorded(writer, "device-1")
+    await certificates.revoke(database, ACTOR, rows.ACCOUNT, made.id, "keyCompromise", datetime.now(UTC))
+    shows = under((rows.ACCOUNT, "lwm2m"), (rows.ACCOUNT, "bootstrap"))
+    shown = await shown_at_bootstrap(database, shows)
+    assert shown is not None
+    with pytest.raises(NotAuthorized, match="revoked"):
+        require_own(shows, shown)
+
+
+async def test_a_revoked_certificate_with_its_signature_in_the_other_form_is_the_revoked_one(
+    database: Database, writer: Writer
+) -> None:
+    holder = named("device-1", rows.ACCOUNT)
+    made = await recorded(writer, "device-1", holder=holder)
+    await writer.write(rows.device(rows.intent("device-1")))
+    await certificates.revoke(database, ACTOR, rows.ACCOUNT, made.id, "keyCompromise", datetime.now(UTC))
+    other = in_the_other_form(holder)
+    other.certificate.verify_directly_issued_by(CA.certificate)
+    assert other.der != holder.der
+    with pytest.raises(NotAuthorized, match="revoked"):
+        await device_of(database, peer(other))
+
+
+def in_the_other_form(holder: pki.Holder) -> pki.Holder:
+    """The same certificate with -s for s in its ECDSA signature, which needs no key (SEC 1 4.1.4)."""
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    r, s = decode_dss_signature(holder.certificate.signature)
+    signature = encode_dss_signature(r, order - s)
+    tbs = holder.certificate.tbs_certificate_bytes
+    algorithm = bytes.fromhex("300a06082a8648ce3d040302")
+    bits = b"\x03" + bytes([len(signature) + 1]) + b"\x00" + signature
+    body = tbs + algorithm + bits
+    der = b"\x30\x82" + len(body).to_bytes(2, "big") + body
+    return holder._replace(certificate=x509.load_der_x509_certificate(der))
 
 
 async def test_a_bootstrap_anchor_or_a_key_is_no_operational_certificate(database: Database) -> None:
