@@ -77,6 +77,13 @@ class Pending:
     retry_after: float
 
 
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """The CA shows no certificate for a request whose answer was lost, and may still make one; `message` says why."""
+
+    message: str
+
+
 class StepOutcome(Enum):
     """How one step of a check went."""
 
@@ -132,8 +139,12 @@ class Issuer(ABC):
         """Ask for a certificate that was `Pending`; raises IssuerError."""
         raise NotSupported(f"{self.type} issues at once: there is nothing to collect")
 
-    async def recover(self, request: IssueRequest) -> Issued | Pending | None:
-        """What became of a request whose answer was lost, None when the CA never issued it; raises IssuerError."""
+    async def recover(self, request: IssueRequest, quiet: timedelta) -> Issued | Pending | Unsettled | None:
+        """What became of a request whose answer was lost, None when the CA has not issued it and never will.
+
+        `quiet` is how long ago it was sent, at least: a CA that is slow may perform it after its caller has gone. Looks
+        once; raises IssuerError.
+        """
         raise NotSupported(f"{self.type} cannot tell what became of a request")
 
     @abstractmethod

@@ -123,7 +123,7 @@ class EmbeddedIssuer(Issuer):
         """Sign, write the journal, return."""
         return self._issue(request, recovered=False)
 
-    async def recover(self, request: IssueRequest) -> Issued:
+    async def recover(self, request: IssueRequest, quiet: timedelta) -> Issued:
         """The certificate of `request`, whether it was ever made or not: it is the same either way."""
         return self._issue(request, recovered=True)
 

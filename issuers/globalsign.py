@@ -19,14 +19,14 @@ Credentials, never shown, as GlobalSign gave them and as in the Izuma API:
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from issuers.base import Capability, CheckReport, Issued, Issuer, IssueRequest, Pending, Recovery
+from issuers.base import Capability, CheckReport, Issued, Issuer, IssueRequest, Pending, Recovery, Unsettled
 from issuers.certificate import UNREADABLE, Certificate, ca_certificate, read_certificate, signed_by
 from issuers.errors import (
     BadCertificate,
@@ -58,13 +58,13 @@ LAG_SECONDS = 10.0
 
 BEFORE, AFTER = timedelta(seconds=60), timedelta(minutes=15)
 """Where a lost certificate is looked for, around the time of its request; a request may have waited for its turn."""
-LOOKS = (0.0, 1.0, 3.0)
-"""Seconds before each look: what was just taken is issued a moment later."""
-SETTLED = timedelta(seconds=60)
-"""After this a request that was taken has been issued or refused."""
+SETTLED = timedelta(minutes=5)
+"""After this a request whose answer was lost is performed or never will be. GlobalSign's own client waits 60 s for an
+answer (`config.go`), as do most gateways, and none is known to hold a request longer than five minutes."""
 PAGE, MOST_PAGES = 100, 50
 MOST_CANDIDATES = 200
-"""Certificates fetched in one look; those with the very notBefore that was asked for come first."""
+"""Certificates fetched in one look; those with the very notBefore that was asked for come first. The next look goes on
+with the others."""
 MOST_KEYS = 10000
 
 ATTRIBUTES = ("base_url", "tls_roots")
@@ -105,7 +105,7 @@ class GlobalSignIssuer(Issuer):
         self._chain = Remembered(self._ask_chain, CHAIN_SECONDS)
         # Serial numbers that were told and are not known yet → since when, in seconds of the loop.
         self._lagging: dict[str, float] = {}
-        # Serial number → public key (DER) of what recoveries have fetched: a storm of them asks once.
+        # Serial number → public key (DER) of what was fetched: a storm of recoveries asks once.
         self._keys: dict[int, bytes] = {}
 
     @classmethod
@@ -177,32 +177,29 @@ class GlobalSignIssuer(Issuer):
                 Check.SERIAL,
                 f"{self._api.where} was asked for certificate {reference} and gave {leaf.serial_number:X}",
             )
+        self._remember(leaf.serial_number, leaf)
         return await self._issued(leaf)
 
-    async def recover(self, request: IssueRequest) -> Issued | None:
+    async def recover(self, request: IssueRequest, quiet: timedelta) -> Issued | Unsettled | None:
         """Look for the certificate among those issued around the request's time, by its public key.
 
-        None when the CA has not issued it. Raises OutcomeUnknown when that cannot be said.
+        Raises OutcomeUnknown when the CA does not let us look.
         """
         key = request.csr.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        unsettled = False
         try:
-            for wait in LOOKS:
-                await asyncio.sleep(wait)
-                answers = await self._statistics(request.not_before)
-                found, unsettled = await self._look(answers, request.not_before, key)
-                if found is not None:
-                    return found
-                told = answers[-1].date
-                if not unsettled and told is not None and told > request.not_before + SETTLED:
-                    return None
-        except OutcomeUnknown:
-            raise
+            entries, whole = await self._statistics(request.not_before)
+            found, open_question = await self._look(entries, request.not_before, key)
         except IssuerError as error:
             raise OutcomeUnknown(f"what became of the request cannot be found out: {error.message}") from error
-        if unsettled:
-            raise OutcomeUnknown(f"{self._api.where} is still at work on a certificate that may be the one looked for")
-        return None
+        if found is not None:
+            return found
+        if not whole:
+            open_question = f"{self._api.where} lists more certificates around the request's time than are looked at"
+        elif quiet < SETTLED:
+            open_question = open_question or (
+                f"{self._api.where} shows no certificate for the request and may still be at work on it"
+            )
+        return Unsettled(open_question) if open_question else None
 
     async def check(self, issue_test: IssueRequest | None, now: datetime) -> CheckReport:
         """The steps reach, authenticate, policy, clock, quota, chain and test certificate."""
@@ -292,52 +289,54 @@ class GlobalSignIssuer(Issuer):
 
     # -- a lost answer ----------------------------------------------------------------------------------------
 
-    async def _statistics(self, asked: datetime) -> Sequence[Answer]:
-        """The pages of what was issued around `asked`, at least one."""
+    async def _statistics(self, asked: datetime) -> tuple[Sequence[object], bool]:
+        """What the CA issued around `asked`, and whether that is all of it."""
         begin, end = int((asked - BEFORE).timestamp()), int((asked + AFTER).timestamp())
-        pages: list[Answer] = []
-        seen = 0
-        while len(pages) < MOST_PAGES:
-            query = f"page={len(pages) + 1}&per_page={PAGE}&from={begin}&to={end}"
-            answer = await self._api.question(f"/stats/issued?{query}")
-            pages.append(answer)
+        entries: list[object] = []
+        for page in range(1, MOST_PAGES + 1):
+            answer = await self._api.question(f"/stats/issued?page={page}&per_page={PAGE}&from={begin}&to={end}")
             read = answer.json()
             if not isinstance(read, list):
                 raise Misconfigured(f"{self._api.where} shows no list of what it issued")
-            seen += len(read)
+            entries += read
             total = answer.headers.get("total-count", "")
-            if not read or not total.isdecimal() or seen >= int(total):
-                break
-        return pages
+            if not read or not total.isdecimal() or len(entries) >= int(total):
+                return entries, True
+        return entries, False
 
-    async def _look(self, pages: Iterable[Answer], asked: datetime, key: bytes) -> tuple[Issued | None, bool]:
-        """The certificate with `key` among those listed; whether one of them is still being made."""
-        moment = int(asked.timestamp())
-        candidates = [found for page in pages for entry in page.json() if (found := _read_candidate(entry)) is not None]
-        candidates.sort(key=lambda each: abs(each.not_before - moment))
-        unsettled = False
-        for candidate in candidates[:MOST_CANDIDATES]:
+    async def _look(self, entries: Sequence[object], asked: datetime, key: bytes) -> tuple[Issued | None, str]:
+        """The certificate with `key` among those listed; or why that it is not there cannot be said yet, in words."""
+        open_question = ""
+        for number, candidate in enumerate(self._candidates(entries, asked, key)):
+            if number >= MOST_CANDIDATES:
+                return None, (
+                    f"{self._api.where} issued many certificates around the request's time; none of the "
+                    f"{MOST_CANDIDATES} nearest is the one looked for"
+                )
             for serial in candidate.readings:
-                if self._keys.get(serial, key) != key:
-                    break
                 answer = await self._api.call("GET", f"/certificates/{serial:X}")
                 if answer.status == 404:
                     continue
                 if answer.status == 202:
-                    unsettled = True
+                    open_question = (
+                        f"{self._api.where} is still at work on a certificate that may be the one looked for"
+                    )
                 elif answer.status == 200:
                     leaf, revoked = _read_collected(answer)
                     if self._remember(serial, leaf) == key and not revoked:
-                        return await self._issued(leaf), False
+                        return await self._issued(leaf), ""
                 elif answer.status != 422:
                     raise refused(answer, orders=False)
                 break
-        if len(candidates) > MOST_CANDIDATES:
-            raise OutcomeUnknown(
-                f"{self._api.where} issued {len(candidates)} certificates around the request's time; "
-                f"none of the {MOST_CANDIDATES} nearest is the one looked for"
-            )
-        return None, unsettled
+        return None, open_question
+
+    def _candidates(self, entries: Sequence[object], asked: datetime, key: bytes) -> Iterator[_Candidate]:
+        """Those listed that may have `key`, the likeliest first."""
+        moment = int(asked.timestamp())
+        read = [found for entry in entries if (found := _read_candidate(entry)) is not None]
+        for each in sorted(read, key=lambda each: abs(each.not_before - moment)):
+            if all(self._keys.get(serial, key) == key for serial in each.readings):
+                yield each
 
     def _remember(self, serial: int, leaf: x509.Certificate) -> bytes:
         try:

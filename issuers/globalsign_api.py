@@ -134,6 +134,9 @@ def refused(answer: Answer, *, orders: bool) -> IssuerError:
     """An answer that is not what was asked for, in issuer words (`issuers.md` B2); a proxy's are told by its status."""
     where, status = answer.where, answer.status
     if _problem(answer) is None:
+        if orders and status == 502:
+            # The request was passed on, and what came back was lost: the CA can be asked what became of it.
+            return OutcomeUnknown(f"a proxy before {where} got no whole answer from it (HTTP 502); look at its log")
         return refused_by_status(answer, orders=orders)
     words = said(answer)
     match status:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from cryptography import x509
 
-from issuers.base import Issued, Issuer, IssueRequest, Pending, Recovery
+from issuers.base import Issued, Issuer, IssueRequest, Pending, Recovery, Unsettled
 from issuers.errors import (
     BadCertificate,
     Check,
@@ -53,6 +53,8 @@ Row = OpenIssuance | IssuanceRow
 # Back-off while a CA says "in progress": 0.5 s doubling to 5 s (issuers.md B5).
 FIRST_POLL = 0.5
 LONGEST_POLL = 5.0
+# The same while a CA is asked what became of a lost answer: who waits for it longer waits for what may never come.
+LONGEST_LOOK = 15.0
 # Each pause may be that much shorter, so that those who wait for one CA do not all ask it at once.
 JITTER = 0.3
 
@@ -69,6 +71,14 @@ class Issuers(Protocol):
 
 class NeverIssued(Unavailable):
     """The answer was lost, and the CA tells that there is no certificate: a new attempt leaves no orphan."""
+
+
+class NotYetKnown(OutcomeUnknown):
+    """The answer was lost at `lost_at` (UTC), and the CA could not tell so far what became of the request."""
+
+    def __init__(self, message: str, lost_at: datetime) -> None:
+        super().__init__(message)
+        self.lost_at = lost_at
 
 
 class CannotTell(OutcomeUnknown):
@@ -155,7 +165,7 @@ class Attempts:
                 try:
                     answer = await active.issuer.issue(request)
                 except OutcomeUnknown as lost:
-                    answer = await self._recovered(active.issuer, request, lost)
+                    answer = await self._recovered(active.issuer, request, lost, self._now())
                 issued = await self._collected(active.issuer, intent, answer)
                 checked = await self.record(active, intent, csr, issued, limits)
         except BaseException:
@@ -191,7 +201,8 @@ class Attempts:
             self._metrics.issuances.inc(state)
             if state == "unknown":
                 log.warning("possible_orphan", endpoint=row.endpoint, issuance=row.id.hex, reason=error.message)
-        await self._writer.write(RecordFailed(row.id, self.owner, state, _class_of(error), error.message))
+        lost_at = error.lost_at if isinstance(error, NotYetKnown) else None
+        await self._writer.write(RecordFailed(row.id, self.owner, state, _class_of(error), error.message, lost_at))
         if isinstance(error, CannotTell):
             await issuances.leave_unknown(self._database, self.owner, row.id)
 
@@ -240,23 +251,26 @@ class Attempts:
         self._metrics.issuances.inc("issued")
         return checked
 
-    async def _recovered(self, issuer: Issuer, request: IssueRequest, lost: OutcomeUnknown) -> Issued | Pending:
+    async def _recovered(
+        self, issuer: Issuer, request: IssueRequest, lost: OutcomeUnknown, lost_at: datetime
+    ) -> Issued | Pending:
         """As `recovered`, again and again while the CA is away: a new attempt now might be a signature too many.
 
         As long as a key is held; then the row is `unknown` and on_unknown decides.
         """
-        until = self._clock() + self._patience
+        since = self._clock()
         wait = FIRST_POLL
         while True:
+            quiet = self._clock() - since
             try:
-                return await recovered(issuer, request, lost)
+                return await recovered(issuer, request, lost, timedelta(seconds=quiet))
             except CannotTell:
                 raise
-            except OutcomeUnknown:
-                if self._clock() + wait > until:
-                    raise
+            except OutcomeUnknown as error:
+                if quiet + wait > self._patience:
+                    raise NotYetKnown(error.message, lost_at) from error
             await asyncio.sleep(_jittered(wait))
-            wait = min(wait * 2, LONGEST_POLL)
+            wait = min(wait * 2, LONGEST_LOOK)
 
     async def _collected(self, issuer: Issuer, row: Row, answer: Issued | Pending) -> Issued:
         wait = FIRST_POLL
@@ -271,24 +285,31 @@ class Attempts:
         return answer
 
 
-async def recovered(issuer: Issuer, request: IssueRequest, lost: OutcomeUnknown) -> Issued | Pending:
+async def recovered(issuer: Issuer, request: IssueRequest, lost: OutcomeUnknown, quiet: timedelta) -> Issued | Pending:
     """What became of a request whose answer was `lost`, by the adapter's declared recovery (design 7).
 
+    `quiet` is how long ago it was sent, at least: a CA may take a request up after nobody waits for it any more.
     Raises Rejected, BadCertificate, NeverIssued, CannotTell, or OutcomeUnknown when it may be known later.
     """
     match issuer.recovery:
         case Recovery.LOOKUP | Recovery.TOKEN:
             try:
-                answer = await issuer.recover(request)
+                answer = await issuer.recover(request, quiet)
             except (Rejected, BadCertificate):
                 raise
             except NotSupported as error:
                 raise CannotTell(f"{lost.message}; {error.message}") from error
             except IssuerError as error:
                 raise OutcomeUnknown(f"{lost.message}; asked what became of it: {error.message}") from error
-            if answer is None:
-                raise NeverIssued(f"{lost.message}; the CA tells that it issued nothing") from lost
-            return answer
+            match answer:
+                case None:
+                    raise NeverIssued(f"{lost.message}; the CA tells that it issued nothing") from lost
+                case Unsettled():
+                    raise OutcomeUnknown(f"{lost.message}; {answer.message}") from lost
+                case Issued() | Pending():
+                    return answer
+                case nothing_else:
+                    assert_never(nothing_else)
         case Recovery.NONE:
             raise CannotTell(lost.message) from lost
         case other:

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from cryptography import x509
 
-from issuers.base import CheckReport, Issued, Issuer, IssueRequest, Pending, Recovery
+from issuers.base import CheckReport, Issued, Issuer, IssueRequest, Pending, Recovery, Unsettled
 from issuers.errors import IssuerError, Throttled, Unavailable
 from server import logs
 from server.pace import Pace
@@ -209,10 +209,10 @@ class Guarded(Issuer):
         async with self._counted():
             return await self._inner.collect(reference)
 
-    async def recover(self, request: IssueRequest) -> Issued | Pending | None:
+    async def recover(self, request: IssueRequest, quiet: timedelta) -> Issued | Pending | Unsettled | None:
         """As the CA's own; a failure counts, but to tell what became of a lost answer is not to sign."""
         async with self._counted(works=False):
-            return await self._inner.recover(request)
+            return await self._inner.recover(request, quiet)
 
     async def check(self, issue_test: IssueRequest | None, now: datetime) -> CheckReport:
         """As the CA's own: an operator's look counts for nothing."""

@@ -159,7 +159,9 @@ class Settlement:
                 answer = await collected_once(active.issuer, row.reference)
             else:
                 lost = OutcomeUnknown("the server stopped while the CA was asked")
-                answer = await recovered(active.issuer, request_for(row, csr), lost)
+                # Adopted, a row has a time since when nobody has been asking.
+                quiet = self._now() - row.lost_at if row.lost_at is not None else timedelta()
+                answer = await recovered(active.issuer, request_for(row, csr), lost, quiet)
             if isinstance(answer, Pending):
                 await self._attempts.pending(row, answer)
                 self._attempts.leave(row.id)

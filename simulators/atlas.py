@@ -5,6 +5,7 @@ client runs against this in tests/interop. Mutual TLS, tokens that expire, the p
 P-256 signatures, and faults on demand.
 """
 
+import asyncio
 import json
 import re
 import secrets
@@ -13,14 +14,16 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import Any, Literal
+from typing import Any, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from simulators.atlas_ca import AtlasCa, Journal, utc
+from simulators.atlas_faults import Fault, due, problem
+from simulators.atlas_ledger import Entry, Event, Ledger
 from simulators.atlas_policy import DEFAULT_POLICY, Json, Violation, judge
-from simulators.https import BreakOff, Reply, Request, Response
+from simulators.https import Reply, Request, Response
 
 PREFIX = "/v2"
 LARGEST_PAGE = 100
@@ -36,22 +39,6 @@ REASONS = frozenset(
         "privilegeWithdrawn",
     }
 )
-
-DESCRIPTIONS = {
-    400: "Bad Request",
-    401: "Unauthorized",
-    402: "Quota Reached",
-    404: "Not found",
-    405: "Method not allowed",
-    409: "Cannot revoke a REJECTED certificate",
-    411: "Content-Length required",
-    415: "Bad Content-Type",
-    422: "Message describing the validation error",
-    429: "Rate Limit Reached",
-    500: "Internal error",
-    503: "Service busy, please retry later",
-}
-"""What the document's examples say."""
 
 ROUTES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (name, re.compile(rf"{name.partition(' ')[0]} {PREFIX}{pattern}"))
@@ -75,33 +62,6 @@ ROUTES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 
 
 @dataclass(slots=True, kw_only=True)
-class Fault:
-    """What happens to `times` calls of `at` once `skip` more have passed.
-
-    `do` is an HTTP status, a whole page of a proxy (`html`), or no whole answer at all; with `after` the call does its
-    work first, so that only the answer is lost.
-    """
-
-    at: str
-    do: int | Literal["html", "hang", "reset", "half"]
-    times: int = 1
-    skip: int = 0
-    after: bool = False
-    retry_after: int | None = None
-
-    def reply(self) -> Reply:
-        """In place of an answer."""
-        match self.do:
-            case "hang" | "reset" | "half":
-                return BreakOff(self.do)
-            case "html":
-                return Response(502, b"<html><h1>502 Bad Gateway</h1></html>", {"Content-Type": "text/html"})
-            case status:
-                told = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
-                return problem(status, headers=told)
-
-
-@dataclass(slots=True, kw_only=True)
 class Settings:
     """How the account and its CA behave; may be changed at any time.
 
@@ -119,18 +79,6 @@ class Settings:
     refuse_late: int = 0
     rate: int | None = None
     decimal_serials: bool = False
-
-
-@dataclass(slots=True)
-class _Entry:
-    serial: int
-    # None = the CA refused it after it was taken.
-    certificate: x509.Certificate | None
-    at: float
-    ready_at: float
-    polls_left: int
-    lag_left: int
-    revoked_at: float | None = None
 
 
 class Atlas:
@@ -153,14 +101,18 @@ class Atlas:
         self._now = now
         self._tokens: dict[str, float] = {}
         self._requested: deque[float] = deque()
-        self._entries: dict[int, _Entry] = {}
-        for line in journal.entries():
-            self._recall(line)
+        self.ledger = Ledger(journal)
+        self._go_on = asyncio.Event()
 
     @property
     def issued(self) -> int:
         """Certificates signed so far."""
-        return sum(entry.certificate is not None for entry in self._entries.values())
+        return self.ledger.issued
+
+    def go_on(self) -> None:
+        """Let every call that is `late` do its work now."""
+        self._go_on.set()
+        self._go_on = asyncio.Event()
 
     def expire_tokens(self) -> None:
         """Let every token end now."""
@@ -168,13 +120,13 @@ class Atlas:
 
     async def answer(self, request: Request) -> Reply:
         """Answer one HTTP request."""
-        reply = self._reply(request)
+        reply = await self._reply(request)
         if isinstance(reply, Response):
             dated = {"Date": formatdate(self._now(), usegmt=True), **reply.headers}
             return Response(reply.status, reply.body, dated)
         return reply
 
-    def _reply(self, request: Request) -> Reply:
+    async def _reply(self, request: Request) -> Reply:
         line = f"{request.method} {request.path}"
         found = next(((name, match) for name, pattern in ROUTES if (match := pattern.fullmatch(line))), None)
         if found is None:
@@ -182,25 +134,14 @@ class Atlas:
             return problem(405 if known else 404)
         name, match = found
         self.calls[name] += 1
-        fault = self._due(name)
+        fault = due(self.faults, name)
+        if fault is not None and fault.do == "late":
+            await self._go_on.wait()
+            fault = None
         if fault is not None and not fault.after:
             return fault.reply()
         response = self._respond(name, request, *match.groups())
         return response if fault is None else fault.reply()
-
-    def _due(self, name: str) -> Fault | None:
-        """The fault for this call, used up by it."""
-        for fault in self.faults:
-            if fault.at != name:
-                continue
-            if fault.skip:
-                fault.skip -= 1
-                continue
-            fault.times -= 1
-            if not fault.times:
-                self.faults.remove(fault)
-            return fault
-        return None
 
     def _respond(self, name: str, request: Request, *word: str) -> Response:
         refusal = _unreadable(request)
@@ -224,7 +165,7 @@ class Atlas:
             case [_, "/quotas/issuance"]:
                 return _json(200, {"value": max(self.settings.quota - self.issued, 0)})
             case [_, path] if path.startswith("/counters"):
-                return _json(200, {"value": len(self._chosen(word[0], 0, float("inf")))})
+                return _json(200, {"value": len(self._chosen(word[0], {}))})
             case _:
                 return self._stats(word[0], request)
 
@@ -277,8 +218,13 @@ class Atlas:
         except Violation as violation:
             return problem(422, "Request does not match the validation policy", errors=violation.errors)
         serial = secrets.randbits(SERIAL_BITS) | 1 << SERIAL_BITS - 1
-        entry = _Entry(
-            serial, None, now, now + self.settings.issue_delay, self.settings.pending_polls, self.settings.lag
+        entry = Entry(
+            serial=serial,
+            certificate=None,
+            at=now,
+            ready_at=now + self.settings.issue_delay,
+            polls_left=self.settings.pending_polls,
+            lag_left=self.settings.lag,
         )
         if self.settings.refuse_late:
             self.settings.refuse_late -= 1
@@ -294,11 +240,11 @@ class Atlas:
                 csr_sha256=content.csr_sha256.hex() if content.csr_sha256 else None,
                 certificate=_pem(entry.certificate),
             )
-        self._entries[serial] = entry
+        self.ledger.entries[serial] = entry
         return Response(201, headers={"Location": f"{self.base_url}/certificates/{serial:X}"})
 
     def _certificate(self, word: str) -> Response:
-        entry = self._entries.get(_hexadecimal(word))
+        entry = self.ledger.entries.get(_hexadecimal(word))
         if entry is None:
             return problem(404)
         if entry.lag_left:
@@ -307,7 +253,7 @@ class Atlas:
         if entry.polls_left:
             entry.polls_left -= 1
             return _json(202, {"description": "Operation in progress"})
-        if self._in_progress(entry):
+        if entry.in_progress(self._now()):
             return _json(202, {"description": "Operation in progress"})
         if entry.certificate is None:
             return problem(422, "CA validation error")
@@ -321,9 +267,6 @@ class Atlas:
             },
         )
 
-    def _in_progress(self, entry: _Entry) -> bool:
-        return bool(entry.polls_left) or self._now() < entry.ready_at
-
     def _revoke(self, word: str, request: Request) -> Response:
         reason = "unspecified"
         if request.method == "PATCH":
@@ -334,10 +277,10 @@ class Atlas:
             at = given.get("revocation_time", 0)
             if reason not in REASONS or not isinstance(at, int) or at > self._now():
                 return problem(422, "Invalid revocation request")
-        entry = self._entries.get(_hexadecimal(word))
+        entry = self.ledger.entries.get(_hexadecimal(word))
         if entry is None:
             return problem(404)
-        if self._in_progress(entry):
+        if entry.in_progress(self._now()):
             return problem(409, "Cannot revoke a PENDING certificate")
         if entry.certificate is None:
             return problem(409, "Cannot revoke a REJECTED certificate")
@@ -357,7 +300,7 @@ class Atlas:
         page, size = numbers.get("page", 1), numbers.get("per_page", 10)
         if page < 1 or not 1 <= size <= LARGEST_PAGE:
             return problem(422, "Validation error message")
-        chosen = self._chosen(which, numbers.get("from", 0), numbers.get("to", float("inf")))
+        chosen = self._chosen(which, numbers)
         last = max(-(-len(chosen) // size), 1)
         links = {"next": page + 1 if page < last else None, "last": last, "previous": page - 1 or None}
         return _json(
@@ -378,49 +321,9 @@ class Atlas:
             },
         )
 
-    def _chosen(self, which: str, begin: float, end: float) -> list[tuple[_Entry, x509.Certificate]]:
-        """Issued certificates whose issuing, revoking or expiring falls into the window, in the order of issuing."""
-        moments: Mapping[str, Callable[[_Entry, x509.Certificate], float | None]] = {
-            "issued": lambda entry, _: entry.at,
-            "revoked": lambda entry, _: entry.revoked_at,
-            "expiring": lambda _, certificate: certificate.not_valid_after_utc.timestamp(),
-        }
-        chosen = []
-        for entry in self._entries.values():
-            if entry.certificate is None or self._now() < entry.ready_at:
-                continue
-            moment = moments[which](entry, entry.certificate)
-            # Seconds are all that a client can ask for.
-            if moment is not None and begin <= int(moment) <= end:
-                chosen.append((entry, entry.certificate))
-        return chosen
-
-    def _recall(self, line: Mapping[str, Any]) -> None:
-        """Take up what the journal says happened before this start."""
-        serial, at = int(line["serial"], 16), line["at"]
-        if line["event"] == "revoked":
-            self._entries[serial].revoked_at = at
-            return
-        certificate = x509.load_pem_x509_certificate(line["certificate"].encode()) if "certificate" in line else None
-        self._entries[serial] = _Entry(serial, certificate, at, at, 0, 0)
-
-
-def problem(
-    status: int,
-    description: str = "",
-    *,
-    errors: Mapping[str, str] | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> Response:
-    """An error as HVCA tells it."""
-    body: dict[str, object] = {"description": description or DESCRIPTIONS.get(status, "")}
-    if status >= 500:
-        # What GlobalSign's support asks for.
-        body["id"] = secrets.token_urlsafe(20)
-    if errors:
-        body["errors"] = errors
-    kind = {"Content-Type": "application/problem+json;charset=utf-8"}
-    return Response(status, json.dumps(body).encode(), {**kind, **(headers or {})})
+    def _chosen(self, which: str, window: Mapping[str, int]) -> list[tuple[Entry, x509.Certificate]]:
+        begin, end = window.get("from", 0), window.get("to", float("inf"))
+        return self.ledger.chosen(cast("Event", which), begin, end, self._now())
 
 
 def _json(status: int, body: object, headers: Mapping[str, str] | None = None) -> Response:

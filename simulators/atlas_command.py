@@ -16,12 +16,13 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from simulators.atlas import PREFIX, ROUTES, Atlas, Fault, Settings
+from simulators.atlas import PREFIX, ROUTES, Atlas, Settings
 from simulators.atlas_ca import JOURNAL, AtlasCa, Journal, open_folder, utc, write_credentials, write_private
+from simulators.atlas_faults import Fault
 from simulators.fleet import BadInput
 from simulators.https import HttpServer, Reply, Request, Response
 
-BREAKS = ("html", "hang", "reset", "half")
+BREAKS = ("html", "hang", "reset", "half", "late")
 
 
 class AtlasServer:
@@ -40,6 +41,7 @@ class AtlasServer:
 
     async def close(self) -> None:
         """Stop at once."""
+        self.atlas.go_on()
         await self._server.close()
 
 
@@ -59,7 +61,10 @@ def server_tls(ca: AtlasCa) -> ssl.SSLContext:
 
 
 class Control:
-    """The door for tests: `GET /state`, `PATCH /settings`, `POST` and `DELETE /faults`, `DELETE /tokens`."""
+    """The door for tests.
+
+    `GET /state`, `PATCH /settings`, `POST` and `DELETE /faults`, `POST /go-on`, `DELETE /tokens`.
+    """
 
     def __init__(self, atlas: Atlas) -> None:
         self._atlas = atlas
@@ -77,6 +82,8 @@ class Control:
                     self._atlas.faults.append(read_fault(given))
                 case "DELETE", "/faults":
                     self._atlas.faults.clear()
+                case "POST", "/go-on":
+                    self._atlas.go_on()
                 case "DELETE", "/tokens":
                     self._atlas.expire_tokens()
                 case _:

@@ -44,6 +44,8 @@ class IssuanceRow:
     delivered_at: datetime | None
     answers_until: datetime | None
     settled: bool
+    # Since when nobody has been asking its CA, known for a request whose answer was lost.
+    lost_at: datetime | None
     reference: str | None
     error_class: str | None
     error_text: str | None
@@ -76,6 +78,7 @@ def issuance_row(row: Any) -> IssuanceRow:
         delivered_at=row["delivered_at"],
         answers_until=row["answers_until"],
         settled=row["settled"],
+        lost_at=row["lost_at"],
         reference=row["reference"],
         error_class=row["error_class"],
         error_text=row["error_text"],

@@ -208,10 +208,13 @@ class RecordFailed(Step):
     state: str
     error_class: str
     error_text: str
+    # Since when the CA has been asked no more, for a request whose answer was lost.
+    lost_at: datetime | None = None
 
     def row(self) -> tuple[object, ...]:
         """As `write_failed`; a NUL, which a CA may send and PostgreSQL cannot hold, is left out."""
-        return self.id, self.owner, self.state, self.error_class, self.error_text.replace("\0", "")
+        text = self.error_text.replace("\0", "")
+        return self.id, self.owner, self.state, self.error_class, text, self.lost_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,14 @@
 -- name: issuance_find
 SELECT id, account_id, device_id, session_id, issuer_id, endpoint, service, state, owner, attempt, server_key, serial,
        not_before, csr, csr_sha256, spki_sha256, subject, opened_at, updated_at, lease_until, retry_at, delivered_at,
-       answers_until, settled, reference, error_class, error_text
+       answers_until, settled, lost_at, reference, error_class, error_text
 FROM issuance WHERE id = $1;
 
 -- name: issuance_by_csr
 -- The row that answers for a CSR now.
 SELECT id, account_id, device_id, session_id, issuer_id, endpoint, service, state, owner, attempt, server_key, serial,
        not_before, csr, csr_sha256, spki_sha256, subject, opened_at, updated_at, lease_until, retry_at, delivered_at,
-       answers_until, settled, reference, error_class, error_text
+       answers_until, settled, lost_at, reference, error_class, error_text
 FROM issuance
 WHERE account_id = $1 AND service = $2 AND csr_sha256 = $3 AND current
   AND (answers_until IS NULL OR answers_until > now());
@@ -16,7 +16,7 @@ WHERE account_id = $1 AND service = $2 AND csr_sha256 = $3 AND current
 -- name: issuance_of_endpoint
 SELECT id, account_id, device_id, session_id, issuer_id, endpoint, service, state, owner, attempt, server_key, serial,
        not_before, csr, csr_sha256, spki_sha256, subject, opened_at, updated_at, lease_until, retry_at, delivered_at,
-       answers_until, settled, reference, error_class, error_text
+       answers_until, settled, lost_at, reference, error_class, error_text
 FROM issuance
 WHERE account_id = $1 AND endpoint = $2
 ORDER BY opened_at DESC
@@ -44,8 +44,8 @@ WITH wish AS (
 )
 SELECT wish.place, i.id, i.account_id, i.device_id, i.session_id, i.issuer_id, i.endpoint, i.service, i.state, i.owner,
        i.attempt, i.server_key, i.serial, i.not_before, i.csr, i.csr_sha256, i.spki_sha256, i.subject, i.opened_at,
-       i.updated_at, i.lease_until, i.retry_at, i.delivered_at, i.answers_until, i.settled, i.reference, i.error_class,
-       i.error_text
+       i.updated_at, i.lease_until, i.retry_at, i.delivered_at, i.answers_until, i.settled, i.lost_at, i.reference,
+       i.error_class, i.error_text
 FROM wish
 JOIN issuance i ON i.account_id = wish.account_id AND i.endpoint = wish.endpoint AND i.service = wish.service
 WHERE i.state = 'issued' AND i.server_key AND NOT i.settled;
@@ -56,13 +56,14 @@ WHERE id = ANY ($2::uuid[]) AND owner = $1 AND NOT settled
 RETURNING id;
 
 -- name: issuance_adopt_expired
--- Rows that nobody renews. SKIP LOCKED: a row that another worker is taking now is not waited for.
-UPDATE issuance SET owner = $1, lease_until = $3, updated_at = now()
+-- Rows that nobody renews. SKIP LOCKED: a row that another worker is taking now is not waited for. Whoever was at work on
+-- it asks no more.
+UPDATE issuance SET owner = $1, lease_until = $3, updated_at = now(), lost_at = coalesce(lost_at, $2)
 WHERE id IN (SELECT id FROM issuance WHERE NOT settled AND lease_until < $2
              ORDER BY lease_until LIMIT $4 FOR UPDATE SKIP LOCKED)
 RETURNING id, account_id, device_id, session_id, issuer_id, endpoint, service, state, owner, attempt, server_key,
           serial, not_before, csr, csr_sha256, spki_sha256, subject, opened_at, updated_at, lease_until, retry_at,
-          delivered_at, answers_until, settled, reference, error_class, error_text;
+          delivered_at, answers_until, settled, lost_at, reference, error_class, error_text;
 
 -- name: issuance_unknown
 -- Requests of an endpoint for a server-made key whose outcome nobody knows, and that no person has released.

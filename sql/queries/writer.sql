@@ -50,8 +50,8 @@ SELECT wish.id AS wish_id, key.account_id AS key_account_id, key.endpoint AS key
        found.id, found.account_id, found.device_id, found.session_id, found.issuer_id, found.not_before,
        found.opened_at, found.updated_at, found.lease_until, found.retry_at, found.delivered_at, found.answers_until,
        found.attempt, found.server_key, found.state, found.endpoint, found.service, found.owner, found.serial,
-       found.csr_sha256, found.spki_sha256, found.csr, found.subject, found.settled, found.reference,
-       found.error_class, found.error_text
+       found.csr_sha256, found.spki_sha256, found.csr, found.subject, found.settled, found.lost_at,
+       found.reference, found.error_class, found.error_text
 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::bytea[])
     AS wish (id, account_id, service, csr_sha256, spki_sha256)
 LEFT JOIN known_key key ON key.spki_sha256 = wish.spki_sha256
@@ -126,9 +126,10 @@ SET state = w.state, error_class = w.error_class, error_text = w.error_text, upd
     settled = w.state <> 'unknown' OR i.recoveries >= 6,
     recoveries = i.recoveries + (w.state = 'unknown')::integer,
     lease_until = now() + interval '30 seconds' * (1 << least(i.recoveries, 6)),
-    answers_until = CASE WHEN w.state IN ('refused', 'bad') THEN now() + interval '24 hours' END
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[])
-    AS w (id, owner, state, error_class, error_text)
+    answers_until = CASE WHEN w.state IN ('refused', 'bad') THEN now() + interval '24 hours' END,
+    lost_at = coalesce(i.lost_at, w.lost_at)
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
+    AS w (id, owner, state, error_class, error_text, lost_at)
 WHERE i.id = w.id AND i.owner = w.owner
   AND (i.state IN ('requested', 'submitted', 'pending', 'unknown')
        OR (i.state, i.error_class, i.error_text) = (w.state, w.error_class, w.error_text))

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key
 
-from issuers.base import Capability, CheckReport, Issued, Issuer, IssueRequest, Pending, Recovery
+from issuers.base import Capability, CheckReport, Issued, Issuer, IssueRequest, Pending, Recovery, Unsettled
 from issuers.csr import make_csr
 from issuers.errors import Misconfigured, OutcomeUnknown
 from server import attempts
@@ -52,13 +52,14 @@ class ScriptedCa(Issuer):
         self.asked: list[IssueRequest] = []
         self.collected: list[str] = []
         self.recovered: list[UUID] = []
+        self.quiet: list[timedelta] = []
         self.revoked: list[int] = []
         self.signatures: Counter[bytes] = Counter()
         self.certificates: dict[UUID, Issued] = {}
         self.serial: Callable[[IssueRequest], int] = lambda request: request.serial
         self.on_issue: Step = self.signs
         self.on_collect: Callable[[str], Awaitable[Answer]] = self.hands_out
-        self.on_recover: Callable[[IssueRequest], Awaitable[Answer | None]] = self.finds
+        self.on_recover: Callable[[IssueRequest], Awaitable[Answer | Unsettled | None]] = self.finds
         self.on_revoke: Callable[[int], Awaitable[None]] = self.notes
         self._waiting: dict[str, IssueRequest] = {}
 
@@ -72,8 +73,9 @@ class ScriptedCa(Issuer):
         self.collected.append(reference)
         return await self.on_collect(reference)
 
-    async def recover(self, request: IssueRequest) -> Answer | None:
+    async def recover(self, request: IssueRequest, quiet: timedelta) -> Answer | Unsettled | None:
         self.recovered.append(request.issuance_id)
+        self.quiet.append(quiet)
         return await self.on_recover(request)
 
     async def revoke(self, serial: int, reason: x509.ReasonFlags, at: datetime) -> None:
@@ -319,6 +321,7 @@ async def workers(
         # A scripted CA needs no time to think.
         patch.setattr(attempts, "FIRST_POLL", 0.01)
         patch.setattr(attempts, "LONGEST_POLL", 0.05)
+        patch.setattr(attempts, "LONGEST_LOOK", 0.05)
         try:
             yield opened
         finally:

@@ -18,6 +18,7 @@ from issuers.base import (
     Pending,
     Recovery,
     StepOutcome,
+    Unsettled,
 )
 from issuers.errors import (
     BadCertificate,
@@ -69,7 +70,7 @@ class Scripted(Issuer):
         finally:
             self.inside -= 1
 
-    async def recover(self, request: IssueRequest) -> Issued | Pending | None:
+    async def recover(self, request: IssueRequest, quiet: timedelta) -> Issued | Pending | Unsettled | None:
         return None
 
     async def check(self, issue_test: IssueRequest | None, now: datetime) -> CheckReport:
@@ -191,7 +192,7 @@ async def test_a_ca_that_takes_requests_and_never_answers_opens_although_it_tell
     rig.ca.error = OutcomeUnknown("no answer within 10 s")
     for _ in range(OPENS_AT):
         await rig.fail(worker, 1)
-        assert await worker.recover(make_request()) is None
+        assert await worker.recover(make_request(), timedelta()) is None
     rig.later(2)
     with pytest.raises(Unavailable, match="failed 5 times in a row: no answer within 10 s"):
         await worker.admit()

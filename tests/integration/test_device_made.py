@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from issuers import csr
+from issuers.base import Issued, IssueRequest, Unsettled
 from issuers.errors import BadCertificate, Check, Misconfigured, OutcomeUnknown, Rejected, Unavailable
 from issuers.returned import DeviceLimits
 from server import device_made
@@ -373,6 +375,73 @@ async def test_while_it_is_looked_into_a_csr_is_answered_later_and_never_signed_
         assert (await worker.device_made.certificate(wished)).again
         assert len(ca.asked) == 1
     assert ca.signed_once
+
+
+async def test_a_csr_is_not_signed_anew_before_no_slow_ca_can_still_sign_it(
+    database: Database, database_url: str
+) -> None:
+    ca = LookupCa()
+
+    async def may_still_sign(request: IssueRequest) -> Issued | Unsettled | None:
+        if request.issuance_id in ca.certificates or ca.quiet[-1] >= timedelta(minutes=5):
+            return ca.certificates.get(request.issuance_id)
+        return Unsettled("it may still be at work on it")
+
+    ca.on_issue, ca.on_recover = ca.never_hears, may_still_sign
+    async with workers(database, database_url, ca) as rig:
+        worker, wished = await rig.worker(key_hold_seconds=0.05), csr_wish()
+        with pytest.raises(OutcomeUnknown, match="it may still be at work on it"):
+            await worker.device_made.certificate(wished)
+        lost_at = (await rig.row()).lost_at
+        assert lost_at is not None
+        # Whoever looks, after whatever restart, knows since when nobody asks.
+        for number, wait in enumerate((60, 60, 120)):
+            rig.clock.let_pass(wait)
+            await (await rig.worker(f"worker-{number + 2}")).issuance.settlement.settle()
+            row = await rig.row()
+            assert (row.state, row.settled, row.lost_at) == ("unknown", False, lost_at)
+            with pytest.raises(StillAsking) as later:
+                await worker.device_made.certificate(csr_wish(csr=wished.csr, hold_seconds=0.1))
+            assert later.value.retry_after > 0
+        assert ca.quiet[-1] >= timedelta(minutes=4)
+        rig.clock.let_pass(240)
+        await worker.issuance.settlement.settle()
+        row = await rig.row()
+        assert (row.state, row.error_class) == ("failed", "Unavailable")
+        ca.on_issue = ca.signs
+        assert is_for(await worker.device_made.certificate(wished), wished.csr)
+    assert len(ca.asked) == 2
+    assert ca.signed_once
+
+
+async def test_what_a_dead_worker_asked_is_not_asked_anew_before_no_slow_ca_can_still_sign_it(
+    database: Database, database_url: str
+) -> None:
+    ca = LookupCa()
+
+    async def cannot_say(_: IssueRequest) -> Unsettled:
+        return Unsettled("it may still be at work on it")
+
+    ca.on_recover = cannot_say
+    async with workers(database, database_url, ca) as rig:
+        wished = csr_wish()
+        await dies_while_asked(rig, ca, wished)
+        survivor = await rig.worker("worker-2")
+        rig.clock.let_pass(24 * 3600)
+        await survivor.issuance.settlement.settle()
+        assert (await rig.row()).state == "unknown"
+        rig.clock.let_pass(60)
+        await survivor.issuance.settlement.settle()
+        # From when it was adopted: until then the other one may have been asking.
+        assert ca.quiet[0] < timedelta(hours=1)
+        assert ca.quiet[1] - ca.quiet[0] >= timedelta(seconds=60)
+        # It came late, and is the device's.
+        await ca.signs(ca.asked[0])
+        ca.on_recover = ca.finds
+        rig.clock.let_pass(120)
+        await survivor.issuance.settlement.settle()
+        assert is_for(await survivor.device_made.certificate(wished), wished.csr)
+    assert (len(ca.asked), ca.signed_once) == (1, True)
 
 
 # -- a worker that died ----------------------------------------

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from simulators.atlas import Settings
 from simulators.atlas_ca import Journal
+from simulators.atlas_faults import Fault
 from simulators.est import EnrolmentFailed, KeyPair, common_name
 from tests.integration.field import Field, opened, profile, until
 from tests.issuers.peers.atlas import running_atlas
@@ -86,6 +87,48 @@ async def test_a_ca_that_takes_a_minute_signs_once_and_the_device_ends_with_one_
     for name in ("waits-1", "holds-1"):
         shown = await field.shown(name)
         assert [row["state"] for row in shown["issuances"]] == ["delivered"]
+
+
+async def test_a_ca_that_signs_after_we_gave_up_waiting_has_signed_once_and_the_device_gets_that_certificate(
+    field: Field,
+) -> None:
+    journal = field.folder / "atlas.jsonl"
+    async with running_atlas(journal=journal) as peer:
+        await slow_ca(field, peer.attributes, peer.credentials, peer.atlas.ca.root.certificate)
+        # It keeps the request for longer than anybody waits for its answer, and performs it then.
+        peer.atlas.faults.append(Fault(at="POST /certificates", do="late"))
+        pair = KeyPair.make(common_name("waits-3"))
+        async with field.device("waits-3") as device:
+            client = await device.connect()
+            answers: set[str | None] = set()
+
+            async def told_later() -> bool:
+                with pytest.raises(EnrolmentFailed) as later:
+                    await client.enroll(pair.csr)
+                answers.add(later.value.code)
+                assert later.value.retry_after
+                # More looks than a moment of patience: the CA says each time that it has issued nothing.
+                return peer.atlas.calls["GET /stats/issued"] >= 4
+
+            await until(told_later)
+            peer.atlas.go_on()
+
+            async def given() -> tuple[x509.Certificate, ...] | None:
+                try:
+                    return await client.enroll(pair.csr)
+                except EnrolmentFailed as failure:
+                    answers.add(failure.code)
+                    return None
+
+            chain = await until(given)
+        assert answers == {"5.03"}
+        assert chain[0].public_key() == pair.key.public_key()
+        # By the CA's own log there is one, and it is this one; we asked for it once.
+        signed = [line["serial"] for line in Journal(journal).entries() if line["event"] == "issued"]
+        assert signed == [f"{chain[0].serial_number:x}"]
+        assert peer.atlas.calls["POST /certificates"] == 1
+    shown = await field.shown("waits-3")
+    assert [row["state"] for row in shown["issuances"]] == ["delivered"]
 
 
 async def slow_ca(

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from server.store.database import Database
 from server.store.postgres import EmbeddedPostgres
-from simulators.atlas import Fault
+from simulators.atlas_faults import Fault
 from simulators.dtls import PskCredential
 from tests.integration.field import SHORT, Field, opened, profile, until
 from tests.issuers.peers.atlas import running_atlas

@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from issuers import open_issuer
 from issuers.base import Issued, IssueRequest, Pending
 from issuers.globalsign_policy import Policy
-from simulators.atlas import Fault, Settings
+from simulators.atlas import Settings
 from simulators.atlas_ca import write_credentials
+from simulators.atlas_faults import Fault
 from simulators.atlas_policy import DEFAULT_POLICY
 from tests.interop.programs import PATIENCE, required
 from tests.issuers.peers.atlas import AtlasPeer, atlas_ca, running_atlas

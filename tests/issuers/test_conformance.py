@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from issuers import ADAPTERS, open_issuer
-from issuers.base import Capability, Issued, IssueRequest, Pending, Recovery
+from issuers.base import Capability, Issued, IssueRequest, Pending, Recovery, Unsettled
 from issuers.errors import IssuerError, Misconfigured, NotSupported
 from issuers.returned import Checked, Expectation, check_returned
 from tests.issuers.rigs import ACCOUNT, DEVICE, RIGS, Rig, make_request
@@ -24,7 +24,7 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
         yield opened
 
 
-async def settled(rig: Rig, answer: Issued | Pending | None) -> Issued:
+async def settled(rig: Rig, answer: Issued | Pending | Unsettled | None) -> Issued:
     for _ in range(20):
         if not isinstance(answer, Pending):
             break
@@ -86,9 +86,9 @@ async def test_a_lost_answer_is_settled_as_declared(rig: Rig) -> None:
     issued = await settled(rig, await rig.issuer.issue(request))
     if rig.issuer.recovery is Recovery.NONE:
         with pytest.raises(NotSupported):
-            await rig.issuer.recover(request)
+            await rig.issuer.recover(request, timedelta())
         return
-    recovered = await settled(rig, await rig.issuer.recover(request))
+    recovered = await settled(rig, await rig.issuer.recover(request, timedelta()))
     assert recovered == issued
 
 

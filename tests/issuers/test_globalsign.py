@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from issuers import failures, globalsign, globalsign_api, http, open_issuer
-from issuers.base import Capability, Issued, Issuer, IssueRequest, Pending, Recovery
+from issuers.base import Capability, Issued, Issuer, IssueRequest, Pending, Recovery, Unsettled
 from issuers.errors import (
     BadCertificate,
     Check,
@@ -33,14 +33,16 @@ from issuers.errors import (
     Unavailable,
 )
 from issuers.returned import Expectation, check_returned
-from simulators.atlas import Atlas, Fault, Settings
+from simulators.atlas import Atlas, Settings
 from simulators.atlas_ca import make_atlas_ca
+from simulators.atlas_faults import Fault
 from simulators.atlas_policy import DEFAULT_POLICY
 from tests.issuers.peers.atlas import LONG_AGO, AtlasPeer, running_atlas
 from tests.issuers.rigs import ACCOUNT, LOOPBACK, make_request
 from tests.pki import make_device_certificate, make_factory_ca, make_key
 
 ORDER, ASK, PATCH = "POST /certificates", "GET /certificates/{serial}", "PATCH /certificates/{serial}"
+JUST_NOW, LONG_SINCE = timedelta(), timedelta(hours=1)
 SEVEN = "CN={endpoint},OU={account},O=Acme,L={device},ST=Uusimaa,C=FI,emailAddress=devices@acme.example"
 
 
@@ -88,11 +90,10 @@ def calls(peer: AtlasPeer) -> Counter[str]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Silence is given up on after a moment, and looks follow each other soon."""
+    """Silence is given up on after a moment."""
     monkeypatch.setattr(http, "REASON_SECONDS", 0.3)
     for module in (http, failures):
-        monkeypatch.setattr(module, "READ_SECONDS", 0.4)
-    monkeypatch.setattr(globalsign, "LOOKS", (0.0, 0.02, 0.05))
+        monkeypatch.setattr(module, "READ_SECONDS", 3.0)
 
 
 async def failure(issuer: Issuer, request: IssueRequest | None = None) -> IssuerError:
@@ -108,6 +109,14 @@ async def collected(issuer: Issuer, answer: Issued | Pending | None) -> Issued:
         answer = await issuer.collect(answer.reference)
     assert isinstance(answer, Issued)
     return answer
+
+
+async def found_in_time(issuer: Issuer, request: IssueRequest) -> Issued:
+    """The certificate of a lost answer, looked for until it is there."""
+    async with asyncio.timeout(30):
+        while not isinstance(recovered := await issuer.recover(request, JUST_NOW), Issued):
+            await asyncio.sleep(0.02)
+    return recovered
 
 
 async def got(issuer: Issuer, request: IssueRequest) -> Issued:
@@ -292,7 +301,7 @@ ORDERED = (
     (429, Throttled, "asks us to be slower (Rate Limit Reached)"),
     (500, OutcomeUnknown, "failed (Internal error; id "),
     (503, Unavailable, "is busy (Service busy, please retry later; id "),
-    ("html", Unavailable, "HTTP 502"),
+    ("html", OutcomeUnknown, "got no whole answer from it (HTTP 502)"),
     ("hang", OutcomeUnknown, "it may have issued a certificate"),
     ("reset", OutcomeUnknown, "it may have issued a certificate"),
     ("half", OutcomeUnknown, "it may have issued a certificate"),
@@ -349,8 +358,8 @@ async def test_all_reasons_of_a_refusal_are_told(peer: AtlasPeer, issuer: Issuer
 async def test_a_taken_request_without_a_serial_number_is_of_unknown_outcome(peer: AtlasPeer, issuer: Issuer) -> None:
     peer.atlas.base_url = "https://127.0.0.1/v2?x="
 
-    def location_without_number(request: Any) -> Any:
-        reply = Atlas._reply(peer.atlas, request)
+    async def location_without_number(request: Any) -> Any:
+        reply = await Atlas._reply(peer.atlas, request)
         return replace(reply, headers={"Location": "/certificates/"}) if getattr(reply, "status", 0) == 201 else reply
 
     peer.atlas._reply = location_without_number  # type: ignore[method-assign]
@@ -476,7 +485,7 @@ async def test_a_certificate_that_was_revoked_meanwhile_is_not_delivered(issuer:
 async def test_a_foreign_certificate_is_refused(peer: AtlasPeer, issuer: Issuer) -> None:
     first = await issuer.issue(wish("first"))
     second = await issuer.issue(wish("second"))
-    entries = peer.atlas._entries
+    entries = peer.atlas.ledger.entries
     entries[int(first.reference, 16)].certificate = entries[int(second.reference, 16)].certificate
     with pytest.raises(BadCertificate, match=f"asked for certificate {first.reference} and gave") as raised:
         await issuer.collect(first.reference)
@@ -494,9 +503,8 @@ async def test_a_lost_answer_is_found_by_its_public_key_and_nothing_is_issued_tw
         await issuer.issue(wish(f"another-{number}"))
     request = wish()
     break_down(peer, ORDER, how, after=True)
-    error = await failure(issuer, request)
-    assert isinstance(error, OutcomeUnknown if how != "html" else Unavailable)
-    recovered = await issuer.recover(request)
+    assert isinstance(await failure(issuer, request), OutcomeUnknown)
+    recovered = await issuer.recover(request, JUST_NOW)
     assert isinstance(recovered, Issued)
     assert recovered.leaf.public_key() == request.csr.public_key()
     assert recovered.chain == (recovered.leaf, peer.atlas.ca.issuing.certificate)
@@ -509,8 +517,7 @@ async def test_a_lost_answer_is_found_once_the_certificate_is_made(settings: Set
         request = wish()
         break_down(peer, ORDER, "reset", after=True)
         await failure(issuer, request)
-        recovered = await issuer.recover(request)
-    assert recovered is not None
+        recovered = await found_in_time(issuer, request)
     assert recovered.leaf.public_key() == request.csr.public_key()
 
 
@@ -518,23 +525,36 @@ async def test_serial_numbers_in_decimal_are_understood(peer: AtlasPeer, issuer:
     peer.atlas.settings.decimal_serials = True
     request = wish()
     await issuer.issue(request)
-    recovered = await issuer.recover(request)
-    assert recovered is not None
+    recovered = await issuer.recover(request, JUST_NOW)
+    assert isinstance(recovered, Issued)
     assert recovered.leaf.public_key() == request.csr.public_key()
 
 
-async def test_a_request_that_was_never_performed_is_known_not_to_be_issued(peer: AtlasPeer, issuer: Issuer) -> None:
+async def test_that_a_request_was_never_performed_is_said_only_when_no_slow_ca_can_still_perform_it(
+    peer: AtlasPeer, issuer: Issuer
+) -> None:
     request = wish()
     break_down(peer, ORDER, "reset")
     await failure(issuer, request)
-    assert await issuer.recover(request) is None
-    assert peer.atlas.calls["GET /stats/issued"] == len(globalsign.LOOKS)
+    for quiet in (JUST_NOW, globalsign.SETTLED - timedelta(seconds=1)):
+        unsettled = await issuer.recover(request, quiet)
+        assert isinstance(unsettled, Unsettled)
+        assert "may still be at work on it" in unsettled.message
+    assert await issuer.recover(request, globalsign.SETTLED) is None
+    # Each is one look.
+    assert peer.atlas.calls["GET /stats/issued"] == 3
 
 
-async def test_an_old_request_is_looked_for_once(peer: AtlasPeer, issuer: Issuer) -> None:
-    request = replace(wish(), not_before=now() - timedelta(hours=1))
-    assert await issuer.recover(request) is None
-    assert peer.atlas.calls["GET /stats/issued"] == 1
+async def test_a_request_that_is_performed_after_its_caller_has_gone_is_found(peer: AtlasPeer, issuer: Issuer) -> None:
+    request = wish()
+    break_down(peer, ORDER, "late")
+    error = await failure(issuer, request)
+    assert_says(error, OutcomeUnknown, "no answer came within")
+    assert isinstance(await issuer.recover(request, JUST_NOW), Unsettled)
+    peer.atlas.go_on()
+    recovered = await found_in_time(issuer, request)
+    assert recovered.leaf.public_key() == request.csr.public_key()
+    assert peer.atlas.issued == 1
 
 
 async def test_all_pages_are_looked_through(peer: AtlasPeer, issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -542,10 +562,22 @@ async def test_all_pages_are_looked_through(peer: AtlasPeer, issuer: Issuer, mon
     requests = [wish(f"device-{number}") for number in range(5)]
     for request in requests:
         await issuer.issue(request)
-    recovered = await issuer.recover(requests[-1])
-    assert recovered is not None
+    recovered = await issuer.recover(requests[-1], JUST_NOW)
+    assert isinstance(recovered, Issued)
     assert recovered.leaf.public_key() == requests[-1].csr.public_key()
     assert peer.atlas.calls["GET /stats/issued"] == 3
+
+
+async def test_a_list_that_is_too_long_to_look_through_leaves_the_question_open(
+    peer: AtlasPeer, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(globalsign, "PAGE", 2)
+    monkeypatch.setattr(globalsign, "MOST_PAGES", 2)
+    for number in range(5):
+        await issuer.issue(wish(f"device-{number}"))
+    unsettled = await issuer.recover(wish("never asked for"), LONG_SINCE)
+    assert isinstance(unsettled, Unsettled)
+    assert "than are looked at" in unsettled.message
 
 
 async def test_a_storm_of_lost_answers_fetches_each_certificate_once_but_for_its_own(
@@ -555,8 +587,8 @@ async def test_a_storm_of_lost_answers_fetches_each_certificate_once_but_for_its
     for request in requests:
         await issuer.issue(request)
     for request in requests:
-        recovered = await issuer.recover(request)
-        assert recovered is not None
+        recovered = await issuer.recover(request, JUST_NOW)
+        assert isinstance(recovered, Issued)
         assert recovered.leaf.public_key() == request.csr.public_key()
     assert peer.atlas.calls[ASK] <= 2 * len(requests)
 
@@ -565,15 +597,16 @@ async def test_a_revoked_certificate_is_not_given_out_as_recovered(issuer: Issue
     request = wish()
     pending = await issuer.issue(request)
     await issuer.revoke(int(pending.reference, 16), x509.ReasonFlags.superseded, now())
-    assert await issuer.recover(request) is None
+    assert await issuer.recover(request, LONG_SINCE) is None
 
 
 async def test_one_that_stays_in_progress_is_of_unknown_outcome(peer: AtlasPeer, issuer: Issuer) -> None:
     peer.atlas.settings.pending_polls = 100
     request = wish()
     await issuer.issue(request)
-    with pytest.raises(OutcomeUnknown, match="still at work on a certificate that may be the one"):
-        await issuer.recover(request)
+    unsettled = await issuer.recover(request, LONG_SINCE)
+    assert isinstance(unsettled, Unsettled)
+    assert "still at work on a certificate that may be the one" in unsettled.message
 
 
 @pytest.mark.parametrize("do", [401, 422, 503, "hang", "reset", "html"])
@@ -582,17 +615,21 @@ async def test_a_ca_that_cannot_tell_leaves_the_outcome_unknown(peer: AtlasPeer,
     await issuer.issue(request)
     break_down(peer, "GET /stats/issued", do, times=100)
     with pytest.raises(OutcomeUnknown, match="cannot be found out"):
-        await issuer.recover(request)
+        await issuer.recover(request, LONG_SINCE)
 
 
-async def test_too_many_to_look_through_leave_the_outcome_unknown(
+async def test_too_many_to_look_through_at_once_are_looked_through_one_look_after_the_other(
     peer: AtlasPeer, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(globalsign, "MOST_CANDIDATES", 2)
-    for number in range(4):
+    for number in range(5):
         await issuer.issue(wish(f"device-{number}"))
-    with pytest.raises(OutcomeUnknown, match="none of the 2 nearest is the one looked for"):
-        await issuer.recover(wish("never asked for"))
+    request = wish("never asked for")
+    for _ in range(2):
+        unsettled = await issuer.recover(request, LONG_SINCE)
+        assert isinstance(unsettled, Unsettled)
+        assert "none of the 2 nearest is the one looked for" in unsettled.message
+    assert await issuer.recover(request, LONG_SINCE) is None
 
 
 # -- revoking (B2) ------------------------------------------------------------------
@@ -733,7 +770,7 @@ async def test_no_secret_shows_in_any_log_error_or_repr(peer: AtlasPeer, caplog:
                 break_down(peer, at, do)
                 try:
                     await issuer.issue(request := wish())
-                    await issuer.recover(request)
+                    await issuer.recover(request, JUST_NOW)
                 except IssuerError as error:
                     shown += [str(error), repr(error), repr(error.__cause__)]
                 tokens += tuple(peer.atlas._tokens)

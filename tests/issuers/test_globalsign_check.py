@@ -10,7 +10,7 @@ import pytest
 from issuers import failures, http, open_issuer
 from issuers.base import CheckReport, Issuer, Pending, StepOutcome
 from issuers.globalsign_check import STEPS
-from simulators.atlas import Fault
+from simulators.atlas_faults import Fault
 from simulators.atlas_policy import DEFAULT_POLICY
 from tests.issuers.peers.atlas import AtlasPeer, running_atlas
 from tests.issuers.rigs import LOOPBACK, make_request
@@ -22,7 +22,7 @@ OK, WARN, FAIL, SKIPPED = StepOutcome.OK, StepOutcome.WARN, StepOutcome.FAIL, St
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "REASON_SECONDS", 0.3)
     for module in (http, failures):
-        monkeypatch.setattr(module, "READ_SECONDS", 0.4)
+        monkeypatch.setattr(module, "READ_SECONDS", 3.0)
 
 
 @asynccontextmanager

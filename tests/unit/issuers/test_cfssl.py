@@ -9,7 +9,7 @@ import json
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -397,7 +397,7 @@ async def test_cfssl_has_nothing_to_ask_for_what_was_lost() -> None:
     assert issuer.recovery is Recovery.NONE
     assert issuer.capabilities == {Capability.CHAIN}
     with pytest.raises(NotSupported):
-        await issuer.recover(make_request())
+        await issuer.recover(make_request(), timedelta())
 
 
 # -- options ---------------------------------------------------------------------------
