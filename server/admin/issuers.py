@@ -27,6 +27,7 @@ from server.errors import BadRequest, NotFound
 from server.store import accounts, issuers, trust
 from server.store.audit import Actor
 from server.store.database import Database
+from server.store.errors import SealBroken
 from server.store.issuers import Configuration, IssuerRow
 from server.store.secrets import Sealer
 from server.store.verifications import Verification
@@ -353,23 +354,15 @@ async def verify(
     issue_test: bool,
     now: datetime,
 ) -> Verification:
-    """Ask the CA whether it works, step by step, and record the report; raises Misconfigured, SealBroken."""
-    begun = await begin_verification(database, sealer, config, actor, row, issue_test=issue_test, now=now)
+    """Ask the CA whether it works, step by step, and record the report, whatever it says."""
+    begun = await begin_verification(database, actor, row, issue_test=issue_test, now=now)
     return await run_verification(database, sealer, config, actor, row, begun)
 
 
 async def begin_verification(
-    database: Database,
-    sealer: Sealer,
-    config: Config,
-    actor: Actor,
-    row: IssuerRow,
-    *,
-    issue_test: bool,
-    now: datetime,
+    database: Database, actor: Actor, row: IssuerRow, *, issue_test: bool, now: datetime
 ) -> Begun:
-    """Record that the CA is about to be verified; raises Misconfigured, SealBroken when it cannot be opened."""
-    await opened(row, sealer, await reach_of(database, config)).aclose()
+    """Record that the CA is about to be verified."""
     return await verification.begin(
         database,
         actor,
@@ -384,13 +377,21 @@ async def begin_verification(
 async def run_verification(
     database: Database, sealer: Sealer, config: Config, actor: Actor, row: IssuerRow, begun: Begun
 ) -> Verification:
-    """Do what was begun; its steps come on record one by one. Raises Misconfigured, SealBroken."""
+    """Do what was begun; its steps come on record one by one, that its settings do not open being the first."""
     anchors = [
         x509.load_der_x509_certificate(trusted.certificate)
         for trusted in await trust.listed(database, row.account_id, service="lwm2m")
         if trusted.active
     ]
-    issuer = opened(row, sealer, await reach_of(database, config))
+    reachable = await reach_of(database, config)
+    try:
+        issuer = opened(row, sealer, reachable)
+    except Misconfigured as error:
+        return await verification.not_opened(database, actor, begun, f"{error.message}; correct it in the settings")
+    except SealBroken as error:
+        return await verification.not_opened(
+            database, actor, begun, f"the credentials cannot be opened ({error}); give them again"
+        )
     try:
         return await verification.run(
             database,

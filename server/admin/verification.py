@@ -106,9 +106,21 @@ async def run(
         except TimeoutError:
             late = Step("deadline", StepOutcome.FAIL.value, f"the CA was not done within {DEADLINE:g} s")
             steps = [*heard.steps, late]
-    failed = next((step for step in steps if step.outcome == StepOutcome.FAIL.value), None)
     if issued is not None:
         await _withdraw(issuer, issued, begun.now)
+    return await _ended(database, actor, begun, steps, issued)
+
+
+async def not_opened(database: Database, actor: Actor, begun: Begun, reason: str) -> Verification:
+    """Record that the CA could not even be asked: its recorded settings do not open."""
+    steps = [Step("settings", StepOutcome.FAIL.value, reason)]
+    return await _ended(database, actor, begun, steps, None)
+
+
+async def _ended(
+    database: Database, actor: Actor, begun: Begun, steps: Sequence[Step], issued: Issued | None
+) -> Verification:
+    failed = next((step for step in steps if step.outcome == StepOutcome.FAIL.value), None)
     log.info("issuer_verified", issuer=begun.name, successful=failed is None, message=failed.message if failed else "")
     return await verifications.end(
         database,

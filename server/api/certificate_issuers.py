@@ -5,14 +5,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from pydantic import ConfigDict, Field
 
-from issuers.errors import IssuerError
 from server.admin import issuers as admin
 from server.api.access import CaAdministrator, CaOperator, CaReader, parse_id
 from server.api.bodies import Body
 from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged, time, whole
 from server.store import issuers
-from server.store.errors import SealBroken
 from server.store.issuers import IssuerRow
 
 router = APIRouter(prefix="/v3/certificate-issuers", tags=["Certificate issuers"])
@@ -152,18 +150,15 @@ async def verify_issuer(
     """
     row = await _find(asking, issuer_id)
     office = asking.office
-    try:
-        found = await admin.verify(
-            asking.database,
-            office.sealer,
-            office.config,
-            asking.actor,
-            row,
-            issue_test=issue_test,
-            now=office.now(),
-        )
-    except (IssuerError, SealBroken) as error:
-        return {"successful": False, "message": str(error)}
+    found = await admin.verify(
+        asking.database,
+        office.sealer,
+        office.config,
+        asking.actor,
+        row,
+        issue_test=issue_test,
+        now=office.now(),
+    )
     return {"successful": found.successful, "message": found.message}
 
 

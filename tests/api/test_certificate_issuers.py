@@ -270,3 +270,30 @@ async def test_readiness_tells_the_last_error_and_since_when(api: Api) -> None:
     assert (state["ready"], state["error"], state["failures"]) == (False, "it is away", 2)
     assert state["since"] is not None
     assert state["asked_again_at"] is not None
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("credentials", b"\x00" * 40, "the credentials cannot be opened"),
+        ("attributes", '{"host_url": "ftp://ca"}', "host_url"),
+    ],
+)
+async def test_settings_that_do_not_open_are_the_first_step_that_failed_and_on_record(
+    api: Api, column: str, value: object, words: str
+) -> None:
+    issuer = await registered(api)
+    path = f"{ISSUERS}/{issuer['id']}"
+    async with api.office.database.transaction() as connection:
+        await connection.execute(f"UPDATE certificate_issuer SET {column} = $1", value)  # noqa: S608 one of two above
+    answer = await api.ask("POST", f"{path}/verify", 200)
+    assert answer["successful"] is False
+    assert words in str(answer["message"])
+    (report,) = (await api.ask("GET", f"/v1/issuers/{issuer['id']}/verifications", 200))["data"]
+    assert (report["successful"], report["message"]) == (False, answer["message"])
+    assert report["finished_at"] is not None
+    assert [(step["name"], step["outcome"], step["message"]) for step in report["steps"]] == [
+        ("settings", "fail", answer["message"])
+    ]
+    actions = [row["action"] for row in (await api.ask("GET", "/v1/audit?order=DESC", 200))["data"]]
+    assert actions[0] == "certificate_issuer.verified"

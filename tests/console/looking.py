@@ -56,7 +56,8 @@ async def violations(page: Page) -> list[str]:
     return [f"{one['id']}: {node['failureSummary']} at {node['html'][:200]}" for one in found for node in one["nodes"]]
 
 
-# What an element says grows by a word that no line holds, and the menu is open; text of scripts and of closed lists aside.
+# What an element says grows by a word that no line holds, and the menu is open; text of scripts and of closed lists
+# aside.
 STRETCH = """() => {
   document.querySelector('#navigation')?.classList.add('open');
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];

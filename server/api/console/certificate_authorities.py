@@ -217,18 +217,9 @@ async def verify(request: Request, visitor: CaOperator, issuer_id: str) -> Respo
     office = visitor.caller.office
     form = await forms.read(request)
     background: Background = request.app.state.background
-    try:
-        begun = await admin.begin_verification(
-            office.database,
-            office.sealer,
-            office.config,
-            visitor.caller.actor,
-            row,
-            issue_test=form.switch("issue_test"),
-            now=office.now(),
-        )
-    except (IssuerError, SealBroken) as error:
-        raise BadRequest(str(error)) from error
+    begun = await admin.begin_verification(
+        office.database, visitor.caller.actor, row, issue_test=form.switch("issue_test"), now=office.now()
+    )
     background.start(
         "verification",
         admin.run_verification(office.database, office.sealer, office.config, visitor.caller.actor, row, begun),
