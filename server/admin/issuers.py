@@ -17,13 +17,13 @@ from cryptography import x509
 from issuers import ADAPTERS, open_issuer
 from issuers.base import Issuer
 from issuers.errors import Misconfigured, Unavailable
-from issuers.reach import Reach
+from issuers.reach import PUBLIC, Reach
 from server import config as configuration
 from server import reach, terms
 from server.admin import verification
 from server.admin.verification import Begun
 from server.config import Config
-from server.errors import BadRequest, NotFound
+from server.errors import BadRequest, NotFound, OutsideFailed
 from server.store import accounts, issuers, trust
 from server.store.audit import Actor
 from server.store.database import Database
@@ -229,13 +229,43 @@ def opened(row: IssuerRow, sealer: Sealer, reachable: Reach) -> Issuer:
     return open_issuer(row.type, row.name, attributes, row.credentials(sealer), reachable)
 
 
-async def _try(type: str, name: str, attributes: Mapping[str, Any], credentials: Mapping[str, Any]) -> None:
-    """The adapter's own judgement of what was given, as a BadRequest."""
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """That a CA is to be asked before its settings are kept; `now` is UTC."""
+
+    config: Config
+    now: datetime
+
+
+async def _try(
+    database: Database,
+    trial: Trial | None,
+    type: str,
+    name: str,
+    attributes: Mapping[str, Any],
+    credentials: Mapping[str, Any],
+) -> None:
+    """The adapter's own judgement of what was given, as a BadRequest; with a trial the CA's too, as OutsideFailed."""
+    reachable = await reach_of(database, trial.config) if trial is not None else PUBLIC
     try:
-        issuer = open_issuer(type, name, terms.without_terms(attributes), credentials)
+        issuer = open_issuer(type, name, terms.without_terms(attributes), credentials, reachable)
     except Misconfigured as error:
         raise BadRequest(error.message, field="issuer_attributes") from error
-    await issuer.aclose()
+    try:
+        if trial is not None:
+            await _try_out(issuer, trial.now)
+    finally:
+        await issuer.aclose()
+
+
+async def _try_out(issuer: Issuer, now: datetime) -> None:
+    try:
+        async with asyncio.timeout(verification.DEADLINE):
+            report = await issuer.check(None, now)
+    except TimeoutError as error:
+        raise OutsideFailed(f"the CA was not done within {verification.DEADLINE:g} s; nothing was changed") from error
+    if not report.successful:
+        raise OutsideFailed(f"{report.message}; nothing was changed")
 
 
 async def reach_of(database: Database, config: Config) -> Reach:
@@ -265,14 +295,18 @@ async def register(
     description: str,
     attributes: Mapping[str, Any] | None,
     credentials: Mapping[str, Any] | None,
+    trial: Trial | None = None,
 ) -> IssuerRow:
-    """Register a CA without making it active; BadRequest, Conflict, LimitReached."""
+    """Register a CA without making it active; BadRequest, Conflict, LimitReached, with a `trial` OutsideFailed.
+
+    Without one nobody is contacted: a CA may be registered before it is there (izuma.md A).
+    """
     check_name(name)
     check_description(description)
     form = form_of(type)
     kept = filled(form.attributes, attributes, "issuer_attributes")
     secret = filled(form.credentials, credentials, "issuer_credentials")
-    await _try(type, name, kept, secret)
+    await _try(database, trial, type, name, kept, secret)
     return await issuers.add(
         database,
         sealer,
@@ -296,8 +330,9 @@ async def change(
     description: str | None,
     attributes: Mapping[str, Any] | None,
     credentials: Mapping[str, Any] | None,
+    trial: Trial | None = None,
 ) -> IssuerRow:
-    """Change what is given; None keeps, credentials above all (izuma.md A1). BadRequest, Conflict, NotFound."""
+    """Change what is given; None keeps, credentials above all (izuma.md A1). Raises as `register`, and NotFound."""
     form = form_of(row.type)
     name = row.name if name is None else name
     description = row.description if description is None else description
@@ -305,7 +340,8 @@ async def change(
     check_description(description)
     kept = dict(row.attributes) if attributes is None else filled(form.attributes, attributes, "issuer_attributes")
     secret = filled(form.credentials, credentials, "issuer_credentials") if credentials else None
-    await _try(row.type, name, kept, secret if secret is not None else row.credentials(sealer))
+    known = secret if secret is not None else row.credentials(sealer)
+    await _try(database, trial, row.type, name, kept, known)
     return await issuers.update(
         database,
         sealer,

@@ -28,6 +28,13 @@ EXAMPLE = {
 VERIFIED = {"successful": True, "message": "the CA works"}
 
 Texts = dict[str, str | None]
+Check = Annotated[
+    bool,
+    Query(
+        description="true: the CA is asked first whether it works with these settings, and signs nothing for it; "
+        "424, and nothing is kept, when it refuses or cannot be reached."
+    ),
+]
 
 
 class IssuerRequest(Body):
@@ -65,6 +72,10 @@ class IssuerUpdate(Body):
     issuer_credentials: Texts | None = None
 
 
+def _trial(asking: CaReader, check: bool) -> admin.Trial | None:
+    return admin.Trial(asking.office.config, asking.office.now()) if check else None
+
+
 def shown(row: IssuerRow) -> dict[str, Any]:
     """A CA as the API shows it: without credentials, as always."""
     return {
@@ -86,8 +97,8 @@ async def list_issuers(asking: CaReader, page: Paged) -> dict[str, Any]:
 
 
 @router.post("", status_code=201, responses=documented(201, EXAMPLE, 400, 401, 403, 409, 424))
-async def register_issuer(asking: CaAdministrator, body: IssuerRequest) -> dict[str, Any]:
-    """Register a CA. It signs nothing until it is made active for a service.
+async def register_issuer(asking: CaAdministrator, body: IssuerRequest, check: Check = False) -> dict[str, Any]:
+    """Register a CA. It signs nothing until it is made active for a service, and need not be there yet.
 
     Upload the CA's certificate as a trusted certificate of service lwm2m too: what it issues must lead there.
     """
@@ -101,6 +112,7 @@ async def register_issuer(asking: CaAdministrator, body: IssuerRequest) -> dict[
         description=body.description or "",
         attributes=body.issuer_attributes,
         credentials=body.issuer_credentials,
+        trial=_trial(asking, check),
     )
     return shown(row)
 
@@ -112,7 +124,9 @@ async def read_issuer(asking: CaReader, issuer_id: str) -> dict[str, Any]:
 
 
 @router.put("/{issuer_id}", responses=documented(200, EXAMPLE, 400, 401, 403, 404, 409, 424))
-async def change_issuer(asking: CaAdministrator, issuer_id: str, body: IssuerUpdate) -> dict[str, Any]:
+async def change_issuer(
+    asking: CaAdministrator, issuer_id: str, body: IssuerUpdate, check: Check = False
+) -> dict[str, Any]:
     """Change a CA; its type stays. A change is at work for every issuance that begins after it."""
     row = await admin.change(
         asking.database,
@@ -123,6 +137,7 @@ async def change_issuer(asking: CaAdministrator, issuer_id: str, body: IssuerUpd
         description=body.description,
         attributes=body.issuer_attributes,
         credentials=body.issuer_credentials,
+        trial=_trial(asking, check),
     )
     return shown(row)
 

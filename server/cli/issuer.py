@@ -29,6 +29,9 @@ Secrets = Annotated[
     list[str] | None,
     typer.Option("--secret-file", help="NAME=FILE, for instance hmac_hex_key=key.txt; may be repeated."),
 ]
+Check = Annotated[
+    bool, typer.Option("--check", help="Ask the CA first whether it works; keep nothing when it does not.")
+]
 
 
 REGISTERED = (
@@ -36,6 +39,10 @@ REGISTERED = (
     "then `firstlight issuer verify {name}` and `firstlight issuer activate {name}`."
 )
 COLUMNS = ("name", "type", "services", "state", "description")
+
+
+def _trial(record: Record, check: bool) -> admin.Trial | None:
+    return admin.Trial(record.config, datetime.now(UTC)) if check else None
 
 
 def _pairs(texts: list[str] | None, what: str) -> dict[str, str]:
@@ -73,6 +80,7 @@ def add(
     attributes: Attributes = None,
     secrets: Secrets = None,
     description: Annotated[str, typer.Option(help="For people.")] = "",
+    check: Check = False,
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
@@ -92,6 +100,7 @@ def add(
                 description=description,
                 attributes=read_attributes(attributes),
                 credentials=read_secrets(secrets),
+                trial=_trial(record, check),
             )
         print(REGISTERED.format(name=row.name, id=row.id.hex))
 
@@ -105,6 +114,7 @@ def change(
     secrets: Secrets = None,
     name: Annotated[str | None, typer.Option(help="A new name.")] = None,
     description: Annotated[str | None, typer.Option(help="A new description.")] = None,
+    check: Check = False,
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
@@ -124,6 +134,7 @@ def change(
                 description=description,
                 attributes={**row.attributes, **read_attributes(attributes)} if attributes else None,
                 credentials=read_secrets(secrets) or None,
+                trial=_trial(record, check),
             )
         print(f"{name or row.name} is changed.")
 

@@ -8,6 +8,8 @@ import pytest
 
 from server.store import accounts, readiness
 from tests.api.conftest import PERSON, Api
+from tests.issuers.peers.cfssl import cfssl_serve
+from tests.pki import make_factory_ca
 
 CFSSL = {
     "name": "Plant CA",
@@ -297,3 +299,31 @@ async def test_settings_that_do_not_open_are_the_first_step_that_failed_and_on_r
     ]
     actions = [row["action"] for row in (await api.ask("GET", "/v1/audit?order=DESC", 200))["data"]]
     assert actions[0] == "certificate_issuer.verified"
+
+
+async def test_a_ca_may_be_registered_before_it_is_there(api: Api) -> None:
+    issuer = await registered(api)
+    await api.ask("PUT", f"{ISSUERS}/{issuer['id']}", 200, {"issuer_attributes": {"host_url": "http://127.0.0.1:7"}})
+
+
+async def test_with_check_a_ca_that_refuses_or_is_away_is_a_424_and_nothing_is_kept(api: Api) -> None:
+    away = await api.ask("POST", f"{ISSUERS}?check=true", 424, CFSSL)
+    assert (away["object"], away["code"], away["type"]) == ("error", 424, "failed_dependency")
+    assert "127.0.0.1:9 takes no connections" in str(away["message"])
+    assert (await api.ask("GET", ISSUERS, 200))["data"] == []
+    ca = make_factory_ca("Plant Root")
+    async with cfssl_serve(ca) as peer:
+        works = {"host_url": peer.url, "cfssl_profile": "CA"}
+        issuer = await api.ask("POST", f"{ISSUERS}?check=true", 201, {**CFSSL, "issuer_attributes": works})
+        path = f"{ISSUERS}/{issuer['id']}"
+        signed = peer.log.count("signed certificate")
+        # What is given is tried with what stays.
+        await api.ask("PUT", f"{path}?check=true", 200, {"description": "tried"})
+        gone = {**works, "host_url": "http://127.0.0.1:9"}
+        refused = await api.ask("PUT", f"{path}?check=true", 424, {"issuer_attributes": gone})
+        assert "nothing was changed" in str(refused["message"])
+        assert peer.log.count("signed certificate") == signed
+    kept = await api.ask("GET", path, 200)
+    assert (kept["issuer_attributes"]["host_url"], kept["etag"]) == (peer.url, "2")
+    actions = [row["action"] for row in (await api.ask("GET", "/v1/audit", 200))["data"]]
+    assert actions.count("certificate_issuer.added") == actions.count("certificate_issuer.changed") == 1

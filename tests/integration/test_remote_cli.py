@@ -81,7 +81,13 @@ async def test_a_ca_is_registered_switched_and_removed_from_afar_with_an_audit_r
 ) -> None:
     key = file(field, "hmac.txt", "0123456789ABCDEF")
     words = ("--type", "CFSSL_AUTH", "--set", "host_url=http://127.0.0.1:9", "--secret-file", f"hmac_hex_key={key}")
+    for door in (doors.remote, doors.local):
+        # Asked first it is not there, and nothing is kept.
+        assert "takes no connections" in await door("issuer", "add", "plant", *words, "--check", code=1)
     assert "plant is registered" in await doors.remote("issuer", "add", "plant", *words)
+    changed = ("issuer", "set", "plant", "--set", "rate=7", "--check")
+    for door in (doors.remote, doors.local):
+        assert "nothing was changed" in await door(*changed, code=1)
     await doors.remote("issuer", "set", "plant", "--set", "rate=5", "--description", "far away")
     shown = json.loads(await doors.remote("issuer", "show", "plant", "--json"))
     assert shown["attributes"] == {"host_url": "http://127.0.0.1:9", "rate": "5"}

@@ -37,6 +37,7 @@ def add(
     attributes: local.Attributes = None,
     secrets: local.Secrets = None,
     description: Annotated[str, typer.Option(help="For people.")] = "",
+    check: local.Check = False,
 ) -> None:
     """Register a CA; it signs nothing until `issuer activate`."""
     body = {
@@ -46,7 +47,7 @@ def add(
         "issuer_attributes": options.expected(lambda: local.read_attributes(attributes)),
         "issuer_credentials": options.expected(lambda: local.read_secrets(secrets)),
     }
-    row = Door(url, api_key_file).ask("POST", ISSUERS, body)
+    row = Door(url, api_key_file).ask("POST", ISSUERS, body, check=check)
     print(local.REGISTERED.format(name=row["name"], id=row["id"]))
 
 
@@ -59,6 +60,7 @@ def change(
     secrets: local.Secrets = None,
     name: Annotated[str | None, typer.Option(help="A new name.")] = None,
     description: Annotated[str | None, typer.Option(help="A new description.")] = None,
+    check: local.Check = False,
 ) -> None:
     """Change a CA: what is given replaces, attributes one by one, credentials as a whole."""
     door = Door(url, api_key_file)
@@ -70,7 +72,7 @@ def change(
         "issuer_attributes": {**row["issuer_attributes"], **given} if given else None,
         "issuer_credentials": options.expected(lambda: local.read_secrets(secrets)) or None,
     }
-    door.ask("PUT", f"{ISSUERS}/{row['id']}", body)
+    door.ask("PUT", f"{ISSUERS}/{row['id']}", body, check=check)
     print(f"{name or row['name']} is changed.")
 
 
