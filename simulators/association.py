@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +89,27 @@ class Remote(interfaces.EndpointAddress):  # type: ignore[misc]
         return self
 
 
+class _Begun:
+    """A rendering that begins when it is first waited for.
+
+    aiocoap makes a coroutine of every request and runs it a step later. One that is cancelled in between (the context
+    was shut down, a second request has its token) would be a coroutine that nobody ever awaits.
+    """
+
+    def __init__(self, begin: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._begin = begin
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._begin().__await__()
+
+
+class _Context(Context):  # type: ignore[misc]
+    """aiocoap's context, whose requests leave nothing behind when they are given up before they began."""
+
+    def _render_to_pipe(self, pipe: Any) -> _Begun:
+        return _Begun(lambda: super(_Context, self)._render_to_pipe(pipe))
+
+
 class Association(interfaces.MessageInterface):  # type: ignore[misc]
     """A DTLS association over `sock` (connected, not blocking), which it leaves open at the end.
 
@@ -145,7 +166,7 @@ class Association(interfaces.MessageInterface):  # type: ignore[misc]
 
     async def open_coap(self, site: object) -> Any:
         """An aiocoap Context on this association whose requests `site` answers."""
-        self._context = Context(loop=self._loop, serversite=site, loggername=LOGGER)
+        self._context = _Context(loop=self._loop, serversite=site, loggername=LOGGER)
         # The only way to add a transport; aiocoap is pinned, and the tests of this module hold it.
         await self._context._append_tokenmanaged_messagemanaged_transport(self._attach)
         return self._context
@@ -163,6 +184,8 @@ class Association(interfaces.MessageInterface):  # type: ignore[misc]
         """Say close_notify, stop everything that runs for this association; the socket stays."""
         if self._context is not None:
             context, self._context = self._context, None
+            # aiocoap cancels what it serves, also what it has not begun: from here on nothing new comes to it.
+            self._manager = None
             await context.shutdown()
         self._client.close()
         self._after_step()
@@ -249,7 +272,7 @@ class Association(interfaces.MessageInterface):  # type: ignore[misc]
             if not answer.done():
                 answer.set_result(None)
             return
-        if self._manager is None or (message.code.is_request() and self._silent(message)):
+        if self.lost.done() or self._manager is None or (message.code.is_request() and self._silent(message)):
             return
         if message.mtype is CON and message.code.is_response():
             if self._responses.get(message.mid):

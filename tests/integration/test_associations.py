@@ -1,6 +1,7 @@
 """One device must not be in the way of another, nor of its own next attempt."""
 
 import asyncio
+import gc
 import random
 import socket
 from collections.abc import AsyncIterator
@@ -9,6 +10,7 @@ from dataclasses import replace
 import httpx
 import pytest
 import pytest_asyncio
+from aiocoap import CON, Message
 from aiocoap.numbers import codes
 
 from simulators.device import Behaviour, Device, Patience
@@ -233,3 +235,34 @@ async def test_what_went_wrong_is_counted(field: Field) -> None:
     async with httpx.AsyncClient(base_url=field.service.ready["http"]) as client:
         metrics = (await client.get("/metrics")).text
     assert "firstlight_internal_errors_total 0.0" in metrics
+
+
+# -- the simulated device itself ----------------------------------------
+
+
+@pytest.mark.parametrize("way", ["closed", "lost", "overtaken"])
+async def test_a_request_that_comes_in_the_moment_a_simulated_device_ends_is_lost_and_leaves_nothing(
+    field: Field, way: str
+) -> None:
+    discover = Message(_mtype=CON, _mid=1, _token=b"1", code=codes.GET, payload=b"").encode()
+    loop = asyncio.get_running_loop()
+    async with field.device(f"ends-{way}") as device:
+        await device.connect()
+        association = device._association
+        assert association is not None
+        if way == "closed":
+            closing = asyncio.ensure_future(association.close())
+            # Behind the first step of closing, before anything that step set off.
+            loop.call_soon(association._dispatch, discover)
+            await closing
+        elif way == "lost":
+            association.vanish()
+            association._dispatch(discover)
+            await asyncio.sleep(0)
+        else:
+            association._dispatch(discover)
+            # The same token in another message, before the first request had its turn.
+            association._dispatch(discover[:3] + b"\x02" + discover[4:])
+            await asyncio.sleep(0)
+        # What aiocoap began and never ran would say so when it goes, and every warning fails a test.
+        gc.collect()
