@@ -246,7 +246,7 @@ class IncomingRequests:
         """
         parameters = self._layer.parameters
         asked = incoming.block2 or Block(0, False, self._block_size(incoming))
-        size = min(asked.size, parameters.block_size)
+        size = min(asked.size, parameters.largest_block)
         answer = HeldAnswer(request_id, code, options, payload, size, self._layer.now + parameters.exchange_lifetime)
         block, first_options, first = answer.serve(asked)
         if block.more:
@@ -258,11 +258,11 @@ class IncomingRequests:
         return first_options, first, not block.more
 
     def _block_size(self, incoming: Incoming) -> int:
-        """Bytes of one block of an answer for which the peer named no size: not more than it sent itself
-        (RFC 9148 B.2).
+        """Bytes of one block of an answer for which the peer named no size: what it sent its request in
+        (RFC 9148 B.2), else ours.
         """
-        size = self._layer.parameters.block_size
-        return size if incoming.block1 is None else min(size, incoming.block1.size)
+        parameters = self._layer.parameters
+        return parameters.block_size if incoming.block1 is None else min(parameters.largest_block, incoming.block1.size)
 
     def _give_up(self, answer: HeldAnswer) -> None:
         if not answer.delivered:

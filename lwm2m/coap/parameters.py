@@ -9,7 +9,7 @@ from lwm2m.coap.blockwise import LARGEST_BLOCK, SMALLEST_BLOCK
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """Times in seconds, sizes in bytes; ValueError when `block_size` is no power of two from 16 to 1024."""
+    """Times in seconds, sizes in bytes; ValueError when a size of blocks is no power of two from 16 to 1024."""
 
     # RFC 7252 4.8: transmission parameters.
     ack_timeout: float = 2.0
@@ -24,8 +24,10 @@ class Parameters:
     repeats: int = 2
     # MAX_TRANSMIT_WAIT of RFC 7252 4.8.2: the peer's own retransmissions of its separate answer, all of them.
     separate_response_timeout: float = 93.0
-    # RFC 7959 2.2: block size of what we send.
+    # RFC 7959 2.2: block size of what we send, where the peer names none.
     block_size: int = LARGEST_BLOCK
+    # The largest that one datagram holds; a peer that names a size gets that one up to here.
+    largest_block: int = LARGEST_BLOCK
     # What one peer may make us keep: a body in the making, bodies at a time, answers remembered for
     # duplicates.
     max_payload: int = 65536
@@ -33,10 +35,10 @@ class Parameters:
     max_remembered: int = 16
 
     def __post_init__(self) -> None:
-        size = self.block_size
-        if not SMALLEST_BLOCK <= size <= LARGEST_BLOCK or size & (size - 1):
-            raise ValueError(f"block size {size} is no power of two from {SMALLEST_BLOCK} to {LARGEST_BLOCK}")
+        for size in (self.block_size, self.largest_block):
+            if not SMALLEST_BLOCK <= size <= LARGEST_BLOCK or size & (size - 1):
+                raise ValueError(f"block size {size} is no power of two from {SMALLEST_BLOCK} to {LARGEST_BLOCK}")
 
-    def with_block_size(self, block_size: int) -> Parameters:
-        """The same for an association that takes blocks of `block_size` bytes only."""
-        return replace(self, block_size=block_size)
+    def with_largest_block(self, largest: int) -> Parameters:
+        """The same for an association whose datagrams hold blocks of `largest` bytes at most."""
+        return replace(self, block_size=min(self.block_size, largest), largest_block=largest)

@@ -270,10 +270,9 @@ class CoapEndpoint:
         """A handshake completed: give the transport the conversation that takes its datagrams."""
         # RFC 7252 4.4, 5.3.1: message ids and tokens start at random places, per association.
         seed = self._random_bytes(10)
-        block = min(self._parameters.block_size, _block_size_for(association.cleartext_mtu))
-        parameters = self._parameters
-        if block != parameters.block_size:
-            parameters = parameters.with_block_size(block)
+        parameters, largest = self._parameters, _block_size_for(association.cleartext_mtu)
+        if largest != parameters.largest_block:
+            parameters = parameters.with_largest_block(largest)
         first_mid, token_seed = int.from_bytes(seed[:2], "big"), seed[2:]
         tape: Tape[TapedSession] | None = None
         if self._tape_bytes:

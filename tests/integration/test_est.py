@@ -4,10 +4,12 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiocoap import Message
 from aiocoap.numbers import codes
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -462,6 +464,27 @@ async def test_blocks_of_the_size_of_the_client_carry_csr_and_certificate(field:
     assert signatures(field, pair.csr) == 1
     shown = await delivered(field, name)
     assert [row["state"] for row in shown["certificates"]] == ["delivered"]
+
+
+async def test_a_client_keeps_its_block_size_where_the_servers_own_is_smaller(tmp_path: Path) -> None:
+    settings = tmp_path / "settings.toml"
+    settings.write_text("[limits]\nblock_size = 64\n")
+    async with (
+        fields.opened(tmp_path, "--config", str(settings), profiles={"est": PROFILES["est"]}) as small,
+        small.device("est-small") as device,
+    ):
+        client = await device.connect()
+        pair = KeyPair.make(common_name("est-small"))
+        for number in (0, 1):
+            asked = (number, False, 5)
+            request = Message(code=codes.POST, uri_path=SEN, payload=b"" if number else pair.csr, block2=asked)
+            request.opt.content_format = PKCS10
+            request.remote = client._remote
+            answer = await client._context.request(request, handle_blockwise=False).response
+            # 512 bytes a block, as it asked.
+            block = answer.opt.block2
+            assert (answer.code, block.block_number, block.size) == (codes.CHANGED, number, 512)
+            assert len(answer.payload) == 512 or not block.more
 
 
 # -- the Izuma client ----------------------------------------

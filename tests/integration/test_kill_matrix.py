@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -108,49 +108,55 @@ def address(service: Service) -> tuple[str, int]:
     return host, int(port)
 
 
-@pytest.mark.parametrize("kind", [SERVER_KEY, EST], ids=["server-key", "est"])
-@pytest.mark.parametrize("kill", [kill_server, kill_postgres], ids=["server", "postgresql"])
-async def test_no_kill_loses_or_doubles_a_certificate(tmp_path: Path, kill: Kill, kind: Kind) -> None:
+@pytest.fixture
+async def service(tmp_path: Path) -> AsyncIterator[Service]:
+    """A server that is killed again and again; gone only after a failed test has left its log."""
     tmp_path.chmod(0o755)
     config = tmp_path / "firstlight.toml"
     config.write_text(SETTINGS)
-    factory = make_factory_ca("Kill Matrix Factory")
-    (tmp_path / "factory.pem").write_bytes(factory.pem)
-    service = Service(tmp_path, "--config", str(config))
+    killed = Service(tmp_path, "--config", str(config))
     try:
-        await service.start()
-        await service.command("trust", "add", str(tmp_path / "factory.pem"), "--service", "bootstrap")
-        await Field(service).set_profile("killed", profile("killed-*", mode=kind.mode))
-        await asyncio.sleep(2)
-        anchors = tuple(x509.load_pem_x509_certificates(Path(service.ready["server_ca_file"]).read_bytes()))
-        endpoints: list[str] = []
-        unheard: list[str] = []
-        for number in range(1, MOST):
-            endpoint = f"killed-{number:02d}"
-            endpoints.append(endpoint)
-            held = make_device_certificate(factory, endpoint, key=make_key())
-            credential = X509Credential((held.certificate,), cast(ec.EllipticCurvePrivateKey, held.key))
-            report = await bootstrap_killed_at(number, service, kill, endpoint, credential, anchors, kind)
-            if report is None:
-                break
-            if report.attempts == 1 and kill is kill_server:
-                # Killed when the device had all it needs: the server may not have heard of it.
-                unheard.append(endpoint)
-            else:
-                await recorded(service, endpoint, kind)
-        else:
-            pytest.fail(f"a bootstrap has more than {MOST} datagrams")
-        rows = await settled(service)
-        kind.judge(rows, set(endpoints), set(unheard))
-        if kind is SERVER_KEY and kill is kill_server:
-            # Without PostgreSQL the worker keeps the key, and the device that comes back may get it.
-            lost = any(row["state"] == "abandoned" for row in rows)
-            assert lost, "no key was ever lost: the matrix does not reach the moment it is about"
-        assert await service.stop() == 0
-        assert left_over(service.data) == []
+        await killed.start()
+        yield killed
     finally:
-        await service.kill()
-        await service.remove()
+        await killed.kill()
+        await killed.remove()
+
+
+@pytest.mark.parametrize("kind", [SERVER_KEY, EST], ids=["server-key", "est"])
+@pytest.mark.parametrize("kill", [kill_server, kill_postgres], ids=["server", "postgresql"])
+async def test_no_kill_loses_or_doubles_a_certificate(service: Service, kill: Kill, kind: Kind) -> None:
+    factory = make_factory_ca("Kill Matrix Factory")
+    (service.folder / "factory.pem").write_bytes(factory.pem)
+    await service.command("trust", "add", str(service.folder / "factory.pem"), "--service", "bootstrap")
+    await Field(service).set_profile("killed", profile("killed-*", mode=kind.mode))
+    await asyncio.sleep(2)
+    anchors = tuple(x509.load_pem_x509_certificates(Path(service.ready["server_ca_file"]).read_bytes()))
+    endpoints: list[str] = []
+    unheard: list[str] = []
+    for number in range(1, MOST):
+        endpoint = f"killed-{number:02d}"
+        endpoints.append(endpoint)
+        held = make_device_certificate(factory, endpoint, key=make_key())
+        credential = X509Credential((held.certificate,), cast(ec.EllipticCurvePrivateKey, held.key))
+        report = await bootstrap_killed_at(number, service, kill, endpoint, credential, anchors, kind)
+        if report is None:
+            break
+        if report.attempts == 1 and kill is kill_server:
+            # Killed when the device had all it needs: the server may not have heard of it.
+            unheard.append(endpoint)
+        else:
+            await recorded(service, endpoint, kind)
+    else:
+        pytest.fail(f"a bootstrap has more than {MOST} datagrams")
+    rows = await settled(service)
+    kind.judge(rows, set(endpoints), set(unheard))
+    if kind is SERVER_KEY and kill is kill_server:
+        # Without PostgreSQL the worker keeps the key, and the device that comes back may get it.
+        lost = any(row["state"] == "abandoned" for row in rows)
+        assert lost, "no key was ever lost: the matrix does not reach the moment it is about"
+    assert await service.stop() == 0
+    assert left_over(service.data) == []
 
 
 async def bootstrap_killed_at(

@@ -431,12 +431,22 @@ class TestBlock2:
         peer.ask(coap.POST, "est", "sen", options=[block2(1, False, 64)])
         assert peer.sent_one().code == coap.REQUEST_ENTITY_INCOMPLETE
 
-    def test_our_own_block_size_bounds_it(self) -> None:
-        peer = Peer(Parameters(block_size=256))
-        _, answer = self.large(peer, bytes(3000), block2(0, False, 1024))
-        assert block_of(answer, BLOCK2) == Block(0, True, 256)
+    def test_our_own_block_size_is_for_who_names_none(self) -> None:
         peer = Peer(Parameters(block_size=256))
         _, answer = self.large(peer, bytes(257))
+        assert block_of(answer, BLOCK2) == Block(0, True, 256)
+        peer = Peer(Parameters(block_size=256))
+        _, answer = self.large(peer, bytes(3000), block2(0, False, 1024))
+        assert block_of(answer, BLOCK2) == Block(0, True, 1024)
+
+    def test_a_peer_that_sends_its_request_in_blocks_named_a_size(self) -> None:
+        peer = Peer(Parameters(block_size=256))
+        _, answer = self.large(peer, bytes(3000), block1(0, False, 512))
+        assert block_of(answer, BLOCK2) == Block(0, True, 512)
+
+    def test_no_block_is_larger_than_a_datagram(self) -> None:
+        peer = Peer(Parameters(largest_block=256))
+        _, answer = self.large(peer, bytes(3000), block2(0, False, 1024))
         assert block_of(answer, BLOCK2) == Block(0, True, 256)
 
     def test_a_continuation_of_nothing_is_incomplete_and_never_a_request(self) -> None:
