@@ -27,7 +27,7 @@ from issuers.errors import (
 )
 from issuers.returned import USUAL_LIMITS, Checked, DeviceLimits
 from server import logs
-from server.errors import TemporarilyUnavailable
+from server.errors import ComeAgain, TemporarilyUnavailable
 from server.knowledge import ActiveIssuer
 from server.latencies import Latencies
 from server.metrics import Metrics
@@ -43,6 +43,7 @@ from server.store.writer import (
     RecordIssued,
     RecordPending,
     RowRefused,
+    TooMany,
     Writer,
 )
 
@@ -57,6 +58,8 @@ LONGEST_POLL = 5.0
 LONGEST_LOOK = 15.0
 # Each pause may be that much shorter, so that those who wait for one CA do not all ask it at once.
 JITTER = 0.3
+# Seconds that a device stays away which asked for more certificates than anybody needs.
+TOO_MANY_RETRY = 3600.0
 
 
 class Issuers(Protocol):
@@ -137,9 +140,11 @@ class Attempts:
     async def ask(self, active: ActiveIssuer, intent: OpenIssuance, csr: x509.CertificateSigningRequest) -> Checked:
         """Write the intent, have it signed, check and record what came; then the row is ours until it is settled.
 
-        Raises as `asked`, and StoreUnavailable.
+        Raises as `asked`, StoreUnavailable, and ComeAgain when it would be one too many.
         """
         outcome = await self._writer.write(intent)
+        if isinstance(outcome, TooMany):
+            raise too_many(intent)
         if not isinstance(outcome, Inserted):
             raise AssertionError(f"a key made a moment ago is known: {outcome}")
         return await self.asked(active, intent, csr)
@@ -359,6 +364,11 @@ def request_for(row: Row, csr: x509.CertificateSigningRequest) -> IssueRequest:
         account_id=row.account_id,
         purpose="device",
     )
+
+
+def too_many(intent: OpenIssuance) -> ComeAgain:
+    """What a device is told whose intent was not written because of those before it."""
+    return ComeAgain(f"this device got {intent.most} certificates within 24 hours, the most allowed", TOO_MANY_RETRY)
 
 
 def _jittered(wait: float) -> float:

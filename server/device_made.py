@@ -21,9 +21,9 @@ from issuers.csr import same_names
 from issuers.errors import IssuerError, Rejected, Unavailable
 from issuers.returned import USUAL_LIMITS, DeviceLimits
 from server import logs
-from server.attempts import Attempts, CannotTell, Issuers, NeverIssued
+from server.attempts import Attempts, CannotTell, Issuers, NeverIssued, too_many
 from server.config import IssuanceConfig
-from server.errors import Conflict, KeyTaken, NotAuthorized, ServiceError, TemporarilyUnavailable
+from server.errors import ComeAgain, Conflict, KeyTaken, NotAuthorized, ServiceError, TemporarilyUnavailable
 from server.knowledge import ActiveIssuer
 from server.latencies import USUAL_HOLD, USUAL_RETRY
 from server.metrics import Metrics
@@ -39,8 +39,6 @@ log = logs.get("issuance")
 ATTEMPTS = 2
 # Seconds that a device stays away while a person decides (`on_unknown = hold`).
 HOLD_RETRY_AFTER = 600.0
-# Seconds that a device stays away which asked for more certificates than anybody needs.
-TOO_MANY_RETRY = 3600.0
 # A CA whose answer broke a check is not asked for the same CSR again before this (issuers.md D3: hours).
 BAD_PAUSE = timedelta(hours=1)
 # Seconds between two looks at a row that another worker is at work on: first, and at most.
@@ -54,10 +52,6 @@ MOST_OF_ONE_DEVICE = 8
 LAST_HOLD = 5.0
 # Seconds that `close` gives CAs that were asked: an answer that is dropped costs the device a retry.
 CLOSE_PATIENCE = 5.0
-
-
-class ComeAgain(TemporarilyUnavailable):
-    """Nothing went wrong, and there is no certificate yet: the same CSR gets further next time."""
 
 
 class StillAsking(ComeAgain):
@@ -247,9 +241,6 @@ class DeviceMade:
         active = await self._issuers.issuer_for(wish.account_id, wish.service)
         making.resolved, making.issuer_id = True, active.id
         intent = self._intent(wish, active, row)
-        most = self._config.daily_csrs
-        if await issuances.csrs_lately(self._database, wish.account_id, wish.endpoint, most) >= most:
-            raise ComeAgain(f"this device got {most} certificates within 24 hours, the most allowed", TOO_MANY_RETRY)
         opened = await self._writer.write(intent)
         match opened:
             case Inserted():
@@ -258,6 +249,8 @@ class DeviceMade:
                 return Certified(issuance_id=intent.id, chain=checked.chain, serial=checked.serial)
             case operations.KeyTaken():
                 raise KeyTaken(f"the CSR's key is the one of {opened.endpoint}; a key belongs to one device")
+            case operations.TooMany():
+                raise too_many(intent)
             case Joined():
                 return await self._joined(opened.row, wish, making)
             case _:
@@ -352,6 +345,7 @@ class DeviceMade:
             session_id=wish.session_id,
             subject=wish.csr.subject.rfc4514_string(),
             replaces=before.id if before is not None else None,
+            most=self._config.daily_csrs,
         )
 
     def release(self) -> None:

@@ -15,8 +15,8 @@ from issuers.errors import IssuerError
 from lwm2m.est import MediaType
 from lwm2m.steps import Done, Failed, FailureCause, OperationKind, StepRecord
 from server import logs, policy, sentences
-from server.device_made import ComeAgain
 from server.errors import (
+    ComeAgain,
     Conflict,
     CsrRefused,
     KeyTaken,

@@ -17,6 +17,7 @@ ServiceError
 ├── Unreachable               the device is not connected, or cannot do what is asked of it
 ├── OutsideFailed             a service of the operator's, not ours, did not do its part
 └── TemporarilyUnavailable    come back after `retry_after` seconds
+    └── ComeAgain             nothing went wrong, and there is no certificate yet
 
 ConfigurationError            a setting is wrong; the message names it, the rule and the remedy
 
@@ -106,6 +107,10 @@ class TemporarilyUnavailable(ServiceError):
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class ComeAgain(TemporarilyUnavailable):
+    """Nothing went wrong, and there is no certificate yet: the same CSR gets further next time."""
 
 
 class ConfigurationError(Exception):

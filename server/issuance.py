@@ -51,7 +51,10 @@ CLOSE_PATIENCE = 5.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wish:
-    """One wish for a certificate with a server-made key: who, for which service, under which name."""
+    """One wish for a certificate with a server-made key: who, for which service, under which name.
+
+    `counted`: the device asks for it of its own accord, and gets so many a day and no more.
+    """
 
     account_id: UUID
     device_id: UUID
@@ -59,6 +62,7 @@ class Wish:
     service: str
     subject: x509.Name
     session_id: UUID
+    counted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -339,6 +343,7 @@ class Issuance:
             attempt=attempt,
             session_id=wish.session_id,
             subject=wish.subject.rfc4514_string(),
+            most=self._config.daily_csrs if wish.counted else None,
         )
 
     # -- the worker's life ----------------------------------------

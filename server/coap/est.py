@@ -209,6 +209,7 @@ class EstResource:
             service=resource.service,
             subject=subject_of(requester, resource.service),
             session_id=uuid4(),
+            counted=True,
         )
         made = await self._issuance.server_made(wish)
         ending.issuance_id = made.issuance_id

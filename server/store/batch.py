@@ -14,6 +14,7 @@ from server.store.operations import (
     Operation,
     RecordIssued,
     Step,
+    TooMany,
     grouped,
 )
 
@@ -44,7 +45,7 @@ class Batches:
         groups = grouped(operations)
         outcomes: list[object] = [None] * len(operations)
         # One statement is a transaction by itself and saves two round trips.
-        alone = len(groups) == 1 and not any(_replaces(operation) for operation in operations)
+        alone = len(groups) == 1 and not any(_takes_more(operation) for operation in operations)
         if not alone:
             await self._execute("BEGIN")
         try:
@@ -76,6 +77,10 @@ class Batches:
         replaced = [wish.replaces for wish in group if wish.replaces is not None]
         if replaced:
             await self._fetch("write_retired", replaced)
+        # In one order, so that two writers wait for each other in one direction only.
+        locks = sorted({wish.lock for wish in group if wish.most is not None})
+        if locks:
+            await self._fetch("write_opened_locks", locks)
         outcomes: dict[UUID, Opened] = {}
         left = group
         for _ in range(ROUNDS):
@@ -119,7 +124,11 @@ class Batches:
                 again.append(wish)
         if over:
             await self._fetch("write_retired", over)
-        return again
+        counted = [(wish.id, wish.account_id, wish.endpoint, wish.most) for wish in again if wish.most is not None]
+        if counted:
+            rows = await self._fetch("write_opened_lately", *zip(*counted, strict=True))
+            outcomes.update((row["id"], TooMany()) for row in rows)
+        return [wish for wish in again if wish.id not in outcomes]
 
     async def _issue(self, group: list[RecordIssued]) -> list[bool]:
         columns = _columns(group)
@@ -156,5 +165,6 @@ def _columns(group: Sequence[Operation[object]]) -> list[tuple[Any, ...]]:
     return list(zip(*[operation.row() for operation in group], strict=True))
 
 
-def _replaces(operation: Operation[object]) -> bool:
-    return isinstance(operation, OpenIssuance) and operation.replaces is not None
+def _takes_more(operation: Operation[object]) -> bool:
+    """Whether one statement does not do: a row to retire, or a count that holds only under a lock."""
+    return isinstance(operation, OpenIssuance) and (operation.replaces is not None or operation.most is not None)

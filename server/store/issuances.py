@@ -102,12 +102,6 @@ async def of_endpoint(database: Database, account_id: UUID, endpoint: str, *, li
     return [issuance_row(row) for row in await database.fetch("issuance_of_endpoint", account_id, endpoint, limit)]
 
 
-async def csrs_lately(database: Database, account_id: UUID, endpoint: str, most: int) -> int:
-    """Certificates that a device got for its CSRs within the last 24 hours, counted up to `most`."""
-    row = await database.fetchrow("issuance_csrs_lately", account_id, endpoint, most)
-    return int(row[0]) if row is not None else 0
-
-
 async def undelivered(database: Database, account_id: UUID, endpoint: str, service: str) -> list[IssuanceRow]:
     """Certificates with a server-made key that are issued and neither delivered nor abandoned.
 

@@ -42,7 +42,12 @@ class KeyTaken:
     endpoint: str
 
 
-Opened = Inserted | Joined | KeyTaken
+@dataclass(frozen=True, slots=True)
+class TooMany:
+    """The device has, or is about to have, as many certificates of the last 24 hours as the wish allows it."""
+
+
+Opened = Inserted | Joined | KeyTaken | TooMany
 
 
 class Operation(Generic[T_co]):
@@ -68,7 +73,8 @@ class Operation(Generic[T_co]):
 class OpenIssuance(Operation[Opened]):
     """The intent to ask a CA (design 7): `state` is `submitted` when it is asked at once, else `requested`.
 
-    `replaces`: the row of the attempt before this one, if it still answers for the CSR.
+    `replaces`: the row of the attempt before this one, if it still answers for the CSR. `most`: how many certificates
+    the endpoint may get within 24 hours, this one included; None = not counted.
     """
 
     statement: ClassVar[str] = "write_opened"
@@ -93,10 +99,18 @@ class OpenIssuance(Operation[Opened]):
     session_id: UUID | None = None
     subject: str = ""
     replaces: UUID | None = None
+    most: int | None = None
 
     def keys(self) -> tuple[Hashable, ...]:
-        """The row and its public key, whose owner is settled by whoever comes first."""
-        return self.id, self.spki_sha256
+        """The row and its public key, whose owner is settled by whoever comes first; the device, if it is counted."""
+        if self.most is None:
+            return self.id, self.spki_sha256
+        return self.id, self.spki_sha256, (self.account_id, self.endpoint, "counted")
+
+    @property
+    def lock(self) -> int:
+        """What stands for the device among the database's advisory locks."""
+        return int.from_bytes(device_id(self.account_id, self.endpoint).bytes[:8], "big", signed=True)
 
     def row(self) -> tuple[object, ...]:
         """As `write_opened`."""
@@ -119,6 +133,7 @@ class OpenIssuance(Operation[Opened]):
             self.spki_sha256,
             self.csr,
             self.subject,
+            self.most,
         )
 
 

@@ -35,6 +35,7 @@ from server.store.operations import RecordIssued as RecordIssued
 from server.store.operations import RecordPending as RecordPending
 from server.store.operations import RecordSession as RecordSession
 from server.store.operations import RecordTranscript as RecordTranscript
+from server.store.operations import TooMany as TooMany
 from server.store.operations import TouchDevice as TouchDevice
 
 log = logs.get("store")

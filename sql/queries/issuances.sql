@@ -22,14 +22,6 @@ WHERE account_id = $1 AND endpoint = $2
 ORDER BY opened_at DESC
 LIMIT $3;
 
--- name: issuance_csrs_lately
--- How many certificates an endpoint got for CSRs of its own within 24 hours; the counting ends at the limit. What a CA
--- failed to give does not count: nobody is locked out by an outage.
-SELECT count(*) FROM (SELECT FROM issuance
-                      WHERE account_id = $1 AND endpoint = $2 AND opened_at > now() - interval '24 hours'
-                        AND NOT server_key AND state IN ('issued', 'delivered')
-                      LIMIT $3) AS lately;
-
 -- name: issuance_undelivered
 -- Who asks again does not use what it was given before: certificates kept because it might are due to be revoked.
 -- For many callers at once.

@@ -9,19 +9,35 @@ SELECT set_config('enable_seqscan', 'off', false),
        set_config('idle_in_transaction_session_timeout', '5s', false),
        set_config('statement_timeout', '9s', false);
 
+-- name: write_opened_locks
+-- Until the transaction ends nobody else writes a limited intent of these devices: each is counted before the next one.
+SELECT pg_advisory_xact_lock(device) FROM unnest($1::bigint[]) AS device;
+
 -- name: write_opened
--- Intents whose public key is free or the endpoint's own, and whose CSR no current row answers for. Rows that are
--- missing from the answer lost a race or were there before: `write_opened_look` tells which.
-WITH wish AS (
+-- Intents whose public key is free or the endpoint's own, whose CSR no current row answers for, and that are not one too
+-- many. Rows that are missing from the answer lost a race or were there before: `write_opened_look` tells which.
+WITH asked AS (
     SELECT w.id, w.account_id, w.device_id, w.session_id, w.issuer_id, w.not_before, w.lease_until,
            w.attempt, w.server_key, w.state, w.endpoint, w.service, w.owner, w.serial,
-           w.csr_sha256, w.spki_sha256, w.csr, w.subject
+           w.csr_sha256, w.spki_sha256, w.csr, w.subject, w.most
     FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::timestamptz[], $7::timestamptz[],
                 $8::integer[], $9::boolean[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bytea[],
-                $15::bytea[], $16::bytea[], $17::bytea[], $18::text[])
+                $15::bytea[], $16::bytea[], $17::bytea[], $18::text[], $19::integer[])
         AS w (id, account_id, device_id, session_id, issuer_id, not_before, lease_until,
               attempt, server_key, state, endpoint, service, owner, serial,
-              csr_sha256, spki_sha256, csr, subject)
+              csr_sha256, spki_sha256, csr, subject, most)
+), wish AS (
+    -- What a CA failed to give does not count, nobody is locked out by an outage; what is under way does.
+    SELECT asked.id, asked.account_id, asked.device_id, asked.session_id, asked.issuer_id, asked.not_before,
+           asked.lease_until, asked.attempt, asked.server_key, asked.state, asked.endpoint, asked.service, asked.owner,
+           asked.serial, asked.csr_sha256, asked.spki_sha256, asked.csr, asked.subject
+    FROM asked
+    WHERE asked.most IS NULL
+       OR (SELECT count(*) FROM (SELECT FROM issuance i
+                                 WHERE i.account_id = asked.account_id AND i.endpoint = asked.endpoint
+                                   AND i.opened_at > now() - interval '24 hours'
+                                   AND (NOT i.settled OR i.state IN ('issued', 'delivered', 'abandoned'))
+                                 LIMIT asked.most) AS lately) < asked.most
 ), claimed AS (
     -- In the order of the keys, so that two writers wait for each other in one direction only.
     INSERT INTO known_key (spki_sha256, account_id, endpoint)
@@ -68,6 +84,16 @@ LEFT JOIN LATERAL (
     ORDER BY place LIMIT 1
 ) nearest ON true
 LEFT JOIN issuance found ON found.id = nearest.id;
+
+-- name: write_opened_lately
+-- Which of these wishes are one too many, as `write_opened` counts.
+SELECT asked.id
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[]) AS asked (id, account_id, endpoint, most)
+WHERE (SELECT count(*) FROM (SELECT FROM issuance i
+                             WHERE i.account_id = asked.account_id AND i.endpoint = asked.endpoint
+                               AND i.opened_at > now() - interval '24 hours'
+                               AND (NOT i.settled OR i.state IN ('issued', 'delivered', 'abandoned'))
+                             LIMIT asked.most) AS lately) >= asked.most;
 
 -- name: write_retired
 -- Rows that stop answering for their CSR: their time is over, or a new attempt replaces them.

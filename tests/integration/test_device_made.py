@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -15,7 +16,7 @@ from issuers.returned import DeviceLimits
 from server import device_made
 from server.config import IssuanceConfig
 from server.device_made import Certified, StillAsking
-from server.errors import Conflict, KeyTaken, NotAuthorized, TemporarilyUnavailable
+from server.errors import ComeAgain, Conflict, KeyTaken, NotAuthorized, TemporarilyUnavailable
 from server.store import certificates, issuances
 from server.store.audit import Actor
 from server.store.database import Database
@@ -30,6 +31,7 @@ from tests.integration.issuers import (
     csr_wish,
     in_turn,
     raises,
+    wish,
     workers,
 )
 from tests.integration.rows import ACCOUNT
@@ -275,6 +277,43 @@ async def test_one_device_has_so_many_certificates_a_day_and_no_more(rig: Worker
     async with rig.database.acquire() as connection:
         await connection.execute("UPDATE issuance SET opened_at = opened_at - interval '25 hours'")
     await worker.device_made.certificate(csr_wish("greedy"))
+
+
+async def test_the_certificates_of_a_day_are_counted_over_all_workers_while_they_are_under_way(
+    rig: Workers, ca: ScriptedCa
+) -> None:
+    gate = ca.on_issue = Gate(ca.signs)
+    racing = [await rig.worker(f"worker-{number}", daily_csrs=3) for number in (1, 2)]
+    asked = [asyncio.create_task(each.device_made.certificate(csr_wish("greedy"))) for each in racing for _ in range(3)]
+
+    async def three_refused() -> bool:
+        return sum(task.done() for task in asked) == 3
+
+    # The others are under way: the CA lets none of them go yet.
+    await until(three_refused)
+    gate.open.set()
+    ended = await asyncio.gather(*asked, return_exceptions=True)
+    assert sum(isinstance(each, Certified) for each in ended) == 3
+    assert sum(isinstance(each, ComeAgain) and "within 24 hours" in str(each) for each in ended) == 3
+    assert len(ca.asked) == 3
+    # Nothing is kept of who asks for more than that: neither an intent nor a key.
+    async with rig.database.acquire() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM known_key") == 3
+    assert await rig.states("greedy") == ["issued"] * 3
+
+
+async def test_keys_made_here_for_a_device_that_asks_for_them_count_too(rig: Workers, ca: ScriptedCa) -> None:
+    worker = await rig.worker("worker-1", daily_csrs=2)
+    by_skg = replace(wish("greedy"), counted=True)
+    made = await worker.issuance.server_made(by_skg)
+    worker.issuance.delivered(made.issuance_id, by_skg)
+    await worker.device_made.certificate(csr_wish("greedy"))
+    for refused in (worker.issuance.server_made(by_skg), worker.device_made.certificate(csr_wish("greedy"))):
+        with pytest.raises(ComeAgain, match="within 24 hours"):
+            await refused
+    assert len(ca.asked) == 2
+    # A bootstrap is no request of that kind.
+    await worker.issuance.server_made(wish("greedy"))
 
 
 # -- what a CSR that failed comes to ----------------------------------------
