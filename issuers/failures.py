@@ -23,6 +23,10 @@ class SpeaksTls(Exception):
     """A server that was addressed without TLS expects it."""
 
 
+class HungUp(Exception):
+    """A server hung up as soon as the TLS handshake was done, without a word and without being asked anything."""
+
+
 class TooLarge(Exception):
     """An answer has more than LARGEST_ANSWER bytes."""
 
@@ -159,6 +163,14 @@ _FAILURES: tuple[tuple[_Match, _Sentence], ...] = (
         lambda error, at: Unauthorized(
             f"{at.where} refuses our TLS client certificate ({_tls_reason(error)}); give a 'client_certificate' and "
             "'private_key' that it trusts"
+        ),
+    ),
+    # A server that drops its alert. That it issued nothing is not said by this, so an order is lost as it was.
+    (
+        lambda error, at: isinstance(error, HungUp) and not at.orders,
+        lambda _, at: Unauthorized(
+            f"{at.where} hangs up as soon as it has our TLS client certificate, and does not say why; give a "
+            "'client_certificate' and 'private_key' that it trusts, or look at its log"
         ),
     ),
     (

@@ -28,6 +28,7 @@ from issuers.failures import (
     READ_SECONDS,
     TOTAL_SECONDS,
     Circumstances,
+    HungUp,
     SpeaksTls,
     TooLarge,
     translated,
@@ -135,7 +136,7 @@ class HttpClient:
             # OSError: TimeoutError of the total deadline, and ssl.SSLError, which httpcore lets through while reading.
             cause = await self._transport.why_broken_off() if _broken_off(error) else None
             at = Circumstances(self.where, sent.request, orders, self._tls is not None)
-            raise translated(cause or error, at) from error
+            raise translated(error if cause is None or (orders and isinstance(cause, HungUp)) else cause, at) from error
         return Answer(response.status_code, response.headers, body, self.where)
 
     async def aclose(self) -> None:
@@ -285,7 +286,7 @@ class _PinnedTransport(httpx.AsyncBaseTransport):
 
         With TLS 1.3 a server objects to our certificate after the handshake, and one that speaks TLS where we do not
         at our first byte, both while we are still writing: the reset that this brings can swallow its words. Here no
-        request is written, so they are heard. None when it has no objection.
+        request is written, so they are heard, or that it HungUp without any. None when it has no objection.
         """
         if self._reached is None:
             return None
@@ -301,7 +302,11 @@ class _PinnedTransport(httpx.AsyncBaseTransport):
                 try:
                     if self._tls is None:
                         return SpeaksTls()
-                    await reader.read(1)
+                    try:
+                        if not await reader.read(1):
+                            return HungUp()
+                    except ConnectionError:
+                        return HungUp()
                 finally:
                     writer.transport.abort()
         except ssl.SSLError as error:

@@ -11,6 +11,8 @@ from http import HTTPStatus
 from typing import Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from simulators.tls_stream import TlsStream
+
 LARGEST_BODY = 1 << 20
 # A client that keeps a connection and says nothing.
 IDLE_SECONDS = 120.0
@@ -59,7 +61,7 @@ class HttpServer:
 
     async def start(self, host: str, port: int) -> None:
         """Listen; raises OSError."""
-        self._server = await asyncio.start_server(self._serve, host, port, ssl=self._tls)
+        self._server = await asyncio.start_server(self._serve, host, port)
         self.address = self._server.sockets[0].getsockname()[:2]
 
     async def close(self) -> None:
@@ -77,42 +79,66 @@ class HttpServer:
         serving = asyncio.current_task()
         assert serving is not None, "asyncio serves each connection in a task"
         self._open[serving] = writer
+        stream: TlsStream | None = None
+        pumping: asyncio.Task[None] | None = None
         try:
             with contextlib.suppress(OSError, EOFError, TimeoutError, asyncio.LimitOverrunError):
-                while await self._exchange(reader, writer):
+                way = _Way(reader, writer, writer.write, None)
+                if self._tls is not None:
+                    stream = TlsStream(reader, writer, self._tls)
+                    async with asyncio.timeout(IDLE_SECONDS):
+                        await stream.handshake()
+                    pumping = asyncio.create_task(stream.pump())
+                    way = _Way(stream.plain, writer, stream.write, stream.client)
+                while await self._exchange(way):
                     pass
         finally:
+            if stream is not None and pumping is not None:
+                stream.end()
+                pumping.cancel()
+                await asyncio.gather(pumping, return_exceptions=True)
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
             del self._open[serving]
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _exchange(self, way: "_Way") -> bool:
         """One request and its answer; whether the connection stays."""
         async with asyncio.timeout(IDLE_SECONDS):
-            request = await _read(reader, writer)
+            request = await _read(way)
         if isinstance(request, Response):
-            await _write(writer, request, keep=False)
+            await _write(way, request, keep=False)
             return False
         match await self._answer(request):
             case Response() as response:
                 keep = request.headers.get("connection", "").lower() != "close"
-                await _write(writer, response, keep=keep)
+                await _write(way, response, keep=keep)
                 return keep
             case BreakOff("hang"):
-                await reader.read()
+                await way.reader.read()
             case BreakOff("half"):
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
-                await writer.drain()
+                way.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
+                await way.writer.drain()
             case BreakOff("reset"):
-                connection: socket.socket = writer.get_extra_info("socket")
+                connection: socket.socket = way.writer.get_extra_info("socket")
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                writer.transport.abort()
+                way.writer.transport.abort()
         return False
 
 
-async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Request | Response:
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """To a client and back: `reader` and `write` carry plaintext, `writer` what the network carries."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    write: Callable[[bytes], None]
+    client: bytes | None
+
+
+async def _read(way: _Way) -> Request | Response:
     """The next request, or what to say to one that cannot be read."""
+    reader = way.reader
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     first, *lines = head.rstrip("\r\n").split("\r\n")
     parts = first.split(" ")
@@ -123,7 +149,6 @@ async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> R
     if not (length.isascii() and length.isdigit()) or int(length) > LARGEST_BODY:
         return Response(413)
     body = await reader.readexactly(int(length))
-    secured = writer.get_extra_info("ssl_object")
     target = urlsplit(parts[1])
     return Request(
         method=parts[0],
@@ -131,11 +156,11 @@ async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> R
         query=dict(parse_qsl(target.query)),
         headers=headers,
         body=body,
-        client=secured.getpeercert(binary_form=True) if secured is not None else None,
+        client=way.client,
     )
 
 
-async def _write(writer: asyncio.StreamWriter, response: Response, *, keep: bool) -> None:
+async def _write(way: _Way, response: Response, *, keep: bool) -> None:
     lines = [f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}"]
     # RFC 9110 8.6: an answer without content has no Content-Length.
     if response.status != HTTPStatus.NO_CONTENT:
@@ -143,5 +168,5 @@ async def _write(writer: asyncio.StreamWriter, response: Response, *, keep: bool
     lines += [f"{name}: {value}" for name, value in response.headers.items()]
     if not keep:
         lines.append("Connection: close")
-    writer.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + response.body)
-    await writer.drain()
+    way.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + response.body)
+    await way.writer.drain()

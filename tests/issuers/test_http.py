@@ -385,6 +385,24 @@ async def test_a_tls_server_that_hangs_up_on_plain_http_is_told_from_a_lost_answ
     assert "speaks TLS and was addressed without; begin its address with https://" in error.message
 
 
+@pytest.mark.parametrize(("orders", "kind"), [(False, Unauthorized), (True, OutcomeUnknown)])
+async def test_a_server_that_hangs_up_behind_the_handshake_refuses_us_but_an_order_stays_lost(
+    orders: bool, kind: type[IssuerError]
+) -> None:
+    ca = make_factory_ca()
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0, ssl=_server_context(server_of(ca)))
+    async with server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with client(url, tls=tls_context((ca.certificate,), None)) as opened:
+            error = await failure(opened, orders=orders)
+    assert type(error) is kind
+    assert ("hangs up as soon as it has our TLS client certificate" in error.message) is not orders
+
+
 async def test_a_reset_over_tls_stays_a_lost_answer() -> None:
     ca = make_factory_ca()
     async with raw_peer(resetting, tls=_server_context(server_of(ca))) as peer:
