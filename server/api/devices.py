@@ -29,6 +29,7 @@ EXAMPLE = {
     "state": "bootstrapped",
     "last_outcome": "bootstrapped",
     "last_cause": None,
+    "last_failed_ca": None,
     "lifecycle_status": "enabled",
     "mechanism": "connector",
     "mechanism_url": "",
@@ -47,7 +48,8 @@ EXAMPLE = {
 async def list_devices(asking: Reader, request: Request, page: Paged) -> Response:
     """Devices by first sight; every field has filters, for instance `endpoint_name__eq` or `created_at__gte`.
 
-    `sort` is created_at, updated_at, endpoint_name or connector_expiration_date.
+    `sort` is created_at, updated_at, endpoint_name or connector_expiration_date. `last_failed_ca` is the CA that a
+    failed last bootstrap asked: its id, `own` for the embedded CA, `none`.
     """
     return await listed(asking, request, page, "device")
 

@@ -51,7 +51,7 @@ def _condition(name: str, value: str, fields: Mapping[str, Type]) -> Condition:
 def _value(name: str, type: Type, text: str) -> object:
     try:
         match type:
-            case Type.WORD | Type.TEXT | Type.STATE | Type.PROSE | Type.JSON:
+            case Type.WORD | Type.TEXT | Type.STATE | Type.REGISTERED | Type.PROSE | Type.JSON:
                 return text
             case Type.NUMBER:
                 rule = "must be a whole number"

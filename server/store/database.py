@@ -142,6 +142,8 @@ class Database:
         self._moves = 0
         self._watch: asyncio.TimerHandle | None = None
         self._lookups: dict[str, Lookup] = {}
+        # Who reads for long, in order; one connection is never theirs.
+        self._long = asyncio.Semaphore(max(pool.get_max_size() - 1, 1))
 
     @classmethod
     async def open(
@@ -197,6 +199,16 @@ class Database:
     async def transaction(self) -> AsyncIterator[Any]:
         """A connection inside a transaction: committed at the end, rolled back by an exception."""
         async with self.acquire() as connection, connection.transaction():
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def reading(self) -> AsyncIterator[Any]:
+        """A transaction for what may take long, such as a list: its callers wait for each other, in order.
+
+        However many they are, a connection is left for what is quick, and none of them is turned away because the
+        others before it are slow.
+        """
+        async with self._long, self.transaction() as connection:
             yield connection
 
     async def fetch(self, name: str, *arguments: object) -> list[Any]:

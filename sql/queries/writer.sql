@@ -258,14 +258,18 @@ WHERE s.id = w.id AND s.started_at = w.started_at AND position(w.step IN s.steps
 
 -- name: write_devices
 -- In the order of the ids, so that two writers wait for each other in one direction only. A device that is new here is
--- told what was delivered to it; for the others the delivery did that.
+-- told what was delivered to it; for the others the delivery did that. A failure is that of the CA it asked last.
 INSERT INTO device (id, account_id, endpoint, profile, last_session_id, first_seen, last_seen, state, learned, cause,
                     certificate_id, issuer_id, device_key, certified_at, certified_until, enrolled_at, verified_by,
-                    factory_until)
+                    factory_until, failed_ca)
 SELECT w.id, w.account_id, w.endpoint, w.profile, w.session_id, w.at, w.at, w.state, w.learned::json, w.cause,
        held.issuance_id, held.issuer_id, sha256(held.certificate), held.issued_at,
        coalesce(held.not_after, 'infinity'),
-       (SELECT min(e.created_at) FROM device_enrollment e WHERE e.device_id = w.id), w.verified_by, w.factory_until
+       (SELECT min(e.created_at) FROM device_enrollment e WHERE e.device_id = w.id), w.verified_by, w.factory_until,
+       CASE WHEN w.state = 'failed' THEN
+            coalesce((SELECT coalesce(replace(i.issuer_id::text, '-', ''), 'own') FROM issuance i
+                      WHERE i.account_id = w.account_id AND i.endpoint = w.endpoint AND i.session_id = w.session_id
+                      ORDER BY i.opened_at DESC LIMIT 1), 'none') END
 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::timestamptz[], $7::text[], $8::text[],
             $9::text[], $10::bytea[], $11::timestamptz[])
     AS w (id, account_id, endpoint, profile, session_id, at, state, learned, cause, verified_by, factory_until)
@@ -278,7 +282,7 @@ LEFT JOIN LATERAL (
 ORDER BY w.id
 ON CONFLICT (account_id, endpoint) DO UPDATE
 SET profile = coalesce(EXCLUDED.profile, device.profile), last_session_id = EXCLUDED.last_session_id,
-    last_seen = EXCLUDED.last_seen, state = EXCLUDED.state, cause = EXCLUDED.cause,
+    last_seen = EXCLUDED.last_seen, state = EXCLUDED.state, cause = EXCLUDED.cause, failed_ca = EXCLUDED.failed_ca,
     learned = coalesce(EXCLUDED.learned, device.learned), enrolled_at = EXCLUDED.enrolled_at,
     verified_by = coalesce(EXCLUDED.verified_by, device.verified_by),
     factory_until = CASE WHEN EXCLUDED.verified_by IS NULL THEN device.factory_until ELSE EXCLUDED.factory_until END

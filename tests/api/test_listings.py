@@ -101,6 +101,30 @@ async def test_no_list_reads_a_whole_table(seeded: Api, kind: Kind) -> None:
         assert not BIG.search(plan), f"{narrowed} by {sort}\n{plan}"
 
 
+async def test_what_vouched_for_a_device_is_filtered_without_reading_devices(seeded: Api) -> None:
+    fields = LISTINGS["device"].fields
+    for filter, value in (("issuer_fingerprint__eq", "ff" * 32), ("bootstrap_expiration_date__lte", "2001-01-01")):
+        window = Window(conditions=conditions([(filter, value)], fields), limit=51)
+        plan = await listings.plan(seeded.office.database, seeded.account_id, "device", window)
+        assert "Index Only Scan using device_last_seen" in plan, f"{filter}\n{plan}"
+    window = Window(conditions=conditions([("state__eq", "registered")], fields), limit=51)
+    plan = await listings.plan(seeded.office.database, seeded.account_id, "device", window)
+    assert "Index Only Scan using registration_expiry" in plan, plan
+
+
+async def test_the_total_is_the_same_whether_the_page_holds_all_or_some(seeded: Api) -> None:
+    query = "profile__eq=lamps&include=total_count"
+    whole = await seeded.ask("GET", f"/v3/devices/?{query}&limit=1000", 200)
+    rows = whole["data"]
+    assert isinstance(rows, list)
+    assert whole["total_count"] == len(rows) == DEVICES // 10
+    some = await seeded.ask("GET", f"/v3/devices/?{query}&limit=7", 200)
+    behind = await seeded.ask("GET", f"/v3/devices/?{query}&limit=1000&after={rows[6]['id']}", 200)
+    assert some["total_count"] == behind["total_count"] == len(rows)
+    none = await seeded.ask("GET", "/v3/devices/?profile__eq=absent&include=total_count", 200)
+    assert (none["data"], none["total_count"]) == ([], 0)
+
+
 async def test_a_count_with_a_bound_ends_there(seeded: Api) -> None:
     database = seeded.office.database
     assert await listings.count(database, seeded.account_id, "device", []) == DEVICES

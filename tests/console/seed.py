@@ -19,6 +19,8 @@ ISSUERS = (UUID(int=0xCA1), UUID(int=0xCA2))
 SESSIONS_PER_DEVICE = 2
 # A device in so many was given a second certificate.
 RENEWED_ONE_IN = 5
+# And one in so many is registered now.
+REGISTERED_ONE_IN = 4
 PEOPLE = 300
 SEEN = 2000
 
@@ -32,7 +34,7 @@ STEPS = (
 
 _DEVICES = """
 INSERT INTO device (id, account_id, endpoint, profile, state, cause, first_seen, last_seen, last_session_id, learned,
-                    verified_by, factory_until)
+                    verified_by, factory_until, failed_ca)
 SELECT md5('d' || n)::uuid, $1, 'urn:imei:' || (350000000000000 + n * 7919 % $2),
        (ARRAY['default', 'default', 'default', 'default', 'default', 'default', 'meters', 'meters', 'meters', 'lamps'])
            [n % 10 + 1],
@@ -43,7 +45,8 @@ SELECT md5('d' || n)::uuid, $1, 'urn:imei:' || (350000000000000 + n * 7919 % $2)
        $3::timestamptz - interval '30 days' * (n * 7919 % $2) / $2,
        md5('s1' || n)::uuid, '{"leaf_only": true}',
        CASE WHEN n % 3 > 0 THEN sha256('a factory CA') END,
-       CASE WHEN n % 3 > 0 THEN $3::timestamptz + interval '19 years' END
+       CASE WHEN n % 3 > 0 THEN $3::timestamptz + interval '19 years' END,
+       CASE WHEN n % 31 = 0 THEN CASE WHEN n % 10 >= 6 THEN repeat('0', 29) || 'ca' || (n % 2 + 1) ELSE 'own' END END
 FROM generate_series(1, $2::bigint) AS n
 """
 _ISSUANCES = """
@@ -103,6 +106,14 @@ SELECT s.id, s.ended_at, s.account_id, 'device', s.endpoint, '', 'bootstrap.' ||
        json_build_object('session', s.id, 'cause', s.cause, 'issuance', s.issuance_id)
 FROM session s WHERE s.account_id = $1
 """
+_REGISTRATIONS = """
+INSERT INTO registration (device_id, account_id, id, endpoint, worker, expires_at, lifetime, version, binding, address,
+                          objects)
+SELECT d.id, d.account_id, md5('r' || n), d.endpoint, 'seed', now() + interval '1 day', 86400, '1.1', 'U',
+       '192.0.2.' || n % 250 || ':' || 1024 + n % 60000, '["/1/0", "/3/0", "/5/0"]'
+FROM generate_series(1, $1::bigint) AS n JOIN device d ON d.id = md5('d' || n)::uuid
+WHERE n % $2 = 0
+"""
 _PEOPLE = """
 INSERT INTO audit (id, at, account_id, actor_kind, actor_name, request_id, action, subject_kind, subject, detail)
 SELECT md5('a' || n)::uuid, $2::timestamptz - interval '55 days' * n / $3, $1,
@@ -120,7 +131,7 @@ FROM generate_series(1, $2::bigint) AS n
 ON CONFLICT DO NOTHING
 """
 _MONTHS = "SELECT make_partitions($1, $2, $3, 4)"
-_TABLES = ("device", "issuance", "certificate", "session", "audit", "refusal")
+_TABLES = ("device", "issuance", "certificate", "session", "audit", "refusal", "registration")
 
 
 async def seed(database: Database, account_id: UUID, *, devices: int, now: datetime) -> None:
@@ -139,6 +150,7 @@ async def seed(database: Database, account_id: UUID, *, devices: int, now: datet
             (_CERTIFICATES, (account_id, leaf, above)),
             (_HELD, (account_id,)),
             (_SESSIONS, (account_id, devices, STEPS, SESSIONS_PER_DEVICE)),
+            (_REGISTRATIONS, (devices, REGISTERED_ONE_IN)),
             (_AUDIT, (account_id,)),
             (_PEOPLE, (account_id, now, PEOPLE)),
             (_REFUSALS, (now, SEEN)),

@@ -285,6 +285,35 @@ async def test_a_line_that_moves_is_waited_in_and_nobody_is_turned_away(
     await database.close()
 
 
+async def test_many_slow_readers_are_all_served_and_leave_a_connection_for_what_is_quick(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_migrations(monkeypatch)
+    database = await Database.open(empty_database_url, pool_size=3)
+    async with database.acquire(), database.acquire(), database.acquire():
+        pass
+    # A line that stands still so long gives up; each reader takes longer.
+    monkeypatch.setattr(database_module, "LINE_TICK", 0.005)
+    reading = 0
+
+    async def reader() -> int:
+        nonlocal reading
+        async with database.reading() as connection:
+            reading += 1
+            most = reading
+            await connection.execute("SELECT pg_sleep(0.3)")
+            reading -= 1
+            return most
+
+    readers = [asyncio.create_task(reader()) for _ in range(7)]
+    while not reading:
+        await asyncio.sleep(0.01)
+    assert await database.fetchval("schema_migration_exists") is False
+    # Never more than two of the three connections.
+    assert max(await asyncio.gather(*readers)) == 2
+    await database.close()
+
+
 async def test_a_stopped_database_is_an_absence_and_its_return_is_noticed(
     embedded_postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:

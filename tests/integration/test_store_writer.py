@@ -147,6 +147,21 @@ async def test_a_device_keeps_what_was_learned_when_a_session_learned_nothing(
     assert (found.first_seen, found.last_seen) == (NOW, NOW + timedelta(hours=1))
 
 
+async def test_a_failure_is_listed_with_the_ca_that_it_asked(database: Database, writer: Writer) -> None:
+    asked, unasked = intent("device-1"), intent("device-2")
+    await writer.write(asked)
+
+    async def blamed(endpoint: str) -> object:
+        row = await listings.find(database, ACCOUNT, "device", device_id(ACCOUNT, endpoint))
+        return None if row is None else row["last_failed_ca"]
+
+    for opened, name in ((asked, "own"), (unasked, "none")):
+        await writer.write(replace(device(opened), state="failed", cause="no_answer"))
+        assert await blamed(opened.endpoint) == name
+    await writer.write(replace(device(asked), at=NOW + timedelta(hours=1)))
+    assert await blamed("device-1") is None
+
+
 async def test_a_device_is_listed_with_the_newest_certificate_that_was_delivered_to_it(
     database: Database, writer: Writer
 ) -> None:

@@ -91,7 +91,9 @@ async def browse(visitor: Visitor, request: Request, kind: Kind, path: str, *, s
     more, rows = len(rows) > limit, rows[:limit]
     if backwards:
         rows.reverse()
-    count = await listings.count(database, account_id, kind, conditions, most=MOST_COUNTED + 1)
+    count = len(rows)
+    if place or more:
+        count = await listings.count(database, account_id, kind, conditions, most=MOST_COUNTED + 1)
     query = {name: value for name, value in given.items() if name not in OURS | {"after"}}
     before, after = (more, "before" in given) if backwards else ("after" in given, more)
 

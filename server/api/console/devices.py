@@ -44,6 +44,8 @@ async def list_devices(request: Request, visitor: ReaderVisits) -> Response:
     """Those seen last come first unless asked otherwise; the filters are those of the API."""
     found = await browsing.browse(visitor, request, "device", PATH, sort="updated_at", order="DESC")
     names = await ca_names(visitor)
+    cas = [(key, name) for key, name in names.items() if isinstance(key, str)]
+    asked = [(authorities.OWN, authorities.OWN_NAME), *cas, ("none", "none asked")]
     return render(
         request,
         "devices.html",
@@ -53,7 +55,9 @@ async def list_devices(request: Request, visitor: ReaderVisits) -> Response:
         causes=[cause.value for cause in FailureCause],
         profiles=[row.name for row in await profiles.listed(visitor.caller.database, visitor.caller.account_id)],
         names=names,
-        cas=[(key, name) for key, name in names.items() if isinstance(key, str)],
+        cas=cas,
+        asked=asked,
+        called={**dict(asked), "bootstrapped": "succeeded"},
     )
 
 

@@ -182,6 +182,9 @@ def _group(group: dict[str, Any]) -> dict[str, str]:
     where = {"last_outcome__eq": "failed", "last_cause__eq": group["cause"]}
     if group["family"]:
         where["profile__eq"] = group["family"]
+    where["last_failed_ca__eq"] = (
+        "none" if group["issuer"] is None else group["certificate_issuer_id"] or authorities.OWN
+    )
     return {"meaning": meaning, "remedy": remedy, "devices": f"/devices?{urlencode(where)}"}
 
 
