@@ -9,6 +9,7 @@ from uuid import UUID
 from lwm2m.bootstrap_request import BootstrapRequest
 from lwm2m.plan import Plan, SecurityPlan
 from server.profile import Profile
+from server.profile_est import EstSettings
 
 SUBJECT = "CN={endpoint},OU={account},L={device}"
 """The subject of its CSR (RFC 4514; in DER it begins with L). It reads its name and id back from CN and L."""
@@ -24,6 +25,11 @@ def is_izuma(profile: Profile, request: BootstrapRequest | None, *, before: bool
     if request is None:
         return before
     return any(request.parameter(name) is not None for name in ("aid", "iep"))
+
+
+def takes_own_chain(settings: EstSettings, is_izuma: bool) -> bool:
+    """Whether a device gets its chain in the client's own format, where it asks below `/est` and names none."""
+    return settings.answer == "izuma-chain" or (settings.answer == "auto" and is_izuma)
 
 
 def fitted(plan: Plan, account_id: UUID) -> Plan:

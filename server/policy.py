@@ -107,16 +107,24 @@ def endpoint_of(peer: PeerIdentity, ep: str | None) -> str:
 
 
 def profile_for(
-    peer: PeerIdentity, account_id: UUID, endpoint: str, profiles_of: Callable[[UUID], Sequence[Profile]]
+    peer: PeerIdentity,
+    account_id: UUID,
+    endpoint: str,
+    profiles_of: Callable[[UUID], Sequence[Profile]],
+    *,
+    remembered: frozenset[str] = frozenset(),
 ) -> Profile:
-    """The profile of a peer whose account and name are known; raises NoProfile."""
+    """The profile of a peer whose account and name are known; raises NoProfile.
+
+    `remembered` names the trusted certificate of its factory for a device that does not show that one now.
+    """
     anchors = frozenset(
         word
         for anchor in _bootstrap_anchors(peer)
         if anchor.account_id == account_id
         for word in (anchor.fingerprint.hex(), anchor.id.hex)
     )
-    profile = choose_profile(profiles_of(account_id), endpoint, anchors)
+    profile = choose_profile(profiles_of(account_id), endpoint, anchors | remembered)
     if profile is None:
         raise NoProfile(f"no profile is for {endpoint}; store one whose [match] takes it")
     return profile

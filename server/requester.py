@@ -83,12 +83,14 @@ def from_operational(
     profiles_of: Callable[[UUID], Sequence[Profile]],
     *,
     was_izuma: bool = False,
+    factory: frozenset[str] = frozenset(),
 ) -> Requester:
     """The requester behind an operational certificate, by the device it belongs to; raises NoProfile.
 
-    `was_izuma`: its bootstrap showed that it is an Izuma client, which nothing on this association does.
+    Nothing on this association shows what its bootstrap did: that it is an Izuma client (`was_izuma`), and by which
+    trusted certificate it was known there (`factory`, as profiles name one).
     """
-    profile = policy.profile_for(peer, device.account_id, device.endpoint, profiles_of)
+    profile = policy.profile_for(peer, device.account_id, device.endpoint, profiles_of, remembered=factory)
     return Requester(
         account_id=device.account_id,
         endpoint=device.endpoint,

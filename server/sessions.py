@@ -189,7 +189,8 @@ class Sessions:
             code = self._answer(running, incoming, refused.error)
             return Failed(refused.cause, None, code, refused.detail)
         except StoreUnavailable as error:
-            return Failed(FailureCause.STORE_UNAVAILABLE, None, None, str(error))
+            code = self._answer(running, incoming, error)
+            return Failed(FailureCause.STORE_UNAVAILABLE, None, code, str(error))
         except Exception as error:
             self._metrics.internal_errors.inc()
             log.exception("session_failed", endpoint=running.admitted.endpoint)

@@ -190,6 +190,12 @@ class TrustIndex:
         """The anchors that are this very certificate."""
         return self._by_fingerprint.get(sha256(der).digest(), ())
 
+    def words_of(self, account_id: UUID, fingerprint: bytes) -> frozenset[str]:
+        """What a profile may call the account's trusted certificate for bootstraps of this fingerprint (SHA-256)."""
+        held = self._by_fingerprint.get(fingerprint, ())
+        ids = {anchor.id.hex for anchor in held if scope(anchor) == (account_id, "bootstrap")}
+        return frozenset({fingerprint.hex(), *ids})
+
     def sent_ca(self, der: bytes) -> Certificate:
         """A certificate a peer sent beside its own, parsed once; raises Fault."""
         known = self._sent_cas.get(der)

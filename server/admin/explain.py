@@ -4,8 +4,8 @@ It runs the very session that would run, against a device that takes everything,
 signed, written or sent.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -33,16 +33,18 @@ from lwm2m.bootstrap import (
 from lwm2m.bootstrap_request import BootstrapRequest
 from lwm2m.coap import message as coap
 from lwm2m.content_format import ContentFormat
-from lwm2m.steps import OperationKind
+from lwm2m.est import LWM2M, ROOT, SHORT_ROOT, Function
+from lwm2m.steps import OperationKind, StepRecord
+from server import izuma as izuma_client
 from server import preflight
 from server.errors import BadRequest, NotFound
 from server.knowledge import OWN_CA
 from server.policy import choose_profile
 from server.preflight import Finding
 from server.profile import Profile, ProfileError, parse_profile
-from server.store import devices, issuers, profiles, psk
+from server.store import devices, issuers, profiles, psk, trust
 from server.store.database import Database
-from server.store.devices import device_id
+from server.store.devices import DeviceRow, device_id
 from server.store.secrets import Sealer
 
 # What an obliging device of this version answers to Discover: its bootstrap account sits at /0/0.
@@ -61,15 +63,30 @@ class Write:
     note: str
 
 
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """A certificate that the device is to ask for by EST: where, under which name, and how it is answered."""
+
+    service: str
+    path: str
+    subject: str
+    answer: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """What a device would get; `issuers` maps a service to the name of the CA that would sign for it."""
+    """What a device would get; `issuers` maps a service to the name of the CA that would sign for it.
+
+    `client` is standard or izuma.
+    """
 
     endpoint: str
     profile: str
     issuers: dict[str, str]
     learned: Learned
+    client: str
     operations: tuple[Write, ...]
+    enrolments: tuple[Enrolment, ...]
     outcome: str
     findings: tuple[Finding, ...]
 
@@ -83,42 +100,99 @@ async def explain(
     pct: int | None = None,
     version: str = "1.1",
     trusted_certificate: str = "",
+    izuma: bool = False,
     draft: Profile | None = None,
     now: datetime,
 ) -> Explanation:
     """The dry run for `endpoint`; `version` is the LwM2M version the device would tell in its Discover answer.
 
-    `trusted_certificate` (fingerprint or id, hexadecimal) is what it would come with, for profiles that match it.
-    `draft` is a profile not stored yet, in place of the stored one of its name.
+    `trusted_certificate` (fingerprint or id, hexadecimal) is what it would come with, for profiles that match it;
+    without it, what a device that was here came with last. `izuma`: it would say `aid` or `iep`, as Izuma clients do;
+    one that did, or whose profile says so, is taken for one anyway. `draft` is a profile not stored yet, in place of
+    the stored one of its name.
 
     Raises NotFound when no profile is for it, BadRequest for a version or a name that cannot be.
     """
     if version not in VERSIONS:
         raise BadRequest(f"the version is one of {', '.join(VERSIONS)}", field="version")
-    profile = await _profile(database, account_id, endpoint, trusted_certificate, draft)
     device = await devices.ensure(database, account_id, endpoint)
+    came_with = frozenset({trusted_certificate.lower()}) if trusted_certificate else await _factory(database, device)
+    profile = await _profile(database, account_id, endpoint, came_with, draft)
     learned = Learned.from_json(device.learned)
+    is_izuma = izuma_client.is_izuma(profile, None, before=izuma or learned.izuma)
+    last_words: tuple[str, ...] = ()
+    if is_izuma:
+        profile = replace(profile, plan=izuma_client.fitted(profile.plan, account_id))
+        last_words = izuma_client.finish_query(device.id)
     credentials, findings, signing = await _credentials(database, sealer, account_id, endpoint, profile, learned, now)
     findings += preflight.check_plan(profile.plan, credentials, learned, now)
     session = BootstrapSession(
-        BootstrapRequest(endpoint, pct), profile.plan, Learned.from_json(device.learned), credentials=credentials
+        BootstrapRequest(endpoint, pct),
+        profile.plan,
+        Learned.from_json(device.learned),
+        credentials=credentials,
+        finish_query=last_words,
     )
-    outcome = _run(session, version)
+    outcome = _run(session, version, answers_discover=not is_izuma)
     return Explanation(
         endpoint=endpoint,
         profile=profile.name,
         issuers=signing,
         learned=learned,
+        client="izuma" if is_izuma else "standard",
         operations=tuple(
-            Write(step.operation.value, step.path, step.bytes, step.format, step.note) for step in session.log
+            Write(step.operation.value, step.path, step.bytes, step.format, _note(step, last_words))
+            for step in session.log
         ),
+        enrolments=_enrolments(profile, is_izuma, device, session.enrolls),
         outcome=outcome,
         findings=tuple(findings),
     )
 
 
+def _note(step: StepRecord, last_words: tuple[str, ...]) -> str:
+    said = last_words if step.operation is OperationKind.FINISH else ()
+    return "; ".join((*filter(None, [step.note]), *said))
+
+
+def _enrolments(
+    profile: Profile, is_izuma: bool, device: DeviceRow, services: Collection[str]
+) -> tuple[Enrolment, ...]:
+    """What the device asks for once it is written mode 4, as `coap/est.py` would take and answer it."""
+    settings = profile.est
+    own = izuma_client.takes_own_chain(settings, is_izuma)
+    found: list[Enrolment] = []
+    for security in profile.plan.securities:
+        if security.service not in services:
+            continue
+        template = izuma_client.SUBJECT if is_izuma else security.subject
+        try:
+            name = parse_subject(template).fill(
+                endpoint=device.endpoint, account=device.account_id.hex, device=device.id.hex
+            )
+        except Rejected as error:
+            subject = error.message
+        else:
+            subject = name.rfc4514_string()
+        root = SHORT_ROOT if is_izuma or own else ROOT
+        label = () if security.service == LWM2M else (security.service,)
+        path = "/" + "/".join((*root, *label, Function.ENROLL.value))
+        answer = "izuma-chain" if own else f"pkcs7, {settings.pkcs7_order}"
+        found.append(Enrolment(security.service, path, subject, answer))
+    return tuple(found)
+
+
+async def _factory(database: Database, device: DeviceRow) -> frozenset[str]:
+    """The trusted certificate that a device came with last, as profiles name one."""
+    if device.verified_by is None:
+        return frozenset()
+    rows = await trust.listed(database, device.account_id, service="bootstrap")
+    ids = {row.id.hex for row in rows if row.fingerprint == device.verified_by}
+    return frozenset({device.verified_by.hex(), *ids})
+
+
 async def _profile(
-    database: Database, account_id: UUID, endpoint: str, trusted_certificate: str, draft: Profile | None
+    database: Database, account_id: UUID, endpoint: str, came_with: frozenset[str], draft: Profile | None
 ) -> Profile:
     known = [draft] if draft is not None else []
     for row in await profiles.listed(database, account_id):
@@ -129,8 +203,7 @@ async def _profile(
         except ProfileError:
             # Left out of the running server too.
             continue
-    words = frozenset({trusted_certificate.lower()} if trusted_certificate else ())
-    profile = choose_profile(known, endpoint, words)
+    profile = choose_profile(known, endpoint, came_with)
     if profile is None:
         raise NotFound(f"no profile is for {endpoint}; store one whose [match] takes it")
     return profile
@@ -217,13 +290,18 @@ async def _sample(subject: str, endpoint: str, account_id: UUID, now: datetime, 
     )
 
 
-def _run(session: BootstrapSession, version: str) -> str:
-    """Drive the session against a device that takes everything; how it ended, in a word or a sentence."""
+def _run(session: BootstrapSession, version: str, *, answers_discover: bool) -> str:
+    """Drive the session against a device that takes everything; how it ended, in a word or a sentence.
+
+    An Izuma client says nothing to a Discover.
+    """
     step: Step = session.start()
     while True:
         match step:
             case Send(operation=operation):
-                if operation.kind is OperationKind.DISCOVER:
+                if operation.kind is OperationKind.DISCOVER and not answers_discover:
+                    step = session.no_answer()
+                elif operation.kind is OperationKind.DISCOVER:
                     step = session.answer(coap.CONTENT, ContentFormat.LINK, INVENTORY.format(version=version).encode())
                 else:
                     done = coap.DELETED if operation.kind is OperationKind.DELETE else coap.CHANGED

@@ -1,5 +1,6 @@
 """`/v1/dry-run`: what would this device get? Nothing is signed, written or sent."""
 
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -18,9 +19,18 @@ EXAMPLE = {
     "profile": "default",
     "issuers": {"LWM2M": "embedded CA"},
     "learned": {},
+    "client": "standard",
     "operations": [
         {"operation": "delete", "path": "/0", "bytes": 0, "format": None, "note": ""},
         {"operation": "write", "path": "/0/1", "bytes": 812, "format": "tlv", "note": "leaf certificate"},
+    ],
+    "enrolments": [
+        {
+            "service": "LWM2M",
+            "path": "/.well-known/est/sen",
+            "subject": "CN=urn:dev:os:0001",
+            "answer": "pkcs7, leaf-first",
+        }
     ],
     "outcome": "succeeded",
     "findings": [{"severity": "warning", "message": "[[security]] 1: the leaf goes out alone under an intermediate"}],
@@ -36,13 +46,15 @@ def shown(found: Explanation) -> dict[str, Any]:
         "issuers": found.issuers,
         "learned": {
             name: value
-            for name in ("discover_silent", "leaf_only", "est_refused", "format")
+            for name in ("discover_silent", "leaf_only", "est_refused", "format", "izuma")
             if (value := getattr(found.learned, name))
         },
+        "client": found.client,
         "operations": [
             {"operation": w.operation, "path": w.path, "bytes": w.bytes, "format": w.format, "note": w.note}
             for w in found.operations
         ],
+        "enrolments": [asdict(each) for each in found.enrolments],
         "outcome": found.outcome,
         "findings": [{"severity": f.severity, "message": f.sentence} for f in found.findings],
     }
@@ -59,8 +71,11 @@ async def dry_run(
     trusted_certificate: Annotated[
         str, Query(max_length=64, description="Fingerprint or id of the factory CA it would come with.")
     ] = "",
+    izuma: Annotated[bool, Query(description="It would say that it is an Izuma client (`aid`, `iep`).")] = False,
 ) -> dict[str, Any]:
-    """What a device would get: profile, CA, the exact operations with sizes and formats, and findings."""
+    """What a device would get: profile, CA, the exact operations with sizes and formats, what it is to ask for by EST,
+    and findings.
+    """
     found = await admin.explain(
         asking.database,
         asking.office.sealer,
@@ -69,6 +84,7 @@ async def dry_run(
         pct=pct,
         version=version,
         trusted_certificate=trusted_certificate,
+        izuma=izuma,
         now=asking.office.now(),
     )
     return shown(found)

@@ -18,7 +18,9 @@ class Told:
     endpoint: str
     profile: str
     issuers: Mapping[str, str]
+    client: str
     operations: Sequence[Mapping[str, object]]
+    enrolments: Sequence[Mapping[str, str]]
     outcome: str
     findings: Sequence[Mapping[str, str]]
 
@@ -30,10 +32,17 @@ def tell(told: Told, *, as_json: bool) -> None:
         return
     signing = ", ".join(f"{name} signs for {service}" for service, name in told.issuers.items())
     options.console.print(
-        f"[bold]{told.endpoint}[/bold] gets the profile {told.profile}; {signing or 'no certificate'}.",
+        f"[bold]{told.endpoint}[/bold] gets the profile {told.profile}; {signing or 'no certificate'}."
+        f"{' It is an Izuma client.' if told.client == 'izuma' else ''}",
         highlight=False,
     )
     options.show(told.operations, ("step", "path", "bytes", "format", "note"), as_json=False, empty="")
+    for each in told.enrolments:
+        options.console.print(
+            f"Then it asks at {each['path']} as {each['subject']}; the answer is {each['answer']}.",
+            highlight=False,
+            soft_wrap=True,
+        )
     for finding in told.findings:
         options.console.print(f"{finding['severity']}: {finding['message']}", highlight=False, soft_wrap=True)
     print(f"Outcome on a device that takes everything: {told.outcome}.")
@@ -46,6 +55,7 @@ def explain(
     trusted_certificate: Annotated[
         str, typer.Option(help="Fingerprint or id of the factory CA it would come with.")
     ] = "",
+    izuma: Annotated[bool, typer.Option("--izuma", help="It would say that it is an Izuma client.")] = False,
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
@@ -64,6 +74,7 @@ def explain(
                 pct=pct,
                 version=version,
                 trusted_certificate=trusted_certificate,
+                izuma=izuma,
                 now=datetime.now(UTC),
             )
         steps = [
@@ -71,7 +82,16 @@ def explain(
             for w in found.operations
         ]
         findings = [{"severity": f.severity, "message": f.sentence} for f in found.findings]
-        told = Told(endpoint, found.profile, found.issuers, steps, found.outcome, findings)
+        told = Told(
+            endpoint,
+            found.profile,
+            found.issuers,
+            found.client,
+            steps,
+            [asdict(each) for each in found.enrolments],
+            found.outcome,
+            findings,
+        )
         tell(told, as_json=as_json)
         return found.outcome == "succeeded" and not admin.worst(found.findings)
 

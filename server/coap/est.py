@@ -22,7 +22,7 @@ from lwm2m.content_format import ContentFormat
 from lwm2m.est import Function, MediaType, Resource
 from lwm2m.multipart import encode_parts
 from lwm2m.plan import Learned
-from server import operational
+from server import izuma, operational
 from server.coap.endpoint import CoapAssociation
 from server.coap.responses import response_for
 from server.device_made import CsrWish, DeviceMade
@@ -244,7 +244,10 @@ class EstResource:
         device = await operational.device_of(self._database, peer)
         row = await devices.find(self._database, device.account_id, device.endpoint)
         was_izuma = row is not None and Learned.from_json(row.learned).izuma
-        return from_operational(peer, device, profiles_of, was_izuma=was_izuma)
+        factory: frozenset[str] = frozenset()
+        if row is not None and row.verified_by is not None:
+            factory = self._knowledge.trust.words_of(device.account_id, row.verified_by)
+        return from_operational(peer, device, profiles_of, was_izuma=was_izuma, factory=factory)
 
     async def _may_bootstrap(self, peer: PeerIdentity) -> bool:
         """Whether the peer's anchors of service bootstrap count: not for another account's operational certificate."""
@@ -291,8 +294,11 @@ def _certificates(
 ) -> Answer:
     """The chain as the device takes it: the Izuma client's own format where it names none (izuma.md D3)."""
     settings = requester.profile.est
-    private = settings.answer == "izuma-chain" or (settings.answer == "auto" and requester.izuma)
-    if private and resource.short and coap_options.accept(incoming.options) is None:
+    if (
+        izuma.takes_own_chain(settings, requester.izuma)
+        and resource.short
+        and coap_options.accept(incoming.options) is None
+    ):
         return Answer(est.encode_izuma_chain(chain), None)
     return Answer(est.encode_chain(chain, format, settings.pkcs7_order), format)
 

@@ -18,7 +18,10 @@ def device_id(account_id: UUID, endpoint: str) -> UUID:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceRow:
-    """One device; `learned` is JSON; without `state` it was never here."""
+    """One device; `learned` is JSON; without `state` it was never here.
+
+    `verified_by` is the SHA-256 of the trusted certificate that its factory certificate led to.
+    """
 
     id: UUID
     account_id: UUID
@@ -29,6 +32,7 @@ class DeviceRow:
     first_seen: datetime | None = None
     last_seen: datetime | None = None
     last_session_id: UUID | None = None
+    verified_by: bytes | None = None
 
 
 def _row(row: Any) -> DeviceRow:
@@ -42,6 +46,7 @@ def _row(row: Any) -> DeviceRow:
         first_seen=row["first_seen"],
         last_seen=row["last_seen"],
         last_session_id=row["last_session_id"],
+        verified_by=row["verified_by"],
     )
 
 

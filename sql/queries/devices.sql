@@ -1,13 +1,13 @@
 -- name: device_find
 -- Devices by account and name, for many callers at once.
 SELECT w.place, d.id, d.account_id, d.endpoint, d.profile, coalesce(d.learned::text, '{}') AS learned, d.state,
-       d.first_seen, d.last_seen, d.last_session_id
+       d.first_seen, d.last_seen, d.last_session_id, d.verified_by
 FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS w (account_id, endpoint, place)
 JOIN device d ON d.account_id = w.account_id AND d.endpoint = w.endpoint;
 
 -- name: device_list
 SELECT id, account_id, endpoint, profile, coalesce(learned::text, '{}') AS learned, state, first_seen, last_seen,
-       last_session_id
+       last_session_id, verified_by
 FROM device
 WHERE account_id = $1 AND ($2::text IS NULL OR state = $2) AND endpoint > $3
 ORDER BY endpoint
@@ -24,7 +24,7 @@ DELETE FROM device WHERE account_id = $1 AND endpoint = $2 RETURNING id;
 
 -- name: device_by_id
 SELECT id, account_id, endpoint, profile, coalesce(learned::text, '{}') AS learned, state, first_seen, last_seen,
-       last_session_id
+       last_session_id, verified_by
 FROM device WHERE account_id = $1 AND id = $2;
 
 -- name: device_held

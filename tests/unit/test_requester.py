@@ -279,3 +279,17 @@ def test_the_uri_of_its_lwm2m_server_carries_the_account_once(uri: str, expected
     (security,) = plan.securities
     fitted = izuma.fitted(replace(plan, securities=(replace(security, uri=uri),)), ACCOUNT)
     assert fitted.securities[0].uri == expected
+
+
+def test_the_profile_of_a_renewal_is_that_of_the_factory_the_device_came_from() -> None:
+    plain, by_factory = profile(), replace(profile(), name="by-factory", trusted_certificate="ab" * 32)
+    device = OperationalDevice(
+        account_id=ACCOUNT, device_id=device_id(ACCOUNT, "device-1"), endpoint="device-1", service="LWM2M"
+    )
+
+    def chosen(*words: str) -> str:
+        known = (plain, by_factory)
+        return from_operational(peer("lwm2m"), device, lambda _account: known, factory=frozenset(words)).profile.name
+
+    assert chosen("ab" * 32, "0" * 32) == "by-factory"
+    assert chosen() == chosen("cd" * 32) == "default"

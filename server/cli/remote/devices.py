@@ -159,10 +159,17 @@ def explain(
     trusted_certificate: Annotated[
         str, typer.Option(help="Fingerprint or id of the factory CA it would come with.")
     ] = "",
+    izuma: Annotated[bool, typer.Option("--izuma", help="It would say that it is an Izuma client.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """What would this device get? Nothing is signed, written or sent; exit 1 when something would stop it."""
-    query = {"endpoint_name": endpoint, "pct": pct, "version": version, "trusted_certificate": trusted_certificate}
+    query = {
+        "endpoint_name": endpoint,
+        "pct": pct,
+        "version": version,
+        "trusted_certificate": trusted_certificate,
+        "izuma": str(izuma).lower(),
+    }
     found = Door(url, api_key_file).get("/v1/dry-run", **query)
     steps = [
         {
@@ -174,7 +181,16 @@ def explain(
         }
         for step in found["operations"]
     ]
-    told = local_explain.Told(endpoint, found["profile"], found["issuers"], steps, found["outcome"], found["findings"])
+    told = local_explain.Told(
+        endpoint,
+        found["profile"],
+        found["issuers"],
+        found["client"],
+        steps,
+        found["enrolments"],
+        found["outcome"],
+        found["findings"],
+    )
     local_explain.tell(told, as_json=as_json)
     if found["outcome"] != "succeeded" or any(finding["severity"] == "error" for finding in found["findings"]):
         raise typer.Exit(1)

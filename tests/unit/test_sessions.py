@@ -1,0 +1,84 @@
+"""How a session that ends outside its course is answered (sessions.py)."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, cast
+from uuid import uuid4
+
+import pytest
+
+from lwm2m.bootstrap_request import parse_bootstrap_request
+from lwm2m.coap import message as coap
+from lwm2m.coap.exchange import RequestReceived
+from lwm2m.coap.options import MAX_AGE, encode_uint
+from lwm2m.steps import Failed, FailureCause
+from server.config import LimitsConfig
+from server.metrics import Metrics
+from server.policy import Admitted
+from server.profile import default_profile, parse_profile
+from server.sessions import Running, Sessions
+from server.store.errors import StoreUnavailable
+from tests import pki
+
+REQUEST = RequestReceived(7, coap.POST, ("bs",), ("ep=device-1",), (), b"", True)
+
+
+@dataclass
+class Conversation:
+    """Notes what a device is answered."""
+
+    said: list[tuple[int, int, list[tuple[int, bytes]]]] = field(default_factory=list)
+
+    def respond(self, request_id: int, code: int, *, options: Any = (), payload: bytes = b"") -> None:
+        self.said.append((request_id, code, list(options)))
+
+
+def running(conversation: Conversation, *, answered: bool) -> Running:
+    text, files = default_profile("coaps://lwm2m.example:5684"), {"server-ca.pem": pki.make_factory_ca().pem}
+    admitted = Admitted(
+        account_id=uuid4(),
+        endpoint="device-1",
+        request=parse_bootstrap_request(("ep=device-1",)),
+        profile=parse_profile(text, files, name="default"),
+    )
+    return Running(uuid4(), admitted, cast(Any, conversation), datetime.now(UTC), 0.0, answered=answered)
+
+
+def sessions(monkeypatch: pytest.MonkeyPatch, ends_with: Exception) -> Sessions:
+    """Sessions whose every course ends with this error."""
+    nothing: Any = None
+
+    async def drive(*_: object) -> None:
+        raise ends_with
+
+    monkeypatch.setattr(Sessions, "_drive", drive)
+    return Sessions(
+        database=nothing,
+        outcomes=nothing,
+        issuance=nothing,
+        sealer=nothing,
+        limits=LimitsConfig(),
+        clock=lambda: 0.0,
+        now=lambda: datetime.now(UTC),
+        jitter=lambda: 0.0,
+        metrics=Metrics(),
+        farewells=nothing,
+    )
+
+
+async def test_a_device_hears_when_to_come_back_while_the_record_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    conversation = Conversation()
+    under_test = sessions(monkeypatch, StoreUnavailable("the database is away", 4.2))
+    verdict = await under_test._bounded(running(conversation, answered=False), REQUEST)
+    assert conversation.said == [(7, coap.SERVICE_UNAVAILABLE, [(MAX_AGE, encode_uint(5))])]
+    assert isinstance(verdict, Failed)
+    assert (verdict.cause, verdict.code) == (FailureCause.STORE_UNAVAILABLE, coap.SERVICE_UNAVAILABLE)
+
+
+async def test_a_device_that_has_its_answer_gets_no_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    conversation = Conversation()
+    under_test = sessions(monkeypatch, StoreUnavailable("the database is away"))
+    verdict = await under_test._bounded(running(conversation, answered=True), REQUEST)
+    assert conversation.said == []
+    assert isinstance(verdict, Failed)
+    assert (verdict.cause, verdict.code) == (FailureCause.STORE_UNAVAILABLE, None)
