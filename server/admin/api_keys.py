@@ -20,11 +20,25 @@ def new_key(account_id: UUID) -> str:
 
 
 async def make(
-    database: Database, actor: Actor, account_id: UUID, *, name: str, role: Role, active: bool = True
+    database: Database,
+    actor: Actor,
+    account_id: UUID,
+    *,
+    name: str,
+    role: Role,
+    active: bool = True,
+    owner_id: UUID | None = None,
 ) -> tuple[ApiKey, str]:
     """Make a key: its row, and the key itself, which nobody can show again. Conflict."""
     key = new_key(account_id)
     row = await accounts.add_api_key(
-        database, actor, account_id, name=name, role=role, active=active, key_sha256=sha256(key.encode()).digest()
+        database,
+        actor,
+        account_id,
+        name=name,
+        role=role,
+        active=active,
+        key_sha256=sha256(key.encode()).digest(),
+        owner_id=owner_id,
     )
     return row, key

@@ -113,4 +113,4 @@ async def make_key(asking: Owner, account_id: str, body: api_keys.ApiKeyRequest)
     row = await accounts.find(asking.database, parse_id(account_id, "account"))
     if row is None:
         raise NotFound("there is no such account")
-    return await api_keys.made(asking.database, asking.actor, row.id, body)
+    return await api_keys.made(asking, row.id, body)

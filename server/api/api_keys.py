@@ -1,21 +1,19 @@
 """`/v3/api-keys`: who may use this API, and how far (izuma.md B6)."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import ConfigDict, Field
 
 from server.admin import api_keys as admin
-from server.api.access import Administrator, Reader, parse_id
+from server.api.access import Administrator, Caller, Reader, parse_id
 from server.api.bodies import Body
 from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged, cut, time
 from server.errors import NotFound
 from server.store import accounts
 from server.store.accounts import ApiKey, Role
-from server.store.audit import Actor
-from server.store.database import Database
 
 router = APIRouter(prefix="/v3/api-keys", tags=["API keys"])
 
@@ -24,7 +22,7 @@ Status = Literal["ACTIVE", "INACTIVE"]
 ROLES: dict[RoleName, Role] = {"administrator": "admin", "operator": "operator", "read-only": "reader"}
 NAMES: dict[Role, RoleName] = {role: name for name, role in ROLES.items()}
 
-EXAMPLE = {
+EXAMPLE: dict[str, object] = {
     "object": "api-key",
     "id": EXAMPLE_ID,
     "etag": "1",
@@ -33,6 +31,9 @@ EXAMPLE = {
     "role": "operator",
     "status": "ACTIVE",
     "key": None,
+    "owner": EXAMPLE_ID,
+    "groups": [],
+    "creation_time": 1795435200000,
     "created_at": "2026-11-23T12:00:00.000Z",
     "updated_at": "2026-11-23T12:00:00.000Z",
 }
@@ -69,27 +70,40 @@ def shown(row: ApiKey, key: str | None = None) -> dict[str, Any]:
         "role": NAMES[row.role],
         "status": "ACTIVE" if row.active else "INACTIVE",
         "key": key,
+        # The key that made it; the account, when no key did.
+        "owner": (row.owner_id or row.account_id).hex,
+        "groups": [],
+        "creation_time": int(row.created_at.timestamp() * 1000),
         "created_at": time(row.created_at),
         "updated_at": time(row.updated_at),
     }
 
 
 @router.get("", responses=listing(EXAMPLE, 401, 403))
-async def list_keys(asking: Reader, page: Paged) -> dict[str, Any]:
-    """The keys of the account."""
-    return cut(page, await accounts.api_keys(asking.database, asking.account_id), shown)
+async def list_keys(
+    asking: Reader, page: Paged, owner: Annotated[str | None, Query(alias="owner__eq")] = None
+) -> dict[str, Any]:
+    """The keys of the account; `owner` is the key that made one, or the account."""
+    rows = await accounts.api_keys(asking.database, asking.account_id)
+    return cut(page, [row for row in rows if owner is None or shown(row)["owner"] == owner], shown)
 
 
 @router.post("", status_code=201, responses=documented(201, {**EXAMPLE, "key": "ak_1…"}, 400, 401, 403, 409))
 async def make_key(asking: Administrator, body: ApiKeyRequest) -> dict[str, Any]:
     """Make a key; this answer is the only one that shows it."""
-    return await made(asking.database, asking.actor, asking.account_id, body)
+    return await made(asking, asking.account_id, body)
 
 
-async def made(database: Database, actor: Actor, account_id: UUID, body: ApiKeyRequest) -> dict[str, Any]:
+async def made(asking: Caller, account_id: UUID, body: ApiKeyRequest) -> dict[str, Any]:
     """Make the key that was asked for; the answer shows it."""
     row, key = await admin.make(
-        database, actor, account_id, name=body.name, role=ROLES[body.role], active=body.status == "ACTIVE"
+        asking.database,
+        asking.actor,
+        account_id,
+        name=body.name,
+        role=ROLES[body.role],
+        active=body.status == "ACTIVE",
+        owner_id=asking.key_id,
     )
     return shown(row, key)
 

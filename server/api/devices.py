@@ -1,5 +1,6 @@
 """`/v3/devices/`: the devices that were here, with the certificate each holds (izuma.md B5)."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -11,7 +12,7 @@ from server.api.bodies import Body
 from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged
 from server.api.recorded import listed, shown
-from server.errors import NotFound
+from server.errors import BadRequest, NotFound
 from server.store import devices, issuances, listings
 
 router = APIRouter(prefix="/v3/devices", tags=["Devices"])
@@ -41,7 +42,48 @@ EXAMPLE = {
     "connector_expiration_date": "2028-11-22",
     "bootstrap_expiration_date": "2046-11-22",
     "enrolment_list_timestamp": None,
+    "deployed_state": "production",
+    "description": "",
 }
+LONGEST_NAME, LONGEST_DESCRIPTION = 128, 2000
+FACTS = (
+    *("state", "mechanism", "mechanism_url", "device_execution_mode", "deployed_state", "ca_id", "device_key"),
+    *("issuer_fingerprint", "bootstrapped_timestamp", "bootstrap_expiration_date", "connector_expiration_date"),
+    *("enrolment_list_timestamp", "account_id", "id"),
+)
+"""What the bootstrap service sets, and no request; clients of the original send back what they read (izuma.md B5)."""
+UNKNOWN_YET = {"state": "unenrolled", "mechanism": "connector", "mechanism_url": "", "device_execution_mode": 0}
+UNKNOWN_YET["deployed_state"] = "production"
+"""The facts of a device that was never here; all others are null."""
+
+
+class DeviceUpdate(Body):
+    """What people call a device; what is absent or null stays."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [{"description": "gate of hall 3"}]})
+
+    name: str | None = Field(default=None, min_length=1, max_length=LONGEST_NAME)
+    description: str | None = Field(default=None, max_length=LONGEST_DESCRIPTION)
+
+    def refuse_facts(self, known: Mapping[str, object]) -> None:
+        """BadRequest for a fact that the request would have otherwise than the service knows it."""
+        for field in FACTS:
+            given = (self.model_extra or {}).get(field)
+            if given not in (None, "", known.get(field)):
+                raise BadRequest(
+                    f"{field} is what the bootstrap service saw or did: {known.get(field)}; leave it out", field=field
+                )
+
+
+class DeviceRequest(DeviceUpdate):
+    """A device to expect."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={"examples": [{"endpoint_name": "urn:dev:os:0001", "description": "gate of hall 3"}]},
+    )
+
+    endpoint_name: str = Field(min_length=1, max_length=255)
 
 
 @router.get("/", responses=listing(EXAMPLE, 401, 403))
@@ -61,6 +103,41 @@ async def read_device(asking: Reader, device_id: str) -> dict[str, Any]:
     if row is None:
         raise NotFound("there is no such device")
     return shown("device", row)
+
+
+@router.post("/", status_code=201, responses=documented(201, EXAMPLE, 400, 401, 403, 409))
+async def add_device(asking: Operator, body: DeviceRequest) -> dict[str, Any]:
+    """Write down a device that is expected; who may bootstrap is said by trusted certificates, keys and enrolments.
+
+    What the service sets itself is left out, or as it is for a device that was never here.
+    """
+    body.refuse_facts(UNKNOWN_YET)
+    added = await devices.add(
+        asking.database,
+        asking.actor,
+        asking.account_id,
+        body.endpoint_name,
+        name=body.name,
+        description=body.description or "",
+        now=asking.office.now(),
+    )
+    return await read_device(asking, added.hex)
+
+
+@router.put("/{device_id}/", responses=documented(200, EXAMPLE, 400, 401, 403, 404))
+async def change_device(asking: Operator, device_id: str, body: DeviceUpdate) -> dict[str, Any]:
+    """Change what people call a device: name and description. What the service sets itself may be sent as it is."""
+    known = await read_device(asking, device_id)
+    body.refuse_facts(known)
+    await devices.label(
+        asking.database,
+        asking.actor,
+        asking.account_id,
+        parse_id(device_id, "device"),
+        name=body.name,
+        description=body.description,
+    )
+    return await read_device(asking, device_id)
 
 
 @router.delete("/{device_id}/", status_code=204, responses=documented(204, None, 400, 401, 403, 404, 424))

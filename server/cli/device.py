@@ -20,6 +20,9 @@ from server.store.sessions import SessionRow
 
 app = typer.Typer(help="Devices: how their bootstraps went, and who was not admitted.", no_args_is_help=True)
 
+# A device that is expected, and nothing more (POST /v3/devices/).
+NEVER_HERE = "never here"
+
 
 @app.command("list")
 def list_devices(
@@ -107,7 +110,8 @@ def show_device(
             )
             return
         options.console.print(
-            f"[bold]{endpoint}[/bold]  {device.state}, profile {device.profile or 'none'}", highlight=False
+            f"[bold]{endpoint}[/bold]  {device.state or NEVER_HERE}, profile {device.profile or 'none'}",
+            highlight=False,
         )
         for row in issued:
             revoked = f", revoked {row.revoked_at:%Y-%m-%d %H:%M} UTC" if row.revoked_at else ""

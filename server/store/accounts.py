@@ -41,6 +41,8 @@ class ApiKey:
     role: Role
     active: bool
     version: int
+    # The key that made it, if one did.
+    owner_id: UUID | None
     created_at: datetime
     updated_at: datetime
 
@@ -63,6 +65,7 @@ def _api_key(row: Any) -> ApiKey:
         role=row["role"],
         active=row["active"],
         version=row["version"],
+        owner_id=row["owner_id"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
     )
@@ -119,12 +122,13 @@ async def add_api_key(
     role: Role,
     key_sha256: bytes,
     active: bool = True,
+    owner_id: UUID | None = None,
 ) -> ApiKey:
     """Record a new key by its SHA-256; Conflict when the account has a key of that name."""
     async with database.transaction() as connection:
         try:
             row = await connection.fetchrow(
-                database.queries["api_key_add"], uuid4(), account_id, name, role, key_sha256, active
+                database.queries["api_key_add"], uuid4(), account_id, name, role, key_sha256, active, owner_id
             )
         except asyncpg.UniqueViolationError as error:
             raise Conflict(f"there is already an API key {name}", field="name") from error

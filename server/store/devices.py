@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
-from server.errors import NotFound
+from server.errors import Conflict, NotFound
 from server.store import audit
 from server.store.audit import Actor
 from server.store.database import Database
@@ -67,6 +67,60 @@ async def listed(
 ) -> list[DeviceRow]:
     """Devices in the order of their names, from the one behind `after` on."""
     return [_row(row) for row in await database.fetch("device_list", account_id, state, after, limit)]
+
+
+async def add(
+    database: Database,
+    actor: Actor,
+    account_id: UUID,
+    endpoint: str,
+    *,
+    name: str | None,
+    description: str,
+    now: datetime,
+) -> UUID:
+    """Write down a device that is expected, `now` in UTC; Conflict when it is known already."""
+    new = device_id(account_id, endpoint)
+    async with database.transaction() as connection:
+        if await connection.fetchrow(database.queries["device_add"], new, account_id, endpoint, name, description, now):
+            await audit.note(
+                connection,
+                database,
+                actor,
+                account_id=account_id,
+                action="device.added",
+                subject_kind="device",
+                subject=endpoint,
+                detail={"name": name or endpoint, "description": description},
+            )
+            return new
+    raise Conflict(f"there is already a device {endpoint}", field="endpoint_name")
+
+
+async def label(
+    database: Database, actor: Actor, account_id: UUID, device_id: UUID, *, name: str | None, description: str | None
+) -> None:
+    """Call a device by another name or describe it, for people; None keeps. NotFound."""
+    async with database.transaction() as connection:
+        row = await connection.fetchrow(database.queries["device_labels"], account_id, device_id)
+        if row is None:
+            raise NotFound("there is no such device")
+        before = {"name": row["name"], "description": row["description"]}
+        given = {"name": name, "description": description}
+        after = {what: before[what] if value is None else value for what, value in given.items()}
+        await connection.execute(
+            database.queries["device_label"], account_id, device_id, after["name"], after["description"]
+        )
+        await audit.note(
+            connection,
+            database,
+            actor,
+            account_id=account_id,
+            action="device.changed",
+            subject_kind="device",
+            subject=row["endpoint"],
+            detail={"before": before, "after": after},
+        )
 
 
 async def forget(database: Database, actor: Actor, account_id: UUID, endpoint: str) -> None:

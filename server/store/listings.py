@@ -97,6 +97,8 @@ LISTINGS: Mapping[Kind, Listing] = {
             "connector_expiration_date": Type.DAY,
             "bootstrap_expiration_date": Type.DAY,
             "enrolment_list_timestamp": Type.TIME,
+            "deployed_state": Type.WORD,
+            "description": Type.WORD,
         },
         sorts={
             "created_at": ("created_at", "id"),

@@ -13,28 +13,28 @@ SELECT id, name, is_default, third_party_ca, created_at FROM account WHERE id = 
 SELECT id, name, is_default, third_party_ca, created_at FROM account ORDER BY name;
 
 -- name: api_key_add
-INSERT INTO api_key (id, account_id, name, role, key_sha256, active) VALUES ($1, $2, $3, $4, $5, $6)
-RETURNING id, account_id, name, role, active, version, created_at, updated_at;
+INSERT INTO api_key (id, account_id, name, role, key_sha256, active, owner_id) VALUES ($1, $2, $3, $4, $5, $6, $7)
+RETURNING id, account_id, name, role, active, version, owner_id, created_at, updated_at;
 
 -- name: api_key_find
-SELECT id, account_id, name, role, active, version, created_at, updated_at
+SELECT id, account_id, name, role, active, version, owner_id, created_at, updated_at
 FROM api_key WHERE key_sha256 = $1 AND active;
 
 -- name: api_key_list
-SELECT id, account_id, name, role, active, version, created_at, updated_at
+SELECT id, account_id, name, role, active, version, owner_id, created_at, updated_at
 FROM api_key WHERE account_id = $1 ORDER BY created_at, id;
 
 -- name: api_key_remove
 DELETE FROM api_key WHERE account_id = $1 AND name = $2 RETURNING id;
 
 -- name: api_key_by_id
-SELECT id, account_id, name, role, active, version, created_at, updated_at
+SELECT id, account_id, name, role, active, version, owner_id, created_at, updated_at
 FROM api_key WHERE account_id = $1 AND id = $2 FOR UPDATE;
 
 -- name: api_key_update
 UPDATE api_key SET name = $3, role = $4, active = $5, version = version + 1, updated_at = now()
 WHERE account_id = $1 AND id = $2
-RETURNING id, account_id, name, role, active, version, created_at, updated_at;
+RETURNING id, account_id, name, role, active, version, owner_id, created_at, updated_at;
 
 -- name: api_key_remove_by_id
 DELETE FROM api_key WHERE account_id = $1 AND id = $2 RETURNING name;

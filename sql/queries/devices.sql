@@ -29,3 +29,16 @@ FROM device WHERE account_id = $1 AND id = $2;
 
 -- name: device_held
 SELECT certificate_id FROM device WHERE account_id = $1 AND id = $2;
+
+-- name: device_add
+-- A device that is expected; one that is here already is left as it is.
+INSERT INTO device (id, account_id, endpoint, name, description, first_seen, last_seen, enrolled_at)
+VALUES ($1, $2, $3, nullif($4, $3), $5, $6, $6, (SELECT min(e.created_at) FROM device_enrollment e WHERE e.device_id = $1))
+ON CONFLICT DO NOTHING
+RETURNING id;
+
+-- name: device_labels
+SELECT endpoint, coalesce(name, endpoint) AS name, description FROM device WHERE account_id = $1 AND id = $2 FOR UPDATE;
+
+-- name: device_label
+UPDATE device SET name = nullif($3, endpoint), description = $4 WHERE account_id = $1 AND id = $2;

@@ -11,9 +11,10 @@ SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('ena
 
 -- name: device_page
 SELECT l.id, l.etag, l.account_id, l.created_at, l.updated_at, l.endpoint_name, l.name, l.profile, l.state,
-       l.last_outcome, l.last_cause, l.last_failed_ca, l.lifecycle_status, l.mechanism, l.mechanism_url, l.device_execution_mode,
-       l.ca_id, l.device_key, l.issuer_fingerprint, l.bootstrapped_timestamp, l.connector_expiration_date,
-       l.bootstrap_expiration_date, l.enrolment_list_timestamp
+       l.last_outcome, l.last_cause, l.last_failed_ca, l.lifecycle_status, l.mechanism, l.mechanism_url,
+       l.device_execution_mode, l.ca_id, l.device_key, l.issuer_fingerprint, l.bootstrapped_timestamp,
+       l.connector_expiration_date, l.bootstrap_expiration_date, l.enrolment_list_timestamp, l.deployed_state,
+       l.description
 FROM (SELECT found.id, found.created_at, row_number() OVER () AS place
       FROM (SELECT id, created_at FROM device_listed WHERE account_id = $1 /* which */ LIMIT $2) AS found) AS page
 JOIN device_listed l ON l.id = page.id

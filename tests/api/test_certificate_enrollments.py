@@ -15,6 +15,7 @@ from server.store import accounts, certificate_enrollments, devices, registratio
 from server.store.certificate_enrollments import Method
 from server.store.operations import TouchDevice
 from tests.api.conftest import PERSON, Api
+from tests.api.test_every_route import made_a_change
 
 ENROLLMENTS = "/v3/certificate-enrollments"
 WORKER = "test/worker"
@@ -78,7 +79,8 @@ async def test_a_renewal_that_a_worker_takes_is_a_201(api: Api) -> None:
     id = await device(api)
     await register(api, id)
     worker = asyncio.create_task(take(api))
-    made = await api.ask("POST", f"/v3/devices/{id.hex}/certificates/LWM2M/renew", 201)
+    path = f"/v3/devices/{id.hex}/certificates/LWM2M/renew"
+    made = await made_a_change(api, "certificate_enrollment.requested", "POST", path, 201)
     await worker
     assert (made["object"], made["device_id"], made["certificate_name"]) == ("certificate-enrollment", id.hex, "LWM2M")
     assert (made["enroll_status"], made["enroll_result"], made["enroll_result_detail"]) == ("new", None, None)

@@ -117,6 +117,12 @@ async def test_a_key_is_shown_once_switched_off_and_removed(api: Api) -> None:
     made = await api.ask("POST", "/v3/api-keys", 201, {"name": "night shift", "role": "operator"})
     headers = {"Authorization": f"Bearer {made['key']}"}
     own = await api.ask("GET", "/v3/api-keys/me", 200, headers=headers)
+    maker = await api.ask("GET", "/v3/api-keys/me", 200)
+    # Who made it, as clients of the original read it; the first key was made by no other.
+    assert (made["owner"], maker["owner"], made["groups"]) == (maker["id"], api.account_id.hex, [])
+    assert made["creation_time"] > 1_700_000_000_000
+    owned = (await api.ask("GET", f"/v3/api-keys?owner__eq={maker['id']}", 200))["data"]
+    assert [row["id"] for row in owned] == [made["id"]]
     assert (own["name"], own["role"], own["key"]) == ("night shift", "operator", None)
     await api.ask("PUT", f"/v3/api-keys/{made['id']}", 200, {"status": "INACTIVE"})
     await api.ask("GET", "/v3/api-keys/me", 401, headers=headers)

@@ -38,6 +38,8 @@ NEEDED: Mapping[str, str] = {
     "PUT /v3/accounts/{account_id}/trusted-certificates/{certificate_id}": "admin",
     "DELETE /v3/accounts/{account_id}/trusted-certificates/{certificate_id}": "admin",
     "POST /v3/developer-certificates": "admin",
+    "POST /v3/devices/": "operator",
+    "PUT /v3/devices/{device_id}/": "operator",
     "DELETE /v3/devices/{device_id}/": "operator",
     "POST /v3/devices/{device_id}/certificates/{certificate_name}/renew": "operator",
     "POST /v1/devices/forget": "operator",
@@ -215,6 +217,9 @@ async def test_what_is_done_to_devices_and_certificates_is_one_audit_row_each(ap
     )
     await changed("issuance.released", "POST", "/v1/devices/release", 200, {"endpoint_name": lost.endpoint})
     await changed("device.forgotten", "POST", "/v1/devices/forget", 204, {"endpoint_name": held.endpoint})
+    one = f"/v3/devices/{held.device_id.hex}/"
+    await changed("device.changed", "PUT", one, 200, {"description": "gate of hall 3"})
+    await changed("device.added", "POST", "/v3/devices/", 201, {"endpoint_name": "meter-to-come"})
     await changed("device.removed", "DELETE", f"/v3/devices/{held.device_id.hex}/", 204)
 
 

@@ -73,9 +73,8 @@ def show_device(
     if as_json:
         options.show([{**device, "sessions": sessions, "certificates": held}], (), as_json=True, empty="")
         return
-    options.console.print(
-        f"[bold]{endpoint}[/bold]  {device['last_outcome']}, profile {device['profile'] or 'none'}", highlight=False
-    )
+    outcome = device["last_outcome"] or local_device.NEVER_HERE
+    options.console.print(f"[bold]{endpoint}[/bold]  {outcome}, profile {device['profile'] or 'none'}", highlight=False)
     for row in held:
         revoked = f", revoked {row['revoked_at']}" if row["revoked_at"] else ""
         options.console.print(

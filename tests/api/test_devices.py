@@ -1,0 +1,124 @@
+"""The directory of devices: what people write into it, and what the bootstrap service alone does (izuma.md B5)."""
+
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from server.store.devices import device_id
+from server.store.operations import TouchDevice
+from server.store.writer import Writer
+from tests.api.conftest import Api
+
+DEVICES = "/v3/devices/"
+NAME = "urn:dev:os:0001"
+
+
+async def added(api: Api, **more: object) -> dict[str, Any]:
+    return await api.ask("POST", DEVICES, 201, {"endpoint_name": NAME, **more})
+
+
+async def here(api: Api, *, endpoint: str = NAME, verified_by: bytes | None = None) -> None:
+    """A device has bootstrapped."""
+    writer = Writer(api.database_url, api.office.database.queries)
+    await writer.start()
+    at = api.office.now()
+    await writer.write(
+        TouchDevice(
+            account_id=api.account_id,
+            endpoint=endpoint,
+            profile="default",
+            session_id=None,
+            at=at,
+            state="bootstrapped",
+            verified_by=verified_by,
+        )
+    )
+    await writer.close()
+
+
+async def test_a_device_that_is_expected_is_in_the_directory_and_is_the_same_one_when_it_comes(api: Api) -> None:
+    made = await added(api, name="gate 3", description="hall 3")
+    assert made["id"] == device_id(api.account_id, NAME).hex
+    assert (made["object"], made["endpoint_name"], made["name"]) == ("device", NAME, "gate 3")
+    assert (made["state"], made["last_outcome"], made["description"]) == ("unenrolled", None, "hall 3")
+    assert (made["mechanism"], made["device_execution_mode"], made["deployed_state"]) == ("connector", 0, "production")
+    assert (await api.ask("POST", DEVICES, 409, {"endpoint_name": NAME}))["type"] == "duplicate"
+    for query in ("name__eq=gate 3", "name__like=GATE", "description__eq=hall 3", "endpoint_name__eq=" + NAME):
+        assert [row["id"] for row in (await api.ask("GET", f"{DEVICES}?{query}", 200))["data"]] == [made["id"]], query
+    await here(api)
+    now = await api.ask("GET", f"{DEVICES}{made['id']}/", 200)
+    assert (now["last_outcome"], now["profile"]) == ("bootstrapped", "default")
+    assert (now["name"], now["description"], now["created_at"]) == ("gate 3", "hall 3", made["created_at"])
+    assert len((await api.ask("GET", DEVICES, 200))["data"]) == 1
+
+
+async def test_a_device_is_named_and_described_and_what_is_not_given_stays(api: Api) -> None:
+    await here(api)
+    (seen,) = (await api.ask("GET", DEVICES, 200))["data"]
+    path = f"{DEVICES}{seen['id']}/"
+    assert (seen["name"], seen["description"]) == (NAME, "")
+    assert (await api.ask("PUT", path, 200, {"description": "hall 3"}))["name"] == NAME
+    # A client of the original sends back what it read.
+    whole = await api.ask("PUT", path, 200, {**seen, "name": "gate 3", "description": None})
+    assert (whole["name"], whole["description"]) == ("gate 3", "hall 3")
+    (row,) = (await api.ask("GET", "/v1/audit?action__eq=device.changed&order=DESC", 200))["data"][:1]
+    assert row["detail"] == {
+        "before": {"name": NAME, "description": "hall 3"},
+        "after": {"name": "gate 3", "description": "hall 3"},
+    }
+    # The name of a device in the protocol is not changed by it.
+    assert (await api.ask("GET", path, 200))["endpoint_name"] == NAME
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("state", "bootstrapped"),
+        ("device_key", "6e" * 32),
+        ("ca_id", "0" * 32),
+        ("device_execution_mode", 5),
+        ("mechanism", "direct"),
+        ("bootstrap_expiration_date", "2030-01-01"),
+    ],
+)
+async def test_what_the_service_saw_is_not_said_by_a_request(api: Api, field: str, value: object) -> None:
+    refused = await api.ask("POST", DEVICES, 400, {"endpoint_name": NAME, field: value})
+    assert refused["fields"][0]["field"] == field
+    made = await added(api)
+    assert (await api.ask("PUT", f"{DEVICES}{made['id']}/", 400, {field: value}))["fields"][0]["field"] == field
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "endpoint_name"),
+        ({"endpoint_name": NAME, "name": "n" * 129}, "name"),
+        ({"endpoint_name": ""}, "endpoint_name"),
+    ],
+)
+async def test_a_mistake_names_its_field(api: Api, body: dict[str, object], field: str) -> None:
+    assert (await api.ask("POST", DEVICES, 400, body))["fields"][0]["field"] == field
+
+
+async def test_what_is_not_there_is_a_404(api: Api) -> None:
+    await api.ask("PUT", f"{DEVICES}{'0' * 32}/", 404, {"name": "x"})
+
+
+async def test_a_device_with_a_developer_certificate_is_one_in_development(api: Api) -> None:
+    desk = await api.ask("POST", "/v3/developer-certificates", 201, {"name": "desk"})
+    certificate = x509.load_pem_x509_certificate(str(desk["developer_certificate"]).encode())
+    await here(api, endpoint="on-a-desk", verified_by=sha256(certificate.public_bytes(Encoding.DER)).digest())
+    await here(api, endpoint="in-the-field", verified_by=sha256(b"a factory").digest())
+    await here(api, endpoint="by-psk")
+    modes = {row["endpoint_name"]: row for row in (await api.ask("GET", DEVICES, 200))["data"]}
+    assert {name: (row["device_execution_mode"], row["deployed_state"]) for name, row in modes.items()} == {
+        "on-a-desk": (1, "development"),
+        "in-the-field": (0, "production"),
+        "by-psk": (0, "production"),
+    }
+    for query in ("device_execution_mode__eq=1", "deployed_state__eq=development", "deployed_state__neq=production"):
+        found = (await api.ask("GET", f"{DEVICES}?{query}", 200))["data"]
+        assert [row["endpoint_name"] for row in found] == ["on-a-desk"], query
