@@ -76,6 +76,9 @@ class UdpEndpoint(Endpoint):
         self._wall_clock = wall_clock
         # Since when no wake-up has emptied the kernel's queue.
         self._behind_since = inf
+        # What leaves at the end of the wake-up, or of this turn of the loop.
+        self._leaving: list[tuple[bytes, Flow]] = []
+        self._flush_due = False
         self._waited = waited
         self._receive = self._addressed if is_wildcard(sock) else self._plain
         if waited is not None:
@@ -86,6 +89,13 @@ class UdpEndpoint(Endpoint):
 
     def _readable(self) -> None:
         """Take what waits: `DRAIN` datagrams, and as many more as long as they were little work."""
+        self._flush_due = True
+        try:
+            self._drain()
+        finally:
+            self._flush()
+
+    def _drain(self) -> None:
         receive = self._receive
         began = self._clock()
         while True:
@@ -128,9 +138,18 @@ class UdpEndpoint(Endpoint):
 
     def send(self, datagrams: list[bytes], flow: Flow) -> None:
         """Send from the address the peer asked; a full buffer loses it, DTLS and CoAP repeat (dtls.md 26)."""
-        address, asked = flow
-        counters = self.counters
         for datagram in datagrams:
+            self._leaving.append((datagram, flow))
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Give the kernel all that is to leave."""
+        self._flush_due = False
+        leaving, self._leaving = self._leaving, []
+        counters = self.counters
+        for datagram, (address, asked) in leaving:
             try:
                 if asked is None:
                     self._sock.sendto(datagram, address)
