@@ -4,6 +4,8 @@ Thousands of certificates name the same issuer, and a parsed name is many small 
 a CA its bytes are a look-up.
 """
 
+from dataclasses import dataclass
+
 from cryptography import x509
 
 # Names kept; at the limit the memory starts anew. Peers choose names, so it must not grow with them.
@@ -30,6 +32,42 @@ def names(der: bytes) -> tuple[bytes, bytes]:
     validity = _end(der, issuer)
     subject = _end(der, validity)
     return der[issuer:validity], der[subject : _end(der, subject)]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a certificate authority's certificates have in common, DER."""
+
+    algorithm: bytes
+    issuer: bytes
+    extensions: bytes
+
+
+def certificate_parts(der: bytes) -> Parts:
+    """The parts of a certificate of version 3 that the library has read."""
+    algorithm = _algorithm(der)
+    issuer = _end(der, algorithm)
+    validity = _end(der, issuer)
+    spki = _end(der, _end(der, validity))
+    inner = _content(der, 0)
+    return Parts(der[algorithm:issuer], der[issuer:validity], der[_end(der, spki) : _end(der, inner)])
+
+
+def request_names(der: bytes) -> tuple[bytes, bytes]:
+    """Subject and public key (SubjectPublicKeyInfo), DER, of a CSR that the library has read (RFC 2986 4.1)."""
+    version = _content(der, _content(der, 0))
+    subject = _end(der, version)
+    spki = _end(der, subject)
+    return der[subject:spki], der[spki : _end(der, spki)]
+
+
+def element(tag: int, content: bytes) -> bytes:
+    """One element with a definite length (X.690 8.1.3)."""
+    size = len(content)
+    if size < 0x80:
+        return bytes((tag, size)) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes((tag, 0x80 | len(length))) + length + content
 
 
 def signature_algorithms(der: bytes) -> tuple[bytes, bytes]:

@@ -12,22 +12,26 @@ from hashlib import sha256
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from issuers.base import Capability, CheckReport, CheckStep, Issued, Issuer, IssueRequest, Recovery, StepOutcome
 from issuers.certificate import ca_certificate, read_certificate
+from issuers.der import request_names
 from issuers.errors import BadCertificate, IssuerError, Misconfigured, Rejected, Unavailable
 from issuers.extensions import CLIENT_AUTH, DIGITAL_SIGNATURE, authority_key_identifier
 from issuers.journal import JournalEntry, Revoked, Signed
 from issuers.options import function, option, refuse_unknown
 from issuers.path import find_path
 from issuers.reach import Reach
+from issuers.template import Template
 
 BACKDATE = timedelta(hours=1)
 """A device's clock may be an hour slow and its certificate still counts."""
 EXPIRES_SOON = timedelta(days=90)
 """A CA that ends within this is reported by `check`."""
+# The same request gives the same certificate (RFC 6979).
+_DETERMINISTIC = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,14 +87,15 @@ class EmbeddedIssuer(Issuer):
         self._journal = journal
         self._not_after = issuing.not_valid_after_utc
         self._authority_key_identifier = authority_key_identifier(issuing)
-        # Made once: only subject, key, serial number and times differ from one certificate to the next.
-        self._template = (
+        # How a certificate looks. Only subject, key, serial number and times differ from one to the next.
+        self._profile = (
             x509.CertificateBuilder()
             .issuer_name(issuing.subject)
             .add_extension(DIGITAL_SIGNATURE, critical=True)
             .add_extension(CLIENT_AUTH, critical=False)
             .add_extension(self._authority_key_identifier, critical=False)
         )
+        self._template = Template.of(_sample(self._profile, issuing.not_valid_before_utc))
 
     @classmethod
     def open(
@@ -182,26 +187,30 @@ class EmbeddedIssuer(Issuer):
             raise Misconfigured(
                 f"the embedded CA's issuing certificate ended at {self._not_after:%Y-%m-%d}; make a new one"
             )
-        builder = (
-            self._template.subject_name(_subject(csr.subject, request.endpoint))
-            .public_key(public_key)
-            .serial_number(request.serial)
-            .not_valid_before(begin - BACKDATE)
-            .not_valid_after(end)
-        )
-        if self._options.subject_key_identifier:
-            builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-        emails = csr.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS)
-        if emails:
-            builder = builder.add_extension(_email_names(emails), critical=False)
-        leaf = builder.sign(self._key, hashes.SHA256(), ecdsa_deterministic=True)
+        csr_name = csr.subject
+        name = _subject(csr_name, request.endpoint)
+        csr_der = csr.public_bytes(Encoding.DER)
+        subject, spki = request_names(csr_der)
+        emails = name.get_attributes_for_oid(NameOID.EMAIL_ADDRESS)
+        if emails or self._options.subject_key_identifier:
+            leaf = self._built(name, public_key, request.serial, begin - BACKDATE, end, emails)
+        else:
+            der = self._template.certificate(
+                serial=request.serial,
+                not_before=begin - BACKDATE,
+                not_after=end,
+                subject=subject if name is csr_name else name.public_bytes(),
+                spki=spki,
+                sign=self._sign,
+            )
+            leaf = x509.load_der_x509_certificate(der)
         # No certificate leaves before its line stands: what the journal has is all there can be.
         self._write(
             Signed(
                 serial=request.serial,
                 endpoint=request.endpoint,
-                csr_sha256=sha256(csr.public_bytes(Encoding.DER)).digest(),
-                spki_sha256=sha256(public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest(),
+                csr_sha256=sha256(csr_der).digest(),
+                spki_sha256=sha256(spki).digest(),
                 certificate_sha256=sha256(leaf.public_bytes(Encoding.DER)).digest(),
                 issuance_id=request.issuance_id,
                 requested_at=request.not_before,
@@ -210,6 +219,32 @@ class EmbeddedIssuer(Issuer):
             )
         )
         return Issued(leaf, (leaf, *self._chain), f"{request.serial:x}")
+
+    def _built(
+        self,
+        subject: x509.Name,
+        public_key: ec.EllipticCurvePublicKey,
+        serial: int,
+        not_before: datetime,
+        not_after: datetime,
+        emails: Sequence[x509.NameAttribute[str | bytes]],
+    ) -> x509.Certificate:
+        """A certificate whose extensions are not those of all others; the readable form of `_template`."""
+        builder = (
+            self._profile.subject_name(subject)
+            .public_key(public_key)
+            .serial_number(serial)
+            .not_valid_before(not_before)
+            .not_valid_after(not_after)
+        )
+        if self._options.subject_key_identifier:
+            builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+        if emails:
+            builder = builder.add_extension(_email_names(emails), critical=False)
+        return builder.sign(self._key, hashes.SHA256(), ecdsa_deterministic=True)
+
+    def _sign(self, inner: bytes) -> bytes:
+        return self._key.sign(inner, _DETERMINISTIC)
 
     def _write(self, entry: JournalEntry) -> None:
         try:
@@ -234,6 +269,19 @@ class EmbeddedIssuer(Issuer):
         if first.not_after <= now + EXPIRES_SOON:
             return CheckStep("expiry", StepOutcome.WARN, f"{message}; plan a new CA")
         return CheckStep("expiry", StepOutcome.OK, message)
+
+
+def _sample(profile: x509.CertificateBuilder, at: datetime) -> x509.Certificate:
+    """A certificate of `profile` for nobody, by a key that is forgotten at once."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return (
+        profile.subject_name(x509.Name([]))
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(at)
+        .not_valid_after(at)
+        .sign(key, hashes.SHA256())
+    )
 
 
 def _subject(subject: x509.Name, endpoint: str) -> x509.Name:

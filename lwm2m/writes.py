@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import TypeAlias
 
 from lwm2m.bootstrap_request import BootstrapRequest
@@ -81,8 +82,7 @@ class Writes:
         """
         object, index = entry
         if object == SERVER_OBJECT:
-            server = server_instance(self._plan.servers[index], self.placement.servers[index])
-            return encode_instance(server, self.format), ""
+            return server_payload(self._plan.servers[index], self.placement.servers[index], self.format), ""
         credential = self.credentials.get(index)
         est, pem = self.is_est(index), self._is_pem(index)
         note = ""
@@ -181,6 +181,28 @@ def server_instance(server: ServerPlan, id: int) -> ObjectInstance:
         **server.optional,
     }
     return ObjectInstance(SERVER_OBJECT, id, resources)
+
+
+def server_payload(server: ServerPlan, id: int, format: ContentFormat) -> bytes:
+    """A Server instance encoded; raises EncodeError. It names no device, so that of a usual plan is encoded once."""
+    if server.optional:
+        return encode_instance(server_instance(server, id), format)
+    return _usual_server(
+        server.short_server_id, server.lifetime, server.notification_storing, server.binding, id, format
+    )
+
+
+@lru_cache(maxsize=256)
+def _usual_server(
+    short_server_id: int, lifetime: int, notification_storing: bool, binding: str, id: int, format: ContentFormat
+) -> bytes:
+    server = ServerPlan(
+        short_server_id=short_server_id,
+        lifetime=lifetime,
+        notification_storing=notification_storing,
+        binding=binding,
+    )
+    return encode_instance(server_instance(server, id), format)
 
 
 def pem_bundle(chain: Sequence[bytes]) -> bytes:

@@ -96,6 +96,7 @@ class Endpoint:
             self._handshakes.discard(handshake)
         for association in list(self._live.values()):
             self._guarded(association.farewell, "shutdown")
+        self.flush()
         self._sock.close()
 
     # -- what a transport adds ------------------------------------------------------------------------------
@@ -107,6 +108,9 @@ class Endpoint:
     def send(self, datagrams: list[bytes], flow: Flow) -> None:
         """Send to the peer of `flow`."""
         raise NotImplementedError
+
+    def flush(self) -> None:
+        """Let what `send` was given leave now, where it does not at once."""
 
     def _route(self, data: bytes, flow: Flow, now: float) -> None:
         raise NotImplementedError

@@ -265,6 +265,10 @@ class FakeLoop:
         heapq.heappush(self._timers, (self.now + delay, self._count, timer, callback, arguments))
         return timer
 
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """At once: a test looks at what was sent right after what sent it."""
+        callback()
+
     def create_task(self, coroutine: Any) -> Any:
         return asyncio.get_running_loop().create_task(coroutine)
 

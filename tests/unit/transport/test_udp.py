@@ -496,6 +496,24 @@ async def test_a_wake_up_takes_a_crowd_that_is_little_work_and_leaves_time_to_ot
     assert len(server.sock.incoming) == 4 * DRAIN
 
 
+async def test_what_a_wake_up_answers_leaves_at_its_end_in_order(pki: Pki) -> None:
+    server = Server(pki.index, pki.server)
+    hellos = [(x509_client(pki).start()[0], ("192.0.2.3", port)) for port in range(5)]
+    waiting: list[int] = []
+    send = server.sock.sendto
+
+    def sendto(datagram: bytes, address: Any) -> int:
+        waiting.append(len(server.sock.incoming))
+        return send(datagram, address)
+
+    server.sock.sendto = sendto  # type: ignore[method-assign]
+    server.sock.incoming.extend(hellos)
+    assert server.loop.reader is not None
+    server.loop.reader()
+    assert waiting == [0] * 5
+    assert [address for _, address in server.sock.outgoing] == [address for _, address in hellos]
+
+
 async def test_an_idle_socket_is_never_behind(pki: Pki) -> None:
     server = Server(pki.index, pki.server)
     server.loop.advance(60)
