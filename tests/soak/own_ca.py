@@ -127,16 +127,12 @@ async def globalsign_dies(folder: Path, devices: int) -> Fate:
     home = folder / "atlas"
     async with contextlib.AsyncExitStack() as stack:
         field = await stack.enter_async_context(opened(folder))
-        process, ready = await _atlas(home)
+        process, ready = await atlas(home)
         (folder / "root.pem").write_bytes((home / "root.pem").read_bytes())
         try:
             await _activate(
                 field,
-                *("--type", "GLOBAL_SIGN", "--set", f"base_url={ready['base_url']}"),
-                *("--set", f"tls_roots=@{home / 'tls-root.pem'}"),
-                *("--secret-file", f"api_key={home / 'api-key'}", "--secret-file", f"api_secret={home / 'api-secret'}"),
-                *("--secret-file", f"client_certificate={home / 'client.pem'}"),
-                *("--secret-file", f"private_key={home / 'client-key.pem'}"),
+                *registration(home, ready["base_url"]),
             )
             before = len(_issued(home))
             crowd = await stack.enter_async_context(_crowd(field, devices))
@@ -155,13 +151,24 @@ async def globalsign_dies(folder: Path, devices: int) -> Fate:
             process.kill()
             await process.wait()
             await _nobody_asks(field)
-            process, _ = await _atlas(home, ready["base_url"])
+            process, _ = await atlas(home, ready["base_url"])
             told = await crowd
             return await _fate(field, told, len(_issued(home)) - before, LOST)
         finally:
             if process.returncode is None:
                 process.send_signal(signal.SIGTERM)
             await process.wait()
+
+
+def registration(home: Path, base_url: str) -> tuple[str, ...]:
+    """What `issuer add` is told of the stand-in."""
+    return (
+        *("--type", "GLOBAL_SIGN", "--set", f"base_url={base_url}"),
+        *("--set", f"tls_roots=@{home / 'tls-root.pem'}"),
+        *("--secret-file", f"api_key={home / 'api-key'}", "--secret-file", f"api_secret={home / 'api-secret'}"),
+        *("--secret-file", f"client_certificate={home / 'client.pem'}"),
+        *("--secret-file", f"private_key={home / 'client-key.pem'}"),
+    )
 
 
 def _issued(home: Path) -> list[str]:
@@ -171,11 +178,11 @@ def _issued(home: Path) -> list[str]:
     return [entry["serial"] for entry in entries if entry["event"] == "issued"]
 
 
-async def _atlas(home: Path, base_url: str = "") -> tuple[asyncio.subprocess.Process, Mapping[str, str]]:
+async def atlas(home: Path, base_url: str = "", *words: str) -> tuple[asyncio.subprocess.Process, Mapping[str, str]]:
     """The stand-in on `home`, where it was when `base_url` is given; and what it says of itself."""
     listen = base_url.removeprefix("https://").removesuffix("/v2") or "127.0.0.1:0"
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "simulators", "atlas", "--dir", str(home), "--listen", listen),
+        *(sys.executable, "-P", "-m", "simulators", "atlas", "--dir", str(home), "--listen", listen, *words),
         stdout=asyncio.subprocess.PIPE,
         env=environment(),
     )
