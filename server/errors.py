@@ -16,6 +16,7 @@ ServiceError
 ├── Conflict                  another session or device has it
 ├── Unreachable               the device is not connected, or cannot do what is asked of it
 ├── OutsideFailed             a service of the operator's, not ours, did not do its part
+│   └── BadAnswer             a CA's answer broke a check and is given to nobody
 └── TemporarilyUnavailable    come back after `retry_after` seconds
     └── ComeAgain             nothing went wrong, and there is no certificate yet
 
@@ -99,6 +100,10 @@ class Unreachable(ServiceError):
 
 class OutsideFailed(ServiceError):
     """A service of the operator's, for instance a CA's address, failed while a request needed it."""
+
+
+class BadAnswer(OutsideFailed):
+    """A CA's answer broke a check (issuers.md D3: 5.02); a person mends it, not time."""
 
 
 class TemporarilyUnavailable(ServiceError):

@@ -30,7 +30,7 @@ from lwm2m.bootstrap import Credential
 from server import logs
 from server.attempts import Attempts, Issuers, NeverIssued
 from server.config import IssuanceConfig
-from server.errors import ServiceError, TemporarilyUnavailable
+from server.errors import ComeAgain, ServiceError, TemporarilyUnavailable
 from server.knowledge import ActiveIssuer
 from server.metrics import Metrics
 from server.settlement import Settlement
@@ -53,7 +53,8 @@ CLOSE_PATIENCE = 5.0
 class Wish:
     """One wish for a certificate with a server-made key: who, for which service, under which name.
 
-    `counted`: the device asks for it of its own accord, and gets so many a day and no more.
+    `counted`: the device asks for it of its own accord, and gets so many a day and no more. `hold_seconds` is how long
+    it waits for the answer, `retry_after` when it comes back then; None = `answer_seconds`, and half of that.
     """
 
     account_id: UUID
@@ -63,6 +64,8 @@ class Wish:
     subject: x509.Name
     session_id: UUID
     counted: bool = False
+    hold_seconds: float | None = None
+    retry_after: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,15 +172,16 @@ class Issuance:
         if making is None:
             making = self._making[slot] = _Making(asyncio.get_running_loop().create_task(self._make(wish)))
             making.task.add_done_callback(lambda _task, making=making: self._made(slot, making))  # type: ignore[misc]
+        hold = self._config.answer_seconds if wish.hold_seconds is None else wish.hold_seconds
         making.waiting += 1
         try:
-            await asyncio.wait({making.task}, timeout=self._config.answer_seconds)
+            await asyncio.wait({making.task}, timeout=hold)
         finally:
             making.waiting -= 1
         if not making.task.done():
-            raise TemporarilyUnavailable(
-                f"the CA has not answered within {self._config.answer_seconds:g} s; it is still being asked",
-                retry_after=self._config.answer_seconds / 2,
+            raise ComeAgain(
+                f"the CA has not answered within {hold:g} s; it is still being asked",
+                retry_after=hold / 2 if wish.retry_after is None else wish.retry_after,
             )
         if making.task.cancelled():
             raise TemporarilyUnavailable("this server is stopping", retry_after=5)

@@ -27,7 +27,7 @@ from server.coap.endpoint import CoapAssociation
 from server.coap.responses import response_for
 from server.device_made import CsrWish, DeviceMade
 from server.enrollments import Ending, Enrollments
-from server.errors import ClaimedElsewhere, NotAcceptable, NotFound, ServiceError, UnsupportedFormat
+from server.errors import BadAnswer, ClaimedElsewhere, NotAcceptable, NotFound, ServiceError, UnsupportedFormat
 from server.farewells import Farewells
 from server.issuance import Issuance, Wish
 from server.issuer_failures import failure
@@ -162,8 +162,7 @@ class EstResource:
             _fits(certified.chain, wish.limits)
             answer = _certificates(requester, resource, incoming, certified.chain, format)
         except (ServiceError, IssuerError, StoreUnavailable) as error:
-            told = failure(error)[1] if isinstance(error, IssuerError) else error
-            code, options = response_for(told)
+            code, options = response_for(_told(error))
             respond(incoming.request_id, code, options=options)
             ending.refused(error, code)
             return
@@ -202,6 +201,9 @@ class EstResource:
         ending: Ending,
     ) -> None:
         """A key of ours and its certificate in one answer; the CSR's own key and signature mean nothing (5.8)."""
+        settings, latencies = requester.profile.est, self._issuance.attempts.latencies
+        active = await self._knowledge.issuer_for(requester.account_id, resource.service)
+        hold = settings.hold_seconds if settings.hold_seconds is not None else latencies.hold(active.id)
         wish = Wish(
             account_id=requester.account_id,
             device_id=requester.device_id,
@@ -210,6 +212,8 @@ class EstResource:
             subject=subject_of(requester, resource.service),
             session_id=uuid4(),
             counted=True,
+            hold_seconds=hold,
+            retry_after=settings.retry_after or latencies.retry_after(active.id, hold),
         )
         made = await self._issuance.server_made(wish)
         ending.issuance_id = made.issuance_id
@@ -287,6 +291,13 @@ def _format(resource: Resource, incoming: RequestReceived) -> MediaType:
     if format is None:
         raise NotAcceptable(f"{resource.function.value} has no answer in Content-Format {accept}")
     return format
+
+
+def _told(error: ServiceError | IssuerError | StoreUnavailable) -> Exception:
+    """What answers the device. A CA that gives what no device may have is a bad gateway (RFC 7252 5.9.3.3)."""
+    if isinstance(error, BadCertificate):
+        return BadAnswer(error.message)
+    return failure(error)[1] if isinstance(error, IssuerError) else error
 
 
 def _certificates(

@@ -6,6 +6,7 @@ from lwm2m.coap import message as coap
 from lwm2m.coap import options as coap_options
 from lwm2m.errors import DecodeError
 from server.errors import (
+    BadAnswer,
     BadRequest,
     Conflict,
     NotAcceptable,
@@ -33,6 +34,7 @@ CODES: tuple[tuple[type[Exception], int], ...] = (
     (NotFound, coap.NOT_FOUND),
     (Conflict, coap.SERVICE_UNAVAILABLE),
     (Unreachable, coap.SERVICE_UNAVAILABLE),
+    (BadAnswer, coap.BAD_GATEWAY),
     (OutsideFailed, coap.SERVICE_UNAVAILABLE),
     (TemporarilyUnavailable, coap.SERVICE_UNAVAILABLE),
     (StoreUnavailable, coap.SERVICE_UNAVAILABLE),

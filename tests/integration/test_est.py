@@ -36,6 +36,7 @@ PROFILES = {
     "named": profile("named-*", mode="est", security='subject = "CN={endpoint},OU={account}"'),
     "keyed": profile("keyed-*", mode="est", est="psk_enrolls = true"),
     "izuma": profile("izuma-*", mode="est"),
+    "narrow": profile("narrow-*", mode="est", est="certificate_bytes = 512"),
     "compliant": profile("compliant-*", mode="est", est='client = "izuma"\nanswer = "pkcs7"\npkcs7_order = "der"'),
 }
 
@@ -381,6 +382,16 @@ async def test_a_server_made_key_comes_with_its_certificate(field: Field) -> Non
         assert await refused(client, (*est.ROOT, "skg"), payload=of_somebody_else("")) == "4.00"
     shown = await delivered(field, "est-skg", 2)
     assert {row["state"] for row in shown["certificates"]} == {"delivered"}
+
+
+async def test_a_certificate_that_the_device_cannot_store_is_a_bad_gateways(field: Field) -> None:
+    name = "narrow-" + "n" * 57
+    async with field.device(name) as device:
+        client = await device.connect()
+        assert await refused(client, payload=KeyPair.make(common_name(name)).csr) == "5.02"
+    shown = await until_sessions(field, name)
+    assert shown["sessions"][0]["cause"] == "issuer_bad_certificate"
+    assert [row["state"] for row in shown["issuances"]] == ["bad"]
 
 
 # -- services ----------------------------------------

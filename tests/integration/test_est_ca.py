@@ -9,13 +9,15 @@ from pathlib import Path
 import httpx
 import pytest
 import pytest_asyncio
+from aiocoap.numbers import codes
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key
 
+from lwm2m.multipart import decode_parts
 from simulators.atlas import Settings
 from simulators.atlas_ca import Journal
 from simulators.atlas_faults import Fault
-from simulators.est import EnrolmentFailed, KeyPair, common_name
+from simulators.est import PKCS10, ROOT, EnrolmentFailed, KeyPair, common_name, read_certificates
 from tests.integration.field import Field, opened, profile, until
 from tests.issuers.peers.atlas import running_atlas
 from tests.issuers.peers.cfssl import PAGE_KEY, cfssl_serve
@@ -129,6 +131,43 @@ async def test_a_ca_that_signs_after_we_gave_up_waiting_has_signed_once_and_the_
         assert peer.atlas.calls["POST /certificates"] == 1
     shown = await field.shown("waits-3")
     assert [row["state"] for row in shown["issuances"]] == ["delivered"]
+
+
+async def test_a_device_that_asks_for_a_key_made_here_waits_as_its_profile_says(field: Field) -> None:
+    clock = Clock()
+    journal = field.folder / "atlas.jsonl"
+    async with running_atlas(Settings(issue_delay=60.0), journal=journal, now=clock) as peer:
+        await slow_ca(field, peer.attributes, peer.credentials, peer.atlas.ca.root.certificate)
+        async with field.device("waits-5") as device:
+            client = await device.connect()
+            csr = KeyPair.make(common_name("waits-5")).csr
+
+            async def asked() -> bytes:
+                answer = await client.ask(codes.POST, (*ROOT, "skg"), payload=csr, content_format=PKCS10)
+                return bytes(answer.payload)
+
+            with pytest.raises(EnrolmentFailed) as later:
+                await asked()
+            assert (later.value.code, later.value.retry_after) == ("5.03", 1)
+            clock.ahead = 60.0
+
+            async def given() -> bytes | None:
+                try:
+                    return await asked()
+                except EnrolmentFailed as failure:
+                    answers.add(failure.code)
+                    return None
+
+            answers: set[str | None] = set()
+            (_, key), (_, chain) = decode_parts(await until(given))
+            leaf = read_certificates(chain)[0]
+            assert leaf.public_key() == load_der_private_key(key, None).public_key()
+            assert answers <= {"5.03"}
+        assert peer.atlas.issued == 1
+    await until(lambda: asyncio.sleep(0, field.service.events("certificate_delivered")))
+    # Nothing went wrong while it waited: what is on record is the one that ended well.
+    shown = await field.shown("waits-5")
+    assert [session["outcome"] for session in shown["sessions"]] == ["succeeded"]
 
 
 async def slow_ca(

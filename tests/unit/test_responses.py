@@ -28,6 +28,8 @@ def test_every_kind_of_service_error_has_a_row() -> None:
         (errors.UnsupportedFormat("x"), "4.15"),
         (errors.NotFound("x"), "4.04"),
         (errors.Conflict("x"), "5.03"),
+        (errors.OutsideFailed("x"), "5.03"),
+        (errors.BadAnswer("x"), "5.02"),
         (errors.TemporarilyUnavailable("x", 3), "5.03"),
         (StoreUnavailable("x"), "5.03"),
         (DecodeError("x"), "4.00"),
