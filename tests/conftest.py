@@ -1,11 +1,14 @@
 """In CI a skip is a failure (`FIRSTLIGHT_NO_SKIP=1`), and a test that fails leaves what its servers recorded."""
 
 import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
 
+from server.store import cluster
 from tests import artefacts
 from tests.integration.service import FIRSTLIGHT, environment
 
@@ -19,6 +22,16 @@ def log_as_before() -> Iterator[None]:
     before = structlog.get_config()
     yield
     structlog.configure(**before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_cluster_stays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """As root a cluster lives outside the data folder that pytest throws away, so it goes here."""
+    base = tmp_path_factory.getbasetemp().resolve()
+    yield
+    for owner in cluster.SYSTEM_FOLDER.glob(f"*/{cluster.BELONGS_TO}"):
+        if Path(owner.read_text().strip()).is_relative_to(base):
+            shutil.rmtree(owner.parent, ignore_errors=True)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -28,6 +28,8 @@ SERVICE_USER = "firstlight"
 FALLBACK_USER = "nobody"
 OWN_FOLDER = "postgres"
 POINTER = "postgres.location"
+# In a cluster that lives elsewhere: whose it is.
+BELONGS_TO = "data-folder"
 SOCKET_NAME = ".s.PGSQL.5432"
 # sockaddr_un.sun_path has 104 bytes on the narrowest system we run on, the closing NUL included.
 SOCKET_PATH_LIMIT = 103
@@ -248,7 +250,7 @@ def _make_home(data_dir: Path, pointer: Path, system_folder: Path) -> None:
     folder = system_folder / secrets.token_hex(4)
     folder.mkdir(mode=0o700)
     # For whoever finds the folder and wants to know what it is.
-    (folder / "data-folder").write_text(f"{data_dir.resolve()}\n", encoding="utf-8")
+    (folder / BELONGS_TO).write_text(f"{data_dir.resolve()}\n", encoding="utf-8")
     _make_password(folder, owner)
     os.chown(folder, owner.uid, owner.gid)
     scratch = pointer.with_name(f".{pointer.name}.{folder.name}")
