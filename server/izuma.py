@@ -8,6 +8,7 @@ from uuid import UUID
 
 from lwm2m.bootstrap_request import BootstrapRequest
 from lwm2m.plan import Plan, SecurityPlan
+from server.latencies import LONGEST_HOLD
 from server.profile import Profile
 from server.profile_est import EstSettings
 
@@ -30,6 +31,17 @@ def is_izuma(profile: Profile, request: BootstrapRequest | None, *, before: bool
 def takes_own_chain(settings: EstSettings, is_izuma: bool) -> bool:
     """Whether a device gets its chain in the client's own format, where it asks below `/est` and names none."""
     return settings.answer == "izuma-chain" or (settings.answer == "auto" and is_izuma)
+
+
+def hold_seconds(settings: EstSettings, is_izuma: bool) -> float | None:
+    """How long its exchange is held while a CA takes its time; None = as long as that CA's recent times say.
+
+    It takes 5.03 for a failure and begins anew with another key, which would be another certificate: so it waits on the
+    exchange for as long as a peer does.
+    """
+    if settings.hold_seconds is None and is_izuma:
+        return LONGEST_HOLD
+    return settings.hold_seconds
 
 
 def fitted(plan: Plan, account_id: UUID) -> Plan:

@@ -188,7 +188,7 @@ class EstResource:
             csr=csr,
             session_id=session.id if session is not None else None,
             limits=DeviceLimits(certificate_bytes=settings.certificate_bytes),
-            hold_seconds=settings.hold_seconds,
+            hold_seconds=izuma.hold_seconds(settings, requester.izuma),
             retry_after=settings.retry_after,
         )
 
