@@ -27,6 +27,20 @@ def find_path(leaf: Certificate, sent: Sequence[Certificate], anchors: Sequence[
     return found
 
 
+def why_untrusted(chain: Sequence[Certificate], anchors: Sequence[Certificate], now: datetime) -> str:
+    """Why what the first of `chain` signs would lead to none of `anchors`, and what to upload; empty when it would."""
+    issuing = chain[0]
+    if any(
+        each.subject == issuing.subject and each.parsed.public_key() == issuing.parsed.public_key() for each in anchors
+    ):
+        return ""
+    try:
+        find_path(issuing, chain[1:], anchors, now)
+    except BadCertificate as error:
+        return error.message
+    return ""
+
+
 class _Search:
     """One search upwards; keeps what it stumbled over, to be able to say why it failed."""
 

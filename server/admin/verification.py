@@ -27,8 +27,10 @@ from issuers.base import (
     StepOutcome,
     step_heard,
 )
+from issuers.certificate import UNREADABLE, ca_certificate
 from issuers.csr import make_csr
 from issuers.errors import BadCertificate, IssuerError, Throttled, Unavailable
+from issuers.path import why_untrusted
 from issuers.returned import Checked, Expectation, check_returned
 from issuers.subject import parse_subject
 from server import logs
@@ -44,6 +46,7 @@ log = logs.get("verification")
 DEADLINE = 60.0
 # Seconds between two questions after the test certificate, at least.
 POLL = 0.5
+TEST_CERTIFICATE = "test certificate"
 # The subject of an Izuma client (izuma.md D3): what a CA drops from it, it would drop from a device's.
 SUBJECT = "CN={endpoint},OU={account},L={device}"
 
@@ -96,11 +99,13 @@ async def run(
     async with _watched(database, begun.id) as heard:
         try:
             async with asyncio.timeout(DEADLINE):
-                report = await issuer.check(begun.request, begun.now)
-                steps = [Step(step.name, step.outcome.value, step.message) for step in report.steps]
+                untrusted = await _why_untrusted(issuer, anchors, begun.now)
+                # A test certificate that leads nowhere would cost quota and tell nothing new.
+                report = await issuer.check(None if untrusted else begun.request, begun.now)
+                steps = _with_trust(report, untrusted)
                 heard.replace(steps)
                 await _learn_chain(database, begun, issuer)
-                if begun.request is not None and report.successful:
+                if begun.request is not None and report.successful and not untrusted:
                     issued, found = await _tested(issuer, begun.request, report, anchors, minimum_validity, begun.now)
                     steps += found
         except TimeoutError:
@@ -175,6 +180,33 @@ async def _watched(database: Database, verification_id: UUID) -> AsyncIterator[_
             await recording
 
 
+async def _why_untrusted(issuer: Issuer, anchors: Sequence[x509.Certificate], now: datetime) -> str | None:
+    """Why what this CA signs would reach no device, empty when it would; None when the CA does not show its chain."""
+    if Capability.CHAIN not in issuer.capabilities:
+        return None
+    try:
+        shown = [ca_certificate(each) for each in await issuer.ca_certificates()]
+        return why_untrusted(shown, [ca_certificate(each) for each in anchors], now) if shown else None
+    except (IssuerError, *UNREADABLE):
+        # Its own steps say what is wrong.
+        return None
+
+
+def _with_trust(report: CheckReport, untrusted: str | None) -> list[Step]:
+    """The steps of a check with that of trust behind the one of the chain."""
+    steps: list[Step] = []
+    for step in report.steps:
+        message = step.message
+        if untrusted and step.name == TEST_CERTIFICATE and step.outcome is StepOutcome.SKIPPED:
+            message = "an earlier step failed"
+        steps.append(Step(step.name, step.outcome.value, message))
+        if step.name == "chain" and untrusted is not None and step.outcome in (StepOutcome.OK, StepOutcome.WARN):
+            outcome = StepOutcome.FAIL if untrusted else StepOutcome.OK
+            good = "what it signs leads to an active trusted certificate of service lwm2m"
+            steps.append(Step("trust", outcome.value, untrusted or good))
+    return steps
+
+
 async def _learn_chain(database: Database, begun: Begun, issuer: Issuer) -> None:
     with contextlib.suppress(IssuerError):
         await learn_chain(database, begun.issuer_id, issuer, begun.now)
@@ -225,9 +257,9 @@ async def _tested(
             with contextlib.suppress(Unavailable, Throttled):
                 answer = await issuer.collect(answer.reference)
     except IssuerError as error:
-        return None, [Step("test certificate", StepOutcome.FAIL.value, error.message)]
+        return None, [Step(TEST_CERTIFICATE, StepOutcome.FAIL.value, error.message)]
     if answer is None:
-        return None, [Step("test certificate", StepOutcome.SKIPPED.value, "this CA made no test certificate")]
+        return None, [Step(TEST_CERTIFICATE, StepOutcome.SKIPPED.value, "this CA made no test certificate")]
     try:
         checked = check_returned(
             answer,

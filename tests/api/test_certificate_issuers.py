@@ -178,6 +178,19 @@ async def test_a_custom_service_is_made_found_moved_and_removed(api: Api) -> Non
     await api.ask("GET", f"{SERVICES}/{made['id']}", 404)
 
 
+@pytest.mark.parametrize("service", ["lwm2m", "customer.dlms"])
+async def test_a_service_moves_to_another_ca_and_the_first_is_free(api: Api, service: str) -> None:
+    first, second = await registered(api), await registered(api, name="Second CA")
+    row = await api.ask("GET", f"{SERVICES}/lwm2m", 200)
+    if service != "lwm2m":
+        row = await api.ask("POST", SERVICES, 201, {"reference": service, "certificate_issuer_id": None})
+    for issuer in (first, second):
+        active = await api.ask("PUT", f"{SERVICES}/{row['id']}", 200, {"certificate_issuer_id": issuer["id"]})
+        assert active["certificate_issuer_id"] == issuer["id"]
+        await api.ask("DELETE", f"{ISSUERS}/{issuer['id']}", 400)
+    await api.ask("DELETE", f"{ISSUERS}/{first['id']}", 204)
+
+
 @pytest.mark.parametrize(
     "reference", ["LWM2M", "lwm2m", "LwM2M", "BOOTSTRAP", "Bootstrap", "mbed.x", "a b", "", "ü", "x" * 101]
 )
@@ -327,3 +340,25 @@ async def test_with_check_a_ca_that_refuses_or_is_away_is_a_424_and_nothing_is_k
     assert (kept["issuer_attributes"]["host_url"], kept["etag"]) == (peer.url, "2")
     actions = [row["action"] for row in (await api.ask("GET", "/v1/audit", 200))["data"]]
     assert actions.count("certificate_issuer.added") == actions.count("certificate_issuer.changed") == 1
+
+
+async def test_a_ca_that_nobody_trusts_is_told_before_a_test_certificate_is_spent(api: Api) -> None:
+    ca = make_factory_ca("Plant Root")
+    async with cfssl_serve(ca) as peer:
+        attributes = {"host_url": peer.url, "cfssl_profile": "CA"}
+        path = f"{ISSUERS}/{(await registered(api, issuer_attributes=attributes))['id']}/verify"
+        signed = peer.log.count("signed certificate")
+        for query in ("", "?issue_test=false"):
+            answer = await api.ask("POST", path + query, 200)
+            assert answer["successful"] is False
+            assert "upload the certificate of CN=Plant Root" in str(answer["message"])
+        assert peer.log.count("signed certificate") == signed
+        trusted = {"name": "plant", "service": "lwm2m", "certificate": ca.pem.decode()}
+        await api.ask("POST", "/v3/trusted-certificates", 201, trusted)
+        assert (await api.ask("POST", f"{path}?issue_test=false", 200))["successful"] is True
+        assert peer.log.count("signed certificate") == signed
+        assert (await api.ask("POST", path, 200))["successful"] is True
+    reports = (await api.ask("GET", f"/v1/issuers/{path.split('/')[3]}/verifications", 200))["data"]
+    outcomes = [{step["name"]: step["outcome"] for step in report["steps"]} for report in reports]
+    assert [found["trust"] for found in outcomes] == ["fail", "fail", "ok", "ok"]
+    assert [found["test certificate"] for found in outcomes] == ["skipped", "skipped", "skipped", "ok"]

@@ -282,11 +282,13 @@ async def test_services_6_alternatively_select_an_existing_service_configuration
     await expect(shown.get_by_text(reach)).to_be_visible()
     await shown.get_by_role("radio", name="customer.dlms").check()
     await shown.get_by_role("button", name="Create", exact=True).click()
+    await expect(dialog(portal)).to_have_count(0)
     await expect(line(portal, "Harbour CA")).to_contain_text("customer.dlms")
     assert await signs_for(rig, "customer.dlms") == rig.scene.ids["away"]
     back = await popup(portal)
     await back.get_by_role("radio", name="customer.dlms").check()
     await back.get_by_role("button", name="Create", exact=True).click()
+    await expect(dialog(portal)).to_have_count(0)
     await expect(line(portal, "Plant CA")).to_contain_text("customer.dlms")
 
 
@@ -294,6 +296,7 @@ async def test_a_service_of_ones_own_is_removed_where_it_was_made(rig: Rig, port
     shown = await popup(portal)
     await shown.get_by_label("Name of a new service configuration").fill("customer.gone")
     await shown.get_by_role("button", name="Create", exact=True).click()
+    await expect(dialog(portal)).to_have_count(0)
     await expect(line(portal, "Plant CA")).to_contain_text("customer.gone")
     again = await popup(portal)
     # What follows is asked before; LWM2M cannot be removed.
@@ -309,6 +312,7 @@ async def test_back_to_the_own_ca(rig: Rig, portal: Page) -> None:
     shown = await popup(portal, "Embedded CA")
     await shown.get_by_role("radio", name="LWM2M").check()
     await shown.get_by_role("button", name="Create", exact=True).click()
+    await expect(dialog(portal)).to_have_count(0)
     await expect(line(portal, "Embedded CA")).to_contain_text("LWM2M")
     assert await signs_for(rig, "LWM2M") is None
     await rig.ask(

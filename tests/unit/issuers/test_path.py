@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from issuers.certificate import Certificate, read_certificate
 from issuers.errors import BadCertificate, Check
-from issuers.path import DEEPEST, find_path
+from issuers.path import DEEPEST, find_path, why_untrusted
 from tests import pki
 
 NOW = datetime.now(UTC)
@@ -182,3 +182,36 @@ def test_a_path_is_found_exactly_when_every_link_is_there(sent: list[pki.Holder]
         assert found(tuple(sent), (anchor,))[-1] == names(tuple(read(anchor)))[0]
     else:
         nothing(tuple(sent), (anchor,))
+
+
+@pytest.mark.parametrize(
+    ("chain", "anchors"),
+    [
+        ((ISSUING, POLICY, ROOT), (ROOT,)),
+        ((ISSUING, POLICY), (ROOT,)),
+        ((ISSUING,), (ISSUING,)),
+        ((ISSUING,), (POLICY,)),
+        ((ROOT,), (ROOT,)),
+    ],
+)
+def test_a_ca_whose_chain_reaches_an_anchor_is_trusted(
+    chain: tuple[pki.Holder, ...], anchors: tuple[pki.Holder, ...]
+) -> None:
+    assert why_untrusted(read(*chain), read(*anchors), NOW) == ""
+
+
+@pytest.mark.parametrize(
+    ("chain", "anchors", "missing"),
+    [
+        ((ROOT,), (), "Root"),
+        ((ROOT,), (pki.make_factory_ca("Another"),), "Root"),
+        ((ISSUING, POLICY), (), "Root"),
+        ((ISSUING,), (ROOT,), "Policy"),
+        # Of the same name, with another key.
+        ((ROOT,), (pki.make_factory_ca("Root"),), "Root"),
+    ],
+)
+def test_a_ca_whose_chain_reaches_none_says_what_to_upload(
+    chain: tuple[pki.Holder, ...], anchors: tuple[pki.Holder, ...], missing: str
+) -> None:
+    assert f"upload the certificate of CN={missing}" in why_untrusted(read(*chain), read(*anchors), NOW)
