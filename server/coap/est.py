@@ -5,7 +5,7 @@ operational certificate. The label is the service whose CA is asked.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import uuid4
 
@@ -43,6 +43,7 @@ from server.requester import (
 )
 from server.store import devices
 from server.store.database import Database
+from server.store.devices import DeviceRow
 from server.store.errors import StoreUnavailable
 from server.transport.engine import PeerIdentity
 
@@ -244,10 +245,14 @@ class EstResource:
         peer = conversation.association.peer
         profiles_of = self._knowledge.profiles_of
         if not is_operational(peer) and await self._may_bootstrap(peer):
-            return from_factory(peer, conversation.visit.admitted, profiles_of)
+            requester = from_factory(peer, conversation.visit.admitted, profiles_of)
+            if conversation.visit.admitted is not None:
+                return requester
+            row = await devices.find(self._database, requester.account_id, requester.endpoint)
+            return replace(requester, izuma=izuma.is_izuma(requester.profile, None, before=_was_izuma(row)))
         device = await operational.device_of(self._database, peer)
         row = await devices.find(self._database, device.account_id, device.endpoint)
-        was_izuma = row is not None and Learned.from_json(row.learned).izuma
+        was_izuma = _was_izuma(row)
         factory: frozenset[str] = frozenset()
         if row is not None and row.verified_by is not None:
             factory = self._knowledge.trust.words_of(device.account_id, row.verified_by)
@@ -276,6 +281,11 @@ class EstResource:
         if not shown:
             raise NotFound(f"the CA of the service {resource.service} shows no certificate")
         return est.encode_chain(shown, format, requester.profile.est.pkcs7_order)
+
+
+def _was_izuma(row: DeviceRow | None) -> bool:
+    """Whether a bootstrap of the device showed that it is an Izuma client."""
+    return row is not None and Learned.from_json(row.learned).izuma
 
 
 def _resource(incoming: RequestReceived) -> Resource:

@@ -527,6 +527,11 @@ async def test_an_izuma_device_gets_its_chain_in_its_own_format_and_its_id_with_
         assert is_of(est.read_certificates(answer.payload), pair, "izuma-1")
         stranger = x509.Name([x509.NameAttribute(NameOID.LOCALITY_NAME, "0" * 32), *common_name("izuma-1")])
         assert await refused(device.est, SHORT_SEN, payload=KeyPair.make(stranger).csr, content_format=0) == "4.00"
+        # What its bootstrap showed is known on the next association too.
+        await field.over("izuma-1")
+        pair, client = KeyPair.make(name), await device.connect()
+        answer = await client.ask(codes.POST, SHORT_SEN, payload=pair.csr, content_format=0)
+        assert is_of(tuple(map(x509.load_der_x509_certificate, decode_izuma_chain(answer.payload))), pair, "izuma-1")
 
 
 async def test_an_izuma_device_of_standard_lwm2m_gets_pkcs7_by_its_profile(field: Field) -> None:
