@@ -7,10 +7,10 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from tests.soak import own_ca, runs, slow_ca
+from tests.soak import own_ca, runs, slow_ca, waiting
 
-RUNS = {**runs.RUNS, **own_ca.RUNS, **slow_ca.RUNS}
-FULL = {**runs.FULL, **own_ca.FULL, **slow_ca.FULL}
+RUNS = {**runs.RUNS, **own_ca.RUNS, **slow_ca.RUNS, **waiting.RUNS}
+FULL = {**runs.FULL, **own_ca.FULL, **slow_ca.FULL, **waiting.FULL}
 
 
 def main() -> int:
