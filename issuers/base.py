@@ -40,6 +40,8 @@ class Capability(Enum):
     CHAIN = "chain"
     """`ca_certificates` answers."""
     REVOKE = "revoke"
+    QUOTA = "quota"
+    """`certificates_left` answers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,6 +159,10 @@ class Issuer(ABC):
     async def ca_certificates(self) -> tuple[x509.Certificate, ...]:
         """The CA's own certificates, issuing CA first, root last when it is known; raises IssuerError."""
         raise NotSupported(f"{self.type} does not show its certificates: upload them as trusted certificates")
+
+    async def certificates_left(self) -> int | None:
+        """How many more certificates it would issue, None when it does not tell; costs nothing; raises IssuerError."""
+        raise NotSupported(f"{self.type} has no quota that it tells")
 
     async def revoke(self, serial: int, reason: x509.ReasonFlags, at: datetime) -> None:
         """Withdraw a certificate as of `at` (UTC); raises IssuerError."""

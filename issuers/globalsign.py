@@ -38,7 +38,7 @@ from issuers.errors import (
     Unavailable,
 )
 from issuers.globalsign_api import HvcaApi, HvcaOptions, refused, said
-from issuers.globalsign_check import Examination
+from issuers.globalsign_check import QUOTA, Examination, told_number
 from issuers.globalsign_policy import Policy
 from issuers.http import Answer, read_url
 from issuers.options import option, refuse_unknown
@@ -94,7 +94,7 @@ class GlobalSignIssuer(Issuer):
     """One account at HVCA."""
 
     type = "GLOBAL_SIGN"
-    capabilities = frozenset({Capability.COLLECT, Capability.CHAIN, Capability.REVOKE})
+    capabilities = frozenset({Capability.COLLECT, Capability.CHAIN, Capability.REVOKE, Capability.QUOTA})
     recovery = Recovery.LOOKUP
 
     def __init__(self, options: HvcaOptions, reach: Reach) -> None:
@@ -212,6 +212,13 @@ class GlobalSignIssuer(Issuer):
     async def ca_certificates(self) -> tuple[x509.Certificate, ...]:
         """The trust chain: issuing CA first, root last."""
         return tuple(each.parsed for each in await self._chain.get())
+
+    async def certificates_left(self) -> int | None:
+        """By the account's quota, which API v2.1 does not tell."""
+        try:
+            return await told_number(self._api, QUOTA)
+        except Misconfigured:
+            return None
 
     async def revoke(self, serial: int, reason: x509.ReasonFlags, at: datetime) -> None:
         """Withdraw a certificate; one that is withdrawn already is no fault.

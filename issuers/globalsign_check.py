@@ -13,6 +13,7 @@ from issuers.globalsign_policy import Policy
 STEPS = ("reach", "authenticate", "policy", "clock", "quota", "chain", "test certificate")
 EXPIRES_SOON = timedelta(days=90)
 """A CA or client certificate that ends within this is reported."""
+QUOTA = "/quotas/issuance"
 QUOTA_LOW = 100
 """Certificates left under which an operator is told."""
 CLOCK_OFFSET = timedelta(minutes=2)
@@ -20,6 +21,15 @@ SAMPLES = ("urn:imei:350000000000001", "urn:dev:os:0023c7-000001", "device-0001"
 """Endpoint names as devices have them (LwM2M 1.2, 7.4.1), for rules about common names."""
 
 OK, WARN, FAIL, SKIPPED = StepOutcome.OK, StepOutcome.WARN, StepOutcome.FAIL, StepOutcome.SKIPPED
+
+
+async def told_number(api: HvcaApi, path: str) -> int:
+    """A counter of the account; Misconfigured when this version of the API has none there."""
+    read = (await api.question(path)).json()
+    value = read.get("value") if isinstance(read, dict) else None
+    if not isinstance(value, int):
+        raise Misconfigured(f"{api.where} tells no number at {path}")
+    return value
 
 
 class Examination:
@@ -123,7 +133,7 @@ class Examination:
 
     async def _quota(self) -> None:
         try:
-            left = await self._count("/quotas/issuance")
+            left = await told_number(self._api, QUOTA)
         except Misconfigured:
             # API v2.1 has no such call.
             self._note("quota", SKIPPED, "the CA does not tell how many certificates are left")
@@ -141,18 +151,11 @@ class Examination:
 
     async def _counters(self) -> str:
         try:
-            issued = await self._count("/counters/certificates/issued")
-            revoked = await self._count("/counters/certificates/revoked")
+            issued = await told_number(self._api, "/counters/certificates/issued")
+            revoked = await told_number(self._api, "/counters/certificates/revoked")
         except IssuerError:
             return ""
         return f", {issued} issued and {revoked} revoked so far"
-
-    async def _count(self, path: str) -> int:
-        read = (await self._api.question(path)).json()
-        value = read.get("value") if isinstance(read, dict) else None
-        if not isinstance(value, int):
-            raise Misconfigured(f"{self._api.where} tells no number at {path}")
-        return value
 
     async def _chain(self) -> None:
         try:

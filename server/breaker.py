@@ -222,6 +222,10 @@ class Guarded(Issuer):
         """As the CA's own."""
         return await self._inner.ca_certificates()
 
+    async def certificates_left(self) -> int | None:
+        """As the CA's own."""
+        return await self._inner.certificates_left()
+
     async def revoke(self, serial: int, reason: x509.ReasonFlags, at: datetime) -> None:
         """As the CA's own."""
         await self._inner.revoke(serial, reason, at)

@@ -58,6 +58,8 @@ class Setting:
     further: bool = False
     # The rule that a value breaks, in words; empty when it breaks none.
     problem: Callable[[str], str] = lambda _value: ""
+    # What it is, for whoever fills in a form.
+    hint: str = ""
     # Other names it may come under.
     aliases: tuple[str, ...] = ()
 
@@ -69,6 +71,8 @@ class IssuerForm:
     label: str
     # What the test certificate of a verification costs there.
     test_costs: str = "perhaps one certificate of the CA account's quota"
+    # Whether CAs of this type tell how many certificates are left.
+    tells_quota: bool = False
     attributes: tuple[Setting, ...] = ()
     credentials: tuple[Setting, ...] = field(default=(), repr=False)
 
@@ -97,9 +101,22 @@ FORMS: Mapping[str, IssuerForm] = MappingProxyType(
             label="CFSSL_AUTH",
             test_costs="nothing: CFSSL counts no certificates",
             attributes=(
-                Setting(name="host_url", label="Host URL", required=True),
-                Setting(name="cfssl_profile", label="CFSSL profile"),
-                Setting(name="cfssl_label", label="CFSSL label"),
+                Setting(
+                    name="host_url",
+                    label="Host URL",
+                    required=True,
+                    hint="Where the CFSSL server listens, for instance https://cfssl.example.com:8888.",
+                ),
+                Setting(
+                    name="cfssl_profile",
+                    label="CFSSL profile",
+                    hint="Under signing, profiles in the server's configuration; its default if empty.",
+                ),
+                Setting(
+                    name="cfssl_label",
+                    label="CFSSL label",
+                    hint="Which signer of the server signs, where it has several (multirootca).",
+                ),
                 Setting(name="tls_roots", label="TLS roots (PEM)", longest=16384, pem=True, further=True),
                 Setting(
                     name="bundle",
@@ -111,7 +128,14 @@ FORMS: Mapping[str, IssuerForm] = MappingProxyType(
                 *TERMS,
             ),
             credentials=(
-                Setting(name="hmac_hex_key", label="HMAC Hex key", required=True, longest=64, hexadecimal=True),
+                Setting(
+                    name="hmac_hex_key",
+                    label="HMAC Hex key",
+                    required=True,
+                    longest=64,
+                    hexadecimal=True,
+                    hint="From auth_keys in the server's configuration: an even number of hexadecimal characters.",
+                ),
                 Setting(
                     name="client_certificate", label="Client certificate (PEM)", longest=16384, pem=True, further=True
                 ),
@@ -121,17 +145,41 @@ FORMS: Mapping[str, IssuerForm] = MappingProxyType(
         "GLOBAL_SIGN": IssuerForm(
             label="Global Sign",
             test_costs="one certificate of the account's quota",
+            tells_quota=True,
             attributes=(
                 Setting(name="base_url", label="Base URL", further=True),
                 Setting(name="tls_roots", label="TLS roots (PEM)", longest=16384, pem=True, further=True),
                 *TERMS,
             ),
             credentials=(
-                Setting(name="api_key", label="Access key", required=True, longest=1000, aliases=("access_key",)),
-                Setting(name="api_secret", label="API secret", required=True, longest=250),
-                Setting(name="client_certificate", label="Client certificate", required=True, longest=3000, pem=True),
-                Setting(name="private_key", label="Private key", required=True, longest=3000, pem=True),
-                Setting(name="passphrase", label="Passphrase", longest=1000),
+                Setting(
+                    name="api_key",
+                    label="Access key",
+                    required=True,
+                    longest=1000,
+                    aliases=("access_key",),
+                    hint="Received from GlobalSign.",
+                ),
+                Setting(
+                    name="api_secret", label="API secret", required=True, longest=250, hint="Received from GlobalSign."
+                ),
+                Setting(
+                    name="client_certificate",
+                    label="Client certificate",
+                    required=True,
+                    longest=3000,
+                    pem=True,
+                    hint="The certificate that GlobalSign made for your public key.",
+                ),
+                Setting(
+                    name="private_key",
+                    label="Private key",
+                    required=True,
+                    longest=3000,
+                    pem=True,
+                    hint="The key that you generated and whose public half GlobalSign has.",
+                ),
+                Setting(name="passphrase", label="Passphrase", longest=1000, hint="Of the private key, if encrypted."),
             ),
         ),
     }
@@ -437,6 +485,18 @@ async def run_verification(
             anchors=anchors,
             minimum_validity=timedelta(days=config.issuance.minimum_validity_days),
         )
+    finally:
+        await issuer.aclose()
+
+
+async def certificates_left(database: Database, sealer: Sealer, config: Config, row: IssuerRow) -> int | None:
+    """What is left of the CA's quota, by itself, at no cost; None = it does not tell. IssuerError, SealBroken."""
+    issuer = opened(row, sealer, await reach_of(database, config))
+    try:
+        async with asyncio.timeout(LOOK_SECONDS):
+            return await issuer.certificates_left()
+    except TimeoutError as error:
+        raise Unavailable(f"the CA did not answer within {LOOK_SECONDS:g} s") from error
     finally:
         await issuer.aclose()
 

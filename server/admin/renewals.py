@@ -60,7 +60,10 @@ async def _method(database: Database, device: DeviceRow, registered: Registratio
     """How this device is asked; Unreachable when it cannot be."""
     endpoint = device.endpoint
     if registered is None:
-        raise Unreachable(f"{endpoint} is not registered; a renewal needs a device that is")
+        raise Unreachable(
+            f"a renewal goes over a registration, and {endpoint} is not registered: "
+            "it gets a new certificate when it bootstraps next"
+        )
     if registered.worker is None:
         raise Unreachable(
             f"{endpoint} is registered but not connected; it comes back with its next update, at the latest at "

@@ -55,7 +55,7 @@ def parse(pem: bytes) -> list[x509.Certificate]:
             return [x509.load_der_x509_certificate(pem)]
         return x509.load_pem_x509_certificates(pem)
     except UNREADABLE as error:
-        raise BadRequest(f"the file holds no certificate in PEM or DER ({error})") from error
+        raise BadRequest("the file holds no certificate in PEM or DER") from error
 
 
 def lowest(pem: bytes) -> x509.Certificate:

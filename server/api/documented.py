@@ -13,7 +13,7 @@ ERRORS = {
     403: ("forbidden", "the key night shift has the role reader; this needs the role admin"),
     404: ("not_found", "there is no such certificate issuer"),
     409: ("duplicate", "there is already a certificate issuer Plant CA"),
-    423: ("locked", "urn:dev:os:0001 is not registered; a renewal needs a device that is"),
+    423: ("locked", "a renewal goes over a registration, and urn:dev:os:0001 is not registered"),
     424: ("failed_dependency", "the CA's address ca.example.com cannot be resolved"),
     503: ("service_unavailable", "the database is away"),
 }

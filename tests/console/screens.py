@@ -51,6 +51,13 @@ async def curl_open(page: Page, rig: Rig) -> None:
     await page.get_by_text("The same with curl").click()
 
 
+async def palette(page: Page, rig: Rig) -> None:
+    """Ctrl+K with something typed."""
+    await page.keyboard.press("Control+k")
+    await page.get_by_role("searchbox", name="Go to").fill("ce")
+    await page.get_by_role("link", name="Devices named ce", exact=True).wait_for()
+
+
 # -- certificate authorities -----------------------------------------------------------------
 
 CAS = "/device-identity/certificate-authorities"
@@ -181,6 +188,7 @@ SCREENS: tuple[Screen, ...] = (
     Screen("sign-in-refused", "/sign-in", wrong_key, who="nobody"),
     Screen("nothing-there", "/nothing-there"),
     Screen("not-allowed", f"{CAS}/add", who="reader"),
+    Screen("go-to", "/devices", palette),
     Screen("start", "/?window=15m", live),
     Screen("start-numbers", "/?window=24h", numbers_open),
     Screen("start-empty", "/", live, who="newcomer"),

@@ -74,6 +74,22 @@ async def test_a_private_key_in_an_upload_is_refused_and_never_shown(page: Page)
     await expect(dialog(page).locator(".problem")).to_contain_text("the file holds a private key")
 
 
+async def test_how_many_devices_a_denial_concerns_is_said_before(rig: Rig, page: Page) -> None:
+    factory = rig.scene.ids["factory"]
+    row = await rig.ask("GET", f"/v3/trusted-certificates/{factory}")
+    assert row["name"] == "Oulu factory"
+    for action in ("Deny", "Delete"):
+        await page.goto(f"/device-identity/certificates/trusted/{factory}")
+        await page.get_by_role("link", name=action, exact=True).click()
+        await expect(dialog(page)).to_contain_text(re.compile("[1-9][0-9]* devices came with it last"))
+    await dialog(page).get_by_role("link", name="which").click()
+    await expect(page.get_by_role("row", name="pump-0001")).to_be_visible()
+    # A root of issued certificates: which CAs stand on it.
+    await page.goto("/device-identity/certificates?subject__like=Plant+Root")
+    await page.get_by_role("row", name="Plant Root").get_by_role("link", name="Deny").click()
+    await expect(dialog(page)).to_contain_text("Plant CA")
+
+
 async def test_a_factory_is_denied_after_its_reach_was_told_and_activated_again(rig: Rig, page: Page) -> None:
     await upload(page, "Rauma", make_factory_ca("Rauma Factory").pem.decode())
     await dialog(page).get_by_role("button", name="Trust it").click()

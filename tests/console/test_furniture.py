@@ -23,6 +23,51 @@ async def test_slash_focuses_the_search_and_types_itself_elsewhere(rig: Rig) -> 
         await expect(search).to_have_value("a/b")
 
 
+async def test_control_k_goes_to_any_view_action_or_name_by_keyboard_alone(rig: Rig) -> None:
+    async with rig.page("/audit") as page:
+        await page.keyboard.press("Control+k")
+        text = page.get_by_role("searchbox", name="Go to")
+        await expect(text).to_be_focused()
+        await page.keyboard.type("dry")
+        await page.keyboard.press("Enter")
+        await page.wait_for_url("**/profiles/dry-run")
+        await page.keyboard.press("Control+k")
+        await expect(text).to_be_focused()
+        await page.keyboard.type("pump-0002")
+        await page.keyboard.press("ArrowDown")
+        await expect(page.get_by_role("link", name="Devices named pump-0002", exact=True)).to_be_focused()
+        await page.keyboard.press("Enter")
+        await page.wait_for_url("**/devices?endpoint_name__like=pump-0002")
+        await expect(page.get_by_role("row", name="pump-0002")).to_be_visible()
+        await page.get_by_role("button", name="Go to…").click()
+        await expect(text).to_be_focused()
+        await page.keyboard.press("Escape")
+        await expect(page.locator("dialog[open]")).to_have_count(0)
+
+
+async def test_control_k_offers_nobody_what_the_role_does_not_allow(rig: Rig) -> None:
+    async with rig.page("/", who="reader") as page:
+        await page.keyboard.press("Control+k")
+        await expect(page.get_by_role("link", name="Dry run")).to_be_visible()
+        for name in ("Add CA", "New profile", "Upload a certificate", "Seen, not admitted"):
+            await expect(page.locator("#palette").get_by_text(name)).to_have_count(0)
+
+
+async def test_cas_devices_and_profiles_lead_to_each_other(rig: Rig) -> None:
+    async with rig.page(CAS) as page:
+        await page.get_by_role("row", name="Plant CA").get_by_role("link", name="Its devices").click()
+        await page.get_by_role("link", name="pump-0002").click()
+        await page.get_by_role("link", name="default", exact=True).click()
+        await page.get_by_role("link", name=re.compile("^[0-9]+ devices$")).click()
+        await page.get_by_role("link", name="pump-0002").click()
+        await page.locator(".card").get_by_role("link", name="Plant CA", exact=True).click()
+        await expect(page.locator(":target")).to_contain_text("Plant CA")
+        await page.goto(f"{ISSUED}?endpoint_name__eq=pump-0002")
+        await page.get_by_role("link", name="pump-0002").click()
+        await page.locator(".facts").get_by_role("link", name="pump-0002").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("pump-0002")
+
+
 async def test_a_copy_button_copies_and_says_so(rig: Rig) -> None:
     async with rig.page("/device-identity/server", permissions=["clipboard-read", "clipboard-write"]) as page:
         await page.get_by_role("button", name="Copy address").first.click()

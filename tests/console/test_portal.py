@@ -433,6 +433,11 @@ async def test_global_sign_is_added_with_the_five_fields_verified_and_never_read
     await form.get_by_role("textbox", name="TLS roots").fill(str(atlas.attributes["tls_roots"]))
     await form.get_by_role("button", name="Add CA").click()
     await expect(line(portal, "GlobalSign account")).to_contain_text("not trusted")
+    # Said before anything is spent.
+    await line(portal, "GlobalSign account").get_by_role("link", name="Verify").click()
+    await expect(dialog(portal)).to_contain_text("not trusted for LWM2M")
+    await expect(dialog(portal)).to_contain_text("certificates left, asked")
+    await portal.keyboard.press("Escape")
     # The one-click remedy.
     await line(portal, "GlobalSign account").get_by_role("link", name="Trust its certificate").click()
     await expect(dialog(portal)).to_contain_text("SHA-256")
@@ -443,7 +448,7 @@ async def test_global_sign_is_added_with_the_five_fields_verified_and_never_read
     await dialog(portal).get_by_role("button", name="Verify").click()
     await expect(dialog(portal).get_by_role("status")).to_contain_text("The CA works")
     await portal.goto(CAS)
-    await expect(line(portal, "GlobalSign account")).to_contain_text("certificates left")
+    await expect(line(portal, "GlobalSign account")).to_contain_text("certificates left, asked")
     await line(portal, "GlobalSign account").get_by_role("link", name="Edit").click()
     await dialog(portal).get_by_label("API secret").wait_for()
     await expect(dialog(portal).get_by_label("API secret")).to_have_value("")

@@ -114,6 +114,15 @@ async def test_it_revokes_or_says_that_it_cannot(rig: Rig) -> None:
             await revocation
 
 
+async def test_it_tells_its_quota_or_says_that_it_cannot(rig: Rig) -> None:
+    if Capability.QUOTA not in rig.issuer.capabilities:
+        with pytest.raises(NotSupported):
+            await rig.issuer.certificates_left()
+        return
+    left = await rig.issuer.certificates_left()
+    assert left is None or left > 0
+
+
 async def test_it_collects_or_says_that_it_cannot(rig: Rig) -> None:
     if Capability.COLLECT not in rig.issuer.capabilities:
         with pytest.raises(NotSupported):

@@ -178,7 +178,16 @@ async def test_policy_chain_and_token_are_asked_for_once(issuer: Issuer, calls: 
 
 async def test_it_says_what_it_can_do(issuer: Issuer) -> None:
     assert issuer.recovery is Recovery.LOOKUP
-    assert issuer.capabilities == {Capability.COLLECT, Capability.CHAIN, Capability.REVOKE}
+    assert issuer.capabilities == {Capability.COLLECT, Capability.CHAIN, Capability.REVOKE, Capability.QUOTA}
+
+
+async def test_how_many_certificates_are_left_costs_none(peer: AtlasPeer, issuer: Issuer) -> None:
+    peer.atlas.settings.quota = 7
+    assert await issuer.certificates_left() == 7
+    await got(issuer, wish())
+    assert await issuer.certificates_left() == 6
+    peer.atlas.faults.append(Fault(at="GET /quotas/issuance", do=404))
+    assert await issuer.certificates_left() is None
 
 
 async def test_the_trust_chain_is_issuing_ca_first_root_last(peer: AtlasPeer, issuer: Issuer) -> None:

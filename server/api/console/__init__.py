@@ -31,6 +31,7 @@ from server.api.console import (
     trusted_certificates,
 )
 from server.api.console.background import Background
+from server.api.console.quotas import Quotas
 from server.api.console.throttle import Tries
 
 ROUTERS = (
@@ -56,6 +57,7 @@ def install(app: FastAPI) -> None:
     app.state.tries = Tries()
     app.state.background = Background()
     app.state.drawn = start.Drawn()
+    app.state.quotas = Quotas()
     for router in ROUTERS:
         app.include_router(router, include_in_schema=False)
     page.install(app)

@@ -13,6 +13,7 @@ from server.store import embedded_ca, issuer_chains, issuers, readiness, trust, 
 from server.store.issuer_chains import IssuerChain, Use
 from server.store.issuers import Configuration, IssuerRow
 from server.store.readiness import Readiness
+from server.store.trust import TrustedCertificate
 from server.store.verifications import Verification
 
 OWN = "own"
@@ -45,6 +46,8 @@ class Authority:
     use: Use
     rate: str
     quota: str
+    # Whether it can be asked what is left of it.
+    tells_quota: bool
     # Of the certificate in its chain that ends first; None = the CA never showed one.
     ends: datetime | None
     # Whether what it issues for LWM2M leads to a trusted certificate; None = not known.
@@ -82,6 +85,7 @@ async def listed(asking: Caller) -> list[Authority]:
                 use=used.get(None, Use(0, 0)),
                 rate="",
                 quota="",
+                tells_quota=False,
                 ends=_first_end(chain),
                 trusted=trust_admin.leads_to(chain, anchors),
             )
@@ -102,11 +106,32 @@ async def listed(asking: Caller) -> list[Authority]:
                 use=use,
                 rate=str(row.attributes.get("rate", "")),
                 quota=_quota(verified.get(row.id)),
+                tells_quota=row.type in admin.FORMS and admin.FORMS[row.type].tells_quota,
                 ends=_first_end(chain),
                 trusted=trust_admin.leads_to(chain, anchors) if chain else None,
             )
         )
     return found
+
+
+async def leaning_on(asking: Caller, anchor: TrustedCertificate) -> list[str]:
+    """The CAs whose certificates lead to this trusted certificate and to no other that counts."""
+    database, account_id = asking.database, asking.account_id
+    others = [
+        x509.load_der_x509_certificate(each.certificate)
+        for each in await trust.listed(database, account_id, service="lwm2m")
+        if each.active and each.id != anchor.id
+    ]
+    chains = await issuer_chains.listed(database, account_id)
+    rows = await issuers.listed(database, account_id)
+    shown = [(row.name, _parsed(chains[row.id].certificates)) for row in rows if row.id in chains]
+    own = await embedded_ca.find(database, account_id)
+    if own is not None:
+        shown.insert(0, (OWN_NAME, _parsed((own.issuing_certificate, own.root_certificate))))
+    here = [x509.load_der_x509_certificate(anchor.certificate)]
+    return [
+        name for name, chain in shown if trust_admin.leads_to(chain, here) and not trust_admin.leads_to(chain, others)
+    ]
 
 
 def type_label(type: str) -> str:

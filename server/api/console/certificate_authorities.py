@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import Response
+from fastapi.responses import HTMLResponse, Response
 
 from issuers.errors import IssuerError
 from server.admin import issuers as admin
@@ -21,7 +21,8 @@ from server.api.console.certificate import described
 from server.api.console.door import Visitor, at_least
 from server.api.console.forms import MENDABLE, Faults, Form
 from server.api.console.navigation import CERTIFICATE_AUTHORITIES, NO_OWN_CAS
-from server.api.console.page import ConsoleRoute, call, go, render
+from server.api.console.page import ConsoleRoute, call, go, render, text_of
+from server.api.console.quotas import Quotas
 from server.errors import BadRequest, NotAuthorized, NotFound, ServiceError
 from server.store import issuer_chains, issuers, trust, verifications
 from server.store.accounts import Role
@@ -198,16 +199,33 @@ def _form(
 async def ask_verification(request: Request, visitor: CaOperator, issuer_id: str) -> Response:
     """What it costs is said before."""
     row = await _find(visitor, issuer_id)
-    earlier = await verifications.listed(visitor.caller.database, visitor.caller.account_id, row.id, limit=1)
+    form = admin.form_of(row.type)
+    known = await authorities.listed(visitor.caller)
     return render(
         request,
         "verify.html",
         visitor=visitor,
         calls=[call("POST", f"{API}/{row.id.hex}/verify")],
         row=row,
-        costs=admin.form_of(row.type).test_costs,
-        quota=next((s.message for v in earlier for s in v.steps if s.name == "quota"), ""),
+        costs=form.test_costs,
+        trusted=next((each.trusted for each in known if each.row is not None and each.row.id == row.id), None),
+        quota=_quota_address(row) if form.tells_quota else "",
     )
+
+
+@router.get("/{issuer_id}/quota")
+async def quota(request: Request, visitor: CaReader, issuer_id: str) -> Response:
+    """How many certificates are left, as the CA says it now."""
+    row = await _find(visitor, issuer_id)
+    if not admin.form_of(row.type).tells_quota:
+        raise NotFound("CAs of this type do not tell a quota")
+    quotas: Quotas = request.app.state.quotas
+    found = await quotas.of(visitor.caller.office, row)
+    return HTMLResponse(text_of(request, "quota.html", visitor=visitor, quota=found, address=_quota_address(row)))
+
+
+def _quota_address(row: IssuerRow) -> str:
+    return f"{CERTIFICATE_AUTHORITIES}/{row.id.hex}/quota"
 
 
 @router.post("/{issuer_id}/verify")

@@ -24,6 +24,8 @@ class View:
     group: str = ""
     # Only for accounts that may have CAs of their own.
     own_cas: bool = False
+    # Only for the default account.
+    only_default: bool = False
     # Whom it is for; others do not see it.
     role: Role = "reader"
 
@@ -46,6 +48,23 @@ VIEWS: tuple[View, ...] = (
 )
 
 
+# What Ctrl+K offers besides the views: pages within them, and things to do.
+ACTIONS: tuple[View, ...] = (
+    View(name="Issued certificates", path=f"{CERTIFICATES}/issued", icon="certificate"),
+    View(name="Seen, not admitted", path="/devices/seen", icon="device", role="admin", only_default=True),
+    View(name="Dry run", path="/profiles/dry-run", icon="profile"),
+    View(name="New profile", path="/profiles/new", icon="plus", role="operator"),
+    View(name="Upload a certificate", path=f"{CERTIFICATES}/upload", icon="plus", role="admin"),
+    View(name="Add CA", path=f"{CERTIFICATE_AUTHORITIES}/add", icon="plus", own_cas=True, role="admin"),
+)
+# Where it looks for what was typed: that goes behind the path.
+SEARCHES: tuple[View, ...] = (
+    View(name="Devices named", path="/devices?endpoint_name__like=", icon="search"),
+    View(name="Certificates of devices named", path=f"{CERTIFICATES}/issued?endpoint_name__like=", icon="search"),
+    View(name="Changes of", path="/audit?subject__like=", icon="search"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A view as one visitor sees it on one page; `why_not` says why it cannot be opened."""
@@ -65,4 +84,15 @@ def entries(visitor: Visitor, path: str) -> list[Entry]:
         )
         for view in VIEWS
         if visitor.may(view.role)
+    ]
+
+
+def actions(visitor: Visitor) -> list[View]:
+    """What the visitor may do from anywhere."""
+    return [
+        each
+        for each in ACTIONS
+        if visitor.may(each.role)
+        and (visitor.account.third_party_ca or not each.own_cas)
+        and (visitor.account.is_default or not each.only_default)
     ]

@@ -126,6 +126,8 @@ def text_of(
         may=visitor.may if visitor is not None else lambda _role: False,
         csrf=visitor.csrf if visitor is not None else context.get("csrf_token", ""),
         entries=navigation.entries(visitor, request.url.path) if visitor is not None else [],
+        actions=navigation.actions(visitor) if visitor is not None else [],
+        searches=navigation.SEARCHES,
         path=request.url.path,
         query=request.query_params,
         theme=theme if theme in THEMES else "",

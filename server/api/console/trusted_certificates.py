@@ -1,5 +1,7 @@
 """Device identity › Certificates: whose devices may come, and where issued certificates lead."""
 
+from typing import Any
+
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from fastapi import APIRouter, Request
@@ -15,7 +17,8 @@ from server.api.console.navigation import CERTIFICATES
 from server.api.console.page import ConsoleRoute, call, go, render
 from server.api.trusted_certificates import LONGEST_DESCRIPTION, LONGEST_NAME, Filtered
 from server.errors import BadRequest, NotFound, ServiceError
-from server.store import trust
+from server.store import listings, trust
+from server.store.listings import Condition
 from server.store.trust import Service, TrustedCertificate
 
 router = APIRouter(route_class=ConsoleRoute, prefix=CERTIFICATES)
@@ -133,7 +136,7 @@ def _service(form: Form) -> Service:
     return "lwm2m" if form.text("service") == "lwm2m" else "bootstrap"
 
 
-def _body(form: Form) -> dict[str, object]:
+def _body(form: Form) -> dict[str, Any]:
     return {
         "name": form.text("name"),
         "service": form.text("service"),
@@ -225,10 +228,8 @@ def _change_form(
 async def ask_denial(request: Request, visitor: AdministratorVisits, certificate_id: str) -> Response:
     """What follows is said before."""
     row = await _find(visitor, certificate_id)
-    body = {"status": "INACTIVE"}
-    return render(
-        request, "trusted_deny.html", visitor=visitor, calls=[call("PUT", f"{API}/{row.id.hex}", body)], row=row
-    )
+    calls = [call("PUT", f"{API}/{row.id.hex}", {"status": "INACTIVE"})]
+    return render(request, "trusted_deny.html", visitor=visitor, calls=calls, row=row, **await _reach(visitor, row))
 
 
 @router.post("/trusted/{certificate_id}/deny")
@@ -255,7 +256,7 @@ async def ask_removal(request: Request, visitor: AdministratorVisits, certificat
     """What follows is said before."""
     row = await _find(visitor, certificate_id)
     calls = [call("DELETE", f"{API}/{row.id.hex}")]
-    return render(request, "trusted_delete.html", visitor=visitor, calls=calls, row=row)
+    return render(request, "trusted_delete.html", visitor=visitor, calls=calls, row=row, **await _reach(visitor, row))
 
 
 @router.post("/trusted/{certificate_id}/delete")
@@ -265,6 +266,17 @@ async def remove(request: Request, visitor: AdministratorVisits, certificate_id:
     caller = visitor.caller
     await trust.remove(caller.database, caller.actor, caller.account_id, row.id)
     return go(request, CERTIFICATES, f"{row.name} is deleted.")
+
+
+async def _reach(visitor: Visitor, row: TrustedCertificate) -> dict[str, Any]:
+    """Whom it concerns when a trusted certificate no longer counts: devices of a factory, or CAs of ours."""
+    caller = visitor.caller
+    if not row.active:
+        return {"devices": 0, "cas": []}
+    if row.service == "lwm2m":
+        return {"devices": 0, "cas": await authorities.leaning_on(caller, row)}
+    theirs = [Condition("issuer_fingerprint", "eq", (row.fingerprint,))]
+    return {"devices": await listings.count(caller.database, caller.account_id, "device", theirs), "cas": []}
 
 
 async def _find(visitor: Visitor, certificate_id: str) -> TrustedCertificate:

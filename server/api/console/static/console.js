@@ -40,6 +40,8 @@ document.addEventListener("close", (event) => {
 document.addEventListener("click", (event) => {
   const on = (selector) => event.target.closest(selector);
   if (event.target === dialog()) return dialog().close();
+  if (event.target === palette()) return palette().close();
+  if (on("[data-palette]")) return openPalette();
   if (on("[data-close]")) return dialog().open ? dialog().close() : history.back();
   const copied = on("[data-copy]");
   if (copied) return copy(copied);
@@ -140,6 +142,49 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   search.focus();
   search.select();
+});
+
+// -- go to: every view, what can be done, and a name looked for in the lists ------------------------
+
+const palette = () => document.getElementById("palette");
+
+function openPalette() {
+  const box = palette();
+  if (!box || document.querySelector("dialog[open]")) return;
+  box.querySelector("input").value = "";
+  sift();
+  box.showModal();
+}
+
+function sift() {
+  const text = palette().querySelector("input").value.trim();
+  for (const link of palette().querySelectorAll("a")) {
+    const found = link.dataset.find;
+    link.parentElement.hidden = found ? !text : !link.textContent.toLowerCase().includes(text.toLowerCase());
+    if (!found) continue;
+    link.href = found + encodeURIComponent(text);
+    link.querySelector("b").textContent = text;
+  }
+}
+
+document.addEventListener("input", (event) => { if (event.target.id === "palette-text") sift(); });
+
+document.addEventListener("keydown", (event) => {
+  if (event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey && palette()) {
+    event.preventDefault();
+    return palette().open ? palette().close() : openPalette();
+  }
+  if (!palette()?.open || !["ArrowDown", "ArrowUp", "Enter"].includes(event.key)) return;
+  const links = [...palette().querySelectorAll("li:not([hidden]) a")];
+  const at = links.indexOf(document.activeElement);
+  if (event.key === "Enter") {
+    // From the text: the first that fits.
+    if (at < 0 && links.length) { event.preventDefault(); links[0].click(); }
+    return;
+  }
+  event.preventDefault();
+  const next = event.key === "ArrowDown" ? at + 1 : at - 1;
+  (links[next] ?? palette().querySelector("input")).focus();
 });
 
 document.addEventListener("DOMContentLoaded", () => refresh(document));
