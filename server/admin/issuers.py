@@ -134,7 +134,7 @@ FORMS: Mapping[str, IssuerForm] = MappingProxyType(
                     required=True,
                     longest=64,
                     hexadecimal=True,
-                    hint="From auth_keys in the server's configuration: an even number of hexadecimal characters.",
+                    hint="From auth_keys in the server's configuration, as it stands there.",
                 ),
                 Setting(
                     name="client_certificate", label="Client certificate (PEM)", longest=16384, pem=True, further=True

@@ -2,11 +2,14 @@
 
 This process serves HTTP as the parent of a server does; another one writes bootstraps into the record and watches the
 page as five people would. Printed: events, the longest pause between two, and the share of a core that serving took.
+
+`--swarm`: a whole server, and devices that bootstrap over DTLS as fast as the machine lets them.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import resource
 import socket
 import sys
@@ -31,6 +34,8 @@ from server.store.secrets import Sealer
 from server.store.sql import load_queries
 from server.store.writer import MarkDelivered, Writer
 from tests.integration.rows import device, intent, issued, session
+from tests.integration.service import firstlight, running
+from tests.pki import make_factory_ca
 
 WATCHERS = 5
 
@@ -70,6 +75,52 @@ async def serve(rate: int, seconds: int) -> None:
             await postgres.destroy()
 
 
+async def swarm(seconds: int) -> None:
+    """Devices over DTLS against a whole server while five people look at its start page; print what came of it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        factory = make_factory_ca("Swarm Factory")
+        (folder / "factory.pem").write_bytes(factory.pem)
+        (folder / "factory-key.pem").write_bytes(factory.key_pem)
+        async with running(folder) as service:
+            key = Path(service.ready["api_key_file"]).read_text().strip()
+            await firstlight(
+                *("trust", "add", str(folder / "factory.pem"), "--service", "bootstrap"),
+                *("--data-dir", str(service.data)),
+            )
+            # At work in every worker within two seconds.
+            await asyncio.sleep(2.5)
+            pauses: list[float] = []
+            pages: list[str] = []
+            gone = asyncio.Event()
+            where = service.ready["http"]
+            watching = [asyncio.create_task(_page(where, key, None, pauses, pages, gone)) for _ in range(WATCHERS)]
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "simulators", "swarm", "--server", service.server_uri),
+                *("--server-ca", service.ready["server_ca_file"], "--count", "500", "--concurrency", "32"),
+                *("--factory-ca", str(folder / "factory.pem"), "--factory-key", str(folder / "factory-key.pem")),
+                *("--seconds", str(seconds)),
+                stdout=asyncio.subprocess.PIPE,
+            )
+            said, _ = await process.communicate()
+            told = json.loads(said.splitlines()[-1])
+            # The last ones come on record a moment later, and into the next picture.
+            await asyncio.sleep(8)
+            gone.set()
+            await asyncio.gather(*watching)
+            print(
+                f"{told['bootstraps_per_second']} devices a second over DTLS for {told['seconds']:.0f} s "
+                f"({told['failed']} failed, p99 {told['p99_ms']:.0f} ms), {WATCHERS} pages open: {len(pages)} events, "
+                f"longest pause {max(pauses):.1f} s, last picture {_confirmed(pages)} of {told['completed']}; "
+                f"load {os.getloadavg()[0]:.1f}"
+            )
+
+
+def _confirmed(pages: list[str]) -> int:
+    """The last step of the funnel in the last picture."""
+    return int(pages[-1].rpartition('class="count">')[2].partition("<")[0].replace("\u2009", ""))
+
+
 def _cpu() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
@@ -91,8 +142,7 @@ async def watch(url: str, account_id: UUID, where: str, key: str, rate: int, sec
         await asyncio.sleep(0.02)
     await asyncio.gather(*watching)
     await writer.close()
-    confirmed = int(pages[-1].rpartition('class="count">')[2].partition("<")[0].replace("\u2009", ""))
-    print(json.dumps({"written": written, "events": len(pages), "pause": max(pauses), "seen": confirmed}))
+    print(json.dumps({"written": written, "events": len(pages), "pause": max(pauses), "seen": _confirmed(pages)}))
 
 
 async def _bootstrap(writer: Writer, account_id: UUID, number: int) -> bool:
@@ -110,7 +160,15 @@ async def _bootstrap(writer: Writer, account_id: UUID, number: int) -> bool:
     return True
 
 
-async def _page(where: str, key: str, seconds: float, pauses: list[float], pages: list[str]) -> None:
+async def _page(
+    where: str,
+    key: str,
+    seconds: float | None,
+    pauses: list[float],
+    pages: list[str],
+    gone: asyncio.Event | None = None,
+) -> None:
+    """Look at the start page for so many seconds, or until `gone`."""
     async with httpx.AsyncClient(base_url=where, timeout=30, trust_env=False) as client:
         form = (await client.get("/sign-in")).text
         token = form.partition('name="csrf" value="')[2].partition('"')[0]
@@ -126,7 +184,9 @@ async def _page(where: str, key: str, seconds: float, pauses: list[float], pages
                     # The funnel is the first list of counts; its last step is what the check reads.
                     pages.append("\n".join(lines).partition("</ol>")[0])
                     last, lines = now, []
-                if time.monotonic() - started > seconds:
+                if (seconds is not None and time.monotonic() - started > seconds) or (
+                    gone is not None and gone.is_set()
+                ):
                     return
 
 
@@ -135,11 +195,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rate", type=int, default=200)
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--swarm", action="store_true", help="real devices against a whole server")
     parser.add_argument("--watch", nargs=6, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.watch:
         url, account_id, where, key, rate, seconds = given.watch
         asyncio.run(watch(url, UUID(account_id), where, key, int(rate), int(seconds)))
+    elif given.swarm:
+        asyncio.run(swarm(given.seconds))
     else:
         asyncio.run(serve(given.rate, given.seconds))
 

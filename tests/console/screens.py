@@ -217,6 +217,7 @@ SCREENS: tuple[Screen, ...] = (
     Screen("access-operator", "/access", pressing("New operator")),
     Screen("access-account", "/access", pressing("New account")),
     Screen("access-revoke", "/access", pressing("Revoke")),
+    Screen("access-switch-off", "/access", pressing("Switch off")),
     Screen("server", "/device-identity/server", curl_open),
     Screen("authorities", CAS),
     Screen("authorities-empty", CAS, who="newcomer"),

@@ -288,10 +288,43 @@ async def test_a_key_is_shown_once_works_and_is_revoked(rig: Rig, page: Page) ->
         row = page.get_by_role("row", name="line 4")
         await expect(row).to_contain_text("read-only")
         assert key not in await page.content()
+        # What each step means is said before it.
+        for word, code in (("off", 401), ("on", 200)):
+            await row.get_by_role("link", name=f"Switch {word}").click()
+            await expect(page.locator("dialog[open]")).to_contain_text("Whatever")
+            await page.locator("dialog[open]").get_by_role("button", name=f"Switch {word}").click()
+            await expect(page.get_by_text(f"The key line 4 is {word}.")).to_be_visible()
+            assert (await client.get("/v3/devices/")).status_code == code
+        rows = list(csv.DictReader(io.StringIO(await read(page, "CSV of API keys"))))
+        assert ("line 4", "reader", "True") in [(row["name"], row["role"], row["active"]) for row in rows]
         await row.get_by_role("link", name="Revoke").click()
         await page.get_by_role("button", name="Revoke", exact=True).click()
         await expect(page.get_by_text("The key line 4 is revoked")).to_be_visible()
         assert (await client.get("/v3/devices/")).status_code == 401
+
+
+async def test_what_switching_off_the_cas_of_an_account_means_is_said_before(rig: Rig, page: Page) -> None:
+    shown = page.locator("dialog[open]")
+    listed = (await rig.ask("GET", "/v3/certificate-issuer-configurations"))["data"]
+    active = [f"for {one['reference']}" for one in listed if one["certificate_issuer_id"]]
+    none = "None of its own signs for a service"
+    for name, words in (("default", active[0] if active else none), ("New plant", none)):
+        await page.goto("/access")
+        await (
+            page.get_by_role("row")
+            .filter(has=page.get_by_role("rowheader", name=name))
+            .last.get_by_role("link", name="Switch off")
+            .click()
+        )
+        await expect(shown).to_contain_text(words)
+    await shown.get_by_role("button", name="Switch off").click()
+    await expect(page.get_by_text("New plant may not use CAs of its own.")).to_be_visible()
+    row = page.get_by_role("row", name="New plant")
+    await row.get_by_role("link", name="Allow").click()
+    await shown.get_by_role("button", name="Allow").click()
+    await expect(row).to_contain_text("allowed")
+    exported = list(csv.DictReader(io.StringIO(await read(page, "CSV of accounts"))))
+    assert {row["name"]: row["third_party_ca"] for row in exported}["New plant"] == "True"
 
 
 async def test_an_operator_signs_in_with_a_password_and_no_more_once_switched_off(rig: Rig, page: Page) -> None:

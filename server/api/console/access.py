@@ -1,6 +1,7 @@
 """Access: API keys, operators of the console, and, for the default account, the accounts."""
 
-from typing import Any, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, assert_never, get_args
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -9,13 +10,13 @@ from server.admin import accounts as account_admin
 from server.admin import api_keys as key_admin
 from server.admin import operators as operator_admin
 from server.api.access import parse_id
-from server.api.console import forms
+from server.api.console import export, forms
 from server.api.console.door import ROLE_NAMES, AdministratorVisits, Visitor
 from server.api.console.forms import MENDABLE, Faults, Form
 from server.api.console.page import ConsoleRoute, call, go, render
 from server.errors import BadRequest, NotAuthorized, NotFound
-from server.store import accounts, operators
-from server.store.accounts import ApiKey, Role
+from server.store import accounts, issuers, operators
+from server.store.accounts import Account, ApiKey, Role
 from server.store.operators import Operator
 
 PATH = "/access"
@@ -42,6 +43,26 @@ async def show(request: Request, visitor: AdministratorVisits) -> Response:
         roles=ROLE_NAMES,
         own=visitor.caller.key_id,
     )
+
+
+@router.get("/{kind}.csv")
+async def as_csv(visitor: AdministratorVisits, kind: Literal["keys", "operators", "accounts"]) -> Response:
+    """One of the lists for a spreadsheet; no secret is in it."""
+    database, account_id = visitor.caller.database, visitor.caller.account_id
+    columns: tuple[str, ...] = ("name", "id", "role", "active", "created_at")
+    rows: Sequence[ApiKey | Operator | Account]
+    match kind:
+        case "keys":
+            rows = await accounts.api_keys(database, account_id)
+        case "operators":
+            rows = await operators.listed(database, account_id)
+        case "accounts":
+            _only_default(visitor)
+            rows, columns = await accounts.all_accounts(database), ("name", "id", "third_party_ca", "created_at")
+        case other:
+            assert_never(other)
+    table = [{column: getattr(row, column) for column in columns} for row in rows]
+    return export.answer(f"{kind}.csv", [{**row, "id": row["id"].hex} for row in table], columns)
 
 
 def _role(form: Form) -> Role:
@@ -81,6 +102,24 @@ def _key_form(request: Request, visitor: Visitor, form: Form, faults: Faults | N
     body = {"name": form.text("name") or "night shift", "role": "operator"}
     calls = [call("POST", "/v3/api-keys", body)]
     return render(request, "key_add.html", visitor=visitor, calls=calls, form=form, roles=ROLES, faults=faults)
+
+
+@router.get("/keys/{key_id}/switch")
+async def ask_switch(request: Request, visitor: AdministratorVisits, key_id: str) -> Response:
+    """What stops, or goes on, before."""
+    row = await _key(visitor, key_id)
+    return _remove_form(
+        request,
+        visitor,
+        f"{PATH}/keys/{row.id.hex}/switch",
+        f"Switch the API key {row.name} {'off' if row.active else 'on'}",
+        "Whatever uses it is refused until it is switched on again; browsers signed in with it are signed out."
+        if row.active
+        else f"Whatever holds it may come again, as {ROLE_NAMES[row.role]}.",
+        "PUT",
+        f"/v3/api-keys/{row.id.hex}",
+        submit="Switch off" if row.active else "Switch on",
+    )
 
 
 @router.post("/keys/{key_id}/switch")
@@ -127,10 +166,20 @@ async def _key(visitor: Visitor, key_id: str) -> ApiKey:
 
 
 def _remove_form(
-    request: Request, visitor: Visitor, path: str, title: str, follows: str, method: str = "", api: str = ""
+    request: Request,
+    visitor: Visitor,
+    path: str,
+    title: str,
+    follows: str,
+    method: str = "",
+    api: str = "",
+    *,
+    submit: str = "",
+    values: Mapping[str, str] | None = None,
 ) -> Response:
     calls = [call(method, api)] if api else []
     context: dict[str, Any] = {"action": path, "title": title, "follows": follows}
+    context |= {"submit": submit or title.partition(" ")[0], "values": values or {}}
     return render(request, "access_remove.html", visitor=visitor, calls=calls, **context)
 
 
@@ -252,6 +301,36 @@ async def add_account(request: Request, visitor: AdministratorVisits) -> Respons
         return _account_form(request, visitor, form, forms.faults(error, ("name",)))
     return render(
         request, "key_made.html", visitor=visitor, name=account.name, key=key, what="first administrator key of account"
+    )
+
+
+@router.get("/accounts/{account_id}/third-party-ca")
+async def ask_cas(request: Request, visitor: AdministratorVisits, account_id: str) -> Response:
+    """What that means for its CAs, before."""
+    _only_default(visitor)
+    database, wanted = visitor.caller.database, parse_id(account_id, "account")
+    row = next((each for each in await accounts.all_accounts(database) if each.id == wanted), None)
+    if row is None:
+        raise NotFound("there is no such account")
+    names = {each.id: each.name for each in await issuers.listed(database, row.id)}
+    active = [
+        f"{names[each.issuer_id]} for {each.reference}"
+        for each in await issuers.configured(database, row.id)
+        if each.issuer_id in names
+    ]
+    signs = f" What signs goes on: {', '.join(active)}." if active else " None of its own signs for a service now."
+    return _remove_form(
+        request,
+        visitor,
+        f"{PATH}/accounts/{row.id.hex}/third-party-ca",
+        f"{'Switch off' if row.third_party_ca else 'Allow'} CAs of its own for {row.name}",
+        f"Its people can no longer see or change CAs.{signs}"
+        if row.third_party_ca
+        else f"Its administrators may add CAs and choose them for services.{signs}",
+        "PUT",
+        f"/v3/accounts/{row.id.hex}",
+        submit="Switch off" if row.third_party_ca else "Allow",
+        values={"allowed": "false" if row.third_party_ca else "true"},
     )
 
 

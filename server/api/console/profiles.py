@@ -12,7 +12,7 @@ from server.admin import explain
 from server.admin import profiles as admin
 from server.admin.explain import VERSIONS, Explanation
 from server.admin.first_start import default_profile_text
-from server.api.console import forms
+from server.api.console import export, forms
 from server.api.console.door import OperatorVisits, ReaderVisits, Visitor
 from server.api.console.forms import MENDABLE, Faults, Form
 from server.api.console.page import Call, ConsoleRoute, call, go, render
@@ -61,6 +61,20 @@ async def list_profiles(request: Request, visitor: ReaderVisits) -> Response:
             profile, problem = None, str(error)
         lines.append(Line(row, profile, problem, await _devices(visitor, row.name)))
     return render(request, "profiles.html", visitor=visitor, calls=[call("GET", API)], lines=lines)
+
+
+@router.get("/list.csv")
+async def as_csv(visitor: ReaderVisits) -> Response:
+    """The list for a spreadsheet; the texts are the API's."""
+    rows = await profiles.listed(visitor.caller.database, visitor.caller.account_id)
+    return export.answer(
+        "profiles.csv",
+        [
+            {"name": row.name, "devices": await _devices(visitor, row.name), "updated_at": row.updated_at}
+            for row in rows
+        ],
+        ("name", "devices", "updated_at"),
+    )
 
 
 async def _devices(visitor: Visitor, name: str) -> str:
