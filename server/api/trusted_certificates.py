@@ -147,7 +147,9 @@ class Filters:
 
 def filters(
     name: Annotated[str | None, Query(alias="name__eq")] = None,
-    service: Annotated[Service | None, Query(alias="service__eq")] = None,
+    service: Annotated[
+        Service | Literal["LwM2M"] | None, Query(alias="service__eq", description="The original writes LwM2M too.")
+    ] = None,
     status: Annotated[Status | None, Query(alias="status__eq")] = None,
     enrollment_mode: Annotated[bool | None, Query(alias="enrollment_mode__eq")] = None,
     owner: Annotated[str | None, Query(alias="owner__eq")] = None,
@@ -161,7 +163,7 @@ def filters(
     """The filters of the original (izuma.md B1)."""
     return Filters(
         name=name,
-        service=service,
+        service=service.lower() if service is not None else None,
         status=status,
         enrollment_mode=enrollment_mode,
         owner=owner,

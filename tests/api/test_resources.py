@@ -86,6 +86,7 @@ async def test_filters_and_paging_walk_the_whole_list(api: Api) -> None:
         ("name__eq=ca 3", 1),
         ("subject__like=F3", 1),
         ("service__eq=lwm2m", 1),
+        ("service__eq=LwM2M", 1),
         ("status__eq=INACTIVE", 0),
         ("valid__eq=false", 0),
         ("enrollment_mode__eq=true", 0),

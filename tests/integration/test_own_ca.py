@@ -29,6 +29,8 @@ STEPS = [
     "refusals",
     "update keeps the credentials",
     "server credentials",
+    "a device that is expected",
+    "an API key",
     "back to the own CA and removed",
 ]
 

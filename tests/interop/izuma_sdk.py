@@ -90,6 +90,25 @@ def main(url: str, key_file: str, ca_url: str, hmac_key: str, ca_file: str) -> N
     assert "BEGIN CERTIFICATE" in str(credentials.server_certificate)
     done("server credentials")
 
+    device = entities.device(endpoint_name="sdk-device", name="gate 3", mechanism="connector", mechanism_url="")
+    device.create()
+    assert (device.state, device.name, device.device_execution_mode) == ("unenrolled", "gate 3", 0)
+    read = entities.device(id=device.id).read()
+    read.description = "hall 3"
+    read.update()
+    named = ApiFilter()
+    named.add_filter("endpoint_name", "eq", "sdk-device")
+    assert [(row.id, row.description) for row in entities.device().list(filter=named)] == [(device.id, "hall 3")]
+    device.delete()
+    done("a device that is expected")
+
+    key = entities.api_key(name="made by the SDK")
+    key.create()
+    assert str(key.key).startswith("ak_1")
+    assert key.owner == entities.api_key().me().id
+    key.delete()
+    done("an API key")
+
     custom.delete()
     default.certificate_issuer_id = None
     default.update()
