@@ -23,7 +23,8 @@ SENTENCES: Mapping[FailureCause, Sentence] = {
     FailureCause.NOT_AUTHORIZED: Sentence(
         "{endpoint} was not admitted{code}",
         "operator",
-        "check that its factory CA or pre-shared key is stored for service bootstrap of the right account",
+        "check that its factory CA or pre-shared key is stored for service bootstrap of the right account, and "
+        "that its certificate is not revoked",
     ),
     FailureCause.NO_PROFILE: Sentence(
         "no profile is for {endpoint}",
