@@ -1,7 +1,8 @@
 """How long the lists of a large record take at the server, five readers at once: `python -m tests.console.measure`.
 
 Beside the time it prints, for the same request asked alone, how long its statements take inside PostgreSQL by its own
-clock, and the CPU that it costs, ours and PostgreSQL's: that figure depends little on what else the machine does.
+clock, and the CPU that it costs, ours and PostgreSQL's: that depends little on what else the machine does. Of each kind
+it is the request that took longest.
 
 Every filter with a value that is there and one that is not, under every sort and both orders, with and without the
 total; then first, middle and last pages. Each request is answered by the real application on a real PostgreSQL.
@@ -124,9 +125,9 @@ def cases(kind: Kind, sample: dict[str, object], *, crossed: bool) -> Iterator[C
 
 async def measured(
     client: httpx.AsyncClient, wanted: list[Case], readers: int, rounds: int
-) -> tuple[dict[str, list[float]], float]:
-    """Milliseconds by what was asked, the best of the rounds for each request, and the longest of all rounds;
-    `readers` ask at once until all is answered."""
+) -> tuple[dict[str, list[float]], list[Case], float]:
+    """Milliseconds by what was asked, the best of the rounds for each request; of each kind the request that took
+    longest; and the longest of all rounds. `readers` ask at once until all is answered."""
     best, longest = dict[int, float](), 0.0
 
     async def reader() -> None:
@@ -142,19 +143,20 @@ async def measured(
     for _ in range(rounds):
         left = iter(enumerate(wanted))
         await asyncio.gather(*(reader() for _ in range(readers)))
-    by_name = defaultdict[str, list[float]](list)
-    for number, took in best.items():
+    by_name, slow = defaultdict[str, list[float]](list), dict[str, Case]()
+    for number, took in sorted(best.items(), key=lambda pair: pair[1]):
         by_name[wanted[number][0]].append(took)
-    return by_name, longest
+        slow[wanted[number][0]] = wanted[number]
+    return by_name, list(slow.values()), longest
 
 
 async def costs(client: httpx.AsyncClient, wanted: list[Case], database: Noting) -> dict[str, Cost]:
-    """The dearest answer by what was asked: the best of three, so that what else the machine does counts little."""
-    dearest: dict[str, Cost] = {}
+    """What each request costs: the best of three, so that what else the machine does counts little."""
+    found: dict[str, Cost] = {}
     async with database.acquire() as connection:
         rows = await connection.fetch("SELECT pid FROM pg_stat_activity WHERE datname = current_database()")
     pids = [row["pid"] for row in rows]
-    for name, path in dict.fromkeys(wanted):
+    for name, path in wanted:
         inside, cpu = [], []
         for _ in range(3):
             database.asked.clear()
@@ -162,9 +164,8 @@ async def costs(client: httpx.AsyncClient, wanted: list[Case], database: Noting)
             await client.get(path)
             cpu.append((_cpu(pids) - before) / 1e6)
             inside.append(await database.inside())
-        known = dearest.get(name, Cost(0.0, 0.0))
-        dearest[name] = Cost(max(known.inside, min(inside)), max(known.cpu, min(cpu)))
-    return dearest
+        found[name] = Cost(min(inside), min(cpu))
+    return found
 
 
 def _cpu(pids: list[int]) -> int:
@@ -214,8 +215,8 @@ async def run(devices: int, readers: int, url: str | None, *, crossed: bool, rou
                 for kind, path in PATHS.items():
                     sample = (await client.get(f"{path}?order=DESC&limit=1000")).json()["data"][-1]
                     wanted = await pages(client, kind) + list(cases(kind, sample, crossed=crossed))
-                    times, longest = await measured(client, wanted, readers, rounds)
-                    slowest = max(slowest, _print(kind, times, longest, await costs(client, wanted, database)))
+                    times, slow, longest = await measured(client, wanted, readers, rounds)
+                    slowest = max(slowest, _print(kind, times, longest, await costs(client, slow, database)))
                     print(_load(), flush=True)
         finally:
             await database.close()

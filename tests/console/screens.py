@@ -99,6 +99,13 @@ def at_plant(action: str) -> Prepare:
     return prepare
 
 
+async def at_harbour(page: Page, rig: Rig) -> None:
+    """The pop-up of another CA: what moving a service there would reach."""
+    row = page.get_by_role("row", name="Harbour CA")
+    await row.get_by_role("link", name="Service configuration of Harbour CA").click()
+    await page.get_by_text("will renew from Harbour CA").first.wait_for()
+
+
 async def move_lwm2m(page: Page, rig: Rig) -> None:
     """The pop-up of another CA: what moving LWM2M there would reach, and a name that is reserved."""
     row = page.get_by_role("row", name="Harbour CA")
@@ -233,6 +240,7 @@ SCREENS: tuple[Screen, ...] = (
     Screen("authority-verified-failed", f"{CAS}/{{away}}/verifications/{{away-verification}}"),
     Screen("authority-delete-refused", CAS, at_plant("Delete")),
     Screen("service-configuration", CAS, at_plant("Service configuration of Plant CA")),
+    Screen("service-configuration-other", CAS, at_harbour),
     Screen("service-configuration-moving", CAS, move_lwm2m),
     Screen("certificates", CERTIFICATES),
     Screen("certificates-empty", CERTIFICATES, who="newcomer"),

@@ -261,6 +261,7 @@ async def test_the_audit_tells_who_changed_what_and_is_exported(rig: Rig, page: 
     await page.wait_for_url("**service.configured**")
     line = page.get_by_role("row", name=re.compile("service.configured")).first
     await expect(line).to_contain_text("→")
+    await expect(page.locator("tbody")).to_contain_text("CA Embedded CA → became Plant CA")
     found = (await rig.ask("GET", "/v1/audit?actor_kind__neq=device&action__like=service.configured"))["data"]
     exported = json.loads(await read(page, "JSON"))
     assert [row["id"] for row in exported] == [row["id"] for row in reversed(found)]

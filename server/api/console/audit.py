@@ -10,8 +10,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
 from server.api.console import browsing, export
+from server.api.console.authorities import OWN_NAME
 from server.api.console.door import ReaderVisits
 from server.api.console.page import ConsoleRoute, call, render
+from server.store import issuers
 
 PATH = "/audit"
 router = APIRouter(route_class=ConsoleRoute, prefix=PATH)
@@ -22,6 +24,8 @@ COLUMNS = ("created_at", "actor_kind", "actor_name", "action", "subject_kind", "
 KINDS = ("console", "api", "cli", "system", "device")
 # Longer values are shown on demand.
 SHORT = 60
+# The value that names a CA by its id.
+CA = "certificate_issuer_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,8 @@ async def list_audit(request: Request, visitor: ReaderVisits) -> Response:
     if not request.query_params:
         return RedirectResponse(f"{PATH}?{BY_PEOPLE}", status_code=303)
     found = await browsing.browse(visitor, request, "audit", PATH, sort="created_at", order="DESC")
+    rows = await issuers.listed(visitor.caller.database, visitor.caller.account_id)
+    names = {row.id.hex: row.name for row in rows}
     query = urlencode({**found.filters, "sort": found.sort, "order": found.order})
     return render(
         request,
@@ -52,7 +58,7 @@ async def list_audit(request: Request, visitor: ReaderVisits) -> Response:
         visitor=visitor,
         calls=[call("GET", f"{API}?{found.asked}")],
         listing=found,
-        changes={row["id"]: changes(row["detail"] or {}) for row in found.rows},
+        changes={row["id"]: changes(row["detail"] or {}, names) for row in found.rows},
         kinds=KINDS,
         json=f"{PATH}/list.json?{query}",
     )
@@ -79,23 +85,31 @@ async def as_json(request: Request, visitor: ReaderVisits) -> Response:
     )
 
 
-def changes(detail: Mapping[str, Any]) -> list[Change]:
-    """What a line of the audit tells: the values that differ before and after, then the rest."""
+def changes(detail: Mapping[str, Any], names: Mapping[str, str]) -> list[Change]:
+    """What a line of the audit tells: the values that differ before and after, then the rest; CAs by their names."""
     before, after = detail.get("before"), detail.get("after")
     old = before if isinstance(before, Mapping) else {}
     new = after if isinstance(after, Mapping) else {}
     kind = "changed" if old and new else "added" if new else "removed"
     found = [
-        Change(name.replace("_", " "), kind, _text(old.get(name)), _text(new.get(name)))
+        Change(*_called(name, kind, old.get(name), new.get(name), names))
         for name in dict.fromkeys([*old, *new])
         if old.get(name) != new.get(name) and (old.get(name) or new.get(name) or kind == "changed")
     ]
     found += [
-        Change(name.replace("_", " "), "told", "", _text(value))
+        Change(*_called(name, "told", "", value, names))
         for name, value in detail.items()
         if name not in ("before", "after") and value is not None
     ]
     return found
+
+
+def _called(name: str, kind: str, before: object, after: object, names: Mapping[str, str]) -> tuple[str, str, str, str]:
+    if name != CA:
+        return name.replace("_", " "), kind, "" if kind == "told" else _text(before), _text(after)
+    # No id is the embedded CA.
+    old, new = (names.get(str(value), _text(value)) if value else OWN_NAME for value in (before, after))
+    return "CA", kind, "" if kind == "told" else old, new
 
 
 def _text(value: object) -> str:
