@@ -4,8 +4,13 @@ import asyncio
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
+from issuers import http
+from issuers.reach import IPAddress
 from server.api.app import Health, serve_http
 from server.metrics import Merged
 from tests.api.conftest import Api
@@ -15,7 +20,15 @@ CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,er
 EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "4")
 
 
-async def test_strange_requests_meet_no_fault_of_ours(api: Api, tmp_path: Path) -> None:
+async def no_names(host: str, port: int) -> Sequence[IPAddress]:
+    """Whoever asks a CA before its settings are kept (`check=true`) finds none, and finds that out at once."""
+    raise socket.gaierror(f"{host} has no address here")
+
+
+async def test_strange_requests_meet_no_fault_of_ours(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "_system_resolver", no_names)
     headers = await api.key("admin")
     with socket.create_server(("127.0.0.1", 0)) as sock:
         host, port = sock.getsockname()
