@@ -52,3 +52,7 @@ SET name = $3, description = $4, active = $5, enrollment_mode = $6, version = ve
 WHERE account_id = $1 AND id = $2
 RETURNING id, account_id, service, name, description, certificate, fingerprint, subject, issuer, not_after, active,
           enrollment_mode, version, device_execution_mode, owner_id, created_at, updated_at;
+
+-- name: trusted_developer
+-- The developer certificates of an account.
+SELECT fingerprint FROM trusted_certificate WHERE account_id = $1 AND device_execution_mode = 1;

@@ -34,7 +34,7 @@ STEPS = (
 
 _DEVICES = """
 INSERT INTO device (id, account_id, endpoint, profile, state, cause, first_seen, last_seen, last_session_id, learned,
-                    verified_by, factory_until, failed_ca)
+                    verified_by, factory_until, failed_ca, name, description)
 SELECT md5('d' || n)::uuid, $1, 'urn:imei:' || (350000000000000 + n * 7919 % $2),
        (ARRAY['default', 'default', 'default', 'default', 'default', 'default', 'meters', 'meters', 'meters', 'lamps'])
            [n % 10 + 1],
@@ -46,7 +46,8 @@ SELECT md5('d' || n)::uuid, $1, 'urn:imei:' || (350000000000000 + n * 7919 % $2)
        md5('s1' || n)::uuid, '{"leaf_only": true}',
        CASE WHEN n % 3 > 0 THEN sha256('a factory CA') END,
        CASE WHEN n % 3 > 0 THEN $3::timestamptz + interval '19 years' END,
-       CASE WHEN n % 31 = 0 THEN CASE WHEN n % 10 >= 6 THEN repeat('0', 29) || 'ca' || (n % 2 + 1) ELSE 'own' END END
+       CASE WHEN n % 31 = 0 THEN CASE WHEN n % 10 >= 6 THEN repeat('0', 29) || 'ca' || (n % 2 + 1) ELSE 'own' END END,
+       CASE WHEN n % 7 = 0 THEN 'meter ' || n END, CASE WHEN n % 50 = 0 THEN 'in the cellar of house ' || n ELSE '' END
 FROM generate_series(1, $2::bigint) AS n
 """
 _ISSUANCES = """
