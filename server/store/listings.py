@@ -245,8 +245,10 @@ class _Which:
             return f"{column} = {self.parameter(values[0])}{filled}"
         if op == "neq":
             return f"{column} IS DISTINCT FROM {self.parameter(values[0])}"
-        found = f"{column} = ANY ({self.parameter(list(values))})"
-        return f"{found}{filled}" if op == "in" else f"NOT coalesce({found}, false)"
+        if op == "in":
+            return f"{column} = ANY ({self.parameter(list(values))}){filled}"
+        # How many rows that leaves PostgreSQL can tell; it could not of a coalesce.
+        return f"({column} <> ALL ({self.parameter(list(values))}) OR {column} IS NULL)"
 
     def _times(self, column: str, op: str, values: tuple[object, ...], type: Type) -> str:
         """Times are shown to the millisecond, days to the day: a row fits by what is shown of it."""
@@ -260,7 +262,7 @@ class _Which:
             return f"{column} < {self.parameter(spans[0][1])}"
         within = [f"({column} >= {self.parameter(start)} AND {column} < {self.parameter(end)})" for start, end in spans]
         found = f"({' OR '.join(within)})"
-        return found if op in ("eq", "in") else f"NOT coalesce({found}, false)"
+        return found if op in ("eq", "in") else f"(NOT {found} OR {column} IS NULL)"
 
     def _states(self, column: str, op: str, values: tuple[object, ...]) -> None:
         if op in ("neq", "nin"):
