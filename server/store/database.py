@@ -133,7 +133,7 @@ def unavailable(error: BaseException) -> StoreUnavailable:
 class Database:
     """A pool of connections to a migrated database, and the named queries."""
 
-    def __init__(self, pool: Any, queries: Mapping[str, str]) -> None:
+    def __init__(self, pool: Any, queries: Mapping[str, str], *, size: int = POOL_SIZE) -> None:
         self.pool = pool
         self.queries = queries
         self._away_since: float | None = None
@@ -143,7 +143,7 @@ class Database:
         self._watch: asyncio.TimerHandle | None = None
         self._lookups: dict[str, Lookup] = {}
         # Who reads for long, in order; one connection is never theirs.
-        self._long = asyncio.Semaphore(max(pool.get_max_size() - 1, 1))
+        self._long = asyncio.Semaphore(max(size - 1, 1))
 
     @classmethod
     async def open(
@@ -175,7 +175,7 @@ class Database:
                 ),
                 reset=_keep_session,
             )
-        return cls(pool, queries)
+        return cls(pool, queries, size=pool_size)
 
     @contextlib.asynccontextmanager
     async def acquire(self) -> AsyncIterator[Any]:
