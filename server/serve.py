@@ -117,6 +117,8 @@ class Service:
                 "version": version("firstlight"),
             }
             log.info("serving", coaps=coaps, coaps_tcp=coaps_tcp, http=ready["http"], workers=len(self._children) or 1)
+            # For whoever sees it for the first time.
+            log.info("console_served", open=ready["http"], sign_in_with=ready["api_key_file"])
             with _ready_file(config.server.ready_file, ready):
                 await self._ending.wait()
             log.info("draining", seconds=config.server.drain_seconds)
