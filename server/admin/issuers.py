@@ -24,7 +24,7 @@ from server.admin import verification
 from server.admin.verification import Begun
 from server.config import Config
 from server.errors import BadRequest, NotFound, OutsideFailed
-from server.store import accounts, issuers, trust
+from server.store import accounts, issuers, readiness, trust
 from server.store.audit import Actor
 from server.store.database import Database
 from server.store.errors import SealBroken
@@ -390,7 +390,7 @@ async def change(
     secret = filled(form.credentials, credentials, "issuer_credentials") if credentials else None
     known = secret if secret is not None else row.credentials(sealer)
     await _try(database, trial, row.type, name, kept, known)
-    return await issuers.update(
+    changed = await issuers.update(
         database,
         sealer,
         actor,
@@ -401,6 +401,9 @@ async def change(
         attributes=kept,
         credentials=secret,
     )
+    if trial is not None:
+        await readiness.worked(database, row.id)
+    return changed
 
 
 async def find(database: Database, account_id: UUID, issuer_id: UUID) -> IssuerRow:

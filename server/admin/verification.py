@@ -96,6 +96,7 @@ async def run(
     certificates of service lwm2m.
     """
     issued: Issued | None = None
+    works = False
     async with _watched(database, begun.id) as heard:
         try:
             async with asyncio.timeout(DEADLINE):
@@ -105,27 +106,30 @@ async def run(
                 steps = _with_trust(report, untrusted)
                 heard.replace(steps)
                 await _learn_chain(database, begun, issuer)
+                found: list[Step] = []
                 if begun.request is not None and report.successful and not untrusted:
                     issued, found = await _tested(issuer, begun.request, report, anchors, minimum_validity, begun.now)
                     steps += found
+                # As the breaker's own look: what the CA signs may still lead nowhere.
+                works = report.successful and not any(_failed(step) for step in found)
         except TimeoutError:
             late = Step("deadline", StepOutcome.FAIL.value, f"the CA was not done within {DEADLINE:g} s")
             steps = [*heard.steps, late]
     if issued is not None:
         await _withdraw(issuer, issued, begun.now)
-    return await _ended(database, actor, begun, steps, issued)
+    return await _ended(database, actor, begun, steps, issued, works=works)
 
 
 async def not_opened(database: Database, actor: Actor, begun: Begun, reason: str) -> Verification:
     """Record that the CA could not even be asked: its recorded settings do not open."""
     steps = [Step("settings", StepOutcome.FAIL.value, reason)]
-    return await _ended(database, actor, begun, steps, None)
+    return await _ended(database, actor, begun, steps, None, works=False)
 
 
 async def _ended(
-    database: Database, actor: Actor, begun: Begun, steps: Sequence[Step], issued: Issued | None
+    database: Database, actor: Actor, begun: Begun, steps: Sequence[Step], issued: Issued | None, *, works: bool
 ) -> Verification:
-    failed = next((step for step in steps if step.outcome == StepOutcome.FAIL.value), None)
+    failed = next((step for step in steps if _failed(step)), None)
     log.info("issuer_verified", issuer=begun.name, successful=failed is None, message=failed.message if failed else "")
     return await verifications.end(
         database,
@@ -137,7 +141,12 @@ async def _ended(
         message=failed.message if failed else _said(steps),
         steps=steps,
         serial=issued.leaf.serial_number if issued is not None else None,
+        works=works,
     )
+
+
+def _failed(step: Step) -> bool:
+    return step.outcome == StepOutcome.FAIL.value
 
 
 class _Heard:

@@ -178,9 +178,12 @@ async def update(
             raise Conflict(f"there is already a certificate issuer {name}", field="name") from error
         if row is None:
             raise NotFound("there is no such certificate issuer")
-        changed = _row(row)
+        changed, earlier = _row(row), _row(before)
+        if credentials is not None or changed.attributes != earlier.attributes:
+            # What it failed with may be mended: it is asked again now, and not when its time is up.
+            await connection.execute(database.queries["readiness_half_open"], issuer_id)
         detail = {
-            "before": _shown(_row(before)),
+            "before": _shown(earlier),
             "after": _shown(changed),
             "credentials_replaced": credentials is not None,
         }

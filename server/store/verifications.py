@@ -81,8 +81,12 @@ async def end(
     message: str,
     steps: Sequence[Step],
     serial: int | None,
+    works: bool,
 ) -> Verification:
-    """Record what was found, with its audit row; NotFound when the CA was removed meanwhile."""
+    """Record what was found, with its audit row; NotFound when the CA was removed meanwhile.
+
+    One that `works` is ready again for all workers, and what it failed with before counts no more.
+    """
     async with database.transaction() as connection:
         row = await connection.fetchrow(
             database.queries["verification_end"],
@@ -94,6 +98,8 @@ async def end(
         )
         if row is None:
             raise NotFound("the certificate issuer was removed while it was verified")
+        if works:
+            await connection.execute(database.queries["readiness_worked"], row["issuer_id"])
         await audit.note(
             connection,
             database,

@@ -120,6 +120,11 @@ UPDATE issuer_readiness SET failures = 0, open_until = NULL, since = NULL, updat
 WHERE issuer_id = $1 AND failures > 0
 RETURNING issuer_id;
 
+-- name: readiness_half_open
+-- A CA whose settings are new is looked at by whoever asks next.
+UPDATE issuer_readiness SET open_until = least(open_until, now()), updated_at = now()
+WHERE issuer_id = $1 AND open_until IS NOT NULL;
+
 -- name: readiness_take_probe
 -- Whose turn it is to look whether the CA is back: one worker of all, the others wait for what it finds.
 UPDATE issuer_readiness SET open_until = $3, updated_at = now()

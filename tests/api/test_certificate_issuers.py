@@ -287,6 +287,47 @@ async def test_readiness_tells_the_last_error_and_since_when(api: Api) -> None:
     assert state["asked_again_at"] is not None
 
 
+async def not_ready(api: Api, issuer: dict[str, Any]) -> None:
+    until = datetime.now(UTC) + timedelta(hours=1)
+    for _ in range(5):
+        await readiness.failed(
+            api.office.database,
+            UUID(issuer["id"]),
+            "Unauthorized",
+            "does not take our login",
+            opens_at=5,
+            open_until=until,
+        )
+
+
+async def test_a_ca_is_asked_again_as_soon_as_its_settings_change_and_ready_once_it_is_verified(api: Api) -> None:
+    async def state() -> dict[str, Any]:
+        (found,) = (await api.ask("GET", "/v1/issuers", 200))["data"]
+        return found
+
+    async with cfssl_serve(make_factory_ca("Plant Root")) as peer:
+        works = {"host_url": peer.url, "cfssl_profile": "CA"}
+        issuer = await registered(api, issuer_attributes=works, issuer_credentials={"hmac_hex_key": "00" * 16})
+        path = f"{ISSUERS}/{issuer['id']}"
+        await not_ready(api, issuer)
+        # Nothing of that kind is mended by a new description, nor by a look that the CA refuses.
+        await api.ask("PUT", path, 200, {"description": "tried"})
+        assert (await api.ask("POST", f"{path}/verify", 200))["successful"] is False
+        shut = await state()
+        assert datetime.fromisoformat(shut["asked_again_at"]) > datetime.now(UTC) + timedelta(minutes=1)
+        await api.ask("PUT", path, 200, {"issuer_credentials": CFSSL["issuer_credentials"]})
+        half_open = await state()
+        assert half_open["asked_again_at"] < shut["asked_again_at"]
+        assert datetime.fromisoformat(half_open["asked_again_at"]) <= datetime.now(UTC) + timedelta(seconds=1)
+        await api.ask("POST", f"{path}/verify?issue_test=false", 200)
+        now = await state()
+        assert (now["ready"], now["error"], now["failures"], now["since"]) == (True, None, 0, None)
+        # One that was asked before its settings were kept works too.
+        await not_ready(api, issuer)
+        await api.ask("PUT", f"{path}?check=true", 200, {"issuer_attributes": works})
+        assert (await state())["ready"] is True
+
+
 @pytest.mark.parametrize(
     ("column", "value", "words"),
     [
