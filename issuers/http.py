@@ -185,16 +185,24 @@ def read_url(text: str, what: str, *, default_port: int | None = None) -> httpx.
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL as error:
+        if "@" in text:
+            # What a parser says of it may hold a piece of the password.
+            raise _names_a_user(what) from None
         raise Misconfigured(f"{what} is no URL: {error}; give it as https://host:port") from error
+    # First of all: what follows repeats the text.
+    if url.userinfo or (url.scheme not in ("http", "https") and "@" in text):
+        raise _names_a_user(what)
     if url.scheme not in ("http", "https") or not url.host or (url.port or 1) > 65535:
         raise Misconfigured(f"{what} is {text!r}; give it as http://host:port or https://host:port")
-    if url.userinfo:
-        raise Misconfigured(f"{what} holds a user name or password; leave them out, every operator can read it")
     if url.query or url.fragment:
         raise Misconfigured(f"{what} has a ? or #, which no address of a CA has; leave out what follows")
     if url.port is None and default_port is not None:
         url = url.copy_with(port=default_port)
     return url.copy_with(path=url.path.rstrip("/"))
+
+
+def _names_a_user(what: str) -> Misconfigured:
+    return Misconfigured(f"{what} holds a user name or password; leave them out, every operator can read it")
 
 
 def refused_by_status(answer: Answer, *, orders: bool) -> IssuerError:

@@ -262,8 +262,8 @@ def check_reference(reference: str) -> None:
     """BadRequest unless `reference` may name a service of an operator's own (izuma.md A1)."""
     if reference.lower() in RESERVED:
         raise BadRequest(f"the name {reference} is reserved, in any letter case", field="reference")
-    if reference.startswith("mbed."):
-        raise BadRequest("names that begin with mbed. are reserved", field="reference")
+    if reference.lower().startswith("mbed."):
+        raise BadRequest("names that begin with mbed. are reserved, in any letter case", field="reference")
     if REFERENCE.fullmatch(reference) is None:
         raise BadRequest(
             f"a service name has 1 to {LONGEST_REFERENCE} letters, digits, dots, underscores and hyphens",
@@ -417,7 +417,8 @@ async def find(database: Database, account_id: UUID, issuer_id: UUID) -> IssuerR
 async def by_word(database: Database, account_id: UUID, word: str) -> IssuerRow:
     """The one CA of this name, or whose id begins with `word`; BadRequest when it is not exactly one."""
     rows = await issuers.listed(database, account_id)
-    named = [row for row in rows if row.name == word] or [row for row in rows if row.id.hex.startswith(word)]
+    # Every id begins with nothing: an empty word must not name the only one there is.
+    named = [row for row in rows if row.name == word] or [row for row in rows if word and row.id.hex.startswith(word)]
     if len(named) != 1:
         raise BadRequest(f"{word} names {len(named) or 'no'} certificate issuers; `firstlight issuer list` shows them")
     return named[0]

@@ -49,13 +49,16 @@ async def add_pem(
 def parse(pem: bytes) -> list[x509.Certificate]:
     """The certificates of a PEM file, or the one of a DER file; BadRequest when a private key lies with them."""
     if b"PRIVATE KEY" in pem:
-        raise BadRequest("the file holds a private key; give the certificates alone and keep that key where it is")
+        raise BadRequest(
+            "the file holds a private key; give the certificates alone and keep that key where it is",
+            field="certificate",
+        )
     try:
         if b"-----BEGIN" not in pem:
             return [x509.load_der_x509_certificate(pem)]
         return x509.load_pem_x509_certificates(pem)
     except UNREADABLE as error:
-        raise BadRequest("the file holds no certificate in PEM or DER") from error
+        raise BadRequest("the file holds no certificate in PEM or DER", field="certificate") from error
 
 
 def lowest(pem: bytes) -> x509.Certificate:

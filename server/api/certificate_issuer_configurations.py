@@ -4,7 +4,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from server.admin import issuers as admin
 from server.api.access import CaAdministrator, Caller, CaReader, parse_id
@@ -36,6 +36,15 @@ class ConfigurationRequest(Body):
     model_config = ConfigDict(json_schema_extra={"examples": [{"certificate_issuer_id": EXAMPLE_ID}]})
 
     certificate_issuer_id: str | None = Field(default=None, max_length=36)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _says_something(cls, given: Any) -> Any:
+        """Nothing goes back to the embedded CA; a mistyped name must not."""
+        if isinstance(given, dict) and given and not any(key in cls.model_fields for key in given):
+            unknown = next(iter(given))
+            raise BadRequest(f"{unknown} is not known here; known is certificate_issuer_id", field=unknown)
+        return given
 
 
 class CreateConfiguration(ConfigurationRequest):
@@ -89,7 +98,9 @@ async def read_lwm2m(asking: CaReader) -> dict[str, Any]:
     return shown(await _lwm2m(asking))
 
 
-@router.put("/lwm2m", responses=documented(200, {**EXAMPLE, "reference": LWM2M, "is_custom": False}, 400, 401, 403))
+@router.put(
+    "/lwm2m", responses=documented(200, {**EXAMPLE, "reference": LWM2M, "is_custom": False}, 400, 401, 403, 404)
+)
 async def activate_lwm2m(asking: CaAdministrator, body: ConfigurationRequest) -> dict[str, Any]:
     """Have a CA sign for every device that bootstraps from now on; null = the embedded CA."""
     return await _set(asking, await _lwm2m(asking), body)
@@ -110,13 +121,15 @@ async def activate(asking: CaAdministrator, configuration_id: str, body: Configu
 @router.delete("/{configuration_id}", status_code=204, responses=documented(204, None, 400, 401, 403, 404))
 async def remove_configuration(asking: CaAdministrator, configuration_id: str) -> Response:
     """Remove a service of your own; LWM2M stays (400)."""
-    row = await _find(asking, configuration_id)
+    row = await (_lwm2m(asking) if configuration_id == "lwm2m" else _find(asking, configuration_id))
     await issuers.remove_configuration(asking.database, asking.actor, asking.account_id, row.id)
     return Response(status_code=204)
 
 
 async def _set(asking: Caller, row: Configuration, body: ConfigurationRequest) -> dict[str, Any]:
     issuer_id = _issuer_id(body)
+    if issuer_id is not None:
+        await admin.find(asking.database, asking.account_id, issuer_id)
     return shown(await issuers.set_configuration(asking.database, asking.actor, asking.account_id, row.id, issuer_id))
 
 

@@ -140,6 +140,10 @@ async def of_framework(request: Request, error: Exception) -> JSONResponse:
     """The answer for what the framework refuses by itself."""
     assert isinstance(error, HTTPException)
     code = error.status_code
+    if code == HTTPStatus.BAD_REQUEST:
+        # The one thing it refuses so: a body that it cannot read.
+        message = "the body cannot be read; send JSON in UTF-8, not nested deeply"
+        return answer(request, code, "validation_error", message, (Fault("body", message),))
     type = FRAMEWORK.get(code, HTTPStatus(code).phrase.lower().replace(" ", "_"))
     response = answer(request, code, type, framework_message(request, error))
     response.headers.update(error.headers or {})
@@ -164,6 +168,9 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 
 def _place(location: Sequence[object]) -> str:
     """`("body", "issuer_credentials", "hmac_hex_key")` as `issuer_credentials.hmac_hex_key`."""
+    if location[:1] == ("body",) and isinstance(location[-1], int) and len(location) == 2:
+        # Where in its text the body is no JSON.
+        return "body"
     words = [str(word) for word in location]
     if len(words) > 1 and words[0] in ("body", "query", "path", "header"):
         words = words[1:]

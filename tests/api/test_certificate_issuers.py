@@ -1,11 +1,14 @@
 """The third-party CA API: 13 calls with the bodies, codes and rules of the original (izuma.md A)."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
+from server.admin import issuers as admin
+from server.errors import BadRequest
 from server.store import accounts, readiness
 from tests.api.conftest import PERSON, Api
 from tests.issuers.peers.cfssl import cfssl_serve
@@ -146,7 +149,8 @@ async def test_the_lwm2m_service_is_always_there_with_a_real_id(api: Api) -> Non
     row = await api.ask("GET", f"{SERVICES}/lwm2m", 200)
     assert (row["reference"], row["is_custom"], row["certificate_issuer_id"]) == ("LWM2M", False, None)
     assert await api.ask("GET", f"{SERVICES}/{row['id']}", 200) == row
-    assert (await api.ask("DELETE", f"{SERVICES}/{row['id']}", 400))["type"] == "validation_error"
+    for name in (row["id"], "lwm2m"):
+        assert (await api.ask("DELETE", f"{SERVICES}/{name}", 400))["type"] == "validation_error"
 
 
 @pytest.mark.parametrize("body", [{}, {"certificate_issuer_id": None}])
@@ -192,7 +196,7 @@ async def test_a_service_moves_to_another_ca_and_the_first_is_free(api: Api, ser
 
 
 @pytest.mark.parametrize(
-    "reference", ["LWM2M", "lwm2m", "LwM2M", "BOOTSTRAP", "Bootstrap", "mbed.x", "a b", "", "ü", "x" * 101]
+    "reference", ["LWM2M", "lwm2m", "LwM2M", "BOOTSTRAP", "Bootstrap", "mbed.x", "Mbed.x", "a b", "", "ü", "x" * 101]
 )
 async def test_reserved_and_impossible_service_names_are_refused(api: Api, reference: str) -> None:
     refused = await api.ask("POST", SERVICES, 400, {"reference": reference, "certificate_issuer_id": None})
@@ -200,9 +204,65 @@ async def test_reserved_and_impossible_service_names_are_refused(api: Api, refer
 
 
 async def test_an_issuer_that_does_not_exist_cannot_be_activated(api: Api) -> None:
-    for wrong in (uuid4().hex, "not an id"):
-        refused = await api.ask("PUT", f"{SERVICES}/lwm2m", 400, {"certificate_issuer_id": wrong})
-        assert refused["fields"][0]["field"] == "certificate_issuer_id"
+    unknown = {"certificate_issuer_id": uuid4().hex}
+    row = await api.ask("GET", f"{SERVICES}/lwm2m", 200)
+    for service in ("lwm2m", row["id"]):
+        assert (await api.ask("PUT", f"{SERVICES}/{service}", 404, unknown))["type"] == "not_found"
+    made = await api.ask("POST", SERVICES, 400, {**unknown, "reference": "customer.dlms"})
+    wrong = await api.ask("PUT", f"{SERVICES}/lwm2m", 400, {"certificate_issuer_id": "not an id"})
+    assert [each["fields"][0]["field"] for each in (made, wrong)] == ["certificate_issuer_id"] * 2
+
+
+async def test_a_mistyped_name_does_not_take_the_ca_away(api: Api) -> None:
+    issuer = await registered(api)
+    await api.ask("PUT", f"{SERVICES}/lwm2m", 200, {"certificate_issuer_id": issuer["id"]})
+    refused = await api.ask("PUT", f"{SERVICES}/lwm2m", 400, {"certificate_issuer": issuer["id"]})
+    assert [fault["field"] for fault in refused["fields"]] == ["certificate_issuer"]
+    assert (await api.ask("GET", f"{SERVICES}/lwm2m", 200))["certificate_issuer_id"] == issuer["id"]
+
+
+async def test_an_empty_word_names_no_issuer(api: Api) -> None:
+    made = await registered(api)
+    with pytest.raises(BadRequest, match="names no certificate issuers"):
+        await admin.by_word(api.office.database, api.account_id, "")
+    assert (await admin.by_word(api.office.database, api.account_id, str(made["id"])[:8])).name == "Plant CA"
+
+
+@pytest.mark.parametrize(
+    ("place", "body"),
+    [
+        (
+            "issuer_attributes.cfssl_profile",
+            {"issuer_attributes": {"host_url": "https://ok", "cfssl_profile": "\ud800"}},
+        ),
+        ("issuer_attributes.cfssl_label", {"issuer_attributes": {"host_url": "https://ok", "cfssl_label": "a\0"}}),
+        ("issuer_credentials.hmac_hex_key", {"issuer_credentials": {"hmac_hex_key": "00\udfff"}}),
+        ("name", {"name": "Plant \udc00"}),
+        ("description", {"description": "\ud83d"}),
+    ],
+)
+async def test_half_a_character_is_refused_by_its_field(api: Api, place: str, body: dict[str, Any]) -> None:
+    text = json.dumps({**CFSSL, **body})
+    headers = {"Content-Type": "application/json"}
+    answer = await api.client.post(ISSUERS, content=text.encode(), headers=headers)
+    assert answer.status_code == 400, answer.text
+    assert [fault["field"] for fault in answer.json()["fields"]] == [place]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://user:CANARYPW@ca.example.com",
+        "user:CANARYPW@ca.example.com:99999",
+        "https://user:CANARYPW@ca.example.com",
+        "https://user:CANARY/CANARYPW@ca.example.com",
+        "CANARYPW:CANARYPW@",
+    ],
+)
+async def test_the_password_of_an_address_is_never_repeated(api: Api, url: str) -> None:
+    refused = await api.ask("POST", ISSUERS, 400, {**CFSSL, "issuer_attributes": {"host_url": url}})
+    assert "CANARY" not in str(refused)
+    assert "user name or password" in str(refused["message"])
 
 
 async def test_another_accounts_issuers_and_services_do_not_exist(api: Api) -> None:
@@ -220,8 +280,8 @@ async def test_another_accounts_issuers_and_services_do_not_exist(api: Api) -> N
         ("DELETE", f"{SERVICES}/{row['id']}", None),
     ):
         assert (await api.ask(method, path, 404, body, stranger))["type"] == "not_found"
-    own = await api.ask("PUT", f"{SERVICES}/lwm2m", 400, {"certificate_issuer_id": issuer["id"]}, stranger)
-    assert own["fields"][0]["field"] == "certificate_issuer_id"
+    own = await api.ask("PUT", f"{SERVICES}/lwm2m", 404, {"certificate_issuer_id": issuer["id"]}, stranger)
+    assert own["type"] == "not_found"
     assert (await api.ask("GET", ISSUERS, 200, headers=stranger))["data"] == []
 
 

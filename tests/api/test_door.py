@@ -68,11 +68,16 @@ async def test_every_way_to_fail_has_the_same_shape(api: Api, method: str, path:
     assert (body["object"], body["code"], body["type"]) == ("error", code, type)
 
 
-async def test_a_body_that_is_no_json_is_a_400(api: Api) -> None:
+NO_JSON = (b"{", b'{"name": "\xff"}', b"[" * 100_000)
+
+
+@pytest.mark.parametrize("body", NO_JSON, ids=("cut", "no UTF-8", "deep"))
+async def test_a_body_that_is_no_json_is_a_400(api: Api, body: bytes) -> None:
     answer = await api.client.post(
-        "/v3/certificate-issuers", content=b"{", headers={"Content-Type": "application/json"}
+        "/v3/certificate-issuers", content=body, headers={"Content-Type": "application/json"}
     )
     assert (answer.status_code, answer.json()["type"]) == (400, "validation_error")
+    assert [fault["field"] for fault in answer.json()["fields"]] == ["body"]
 
 
 @pytest.mark.parametrize(

@@ -57,10 +57,17 @@ async def test_the_fifty_first_trusted_certificate_is_one_too_many(api: Api) -> 
 
 
 @pytest.mark.parametrize(
-    "text", ["", "no certificate", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"]
+    "text",
+    [
+        "",
+        "no certificate",
+        "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n",
+        "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+    ],
 )
 async def test_what_is_no_certificate_is_refused(api: Api, text: str) -> None:
-    assert (await api.ask("POST", TRUSTED, 400, upload("x", text)))["type"] == "validation_error"
+    refused = await api.ask("POST", TRUSTED, 400, upload("x", text))
+    assert (refused["type"], [fault["field"] for fault in refused["fields"]]) == ("validation_error", ["certificate"])
 
 
 async def test_two_roots_are_no_chain(api: Api) -> None:
