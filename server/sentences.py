@@ -44,7 +44,7 @@ SENTENCES: Mapping[FailureCause, Sentence] = {
     FailureCause.ISSUER_UNAVAILABLE: Sentence(
         "the CA gave no certificate for {endpoint}{code}",
         "CA",
-        "run the CA's check; the device comes back by itself",
+        "verify the CA and mend what that names; the device comes back by itself",
     ),
     FailureCause.ISSUER_REFUSED: Sentence(
         "the CA refused to certify {endpoint}{code}",
