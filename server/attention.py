@@ -1,6 +1,6 @@
 """Does anything need a person? Findings with since-when, cause and next step, each from what is on record now."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -10,11 +10,11 @@ from uuid import UUID
 from cryptography import x509
 
 from lwm2m.steps import FailureCause
+from server.standing import Standing, standings
 from server.statistics import Group, Picture, Statistics
-from server.store import embedded_ca, issuers, readiness, statistics, trust, verifications
-from server.store.accounts import Account
+from server.store import embedded_ca, issuers, statistics, trust
+from server.store.accounts import LWM2M, Account
 from server.store.database import Database
-from server.store.issuers import IssuerRow
 from server.store.secrets import Sealer
 
 Severity = Literal["fault", "warning"]
@@ -32,6 +32,10 @@ LOOKED_BACK = timedelta(minutes=5)
 FRESH = timedelta(seconds=10)
 # Nobody's fault: the device itself began anew.
 _HARMLESS = {FailureCause.SUPERSEDED.value}
+# One certificate that breaks a check is a finding of its own.
+_OF_THE_CA = {FailureCause.ISSUER_UNAVAILABLE.value, FailureCause.ISSUER_REFUSED.value}
+NOT_READY = "issuer_not_ready"
+OWN_CA = "the embedded CA"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,11 +78,15 @@ class Attendant:
         last = self._last.get(account.id)
         if last is not None and now - last.checked_at < FRESH:
             return last
+        cas = await standings(self.database, account.id)
+        picture = await self.statistics.picture(account.id, "15m", installation=False)
+        of_cas = await self._issuers(account, cas)
         found = [
-            *await self._issuers(account),
+            *of_cas,
             *await self._certificates(account, now),
             *await self._waiting(account, now),
-            *_failing(await self.statistics.picture(account.id, "15m", installation=False)),
+            *_failing(picture),
+            *_without_certificate(picture, cas, {f.issuer_id for f in of_cas if f.kind == NOT_READY}),
             *(self._installation() if account.is_default else ()),
         ]
         # What lasted through two looks has begun at the first, where the record does not know better.
@@ -88,15 +96,14 @@ class Attendant:
         self._last[account.id] = attention
         return attention
 
-    async def _issuers(self, account: Account) -> list[Finding]:
-        """CAs that sign for a service and cannot, or whose last verification failed."""
-        rows = await issuers.listed(self.database, account.id)
-        if rows and not account.third_party_ca:
+    async def _issuers(self, account: Account, cas: Mapping[UUID, Standing]) -> list[Finding]:
+        """CAs that sign for a service and cannot, or of which nobody knows whether they can."""
+        if cas and not account.third_party_ca:
             return [
                 Finding(
                     kind="feature_off",
                     severity="warning",
-                    title=f"{len(rows)} CAs of your own are registered, but the account may not use them",
+                    title=f"{len(cas)} CAs of your own are registered, but the account may not use them",
                     cause="third-party CAs are switched off for this account",
                     next_step="an administrator of the default account allows them, or the CAs are removed",
                     since=None,
@@ -106,41 +113,11 @@ class Attendant:
         for service in await issuers.configured(self.database, account.id):
             if service.issuer_id is not None:
                 active.setdefault(service.issuer_id, []).append(service.reference)
-        known = await readiness.listed(self.database, account.id)
-        found: list[Finding] = []
-        for row in rows:
-            if row.id not in active:
-                continue
-            state = known.get(row.id)
-            if state is not None and state.open_until is not None:
-                found.append(
-                    Finding(
-                        kind="issuer_not_ready",
-                        severity="fault",
-                        title=f"{row.name} gives no certificates for {', '.join(active[row.id])}",
-                        cause=state.error_text,
-                        next_step="run Verify on it; it is asked again by itself, and devices come back by themselves",
-                        since=state.since,
-                        issuer_id=row.id,
-                    )
-                )
-            found += await self._verified(account, row)
-        return found
-
-    async def _verified(self, account: Account, row: IssuerRow) -> list[Finding]:
-        last = next(iter(await verifications.listed(self.database, account.id, row.id, limit=1)), None)
-        if last is None or last.successful or last.finished_at is None:
-            return []
         return [
-            Finding(
-                kind="verification_failed",
-                severity="warning",
-                title=f"{row.name} is active although its last verification failed",
-                cause=last.message,
-                next_step="mend what the failed step says, then verify it again",
-                since=last.finished_at,
-                issuer_id=row.id,
-            )
+            finding
+            for issuer_id, standing in cas.items()
+            if issuer_id in active
+            for finding in _of_active(standing, active[issuer_id])
         ]
 
     async def _certificates(self, account: Account, now: datetime) -> list[Finding]:
@@ -275,6 +252,85 @@ class Attendant:
                     )
                 )
         return found
+
+
+def _of_active(ca: Standing, services: Sequence[str]) -> Iterator[Finding]:
+    """What is wrong with a CA that signs for these services, or not known of it."""
+    name, signs_for = ca.row.name, ", ".join(services)
+    untrusted = LWM2M in services and ca.trusted is False
+    if ca.refused_by is not None:
+        yield Finding(
+            kind=NOT_READY,
+            severity="fault",
+            title=f"{name} gives no certificates for {signs_for}",
+            cause=ca.refused_by.error_text,
+            next_step="run Verify on it; it is asked again by itself, and devices come back by themselves",
+            since=ca.refused_by.since,
+            issuer_id=ca.row.id,
+        )
+    if untrusted:
+        yield Finding(
+            kind="issuer_not_trusted",
+            severity="fault",
+            title=f"{name} is active for {LWM2M}, but its CA certificate is not trusted: devices are refused",
+            cause="what it signs leads to no active trusted certificate of service lwm2m",
+            next_step="trust its certificate for LWM2M, then verify it",
+            since=None,
+            issuer_id=ca.row.id,
+        )
+    if ca.verification is None:
+        yield Finding(
+            kind="issuer_not_verified",
+            severity="warning",
+            title=f"{name} is active for {signs_for} and was never verified",
+            cause="nobody has looked whether it takes our credentials and what it signs would be accepted",
+            next_step="run Verify on it",
+            since=None,
+            issuer_id=ca.row.id,
+        )
+    elif not ca.verification.successful and not (untrusted and ca.lacks_trust_only):
+        yield Finding(
+            kind="verification_failed",
+            severity="warning",
+            title=f"{name} is active although its last verification failed",
+            cause=ca.verification.message,
+            next_step="mend what the failed step says, then verify it again",
+            since=ca.verification.finished_at,
+            issuer_id=ca.row.id,
+        )
+
+
+def _without_certificate(
+    picture: Picture, cas: Mapping[UUID, Standing], not_ready: Collection[UUID | None]
+) -> list[Finding]:
+    """Devices that came in the last minutes and got nothing because of a CA; one that is not ready has said so."""
+    fresh = {
+        group: count
+        for group, count in picture.whole.failures.items()
+        if group.cause in _OF_THE_CA
+        and picture.at - picture.whole.last.get(group, picture.at) <= LOOKED_BACK
+        and group.issuer_id not in not_ready
+        # Nobody was asked because it is not ready.
+        and (group.asked or not not_ready)
+    }
+    if not fresh:
+        return []
+    worst = max(fresh, key=lambda group: fresh[group])
+    ca = cas.get(worst.issuer_id) if worst.issuer_id is not None else None
+    name = ca.row.name if ca is not None else OWN_CA if worst.asked else "the CA of the service"
+    count = sum(fresh.values())
+    return [
+        Finding(
+            kind="certificates_missing",
+            severity="warning",
+            title=f"{count} {'bootstrap' if count == 1 else 'bootstraps'} got no certificate because of a CA",
+            cause=f"most often: {worst.cause.replace('_', ' ')}, at {name}",
+            next_step="run Verify on it; each device's page says what the CA answered",
+            since=_begun(picture, worst),
+            issuer_id=ca.row.id if ca is not None else None,
+            devices=urlencode({"last_cause__eq": worst.cause}),
+        )
+    ]
 
 
 def _failing(picture: Picture) -> list[Finding]:

@@ -11,6 +11,8 @@ from server.admin import operators
 from server.api.console import door
 from server.store import operators as store
 from tests.api.conftest import PERSON, Api
+from tests.issuers.peers.cfssl import PAGE_KEY, cfssl_serve
+from tests.pki import make_factory_ca
 
 PASSWORD = "correct horse battery"  # noqa: S105 of a person made for the test
 ORIGIN = {"Origin": "http://firstlight", "Sec-Fetch-Site": "same-origin"}
@@ -219,3 +221,34 @@ async def test_programs_still_get_json_where_nothing_is(browser: httpx.AsyncClie
     person = await browser.get("/nothing-there", headers={"Accept": "text/html"})
     assert person.headers["Content-Type"].startswith("text/html")
     assert (await browser.get("/v3/nothing", headers={"Accept": "text/html"})).json()["code"] == 404
+
+
+async def test_who_gives_a_service_to_a_ca_is_told_what_speaks_against_it(api: Api, browser: httpx.AsyncClient) -> None:
+    key = await api.key("admin")
+    await person(api, role="admin")
+    await signed_in(browser)
+    root = make_factory_ca("Plant Root")
+    async with cfssl_serve(root) as peer:
+        body = {
+            "name": "Plant CA",
+            "issuer_type": "CFSSL_AUTH",
+            "issuer_attributes": {"host_url": peer.url, "cfssl_profile": "CA"},
+            "issuer_credentials": {"hmac_hex_key": PAGE_KEY},
+        }
+        ca = await api.ask("POST", "/v3/certificate-issuers", 201, body, key)
+        place, path = f"/device-identity/certificate-authorities/{ca['id']}", f"/v3/certificate-issuers/{ca['id']}"
+
+        async def told() -> tuple[bool, bool, bool, bool]:
+            """Never verified, with the way there; not trusted, with the way there."""
+            page = (await browser.get(f"{place}/services")).text
+            words = ("It was never verified", f'href="{place}/verify"', "devices will be refused")
+            verify, link, trust = (each in page for each in words)
+            return verify, link, trust, f'href="{place}/trust"' in page
+
+        assert await told() == (True, True, False, False)
+        assert (await api.ask("POST", f"{path}/verify", 200, None, key))["successful"] is False
+        assert await told() == (False, False, True, True)
+        trusted = {"name": "plant", "service": "lwm2m", "certificate": root.pem.decode()}
+        await api.ask("POST", "/v3/trusted-certificates", 201, trusted, key)
+        await api.ask("POST", f"{path}/verify?issue_test=false", 200, None, key)
+        assert await told() == (False, False, False, False)

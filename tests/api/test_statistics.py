@@ -10,9 +10,13 @@ from server.store.operations import RecordSession
 from server.store.writer import MarkDelivered, Writer
 from tests.api.conftest import Api
 from tests.integration.rows import device, intent, issued
+from tests.issuers.peers.cfssl import PAGE_KEY, cfssl_serve
+from tests.pki import make_factory_ca
 
 
-async def happened(api: Api, *, good: int, bad: int, ago: timedelta = timedelta(seconds=30)) -> None:
+async def happened(
+    api: Api, *, good: int, bad: int, ago: timedelta = timedelta(seconds=30), cause: str = "no_answer"
+) -> None:
     """Bootstraps that ended `ago`, some of them without an answer."""
     writer = Writer(api.database_url, api.office.database.queries)
     await writer.start()
@@ -35,14 +39,14 @@ async def happened(api: Api, *, good: int, bad: int, ago: timedelta = timedelta(
                 credential="x509",
                 address="192.0.2.7:1",
                 outcome="failed" if failed else "succeeded",
-                cause="no_answer" if failed else None,
+                cause=cause if failed else None,
                 sentence="",
                 issuance_id=opened.id,
                 steps="[]",
             )
         )
         came = device(opened, account_id=api.account_id, at=at)
-        await writer.write(replace(came, state="failed", cause="no_answer") if failed else came)
+        await writer.write(replace(came, state="failed", cause=cause) if failed else came)
     await writer.close()
 
 
@@ -134,7 +138,60 @@ async def test_a_ca_that_is_not_ready_needs_a_person(api: Api) -> None:
     api.app.state.attendant._last.clear()
     findings = (await api.ask("GET", "/v1/attention", 200))["findings"]
     assert isinstance(findings, list)
-    assert [(f["title"], f["cause"], f["certificate_issuer_id"]) for f in findings] == [
-        ("Plant CA gives no certificates for LWM2M", "connection refused", ca["id"])
+    assert [(f["kind"], f["title"], f["certificate_issuer_id"]) for f in findings] == [
+        ("issuer_not_ready", "Plant CA gives no certificates for LWM2M", ca["id"]),
+        ("issuer_not_verified", "Plant CA is active for LWM2M and was never verified", ca["id"]),
     ]
+    assert findings[0]["cause"] == "connection refused"
     assert findings[0]["since"] is not None
+
+
+async def test_an_active_ca_that_was_not_verified_or_is_not_trusted_needs_a_person(api: Api) -> None:
+    async def kinds() -> list[tuple[str, str]]:
+        api.app.state.attendant._last.clear()
+        findings = (await api.ask("GET", "/v1/attention", 200))["findings"]
+        assert isinstance(findings, list)
+        assert all(f["next_step"] for f in findings)
+        return [(f["severity"], f["kind"]) for f in findings]
+
+    root = make_factory_ca("Plant Root")
+    async with cfssl_serve(root) as peer:
+        body = {
+            "name": "Plant CA",
+            "issuer_type": "CFSSL_AUTH",
+            "issuer_attributes": {"host_url": peer.url, "cfssl_profile": "CA"},
+            "issuer_credentials": {"hmac_hex_key": "00" * 16},
+        }
+        ca = await api.ask("POST", "/v3/certificate-issuers", 201, body)
+        path = f"/v3/certificate-issuers/{ca['id']}"
+        reference = {"reference": "LWM2M", "certificate_issuer_id": ca["id"]}
+        await api.ask("PUT", "/v3/certificate-issuer-configurations/lwm2m", 200, reference)
+        assert await kinds() == [("warning", "issuer_not_verified")]
+        assert (await api.ask("POST", f"{path}/verify", 200))["successful"] is False
+        # CFSSL shows its certificate to everybody, so that both are known.
+        assert await kinds() == [("fault", "issuer_not_trusted"), ("warning", "verification_failed")]
+        await api.ask("PUT", path, 200, {"issuer_credentials": {"hmac_hex_key": PAGE_KEY}})
+        assert (await api.ask("POST", f"{path}/verify", 200))["successful"] is False
+        # For want of trust alone: said once.
+        assert await kinds() == [("fault", "issuer_not_trusted")]
+        trusted = {"name": "plant", "service": "lwm2m", "certificate": root.pem.decode()}
+        await api.ask("POST", "/v3/trusted-certificates", 201, trusted)
+        assert (await api.ask("POST", f"{path}/verify?issue_test=false", 200))["successful"] is True
+        assert await kinds() == []
+
+
+async def test_a_device_that_got_nothing_because_of_a_ca_needs_a_person(api: Api) -> None:
+    await happened(api, good=0, bad=2, cause="issuer_unavailable")
+    (finding,) = (await api.ask("GET", "/v1/attention", 200))["findings"]
+    assert (finding["kind"], finding["title"], finding["cause"]) == (
+        "certificates_missing",
+        "2 bootstraps got no certificate because of a CA",
+        "most often: issuer unavailable, at the embedded CA",
+    )
+    listed = await api.ask("GET", f"/v3/devices/?{finding['devices']}", 200)
+    assert len(listed["data"]) == 2
+
+
+async def test_what_a_ca_failed_with_a_while_ago_is_over(api: Api) -> None:
+    await happened(api, good=0, bad=2, cause="issuer_unavailable", ago=timedelta(minutes=7))
+    assert (await api.ask("GET", "/v1/attention", 200))["all_clear"] is True

@@ -15,6 +15,7 @@ from server.api.console.forms import MENDABLE, Faults
 from server.api.console.navigation import CERTIFICATE_AUTHORITIES
 from server.api.console.page import ConsoleRoute, call, go, render
 from server.errors import BadRequest, Conflict
+from server.standing import standings
 from server.store import issuer_chains, issuers
 from server.store.issuers import Configuration, IssuerRow
 
@@ -103,6 +104,7 @@ async def _popup(
     caller = visitor.caller
     target = await _target(visitor, issuer_id)
     wanted = target.id if target is not None else None
+    standing = (await standings(caller.database, caller.account_id)).get(target.id) if target is not None else None
     names: dict[UUID | None, str] = {None: authorities.OWN_NAME}
     names |= {row.id: row.name for row in await issuers.listed(caller.database, caller.account_id)}
     holders = await issuer_chains.holders(caller.database, caller.account_id, caller.office.now())
@@ -126,6 +128,7 @@ async def _popup(
         calls=[call("PUT", f"{API}/lwm2m", body), call("POST", API, {"reference": "customer.dlms", **body})],
         id=issuer_id,
         called=names[wanted],
+        standing=standing,
         options=options,
         fresh=",".join(fresh),
         selected=selected,
