@@ -35,7 +35,7 @@ from issuers.cfssl_api import PREFIX, CfsslApi, CfsslOptions, Reply, Signer, rea
 from issuers.cfssl_check import Examination
 from issuers.errors import BadCertificate, Check, IssuerError, Misconfigured, OutcomeUnknown, Rejected
 from issuers.http import read_url
-from issuers.options import option, refuse_unknown
+from issuers.options import about, option, refuse_unknown
 from issuers.pem import read_certificates, read_private_key
 from issuers.reach import Reach
 from issuers.tls import TlsIdentity
@@ -77,24 +77,31 @@ class CfsslIssuer(Issuer):
         what = f"issuer {name!r}"
         refuse_unknown(attributes, ATTRIBUTES, what)
         refuse_unknown(credentials, CREDENTIALS, what)
-        url, bare = _read_host_url(option(attributes, "host_url", str, what), f"'host_url' of {what}")
-        roots = option(attributes, "tls_roots", str, what, "")
+        with about("host_url"):
+            url, bare = _read_host_url(option(attributes, "host_url", str, what), f"'host_url' of {what}")
+        with about("tls_roots"):
+            text = option(attributes, "tls_roots", str, what, "")
+            roots = read_certificates(text, f"'tls_roots' of {what}") if text else ()
+        with about("hmac_hex_key"):
+            hmac_key = _read_hmac_key(option(credentials, "hmac_hex_key", str, what), f"'hmac_hex_key' of {what}")
         bundle = option(attributes, "bundle", str, what, "false")
         if bundle not in ("true", "false"):
-            raise Misconfigured(f"'bundle' of {what} is {bundle!r}; give 'true' or 'false'")
+            raise Misconfigured(f"'bundle' of {what} is {bundle!r}; give 'true' or 'false'", "bundle")
         options = CfsslOptions(
             url=url,
             bare_url=bare,
             profile=option(attributes, "cfssl_profile", str, what, ""),
             label=option(attributes, "cfssl_label", str, what, ""),
             bundle=bundle == "true",
-            roots=read_certificates(roots, f"'tls_roots' of {what}") if roots else (),
-            hmac_key=_read_hmac_key(option(credentials, "hmac_hex_key", str, what), f"'hmac_hex_key' of {what}"),
+            roots=roots,
+            hmac_key=hmac_key,
             identity=_read_identity(credentials, what),
         )
         if url.scheme != "https" and (options.roots or options.identity):
             key = "tls_roots" if options.roots else "client_certificate"
-            raise Misconfigured(f"{key!r} of {what} is for TLS, and 'host_url' begins with http://; use https://")
+            raise Misconfigured(
+                f"{key!r} of {what} is for TLS, and 'host_url' begins with http://; use https://", "host_url"
+            )
         return cls(options, reach)
 
     async def issue(self, request: IssueRequest) -> Issued:
@@ -251,8 +258,10 @@ def _read_identity(credentials: Mapping[str, object], what: str) -> TlsIdentity 
         return None
     if not certificate or not private_key:
         missing = "private_key" if certificate else "client_certificate"
-        raise Misconfigured(f"{missing!r} of {what} is missing; 'client_certificate' and 'private_key' come together")
-    return TlsIdentity(
-        read_certificates(certificate, f"'client_certificate' of {what}"),
-        read_private_key(private_key, "", f"'private_key' of {what}"),
-    )
+        raise Misconfigured(
+            f"{missing!r} of {what} is missing; 'client_certificate' and 'private_key' come together", missing
+        )
+    with about("client_certificate"):
+        chain = read_certificates(certificate, f"'client_certificate' of {what}")
+    with about("private_key"):
+        return TlsIdentity(chain, read_private_key(private_key, "", f"'private_key' of {what}"))

@@ -91,10 +91,17 @@ class Unauthorized(IssuerError):
 
 
 class Misconfigured(IssuerError):
-    """Profile, policy, trust or address do not fit the CA; an operator must act."""
+    """Profile, policy, trust or address do not fit the CA; an operator must act.
+
+    `option` is the attribute or credential at fault, when it is one.
+    """
 
     retry = False
     issuer_fault = True
+
+    def __init__(self, message: str, option: str = "") -> None:
+        super().__init__(message)
+        self.option = option
 
 
 class Rejected(IssuerError):

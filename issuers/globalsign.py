@@ -41,7 +41,7 @@ from issuers.globalsign_api import HvcaApi, HvcaOptions, refused, said
 from issuers.globalsign_check import QUOTA, Examination, told_number
 from issuers.globalsign_policy import Policy
 from issuers.http import Answer, read_url
-from issuers.options import option, refuse_unknown
+from issuers.options import about, option, refuse_unknown
 from issuers.pem import read_certificates, read_private_key
 from issuers.reach import Reach
 from issuers.remembered import Remembered
@@ -116,26 +116,32 @@ class GlobalSignIssuer(Issuer):
         what = f"issuer {name!r}"
         refuse_unknown(attributes, ATTRIBUTES, what)
         refuse_unknown(credentials, CREDENTIALS, what)
-        url = read_url(option(attributes, "base_url", str, what, BASE_URL), f"'base_url' of {what}")
-        if url.scheme != "https":
-            raise Misconfigured(f"'base_url' of {what} begins with http://; HVCA knows us by TLS, use https://")
-        roots = option(attributes, "tls_roots", str, what, "")
+        with about("base_url"):
+            url = read_url(option(attributes, "base_url", str, what, BASE_URL), f"'base_url' of {what}")
+            if url.scheme != "https":
+                raise Misconfigured(f"'base_url' of {what} begins with http://; HVCA knows us by TLS, use https://")
+        with about("tls_roots"):
+            text = option(attributes, "tls_roots", str, what, "")
+            roots = read_certificates(text, f"'tls_roots' of {what}") if text else ()
         if "api_key" in credentials and "access_key" in credentials:
-            raise Misconfigured(f"{what} has 'api_key' and 'access_key', which are two names of one thing; give one")
+            raise Misconfigured(
+                f"{what} has 'api_key' and 'access_key', which are two names of one thing; give one", "api_key"
+            )
         key_name = "access_key" if "access_key" in credentials else "api_key"
+        with about("client_certificate"):
+            chain = read_certificates(
+                option(credentials, "client_certificate", str, what), f"'client_certificate' of {what}"
+            )
+        with about("private_key"):
+            private_key = read_private_key(
+                option(credentials, "private_key", str, what),
+                option(credentials, "passphrase", str, what, ""),
+                f"'private_key' of {what}",
+            )
         options = HvcaOptions(
             url=url,
-            roots=read_certificates(roots, f"'tls_roots' of {what}") if roots else (),
-            identity=TlsIdentity(
-                read_certificates(
-                    option(credentials, "client_certificate", str, what), f"'client_certificate' of {what}"
-                ),
-                read_private_key(
-                    option(credentials, "private_key", str, what),
-                    option(credentials, "passphrase", str, what, ""),
-                    f"'private_key' of {what}",
-                ),
-            ),
+            roots=roots,
+            identity=TlsIdentity(chain, private_key),
             api_key=_filled(credentials, key_name, what),
             api_secret=_filled(credentials, "api_secret", what),
         )
@@ -390,5 +396,5 @@ def _read_candidate(entry: object) -> _Candidate | None:
 def _filled(credentials: Mapping[str, object], key: str, what: str) -> str:
     value = option(credentials, key, str, what).strip()
     if not value:
-        raise Misconfigured(f"{key!r} of {what} is empty; give what GlobalSign gave")
+        raise Misconfigured(f"{key!r} of {what} is empty; give what GlobalSign gave", key)
     return value

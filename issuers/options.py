@@ -1,6 +1,7 @@
 """What an operator and the service hand to an adapter, read strictly: a key nobody knows is an error."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TypeVar
 
@@ -14,7 +15,17 @@ def refuse_unknown(given: Mapping[str, object], known: Collection[str], what: st
     for key in given:
         if key not in known:
             nearest = get_close_matches(key, known, 1, 0)[0]
-            raise Misconfigured(f"{what} has no {key!r}; did you mean {nearest!r}?")
+            raise Misconfigured(f"{what} has no {key!r}; did you mean {nearest!r}?", key)
+
+
+@contextmanager
+def about(key: str) -> Iterator[None]:
+    """What is Misconfigured within is the fault of the option `key`, unless it names another."""
+    try:
+        yield
+    except Misconfigured as error:
+        error.option = error.option or key
+        raise
 
 
 def option(given: Mapping[str, object], key: str, kind: type[T], what: str, default: T | None = None) -> T:
@@ -23,7 +34,7 @@ def option(given: Mapping[str, object], key: str, kind: type[T], what: str, defa
     # bool is an int to Python, never to an operator.
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         state = f"is {type(value).__name__}" if key in given else "is missing"
-        raise Misconfigured(f"{key!r} of {what} {state}; {kind.__name__} is needed")
+        raise Misconfigured(f"{key!r} of {what} {state}; {kind.__name__} is needed", key)
     return value
 
 
@@ -31,5 +42,5 @@ def function(given: Mapping[str, object], key: str, what: str) -> Callable[..., 
     """The callable under `key`; raises Misconfigured."""
     value = given.get(key)
     if not callable(value):
-        raise Misconfigured(f"{key!r} of {what} is no function")
+        raise Misconfigured(f"{key!r} of {what} is no function", key)
     return value

@@ -43,7 +43,9 @@ def tls_context(roots: Sequence[x509.Certificate], identity: TlsIdentity | None)
 
 def _load_identity(context: ssl.SSLContext, identity: TlsIdentity) -> None:
     if identity.chain[0].public_key() != identity.private_key.public_key():
-        raise Misconfigured("'client_certificate' and 'private_key' do not belong together; paste the pair again")
+        raise Misconfigured(
+            "'client_certificate' and 'private_key' do not belong together; paste the pair again", "private_key"
+        )
     pem = b"".join(
         (
             identity.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
@@ -59,5 +61,6 @@ def _load_identity(context: ssl.SSLContext, identity: TlsIdentity) -> None:
         except ssl.SSLError as error:
             raise Misconfigured(
                 f"'client_certificate' is not fit for TLS here: {error.reason}; ask the CA for one with a larger key "
-                "and SHA-256"
+                "and SHA-256",
+                "client_certificate",
             ) from error

@@ -298,12 +298,19 @@ async def _try(
     try:
         issuer = open_issuer(type, name, terms.without_terms(attributes), credentials, reachable)
     except Misconfigured as error:
-        raise BadRequest(error.message, field="issuer_attributes") from error
+        raise BadRequest(error.message, field=_place(type, error.option)) from error
     try:
         if trial is not None:
             await _try_out(issuer, trial.now)
     finally:
         await issuer.aclose()
+
+
+def _place(type: str, option: str) -> str:
+    """Where a request holds the option that an adapter does not take."""
+    if any(option == setting.name for setting in form_of(type).credentials):
+        return f"issuer_credentials.{option}"
+    return f"issuer_attributes.{option}" if option else "issuer_attributes"
 
 
 async def _try_out(issuer: Issuer, now: datetime) -> None:

@@ -6,13 +6,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 from server.admin import issuers as admin
 from server.errors import BadRequest
 from server.store import accounts, readiness
 from tests.api.conftest import PERSON, Api
 from tests.issuers.peers.cfssl import cfssl_serve
-from tests.pki import make_factory_ca
+from tests.pki import make_device_certificate, make_factory_ca
 
 CFSSL = {
     "name": "Plant CA",
@@ -108,6 +109,54 @@ async def test_the_access_key_of_the_page_is_the_api_key_and_only_one_of_them_is
     assert twice["fields"][0]["field"] == "issuer_credentials.api_key"
     lacking = await api.ask("POST", ISSUERS, 400, {**body, "issuer_credentials": given})
     assert lacking["message"] == "Access key: is missing; give it"
+
+
+CLIENT = make_device_certificate(make_factory_ca(), "client")
+OTHER = make_device_certificate(make_factory_ca(), "other")
+LOCKED = OTHER.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"right")).decode()
+
+
+@pytest.mark.parametrize(
+    ("type", "changes", "field"),
+    [
+        ("CFSSL_AUTH", {"host_url": "ftp://ca"}, "issuer_attributes.host_url"),
+        ("CFSSL_AUTH", {"host_url": "https://ca", "tls_roots": "none"}, "issuer_attributes.tls_roots"),
+        ("CFSSL_AUTH", {"client_certificate": "none", "private_key": "x"}, "issuer_credentials.client_certificate"),
+        ("CFSSL_AUTH", {"client_certificate": "none"}, "issuer_credentials.private_key"),
+        (
+            "CFSSL_AUTH",
+            {"client_certificate": CLIENT.pem.decode(), "private_key": "x"},
+            "issuer_credentials.private_key",
+        ),
+        ("GLOBAL_SIGN", {"base_url": "http://hvca"}, "issuer_attributes.base_url"),
+        ("GLOBAL_SIGN", {"tls_roots": "none"}, "issuer_attributes.tls_roots"),
+        ("GLOBAL_SIGN", {"client_certificate": "none"}, "issuer_credentials.client_certificate"),
+        ("GLOBAL_SIGN", {"private_key": "none"}, "issuer_credentials.private_key"),
+        ("GLOBAL_SIGN", {"private_key": LOCKED}, "issuer_credentials.private_key"),
+        ("GLOBAL_SIGN", {"private_key": LOCKED, "passphrase": "wrong"}, "issuer_credentials.private_key"),
+        ("GLOBAL_SIGN", {"private_key": OTHER.key_pem.decode()}, "issuer_credentials.private_key"),
+        ("GLOBAL_SIGN", {"api_secret": " "}, "issuer_credentials.api_secret"),
+    ],
+)
+async def test_what_an_adapter_does_not_take_is_named_where_it_was_given(
+    api: Api, type: str, changes: dict[str, str], field: str
+) -> None:
+    attributes = {"host_url": "https://ca"} if type == "CFSSL_AUTH" else {}
+    credentials = (
+        {"hmac_hex_key": "00ff"}
+        if type == "CFSSL_AUTH"
+        else {
+            "api_key": "0123",
+            "api_secret": "s",
+            "client_certificate": CLIENT.pem.decode(),
+            "private_key": CLIENT.key_pem.decode(),
+        }
+    )
+    for name, value in changes.items():
+        (attributes if name in ("host_url", "base_url", "tls_roots") else credentials)[name] = value
+    body = {"name": "x", "issuer_type": type, "issuer_attributes": attributes, "issuer_credentials": credentials}
+    refused = await api.ask("POST", ISSUERS, 400, body)
+    assert [fault["field"] for fault in refused["fields"]] == [field]
 
 
 async def test_a_name_is_taken_once_in_an_account(api: Api) -> None:
