@@ -312,7 +312,8 @@ async def trust_it(request: Request, visitor: CaAdministrator, issuer_id: str) -
         name=name,
         owner_id=visitor.caller.key_id,
     )
-    return go(request, CERTIFICATE_AUTHORITIES, f"{row.name} is trusted for LWM2M as {name}.")
+    called = f" as {name}" if name != row.name else ""
+    return go(request, CERTIFICATE_AUTHORITIES, f"{row.name} is trusted for LWM2M{called}. Verify it next.")
 
 
 @router.get("/{issuer_id}/delete")
