@@ -8,14 +8,14 @@ from pydantic import ConfigDict, Field
 from server.admin import accounts as admin
 from server.api import api_keys
 from server.api.access import Administrator, Caller, Reader, account_of, parse_id
-from server.api.bodies import Body
+from server.api.bodies import Body, BodyRoute
 from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged, cut, time
 from server.errors import NotAuthorized, NotFound
 from server.store import accounts
 from server.store.accounts import Account
 
-router = APIRouter(prefix="/v3/accounts", tags=["Accounts"])
+router = APIRouter(route_class=BodyRoute, prefix="/v3/accounts", tags=["Accounts"])
 
 EXAMPLE = {
     "object": "account",

@@ -8,14 +8,14 @@ from pydantic import ConfigDict, Field
 
 from server.admin import api_keys as admin
 from server.api.access import Administrator, Caller, Reader, parse_id
-from server.api.bodies import Body
+from server.api.bodies import Body, BodyRoute
 from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged, cut, time
 from server.errors import NotFound
 from server.store import accounts
 from server.store.accounts import ApiKey, Role
 
-router = APIRouter(prefix="/v3/api-keys", tags=["API keys"])
+router = APIRouter(route_class=BodyRoute, prefix="/v3/api-keys", tags=["API keys"])
 
 RoleName = Literal["administrator", "operator", "read-only"]
 Status = Literal["ACTIVE", "INACTIVE"]

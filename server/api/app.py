@@ -36,6 +36,7 @@ from server.api import (
     trusted_certificates,
 )
 from server.api.access import Office
+from server.api.gate import Gate
 from server.attention import Attendant
 from server.metrics import Merged
 from server.statistics import Statistics
@@ -98,6 +99,8 @@ def make_app(*, health: Health, merged: Merged, office: Office) -> FastAPI:
         workers=lambda: (health.workers_ready, health.workers),
     )
     problems.install(app)
+    app.add_middleware(Gate)
+    # Added last, it comes first: what the gate answers has an id too.
     app.add_middleware(BaseHTTPMiddleware, dispatch=access.shape_request)
     for router in ROUTERS:
         app.include_router(router)

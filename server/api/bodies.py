@@ -1,12 +1,53 @@
-"""The bodies of requests: what every one of them is checked for before its own rules."""
+"""The bodies of requests: what every one of them is checked for before its own rules, and after who asks.
+
+The framework reads a body before it asks the dependencies of an operation. Here one that is no JSON is judged where its
+model is, behind them: who may not call an operation is told so, whatever the body is.
+"""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
 from typing import Any
 
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, model_validator
 
 from server.errors import BadRequest
+
+
+@dataclass(frozen=True, slots=True)
+class _Unreadable:
+    """A body that is no JSON, and what is wrong with it in words."""
+
+    problem: str
+
+
+class _Patient(Request):
+    async def json(self) -> Any:
+        """The JSON of the body, or what is wrong with it: `Body` refuses that later."""
+        try:
+            return await super().json()
+        except UnicodeDecodeError:
+            return _Unreadable("is no JSON: it is not in UTF-8")
+        except ValueError as error:
+            return _Unreadable(f"is no JSON: {error}")
+        except RecursionError:
+            return _Unreadable("is nested too deeply")
+
+
+class BodyRoute(APIRoute):
+    """A route whose operation takes a `Body`."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler, with a request that judges no body."""
+        handler = super().get_route_handler()
+
+        async def patient(request: Request) -> Response:
+            return await handler(_Patient(request.scope, request.receive))
+
+        return patient
+
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -18,6 +59,8 @@ class Body(BaseModel):
     @classmethod
     def _is_storable(cls, given: Any) -> Any:
         """PostgreSQL has no place for a NUL or half a surrogate pair, and no name of anything needs one."""
+        if isinstance(given, _Unreadable):
+            raise BadRequest(f"body: {given.problem}", field="body")
         if isinstance(given, dict) and (found := _unstorable(given)) is not None:
             place, what = found
             raise BadRequest(f"{place}: holds {what}; leave it out", field=place)

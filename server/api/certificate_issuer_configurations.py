@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from server.admin import issuers as admin
 from server.api.access import CaAdministrator, Caller, CaReader, parse_id
-from server.api.bodies import Body
+from server.api.bodies import Body, BodyRoute
 from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged, time, whole
 from server.errors import BadRequest, NotFound
@@ -16,7 +16,9 @@ from server.store import issuers
 from server.store.accounts import LWM2M
 from server.store.issuers import Configuration
 
-router = APIRouter(prefix="/v3/certificate-issuer-configurations", tags=["Certificate issuer configurations"])
+router = APIRouter(
+    route_class=BodyRoute, prefix="/v3/certificate-issuer-configurations", tags=["Certificate issuer configurations"]
+)
 
 EXAMPLE = {
     "object": "certificate-issuer-configuration",

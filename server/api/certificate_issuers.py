@@ -7,13 +7,13 @@ from pydantic import ConfigDict, Field
 
 from server.admin import issuers as admin
 from server.api.access import CaAdministrator, CaOperator, CaReader, parse_id
-from server.api.bodies import Body
+from server.api.bodies import Body, BodyRoute
 from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged, time, whole
 from server.store import issuers
 from server.store.issuers import IssuerRow
 
-router = APIRouter(prefix="/v3/certificate-issuers", tags=["Certificate issuers"])
+router = APIRouter(route_class=BodyRoute, prefix="/v3/certificate-issuers", tags=["Certificate issuers"])
 
 EXAMPLE = {
     "object": "certificate-issuer",

@@ -10,13 +10,13 @@ from pydantic import ConfigDict, Field
 
 from server.admin import certificates as admin
 from server.api.access import Operator, Reader, parse_id
-from server.api.bodies import Body
+from server.api.bodies import Body, BodyRoute
 from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged, time
 from server.api.recorded import listed
 from server.store.certificates import CertificateRow, serial_bytes
 
-router = APIRouter(prefix="/v1/certificates", tags=["Issued certificates"])
+router = APIRouter(route_class=BodyRoute, prefix="/v1/certificates", tags=["Issued certificates"])
 
 EXAMPLE = {
     "object": "certificate",

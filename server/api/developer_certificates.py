@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 from server.admin import developer_certificates as admin
 from server.admin import server_credentials
 from server.api.access import Administrator, Reader, parse_id
-from server.api.bodies import Body
+from server.api.bodies import Body, BodyRoute
 from server.api.documented import EXAMPLE_ID, documented
 from server.api.lists import time
 from server.api.trusted_certificates import LONGEST_DESCRIPTION, LONGEST_NAME, pem_of
@@ -20,7 +20,7 @@ from server.errors import NotFound
 from server.store import trust
 from server.store.trust import TrustedCertificate
 
-router = APIRouter(prefix="/v3/developer-certificates", tags=["Trusted certificates"])
+router = APIRouter(route_class=BodyRoute, prefix="/v3/developer-certificates", tags=["Trusted certificates"])
 
 EXAMPLE = {
     "object": "trusted-cert",

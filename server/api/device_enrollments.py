@@ -7,14 +7,14 @@ from fastapi import APIRouter, Query, Response
 from pydantic import ConfigDict
 
 from server.api.access import Operator, Reader, id_in_query, parse_id
-from server.api.bodies import Body
+from server.api.bodies import Body, BodyRoute
 from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged, cut, time
 from server.errors import BadRequest
 from server.store import enrollments
 from server.store.enrollments import Denial, Enrollment
 
-router = APIRouter(prefix="/v3", tags=["Device enrollments"])
+router = APIRouter(route_class=BodyRoute, prefix="/v3", tags=["Device enrollments"])
 
 # "A-" and the SHA-256 fingerprint of the device's bootstrap certificate, bytes set off by colons.
 IDENTITY = re.compile(r"A-([0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){31})")

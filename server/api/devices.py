@@ -8,14 +8,14 @@ from pydantic import ConfigDict, Field
 
 from server.admin import devices as admin
 from server.api.access import Operator, Reader, parse_id
-from server.api.bodies import Body
+from server.api.bodies import Body, BodyRoute
 from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged
 from server.api.recorded import listed, shown
 from server.errors import BadRequest, NotFound
 from server.store import devices, issuances, listings
 
-router = APIRouter(prefix="/v3/devices", tags=["Devices"])
+router = APIRouter(route_class=BodyRoute, prefix="/v3/devices", tags=["Devices"])
 
 EXAMPLE = {
     "object": "device",
@@ -172,7 +172,7 @@ class DeviceName(Body):
     endpoint_name: str = Field(min_length=1, max_length=255)
 
 
-ours = APIRouter(prefix="/v1/devices", tags=["Devices"])
+ours = APIRouter(route_class=BodyRoute, prefix="/v1/devices", tags=["Devices"])
 
 
 @ours.post("/forget", status_code=204, responses=documented(204, None, 401, 403, 404))

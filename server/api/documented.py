@@ -13,6 +13,7 @@ ERRORS = {
     403: ("forbidden", "the key night shift has the role reader; this needs the role admin"),
     404: ("not_found", "there is no such certificate issuer"),
     409: ("duplicate", "there is already a certificate issuer Plant CA"),
+    413: ("too_large", "a body has at most 1048576 bytes"),
     423: ("locked", "a renewal goes over a registration, and urn:dev:os:0001 is not registered"),
     424: ("failed_dependency", "the CA's address ca.example.com cannot be resolved"),
     503: ("service_unavailable", "the database is away"),
@@ -25,7 +26,7 @@ def documented(code: int, example: object, *errors: int) -> Responses:
     if example is not None:
         answers[code]["content"] = {"application/json": {"example": example}}
     # Any request can be malformed, and the record can be away.
-    answers.update({error: _error(error) for error in sorted({400, *errors, 503})})
+    answers.update({error: problem(error) for error in sorted({400, *errors, 503})})
     return answers
 
 
@@ -42,7 +43,8 @@ def listing(example: object, *errors: int) -> Responses:
     return documented(200, body, *errors)
 
 
-def _error(code: int) -> dict[str, Any]:
+def problem(code: int) -> dict[str, Any]:
+    """An error with an example."""
     type, message = ERRORS[code]
     fields = [{"field": "issuer_credentials.hmac_hex_key", "name": "issuer_credentials.hmac_hex_key"}]
     body = {

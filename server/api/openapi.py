@@ -9,6 +9,8 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, select_autoescape
 
+from server.api.documented import problem
+
 router = APIRouter(include_in_schema=False)
 
 _pages = Environment(
@@ -49,6 +51,8 @@ def describe(app: FastAPI) -> None:
                     operation["security"] = [{"key": []}]
                 # The framework lists 422, which is 400 in the error shape here.
                 operation["responses"].pop("422", None)
+                if "requestBody" in operation:
+                    operation["responses"].setdefault("413", problem(413))
                 operation["summary"] = _first_sentence(operation.get("description", "")) or f"{method} {path}"
             app.openapi_schema = made
         return made

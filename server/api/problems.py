@@ -1,6 +1,5 @@
 """Errors of the service as HTTP answers: the one table, in the error shape of the Izuma API (izuma.md A3)."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -140,10 +139,6 @@ async def of_framework(request: Request, error: Exception) -> JSONResponse:
     """The answer for what the framework refuses by itself."""
     assert isinstance(error, HTTPException)
     code = error.status_code
-    if code == HTTPStatus.BAD_REQUEST:
-        # The one thing it refuses so: a body that it cannot read.
-        message = "the body cannot be read; send JSON in UTF-8, not nested deeply"
-        return answer(request, code, "validation_error", message, (Fault("body", message),))
     type = FRAMEWORK.get(code, HTTPStatus(code).phrase.lower().replace(" ", "_"))
     response = answer(request, code, type, framework_message(request, error))
     response.headers.update(error.headers or {})
@@ -168,9 +163,6 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 
 def _place(location: Sequence[object]) -> str:
     """`("body", "issuer_credentials", "hmac_hex_key")` as `issuer_credentials.hmac_hex_key`."""
-    if location[:1] == ("body",) and isinstance(location[-1], int) and len(location) == 2:
-        # Where in its text the body is no JSON.
-        return "body"
     words = [str(word) for word in location]
     if len(words) > 1 and words[0] in ("body", "query", "path", "header"):
         words = words[1:]
@@ -201,8 +193,6 @@ def in_words(fault: dict[str, object]) -> str:
             return f"must be an object, you gave {_kind(given)}"
         case "list_type":
             return f"must be a list, you gave {_kind(given)}"
-        case "json_invalid":
-            return "is no JSON: " + json.dumps(str(limits.get("error", "")))
         case "extra_forbidden":
             return "is not known here; leave it out"
         case "value_error":

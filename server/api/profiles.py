@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from server.admin import profiles as admin
 from server.admin.psk import new_key
 from server.api.access import Operator, Reader
-from server.api.bodies import Body
+from server.api.bodies import Body, BodyRoute
 from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged, cut, time
 from server.errors import BadRequest, NotFound
@@ -19,7 +19,7 @@ from server.store.profiles import ProfileRow
 from server.store.psk import KeyRow
 from server.transport.engine import printable
 
-router = APIRouter(prefix="/v1", tags=["Profiles and keys"])
+router = APIRouter(route_class=BodyRoute, prefix="/v1", tags=["Profiles and keys"])
 
 _TOML = """[match]
 endpoint = "meter-*"

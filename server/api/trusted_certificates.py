@@ -13,14 +13,14 @@ from pydantic.config import JsonDict
 from server.admin import trust as admin
 from server.api.access import Administrator, Caller, Reader, parse_id
 from server.api.accounts import Owner
-from server.api.bodies import Body
+from server.api.bodies import Body, BodyRoute
 from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged, cut, time
 from server.errors import BadRequest, NotFound
 from server.store import accounts, trust
 from server.store.trust import Service, TrustedCertificate
 
-router = APIRouter(prefix="/v3", tags=["Trusted certificates"])
+router = APIRouter(route_class=BodyRoute, prefix="/v3", tags=["Trusted certificates"])
 
 LONGEST_NAME, LONGEST_DESCRIPTION = 100, 500
 

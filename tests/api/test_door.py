@@ -1,5 +1,6 @@
 """Who may come in, how far, and in which shape everything that goes wrong is told."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
@@ -78,6 +79,47 @@ async def test_a_body_that_is_no_json_is_a_400(api: Api, body: bytes) -> None:
     )
     assert (answer.status_code, answer.json()["type"]) == (400, "validation_error")
     assert [fault["field"] for fault in answer.json()["fields"]] == ["body"]
+
+
+async def test_an_account_without_cas_of_its_own_is_told_so_whatever_it_sends(api: Api) -> None:
+    await accounts.set_third_party_ca(api.office.database, PERSON, api.account_id, False)
+    headers = {"Content-Type": "application/json"}
+    answer = await api.client.post("/v3/certificate-issuers", content=b"{", headers=headers)
+    assert (answer.status_code, answer.json()["type"]) == (403, "forbidden")
+
+
+FORTY_MEGABYTES = {"Content-Length": str(40 << 20)}
+UNKNOWN = {"Authorization": "Bearer ak_unknown"}
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "code", "type", "most"),
+    [
+        ("/v3/api-keys", UNKNOWN, 401, "invalid_auth", 0),
+        ("/v3/api-keys", {**UNKNOWN, **FORTY_MEGABYTES}, 401, "invalid_auth", 0),
+        ("/v3/device-enrollments-bulk-uploads", UNKNOWN, 401, "invalid_auth", 0),
+        ("/v3/api-keys", FORTY_MEGABYTES, 413, "too_large", 0),
+        # Without a length before, as much is read as a body may have.
+        ("/v3/api-keys", {}, 413, "too_large", 17),
+    ],
+)
+async def test_a_body_is_read_for_a_known_key_alone_and_no_further_than_it_may_be(
+    api: Api, path: str, headers: dict[str, str], code: int, type: str, most: int
+) -> None:
+    read = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal read
+        for _ in range(640):
+            read += 1
+            yield b" " * 65536
+
+    sent = {"Content-Type": "application/json", **headers}
+    answer = await api.client.post(path, content=body(), headers=sent)
+    assert (answer.status_code, answer.json()["type"]) == (code, type)
+    assert set(answer.json()) == {"object", "code", "type", "message", "request_id", "fields"}
+    assert answer.json()["request_id"] == answer.headers["X-Request-ID"]
+    assert read == most
 
 
 @pytest.mark.parametrize(

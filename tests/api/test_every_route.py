@@ -109,6 +109,27 @@ async def test_no_route_but_the_public_ones_opens_without_a_key(api: Api) -> Non
         assert (answer.status_code == 401) == (path not in OPEN), f"{method} {path}: {answer.status_code}"
 
 
+async def test_who_asks_is_judged_before_the_body_on_every_route_that_takes_one(api: Api) -> None:
+    schema = (await api.client.get("/openapi.json")).json()
+    readers = await api.key("reader")
+    judged = 0
+    for method, path in await operations(api):
+        taken = schema["paths"][path][method.lower()].get("requestBody", {}).get("content", {})
+        if "application/json" not in taken:
+            continue
+        codes = []
+        for headers in ({"Authorization": "Bearer ak_unknown"}, readers, {}):
+            sent = {"Content-Type": "application/json", **headers}
+            answer = await api.client.request(method, at(path), content=b"{", headers=sent)
+            codes.append(answer.status_code)
+        # Of an account that is not there the trusted certificates are a 404, whatever they are.
+        assert codes in ([401, 403, 400], [401, 403, 404]), f"{method} {path}: {codes}"
+        if codes[-1] == 400:
+            judged += 1
+            assert [fault["field"] for fault in answer.json()["fields"]] == ["body"]
+    assert judged > 15
+
+
 async def test_what_is_another_accounts_is_a_404_on_every_route_with_an_id(api: Api) -> None:
     """Whatever an account made, a stranger's administrator does not find it."""
     other = await accounts.add(api.office.database, PERSON, "other")
