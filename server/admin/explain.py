@@ -1,22 +1,14 @@
 """The dry run: what would this device get? Profile, CA, every operation with its size, and what speaks against it.
 
-It runs the very session that would run, against a device that takes everything, with a sample certificate: nothing is
-signed, written or sent.
+It runs the very session that would run, against a device that takes everything, with a sample certificate of the shape
+that the active CA's would have: nothing is signed, written or sent, and no CA is asked.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from uuid import UUID, uuid4
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from uuid import UUID
 
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
-from issuers.base import IssueRequest
-from issuers.ceremony import hold_ceremony, make_keys, make_serials
-from issuers.csr import make_csr
-from issuers.embedded import EmbeddedIssuer
 from issuers.errors import Rejected
 from issuers.subject import parse_subject
 from lwm2m.bootstrap import (
@@ -34,15 +26,17 @@ from lwm2m.bootstrap_request import BootstrapRequest
 from lwm2m.coap import message as coap
 from lwm2m.content_format import ContentFormat
 from lwm2m.est import LWM2M, ROOT, SHORT_ROOT, Function
-from lwm2m.steps import OperationKind, StepRecord
+from lwm2m.steps import FailureCause, OperationKind, StepRecord
 from server import izuma as izuma_client
 from server import preflight
+from server.admin import sample
 from server.errors import BadRequest, NotFound
 from server.knowledge import OWN_CA
 from server.policy import choose_profile
 from server.preflight import Finding
 from server.profile import Profile, ProfileError, parse_profile
-from server.store import devices, issuers, profiles, psk, trust
+from server.standing import Standing, standings
+from server.store import devices, issuers, profiles, psk, registrations, trust
 from server.store.database import Database
 from server.store.devices import DeviceRow, device_id
 from server.store.secrets import Sealer
@@ -50,6 +44,7 @@ from server.store.secrets import Sealer
 # What an obliging device of this version answers to Discover: its bootstrap account sits at /0/0.
 INVENTORY = '</>;lwm2m="{version}",</0/0>;uri="coaps://bootstrap.example",</1>,</3/0>'
 VERSIONS = ("1.0", "1.1", "1.2")
+USUAL_VERSION = "1.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +72,8 @@ class Enrolment:
 class Explanation:
     """What a device would get; `issuers` maps a service to the name of the CA that would sign for it.
 
-    `client` is standard or izuma.
+    `client` is standard or izuma. `version` is the LwM2M version that was assumed. `estimated`: a CA outside signs, and
+    what it puts into a certificate is known only when it does, so that sizes are estimates.
     """
 
     endpoint: str
@@ -89,6 +85,19 @@ class Explanation:
     enrolments: tuple[Enrolment, ...]
     outcome: str
     findings: tuple[Finding, ...]
+    version: str
+    estimated: bool
+
+
+@dataclass(slots=True)
+class _Made:
+    """Sample credentials, and what was found while they were made; `stopped`: why the device would get none."""
+
+    credentials: dict[int, Credential | PskCredential] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    signing: dict[str, str] = field(default_factory=dict)
+    estimated: bool = False
+    stopped: str = ""
 
 
 async def explain(
@@ -98,13 +107,14 @@ async def explain(
     endpoint: str,
     *,
     pct: int | None = None,
-    version: str = "1.1",
+    version: str | None = None,
     trusted_certificate: str = "",
     izuma: bool = False,
     draft: Profile | None = None,
     now: datetime,
 ) -> Explanation:
-    """The dry run for `endpoint`; `version` is the LwM2M version the device would tell in its Discover answer.
+    """The dry run for `endpoint`; `version` is the LwM2M version the device would tell in its Discover answer;
+    without it, what the device said when it registered, and 1.1 where that is not known.
 
     `trusted_certificate` (fingerprint or id, hexadecimal) is what it would come with, for profiles that match it;
     without it, what a device that was here came with last. `izuma`: it would say `aid` or `iep`, as Izuma clients do;
@@ -113,9 +123,12 @@ async def explain(
 
     Raises NotFound when no profile is for it, BadRequest for a version or a name that cannot be.
     """
-    if version not in VERSIONS:
+    if version is not None and version not in VERSIONS:
         raise BadRequest(f"the version is one of {', '.join(VERSIONS)}", field="version")
     device = await devices.ensure(database, account_id, endpoint)
+    if version is None:
+        registered = await registrations.find(database, account_id, device.id)
+        version = registered.version if registered is not None and registered.version in VERSIONS else USUAL_VERSION
     came_with = frozenset({trusted_certificate.lower()}) if trusted_certificate else await _factory(database, device)
     profile = await _profile(database, account_id, endpoint, came_with, draft)
     learned = Learned.from_json(device.learned)
@@ -124,20 +137,20 @@ async def explain(
     if is_izuma:
         profile = replace(profile, plan=izuma_client.fitted(profile.plan, account_id))
         last_words = izuma_client.finish_query(device.id)
-    credentials, findings, signing = await _credentials(database, sealer, account_id, endpoint, profile, learned, now)
-    findings += preflight.check_plan(profile.plan, credentials, learned, now)
+    made = await _credentials(database, sealer, account_id, endpoint, profile, learned, now)
+    findings = [*made.findings, *preflight.check_plan(profile.plan, made.credentials, learned, now)]
     session = BootstrapSession(
         BootstrapRequest(endpoint, pct),
         profile.plan,
         Learned.from_json(device.learned),
-        credentials=credentials,
+        credentials=made.credentials,
         finish_query=last_words,
     )
     outcome = _run(session, version, answers_discover=not is_izuma)
     return Explanation(
         endpoint=endpoint,
         profile=profile.name,
-        issuers=signing,
+        issuers=made.signing,
         learned=learned,
         client="izuma" if is_izuma else "standard",
         operations=tuple(
@@ -145,8 +158,10 @@ async def explain(
             for step in session.log
         ),
         enrolments=_enrolments(profile, is_izuma, device, session.enrolls),
-        outcome=outcome,
+        outcome=made.stopped or outcome,
         findings=tuple(findings),
+        version=version,
+        estimated=made.estimated,
     )
 
 
@@ -217,37 +232,85 @@ async def _credentials(
     profile: Profile,
     learned: Learned,
     now: datetime,
-) -> tuple[dict[int, Credential | PskCredential], list[Finding], dict[str, str]]:
+) -> _Made:
     """Sample credentials for what the profile asks, what is missing for them, and who would sign."""
-    credentials: dict[int, Credential | PskCredential] = {}
-    findings: list[Finding] = []
-    signing: dict[str, str] = {}
+    made = _Made()
+    cas = await standings(database, account_id)
     for index, security in enumerate(profile.plan.securities):
         if security.mode == "psk":
             key = await psk.for_endpoint(database, sealer, account_id, endpoint, "lwm2m")
             if key is None:
-                findings.append(Finding("error", f"{endpoint} has no pre-shared key for its LwM2M server"))
-            credentials[index] = PskCredential(
+                made.findings.append(Finding("error", f"{endpoint} has no pre-shared key for its LwM2M server"))
+            made.credentials[index] = PskCredential(
                 identity=key.identity if key else endpoint.encode(), key=key.key if key else bytes(16)
             )
         elif security.mode != "nosec":
-            signing[security.service] = await _signer(database, account_id, security.service, findings)
-            if index in profile.plan.needs_credential(learned):
-                credentials[index] = await _sample(security.subject, endpoint, account_id, now, findings)
-    return credentials, findings, signing
+            ca = await _signer(database, account_id, security.service, cas, made)
+            server_made = index in profile.plan.needs_credential(learned)
+            if ca is not None:
+                found, stops = _against(ca, security.service, server_made=server_made)
+                made.findings += [each for each in found if each not in made.findings]
+                if stops and server_made and not made.stopped:
+                    made.stopped = stops
+            if server_made:
+                made.estimated |= ca is not None
+                made.credentials[index] = await _sample(security.subject, endpoint, account_id, now, ca, made.findings)
+    return made
 
 
-async def _signer(database: Database, account_id: UUID, service: str, findings: list[Finding]) -> str:
+async def _signer(
+    database: Database, account_id: UUID, service: str, cas: Mapping[UUID, Standing], made: _Made
+) -> Standing | None:
+    """The CA that would sign for the service; None = the embedded one, or that there is none, which is noted."""
     try:
         row = await issuers.resolve(database, account_id, service)
     except NotFound as error:
-        findings.append(Finding("error", error.message))
-        return "none"
-    return row.name if row is not None else OWN_CA
+        made.findings.append(Finding("error", error.message))
+        made.signing[service] = "none"
+        return None
+    made.signing[service] = row.name if row is not None else OWN_CA
+    return cas.get(row.id) if row is not None else None
 
 
-async def _sample(subject: str, endpoint: str, account_id: UUID, now: datetime, findings: list[Finding]) -> Credential:
-    """A certificate like the ones the embedded CA makes, from a CA that exists for this call only."""
+def _against(ca: Standing, service: str, *, server_made: bool) -> tuple[list[Finding], str]:
+    """What speaks against a CA, and what would stop a device, empty when nothing would."""
+    name, found, stops = ca.row.name, list[Finding](), ""
+    if (shut := ca.refused_by) is not None:
+        since = f" since {shut.since:%Y-%m-%d %H:%M:%S} UTC" if shut.since is not None else ""
+        found.append(
+            Finding(
+                "error",
+                f"CA {name} is not ready{since}: {shut.error_text}; "
+                "the device would be answered 5.03 unless it is back",
+            )
+        )
+        stops = f"{FailureCause.ISSUER_UNAVAILABLE.value}: CA {name} is not ready"
+    if service == LWM2M and ca.trusted is False:
+        # RFC 9148 has an answer of its own for it.
+        answer = "5.03" if server_made else "5.02"
+        found.append(
+            Finding(
+                "error",
+                f"the CA certificate of {name} is not trusted for LWM2M: what it signs is refused and the device would "
+                f"be answered {answer}; trust it, then verify the CA",
+            )
+        )
+        stops = stops or f"{FailureCause.ISSUER_BAD_CERTIFICATE.value}: the certificate of CA {name} is not trusted"
+    if ca.verification is None:
+        found.append(Finding("warning", f"CA {name} was never verified: whether it would sign is not known"))
+    elif not ca.verification.successful and not (ca.lacks_trust_only and ca.trusted is False):
+        found.append(Finding("warning", f"the last verification of CA {name} failed: {ca.verification.message}"))
+    if not ca.chain:
+        found.append(
+            Finding("warning", f"CA {name} has not shown its certificates yet: shape and sizes are the embedded CA's")
+        )
+    return found, stops
+
+
+async def _sample(
+    subject: str, endpoint: str, account_id: UUID, now: datetime, ca: Standing | None, findings: list[Finding]
+) -> Credential:
+    """A certificate like the ones that `ca` makes, None being the embedded one."""
     device = device_id(account_id, endpoint)
     try:
         name = parse_subject(subject).fill(endpoint=endpoint, account=account_id.hex, device=device.hex)
@@ -256,38 +319,9 @@ async def _sample(subject: str, endpoint: str, account_id: UUID, now: datetime, 
         # What cannot be a name in a certificate; the rest of the dry run goes on with one that can.
         endpoint = "sample"
         name = parse_subject("CN={endpoint}").fill(endpoint=endpoint, account=account_id.hex)
-    keys = make_keys()
-    bundle = hold_ceremony(
-        organization="Sample",
-        country="FI",
-        names=["sample.example"],
-        addresses=[],
-        keys=keys,
-        serials=make_serials(),
-        now=now - timedelta(days=1),
-    )
-    issuer = EmbeddedIssuer(
-        key=keys.issuing, chain=(bundle.issuing,), root=bundle.device_root, journal=lambda _entry: None
-    )
-    key = ec.generate_private_key(ec.SECP256R1())
-    issued = await issuer.issue(
-        IssueRequest(
-            issuance_id=uuid4(),
-            csr=make_csr(key, name),
-            serial=x509.random_serial_number(),
-            not_before=now.replace(microsecond=0),
-            validity=None,
-            endpoint=endpoint,
-            account_id=account_id,
-            purpose="verify",
-        )
-    )
-    return Credential(
-        chain=tuple(each.public_bytes(serialization.Encoding.DER) for each in issued.chain),
-        private_key_pkcs8=key.private_bytes(
-            serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        ),
-    )
+    if ca is not None and ca.chain:
+        return await sample.under(ca.chain, name, now)
+    return await sample.of_embedded_ca(name, endpoint, account_id, now)
 
 
 def _run(session: BootstrapSession, version: str, *, answers_discover: bool) -> str:

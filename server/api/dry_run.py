@@ -33,6 +33,8 @@ EXAMPLE = {
         }
     ],
     "outcome": "succeeded",
+    "version": "1.1",
+    "sizes_estimated": False,
     "findings": [{"severity": "warning", "message": "[[security]] 1: the leaf goes out alone under an intermediate"}],
 }
 
@@ -56,6 +58,8 @@ def shown(found: Explanation) -> dict[str, Any]:
         ],
         "enrolments": [asdict(each) for each in found.enrolments],
         "outcome": found.outcome,
+        "version": found.version,
+        "sizes_estimated": found.estimated,
         "findings": [{"severity": f.severity, "message": f.sentence} for f in found.findings],
     }
 
@@ -67,14 +71,18 @@ async def dry_run(
     pct: Annotated[
         int | None, Query(ge=0, le=65535, description=f"Preferred content format, e.g. {ContentFormat.SENML_CBOR:d}.")
     ] = None,
-    version: Annotated[Literal["1.0", "1.1", "1.2"], Query(description="LwM2M version of the device.")] = "1.1",
+    version: Annotated[
+        Literal["1.0", "1.1", "1.2"] | None,
+        Query(description="LwM2M version of the device; else what it said when it registered, and 1.1 if it did not."),
+    ] = None,
     trusted_certificate: Annotated[
         str, Query(max_length=64, description="Fingerprint or id of the factory CA it would come with.")
     ] = "",
     izuma: Annotated[bool, Query(description="It would say that it is an Izuma client (`aid`, `iep`).")] = False,
 ) -> dict[str, Any]:
     """What a device would get: profile, CA, the exact operations with sizes and formats, what it is to ask for by EST,
-    and findings.
+    and findings. No CA is asked: for one outside, whose certificates are known only when they are there, sizes are
+    estimates (`sizes_estimated`).
     """
     found = await admin.explain(
         asking.database,

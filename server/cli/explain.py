@@ -23,6 +23,8 @@ class Told:
     enrolments: Sequence[Mapping[str, str]]
     outcome: str
     findings: Sequence[Mapping[str, str]]
+    version: str
+    sizes_estimated: bool
 
 
 def tell(told: Told, *, as_json: bool) -> None:
@@ -45,13 +47,18 @@ def tell(told: Told, *, as_json: bool) -> None:
         )
     for finding in told.findings:
         options.console.print(f"{finding['severity']}: {finding['message']}", highlight=False, soft_wrap=True)
+    if told.sizes_estimated:
+        print("Sizes are estimates: the CA was not asked.")
     print(f"Outcome on a device that takes everything: {told.outcome}.")
 
 
 def explain(
     endpoint: Annotated[str, typer.Argument(help="Endpoint Client Name; it need not have been here.")],
     pct: Annotated[int | None, typer.Option(help="Preferred content format the device would send.")] = None,
-    version: Annotated[str, typer.Option(help="LwM2M version of the device: 1.0, 1.1 or 1.2.")] = "1.1",
+    version: Annotated[
+        str | None,
+        typer.Option(help="LwM2M version: 1.0, 1.1 or 1.2; else what the device registered with, or 1.1."),
+    ] = None,
     trusted_certificate: Annotated[
         str, typer.Option(help="Fingerprint or id of the factory CA it would come with.")
     ] = "",
@@ -91,6 +98,8 @@ def explain(
             [asdict(each) for each in found.enrolments],
             found.outcome,
             findings,
+            found.version,
+            found.estimated,
         )
         tell(told, as_json=as_json)
         return found.outcome == "succeeded" and not admin.worst(found.findings)

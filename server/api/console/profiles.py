@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from server.admin import explain
 from server.admin import profiles as admin
-from server.admin.explain import VERSIONS, Explanation
+from server.admin.explain import USUAL_VERSION, VERSIONS, Explanation
 from server.admin.first_start import default_profile_text
 from server.api.console import export, forms
 from server.api.console.door import OperatorVisits, ReaderVisits, Visitor
@@ -97,16 +97,17 @@ async def _devices(visitor: Visitor, name: str) -> str:
 async def dry_run(request: Request, visitor: ReaderVisits) -> Response:
     """What a device would get as things stand; nothing is signed, written or sent."""
     given = request.query_params
-    endpoint, version = given.get("endpoint_name", "").strip(), given.get("version", VERSIONS[1])
+    endpoint, version = given.get("endpoint_name", "").strip(), given.get("version") or None
     found, problem = await _explained(visitor, endpoint, version, None) if endpoint else (None, "")
-    calls = [call("GET", f"/v1/dry-run?endpoint_name={quote(endpoint)}&version={version}")] if endpoint else []
+    said = f"&version={version}" if version else ""
+    calls = [call("GET", f"/v1/dry-run?endpoint_name={quote(endpoint)}{said}")] if endpoint else []
     return render(
         request,
         "dry_run.html",
         visitor=visitor,
         calls=calls,
         endpoint=endpoint,
-        version=version,
+        version=found.version if found is not None else version or USUAL_VERSION,
         versions=VERSIONS,
         found=found,
         problem=problem,
@@ -114,7 +115,7 @@ async def dry_run(request: Request, visitor: ReaderVisits) -> Response:
 
 
 async def _explained(
-    visitor: Visitor, endpoint: str, version: str, draft: Profile | None
+    visitor: Visitor, endpoint: str, version: str | None, draft: Profile | None
 ) -> tuple[Explanation | None, str]:
     """The dry run, or in words why there is none."""
     office = visitor.caller.office

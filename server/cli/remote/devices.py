@@ -154,7 +154,10 @@ def explain(
     url: Url,
     api_key_file: ApiKeyFile,
     pct: Annotated[int | None, typer.Option(help="Preferred content format the device would send.")] = None,
-    version: Annotated[str, typer.Option(help="LwM2M version of the device: 1.0, 1.1 or 1.2.")] = "1.1",
+    version: Annotated[
+        str | None,
+        typer.Option(help="LwM2M version: 1.0, 1.1 or 1.2; else what the device registered with, or 1.1."),
+    ] = None,
     trusted_certificate: Annotated[
         str, typer.Option(help="Fingerprint or id of the factory CA it would come with.")
     ] = "",
@@ -189,6 +192,8 @@ def explain(
         found["enrolments"],
         found["outcome"],
         found["findings"],
+        found["version"],
+        found["sizes_estimated"],
     )
     local_explain.tell(told, as_json=as_json)
     if found["outcome"] != "succeeded" or any(finding["severity"] == "error" for finding in found["findings"]):
