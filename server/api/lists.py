@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from fastapi import Depends, Query
 from pydantic import BaseModel, Field
 
+from server.errors import BadRequest
+
 Row = TypeVar("Row")
 
 FEWEST, USUAL, MOST = 2, 50, 1000
@@ -80,9 +82,16 @@ def whole(page: Page, rows: Sequence[Row], shown: Callable[[Row], dict[str, Any]
 
 
 def cut(page: Page, rows: Sequence[Row], shown: Callable[[Row], dict[str, Any]]) -> dict[str, Any]:
-    """A page of a list that is in memory, `rows` oldest first; an unknown `after` begins at the start."""
+    """A page of a list that is in memory, `rows` oldest first; BadRequest for an `after` that is not in it.
+
+    A row that is gone meanwhile has no place to go on from, and rows that come twice would be counted twice.
+    """
     ordered = [shown(row) for row in (rows if page.ascending else reversed(rows))]
-    start = next((at + 1 for at, row in enumerate(ordered) if row["id"] == page.after), 0) if page.after else 0
+    start = 0
+    if page.after:
+        start = next((at for at, row in enumerate(ordered, 1) if row["id"] == page.after), 0)
+        if not start:
+            raise BadRequest("no row of this list has this id, perhaps no longer; begin the list anew", field="after")
     part = ordered[start : start + page.limit]
     return envelope(page, part, has_more=start + len(part) < len(ordered), total=len(ordered))
 

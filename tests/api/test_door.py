@@ -177,6 +177,18 @@ async def test_a_key_is_shown_once_switched_off_and_removed(api: Api) -> None:
     assert "night shift" not in [row["name"] for row in (await api.ask("GET", "/v3/api-keys", 200))["data"]]
 
 
+async def test_a_list_does_not_begin_again_behind_a_row_that_is_gone(api: Api) -> None:
+    for name in ("one", "two", "three"):
+        await api.ask("POST", "/v3/api-keys", 201, {"name": name})
+    page = await api.ask("GET", "/v3/api-keys?limit=2", 200)
+    last = page["data"][-1]["id"]
+    rest = await api.ask("GET", f"/v3/api-keys?limit=2&after={last}", 200)
+    assert not {row["id"] for row in page["data"]} & {row["id"] for row in rest["data"]}
+    await api.ask("DELETE", f"/v3/api-keys/{last}", 204)
+    gone = await api.ask("GET", f"/v3/api-keys?limit=2&after={last}", 400)
+    assert [fault["field"] for fault in gone["fields"]] == ["after"]
+
+
 async def test_the_last_administrator_cannot_be_removed_or_demoted(api: Api) -> None:
     rows = (await api.ask("GET", "/v3/api-keys", 200))["data"]
     own = await api.ask("GET", "/v3/api-keys/me", 200)
