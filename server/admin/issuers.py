@@ -478,6 +478,7 @@ async def run_verification(
         for trusted in await trust.listed(database, row.account_id, service="lwm2m")
         if trusted.active
     ]
+    services = await issuers.configured(database, row.account_id)
     reachable = await reach_of(database, config)
     try:
         issuer = opened(row, sealer, reachable)
@@ -495,6 +496,7 @@ async def run_verification(
             issuer=issuer,
             anchors=anchors,
             minimum_validity=timedelta(days=config.issuance.minimum_validity_days),
+            services=[each.reference for each in services if each.issuer_id == row.id],
         )
     finally:
         await issuer.aclose()

@@ -6,7 +6,7 @@ afterwards where the CA can.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -35,6 +35,7 @@ from issuers.returned import Checked, Expectation, check_returned
 from issuers.subject import parse_subject
 from server import logs
 from server.store import issuer_chains, verifications
+from server.store.accounts import LWM2M
 from server.store.audit import Actor
 from server.store.database import Database
 from server.store.errors import StoreUnavailable
@@ -89,25 +90,36 @@ async def run(
     issuer: Issuer,
     anchors: Sequence[x509.Certificate],
     minimum_validity: timedelta,
+    services: Collection[str] = (),
 ) -> Verification:
     """Verify the CA and record the report; a CA that refuses or is away makes steps that failed, no exception.
 
     Steps come on record one by one, so that whoever waits can watch. `anchors` are the account's active trusted
-    certificates of service lwm2m.
+    certificates of service lwm2m; a CA that signs for other `services` only needs none of them (design 8).
     """
+    custom = sorted(services) if services and LWM2M not in services else []
     issued: Issued | None = None
     works = False
     async with _watched(database, begun.id) as heard:
         try:
             async with asyncio.timeout(DEADLINE):
-                untrusted = await _why_untrusted(issuer, anchors, begun.now)
-                # A test certificate that leads nowhere would cost quota and tell nothing new.
-                report = await issuer.check(None if untrusted else begun.request, begun.now)
-                steps = _with_trust(report, untrusted)
+                shown, away = await _shown(issuer)
+                untrusted = _why_untrusted(shown, anchors, begun.now)
+                if custom and shown:
+                    # As issuance does: the path ends at the CA's own root.
+                    anchors = shown[-1:]
+                leads_nowhere = bool(untrusted) and not custom
+                if away is not None:
+                    report = CheckReport((CheckStep("reach", StepOutcome.FAIL, away.message),))
+                else:
+                    # A test certificate that leads nowhere would cost quota and tell nothing new.
+                    report = await issuer.check(None if leads_nowhere else begun.request, begun.now)
+                steps = _with_trust(report, untrusted, custom)
                 heard.replace(steps)
-                await _learn_chain(database, begun, issuer)
+                if shown:
+                    await _keep(database, begun.issuer_id, shown, begun.now)
                 found: list[Step] = []
-                if begun.request is not None and report.successful and not untrusted:
+                if begun.request is not None and report.successful and not leads_nowhere:
                     issued, found = await _tested(issuer, begun.request, report, anchors, minimum_validity, begun.now)
                     steps += found
                 # As the breaker's own look: what the CA signs may still lead nowhere.
@@ -189,43 +201,64 @@ async def _watched(database: Database, verification_id: UUID) -> AsyncIterator[_
             await recording
 
 
-async def _why_untrusted(issuer: Issuer, anchors: Sequence[x509.Certificate], now: datetime) -> str | None:
-    """Why what this CA signs would reach no device, empty when it would; None when the CA does not show its chain."""
+async def _shown(issuer: Issuer) -> tuple[tuple[x509.Certificate, ...], Unavailable | None]:
+    """What the CA shows of itself, nothing when it does not; and why it is away when it gave no answer at all.
+
+    One that lets us wait in vain is not asked again: a person waits too.
+    """
     if Capability.CHAIN not in issuer.capabilities:
-        return None
+        return (), None
     try:
-        shown = [ca_certificate(each) for each in await issuer.ca_certificates()]
-        return why_untrusted(shown, [ca_certificate(each) for each in anchors], now) if shown else None
+        return await issuer.ca_certificates(), None
+    except Unavailable as error:
+        # Without a cause it did answer, and its own steps tell more.
+        return (), error if error.__cause__ is not None else None
     except (IssuerError, *UNREADABLE):
         # Its own steps say what is wrong.
+        return (), None
+
+
+def _why_untrusted(shown: Sequence[x509.Certificate], anchors: Sequence[x509.Certificate], now: datetime) -> str | None:
+    """Why what this CA signs would reach no device, empty when it would; None when the CA does not show its chain."""
+    if not shown:
+        return None
+    try:
+        return why_untrusted([ca_certificate(each) for each in shown], [ca_certificate(each) for each in anchors], now)
+    except (IssuerError, *UNREADABLE):
         return None
 
 
-def _with_trust(report: CheckReport, untrusted: str | None) -> list[Step]:
-    """The steps of a check with that of trust behind the one of the chain."""
+def _with_trust(report: CheckReport, untrusted: str | None, custom: Sequence[str]) -> list[Step]:
+    """The steps of a check with that of trust behind the one of the chain; `custom`: it signs for these only."""
     steps: list[Step] = []
     for step in report.steps:
         message = step.message
-        if untrusted and step.name == TEST_CERTIFICATE and step.outcome is StepOutcome.SKIPPED:
+        if untrusted and not custom and step.name == TEST_CERTIFICATE and step.outcome is StepOutcome.SKIPPED:
             message = "an earlier step failed"
         steps.append(Step(step.name, step.outcome.value, message))
         if step.name == "chain" and untrusted is not None and step.outcome in (StepOutcome.OK, StepOutcome.WARN):
-            outcome = StepOutcome.FAIL if untrusted else StepOutcome.OK
-            good = "what it signs leads to an active trusted certificate of service lwm2m"
-            steps.append(Step("trust", outcome.value, untrusted or good))
+            outcome = StepOutcome.OK
+            said = untrusted or "what it signs leads to an active trusted certificate of service lwm2m"
+            if untrusted and custom:
+                outcome, said = (
+                    StepOutcome.SKIPPED,
+                    f"not needed for {', '.join(custom)}; needed before {LWM2M}: {said}",
+                )
+            elif untrusted:
+                outcome = StepOutcome.FAIL
+            steps.append(Step("trust", outcome.value, said))
     return steps
-
-
-async def _learn_chain(database: Database, begun: Begun, issuer: Issuer) -> None:
-    with contextlib.suppress(IssuerError):
-        await learn_chain(database, begun.issuer_id, issuer, begun.now)
 
 
 async def learn_chain(database: Database, issuer_id: UUID, issuer: Issuer, now: datetime) -> None:
     """Record the certificates a CA shows of itself, when it can; raises IssuerError."""
     if Capability.CHAIN in issuer.capabilities:
-        chain = [each.public_bytes(serialization.Encoding.DER) for each in await issuer.ca_certificates()]
-        await issuer_chains.keep(database, issuer_id, chain, now)
+        await _keep(database, issuer_id, await issuer.ca_certificates(), now)
+
+
+async def _keep(database: Database, issuer_id: UUID, shown: Sequence[x509.Certificate], now: datetime) -> None:
+    chain = [each.public_bytes(serialization.Encoding.DER) for each in shown]
+    await issuer_chains.keep(database, issuer_id, chain, now)
 
 
 def _request(account_id: UUID, now: datetime) -> IssueRequest:

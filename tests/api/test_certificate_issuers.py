@@ -8,11 +8,13 @@ from uuid import UUID, uuid4
 import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
+from issuers import http
 from server.admin import issuers as admin
 from server.errors import BadRequest
 from server.store import accounts, readiness
 from tests.api.conftest import PERSON, Api
 from tests.issuers.peers.cfssl import cfssl_serve
+from tests.issuers.peers.sockets import hanging, raw_peer
 from tests.pki import make_device_certificate, make_factory_ca
 
 CFSSL = {
@@ -512,3 +514,36 @@ async def test_a_ca_that_nobody_trusts_is_told_before_a_test_certificate_is_spen
     outcomes = [{step["name"]: step["outcome"] for step in report["steps"]} for report in reports]
     assert [found["trust"] for found in outcomes] == ["fail", "fail", "ok", "ok"]
     assert [found["test certificate"] for found in outcomes] == ["skipped", "skipped", "skipped", "ok"]
+
+
+async def test_a_ca_for_services_of_an_operators_own_needs_no_trust_of_lwm2m(api: Api) -> None:
+    ca = make_factory_ca("Plant Root")
+    async with cfssl_serve(ca) as peer:
+        issuer = await registered(api, issuer_attributes={"host_url": peer.url, "cfssl_profile": "CA"})
+        path = f"{ISSUERS}/{issuer['id']}"
+        await api.ask("POST", SERVICES, 201, {"reference": "customer.dlms", "certificate_issuer_id": issuer["id"]})
+        answer = await api.ask("POST", f"{path}/verify", 200)
+        assert answer["successful"] is True
+        assert str(answer["message"]).startswith("the CA works; ")
+        (report,) = (await api.ask("GET", f"/v1/issuers/{issuer['id']}/verifications", 200))["data"]
+        steps = {step["name"]: (step["outcome"], step["message"]) for step in report["steps"]}
+        assert steps["test certificate"][0] == "ok"
+        assert steps["trust"][0] == "skipped"
+        assert steps["trust"][1].startswith("not needed for customer.dlms; needed before LWM2M: ")
+        # Once it is active for LWM2M too, it is.
+        await api.ask("PUT", f"{SERVICES}/lwm2m", 200, {"certificate_issuer_id": issuer["id"]})
+        assert (await api.ask("POST", f"{path}/verify", 200))["successful"] is False
+
+
+async def test_a_ca_that_takes_connections_and_says_nothing_is_waited_for_once(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "READ_SECONDS", 1.0)
+    async with raw_peer(hanging) as peer:
+        issuer = await registered(api, issuer_attributes={"host_url": peer.url, "cfssl_profile": "CA"})
+        answer = await api.ask("POST", f"{ISSUERS}/{issuer['id']}/verify", 200)
+        assert answer["successful"] is False
+        assert "no answer came" in str(answer["message"])
+        assert len(peer.requests) <= 1
+    (report,) = (await api.ask("GET", f"/v1/issuers/{issuer['id']}/verifications", 200))["data"]
+    assert [(step["name"], step["outcome"]) for step in report["steps"]] == [("reach", "fail")]

@@ -200,7 +200,9 @@ async def ask_verification(request: Request, visitor: CaOperator, issuer_id: str
     """What it costs is said before."""
     row = await _find(visitor, issuer_id)
     form = admin.form_of(row.type)
-    known = await authorities.listed(visitor.caller)
+    known = next(each for each in await authorities.listed(visitor.caller) if each.id == row.id.hex)
+    # Other services end at the CA's own root.
+    needs_trust = not known.services or any(not each.is_custom for each in known.services)
     return render(
         request,
         "verify.html",
@@ -208,7 +210,7 @@ async def ask_verification(request: Request, visitor: CaOperator, issuer_id: str
         calls=[call("POST", f"{API}/{row.id.hex}/verify")],
         row=row,
         costs=form.test_costs,
-        trusted=next((each.trusted for each in known if each.row is not None and each.row.id == row.id), None),
+        trusted=known.trusted if needs_trust else True,
         quota=_quota_address(row) if form.tells_quota else "",
     )
 
