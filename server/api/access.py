@@ -1,10 +1,10 @@
 """Who asks: the key of a request, its account, what its role may do, and what every handler needs."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID, uuid4
 
 from fastapi import Depends, Request
@@ -20,6 +20,9 @@ from server.store.database import Database
 from server.store.secrets import Sealer
 
 ORDER: tuple[Role, ...] = ("reader", "operator", "admin")
+RoleName = Literal["administrator", "operator", "read-only"]
+# As the API and the console call them.
+ROLE_NAMES: Mapping[Role, RoleName] = {"admin": "administrator", "operator": "operator", "reader": "read-only"}
 # Izuma's keys begin so (izuma.md B6); everything after it is random.
 PREFIX = "ak_"
 LONGEST_KEY = 512
@@ -98,7 +101,10 @@ def at_least(role: Role) -> Callable[[Caller], Awaitable[Caller]]:
 
     async def allowed(asking: Annotated[Caller, Depends(caller)]) -> Caller:
         if ORDER.index(asking.role) < ORDER.index(role):
-            raise NotAuthorized(f"the key {asking.actor.name} has the role {asking.role}; this needs the role {role}")
+            raise NotAuthorized(
+                f"the key {asking.actor.name} has the role {ROLE_NAMES[asking.role]}; "
+                f"this needs the role {ROLE_NAMES[role]}"
+            )
         return asking
 
     return allowed

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import ConfigDict, Field
 
 from server.admin import api_keys as admin
-from server.api.access import Administrator, Caller, Reader, parse_id
+from server.api.access import ROLE_NAMES, Administrator, Caller, Reader, RoleName, parse_id
 from server.api.bodies import Body, BodyRoute
 from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged, cut, time
@@ -17,10 +17,8 @@ from server.store.accounts import ApiKey, Role
 
 router = APIRouter(route_class=BodyRoute, prefix="/v3/api-keys", tags=["API keys"])
 
-RoleName = Literal["administrator", "operator", "read-only"]
 Status = Literal["ACTIVE", "INACTIVE"]
-ROLES: dict[RoleName, Role] = {"administrator": "admin", "operator": "operator", "read-only": "reader"}
-NAMES: dict[Role, RoleName] = {role: name for name, role in ROLES.items()}
+ROLES: dict[RoleName, Role] = {name: role for role, name in ROLE_NAMES.items()}
 
 EXAMPLE: dict[str, object] = {
     "object": "api-key",
@@ -67,7 +65,7 @@ def shown(row: ApiKey, key: str | None = None) -> dict[str, Any]:
         "etag": str(row.version),
         "account_id": row.account_id.hex,
         "name": row.name,
-        "role": NAMES[row.role],
+        "role": ROLE_NAMES[row.role],
         "status": "ACTIVE" if row.active else "INACTIVE",
         "key": key,
         # The key that made it; the account, when no key did.

@@ -10,7 +10,7 @@ Responses = dict[int | str, dict[str, Any]]
 ERRORS = {
     400: ("validation_error", "HMAC Hex key: even number of hexadecimal characters, you gave 31"),
     401: ("invalid_auth", "an API key is needed: send it as `Authorization: Bearer ak_…`"),
-    403: ("forbidden", "the key night shift has the role reader; this needs the role admin"),
+    403: ("forbidden", "the key night shift has the role read-only; this needs the role administrator"),
     404: ("not_found", "there is no such certificate issuer"),
     409: ("duplicate", "there is already a certificate issuer Plant CA"),
     413: ("too_large", "a body has at most 1048576 bytes"),

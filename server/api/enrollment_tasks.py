@@ -50,7 +50,8 @@ BODY = {
                     "type": "object",
                     "required": [FIELD],
                     "properties": {FIELD: {"type": "string", "format": "binary"}},
-                }
+                },
+                "example": {FIELD: "enrollment_identity\r\nA-" + ":".join(["6E"] * 32) + "\r\n"},
             }
         },
     }

@@ -99,9 +99,10 @@ def _shown(schema: dict[str, Any], path: str, method: str, operation: dict[str, 
 
 
 def _example(schema: dict[str, Any], operation: dict[str, Any]) -> object:
-    content = operation.get("requestBody", {}).get("content", {}).get("application/json")
+    contents = operation.get("requestBody", {}).get("content", {})
+    content = contents.get("application/json")
     if content is None:
-        return None
+        return next((each["example"] for each in contents.values() if "example" in each), None)
     described = content["schema"]
     options = described.get("anyOf", [described])
     name = next((option["$ref"].rpartition("/")[2] for option in options if "$ref" in option), "")

@@ -98,6 +98,7 @@ async def add(database: Database, actor: Actor, name: str) -> Account:
             action="account.added",
             subject_kind="account",
             subject=name,
+            detail={"after": {"name": row["name"], "third_party_ca": row["third_party_ca"]}},
         )
     return _account(row)
 

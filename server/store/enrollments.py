@@ -1,5 +1,6 @@
 """Enrolment lists: which account claimed a device that a shared factory CA vouches for (design 7; izuma.md B4)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -55,8 +56,9 @@ async def add(database: Database, actor: Actor, account_id: UUID, fingerprint: b
         row = await connection.fetchrow(database.queries["enrollment_add"], uuid4(), account_id, fingerprint)
         if row is None:
             raise Conflict("this device is claimed already", field="enrollment_identity")
-        await _note(connection, database, actor, account_id, "added", fingerprint)
-    return _row(row)
+        added = _row(row)
+        await _note(connection, database, actor, added, "added", {"after": _shown(added)})
+    return added
 
 
 async def listed(database: Database, account_id: UUID) -> list[Enrollment]:
@@ -78,7 +80,8 @@ async def remove(database: Database, actor: Actor, account_id: UUID, enrollment_
         row = await connection.fetchrow(database.queries["enrollment_remove"], account_id, enrollment_id)
         if row is None:
             raise NotFound("there is no such device enrollment")
-        await _note(connection, database, actor, account_id, "removed", row["fingerprint"])
+        removed = _row(row)
+        await _note(connection, database, actor, removed, "removed", {"before": _shown(removed)})
 
 
 async def claimed_by(database: Database, fingerprint: bytes) -> UUID | None:
@@ -113,15 +116,25 @@ async def denials(database: Database, account_id: UUID, trusted_certificate_id: 
     ]
 
 
+def _shown(claim: Enrollment) -> dict[str, object]:
+    return {
+        "id": claim.id.hex,
+        "fingerprint": claim.fingerprint.hex(),
+        "claimed_at": claim.claimed_at.isoformat() if claim.claimed_at is not None else None,
+        "device_id": claim.device_id.hex if claim.device_id is not None else None,
+    }
+
+
 async def _note(
-    connection: Any, database: Database, actor: Actor, account_id: UUID, what: str, fingerprint: bytes
+    connection: Any, database: Database, actor: Actor, claim: Enrollment, what: str, detail: Mapping[str, object]
 ) -> None:
     await audit.note(
         connection,
         database,
         actor,
-        account_id=account_id,
+        account_id=claim.account_id,
         action=f"device_enrollment.{what}",
         subject_kind="device_enrollment",
-        subject=fingerprint.hex(),
+        subject=claim.fingerprint.hex(),
+        detail=detail,
     )

@@ -161,7 +161,7 @@ async def update(
 ) -> IssuerRow:
     """Change a CA; `credentials` None keeps what is there. NotFound, Conflict as in `add`."""
     async with database.transaction() as connection:
-        before = await connection.fetchrow(database.queries["issuer_find"], account_id, issuer_id)
+        before = await connection.fetchrow(database.queries["issuer_lock"], account_id, issuer_id)
         if before is None:
             raise NotFound("there is no such certificate issuer")
         try:
@@ -202,7 +202,7 @@ async def remove(database: Database, actor: Actor, account_id: UUID, issuer_id: 
             ) from error
         if row is None:
             raise NotFound("there is no such certificate issuer")
-        await _note(connection, database, actor, account_id, "removed", row["name"], {})
+        await _note(connection, database, actor, account_id, "removed", row["name"], {"before": _shown(_row(row))})
 
 
 async def configurations(database: Database) -> dict[tuple[UUID, str], UUID | None]:
@@ -259,7 +259,7 @@ async def set_configuration(
 ) -> Configuration:
     """Have `issuer_id` (None = the embedded CA) sign for a service from now on; NotFound, BadRequest for no such CA."""
     async with database.transaction() as connection:
-        before = await connection.fetchrow(database.queries["configuration_find"], account_id, configuration_id)
+        before = await connection.fetchrow(database.queries["configuration_lock"], account_id, configuration_id)
         if before is None:
             raise NotFound("there is no such certificate issuer configuration")
         try:
@@ -277,7 +277,7 @@ async def set_configuration(
 async def remove_configuration(database: Database, actor: Actor, account_id: UUID, configuration_id: UUID) -> None:
     """Remove a service; BadRequest for LWM2M, which every account has; NotFound."""
     async with database.transaction() as connection:
-        found = await connection.fetchrow(database.queries["configuration_find"], account_id, configuration_id)
+        found = await connection.fetchrow(database.queries["configuration_lock"], account_id, configuration_id)
         if found is None:
             raise NotFound("there is no such certificate issuer configuration")
         before = _configuration(found)

@@ -312,7 +312,7 @@ async def remove(database: Database, actor: Actor, account_id: UUID, certificate
             action="trusted_certificate.removed",
             subject_kind="trusted_certificate",
             subject=row["name"],
-            detail={"service": row["service"], "fingerprint": row["fingerprint"].hex()},
+            detail={"before": _shown(_row(row))},
         )
 
 

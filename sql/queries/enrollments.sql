@@ -13,11 +13,12 @@ FROM device_enrollment WHERE account_id = $1 AND id = $2;
 
 -- name: enrollment_remove
 WITH gone AS (
-    DELETE FROM device_enrollment WHERE account_id = $1 AND id = $2 RETURNING fingerprint, device_id
+    DELETE FROM device_enrollment WHERE account_id = $1 AND id = $2
+    RETURNING id, account_id, fingerprint, created_at, claimed_at, device_id
 ), unclaimed AS (
     UPDATE device d SET enrolled_at = NULL FROM gone WHERE d.account_id = $1 AND d.id = gone.device_id
 )
-SELECT fingerprint FROM gone;
+SELECT id, account_id, fingerprint, created_at, claimed_at, device_id FROM gone;
 
 -- name: enrollment_claimed_by
 SELECT account_id FROM device_enrollment WHERE fingerprint = $1;

@@ -13,6 +13,12 @@ SELECT id, account_id, type, name, description, attributes::text AS attributes, 
        created_at, updated_at
 FROM certificate_issuer WHERE account_id = $1 AND id = $2;
 
+-- name: issuer_lock
+-- The row as the next statement changes it; issuances that refer to it go on.
+SELECT id, account_id, type, name, description, attributes::text AS attributes, credentials, version,
+       created_at, updated_at
+FROM certificate_issuer WHERE account_id = $1 AND id = $2 FOR NO KEY UPDATE;
+
 -- name: issuer_add
 INSERT INTO certificate_issuer (id, account_id, type, name, description, attributes, credentials)
 VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, $7)
@@ -28,7 +34,9 @@ RETURNING id, account_id, type, name, description, attributes::text AS attribute
           created_at, updated_at;
 
 -- name: issuer_remove
-DELETE FROM certificate_issuer WHERE account_id = $1 AND id = $2 RETURNING name;
+DELETE FROM certificate_issuer WHERE account_id = $1 AND id = $2
+RETURNING id, account_id, type, name, description, attributes::text AS attributes, credentials, version,
+          created_at, updated_at;
 
 -- name: configuration_ensure
 INSERT INTO certificate_issuer_configuration (id, account_id, reference) VALUES ($1, $2, $3)
@@ -63,6 +71,10 @@ SELECT count(*) FROM certificate_issuer WHERE account_id = $1;
 -- name: configuration_find
 SELECT id, account_id, reference, issuer_id, version, created_at, updated_at
 FROM certificate_issuer_configuration WHERE account_id = $1 AND id = $2;
+
+-- name: configuration_lock
+SELECT id, account_id, reference, issuer_id, version, created_at, updated_at
+FROM certificate_issuer_configuration WHERE account_id = $1 AND id = $2 FOR UPDATE;
 
 -- name: configuration_by_reference
 SELECT id, account_id, reference, issuer_id, version, created_at, updated_at

@@ -38,7 +38,8 @@ RETURNING id, account_id, service, name, description, certificate, fingerprint, 
 
 -- name: trust_remove
 DELETE FROM trusted_certificate WHERE account_id = $1 AND id = $2
-RETURNING name, service, fingerprint;
+RETURNING id, account_id, service, name, description, certificate, fingerprint, subject, issuer, not_after, active,
+          enrollment_mode, version, device_execution_mode, owner_id, created_at, updated_at;
 
 -- name: trust_count
 SELECT count(*) FROM trusted_certificate WHERE account_id = $1;

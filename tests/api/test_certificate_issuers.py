@@ -1,5 +1,6 @@
 """The third-party CA API: 13 calls with the bodies, codes and rules of the original (izuma.md A)."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,6 +25,10 @@ CFSSL = {
     "issuer_attributes": {"host_url": "http://127.0.0.1:9", "cfssl_profile": "CA", "cfssl_label": ""},
     "issuer_credentials": {"hmac_hex_key": "0123456789ABCDEF0123456789ABCDEF"},
 }
+# Whether anybody waits for what another transaction holds.
+WAITING = """
+SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
 ISSUERS, SERVICES = "/v3/certificate-issuers", "/v3/certificate-issuer-configurations"
 
 
@@ -270,6 +275,38 @@ async def test_a_mistyped_name_does_not_take_the_ca_away(api: Api) -> None:
     refused = await api.ask("PUT", f"{SERVICES}/lwm2m", 400, {"certificate_issuer": issuer["id"]})
     assert [fault["field"] for fault in refused["fields"]] == ["certificate_issuer"]
     assert (await api.ask("GET", f"{SERVICES}/lwm2m", 200))["certificate_issuer_id"] == issuer["id"]
+
+
+async def test_before_in_the_audit_is_what_the_change_replaced(api: Api) -> None:
+    """A change that waits for another one replaces what that one wrote."""
+    issuer = await registered(api)
+    service = await api.ask("GET", f"{SERVICES}/lwm2m", 200)
+    database = api.office.database
+    for statement, row, path, body, before in (
+        (
+            "UPDATE certificate_issuer SET description = $2::uuid::text WHERE id = $1",
+            issuer,
+            ISSUERS,
+            {"description": "after"},
+            str(UUID(issuer["id"])),
+        ),
+        (
+            "UPDATE certificate_issuer_configuration SET issuer_id = $2::uuid WHERE id = $1",
+            service,
+            SERVICES,
+            {"certificate_issuer_id": None},
+            issuer["id"],
+        ),
+    ):
+        async with database.acquire() as watching, database.acquire() as other:
+            async with other.transaction():
+                await other.execute(statement, UUID(row["id"]), UUID(issuer["id"]))
+                change = asyncio.create_task(api.ask("PUT", f"{path}/{row['id']}", 200, body))
+                while not change.done() and not await watching.fetchval(WAITING):
+                    await asyncio.sleep(0.01)
+            await change
+        newest = (await api.ask("GET", "/v1/audit?order=DESC&limit=2", 200))["data"][0]
+        assert before in newest["detail"]["before"].values(), newest
 
 
 async def test_an_empty_word_names_no_issuer(api: Api) -> None:

@@ -69,6 +69,12 @@ async def test_every_way_to_fail_has_the_same_shape(api: Api, method: str, path:
     assert (body["object"], body["code"], body["type"]) == ("error", code, type)
 
 
+async def test_a_role_is_called_what_the_keys_call_it(api: Api) -> None:
+    made = await api.ask("POST", "/v3/api-keys", 201, {"name": "wall", "role": "read-only"})
+    refused = await api.ask("POST", "/v3/api-keys", 403, {"name": "x"}, {"Authorization": f"Bearer {made['key']}"})
+    assert refused["message"] == "the key wall has the role read-only; this needs the role administrator"
+
+
 NO_JSON = (b"{", b'{"name": "\xff"}', b"[" * 100_000)
 
 

@@ -1,10 +1,11 @@
 """Over every route there is: no key, no entry; each role as far as it should; one audit row a change."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -173,6 +174,20 @@ async def audited(api: Api) -> int:
         return int(await connection.fetchval("SELECT count(*) FROM audit WHERE account_id = $1", api.account_id))
 
 
+async def test_an_added_account_is_told_as_it_is(api: Api) -> None:
+    made = await api.ask("POST", "/v3/accounts", 201, {"display_name": "Oulu plant"})
+    async with api.office.database.acquire() as connection:
+        detail = await connection.fetchval(
+            "SELECT detail::text FROM audit WHERE account_id = $1 AND action = 'account.added'", UUID(str(made["id"]))
+        )
+    assert json.loads(detail) == {"after": {"name": "Oulu plant", "third_party_ca": True}}
+
+
+async def last_detail(api: Api) -> Any:
+    """What the newest row of the audit tells of its change."""
+    return (await api.client.get("/v1/audit?order=DESC&limit=2")).json()["data"][0]["detail"]
+
+
 async def made_a_change(api: Api, action: str, method: str, path: str, code: int, body: object = None) -> Any:
     """The answer to a request that leaves one row, which tells `action` and the request."""
     before = await audited(api)
@@ -199,17 +214,28 @@ async def test_each_change_is_one_audit_row_with_the_id_of_its_request(api: Api)
     service = await changed("service.added", "POST", services, 201, {"reference": "x"})
     await changed("service.removed", "DELETE", f"{services}/{service['id']}", 204)
     await changed("certificate_issuer.removed", "DELETE", one, 204)
+    assert (await last_detail(api))["before"] == {
+        "name": "CA",
+        "type": "CFSSL_AUTH",
+        "description": "moved",
+        "attributes": {"host_url": "http://127.0.0.1:9"},
+    }
     trusted = await changed(
         "trusted_certificate.added", "POST", "/v3/trusted-certificates", 201, {**TRUSTED, "certificate": pem}
     )
     one = f"/v3/trusted-certificates/{trusted['id']}"
     await changed("trusted_certificate.changed", "PUT", one, 200, {"description": "x"})
+    was = (await last_detail(api))["after"]
     await changed("trusted_certificate.removed", "DELETE", one, 204)
+    assert (await last_detail(api))["before"] == was
     await changed("trusted_certificate.added", "POST", "/v3/developer-certificates", 201, {"name": "desk"})
     claim = await changed(
         "device_enrollment.added", "POST", "/v3/device-enrollments", 201, {"enrollment_identity": IDENTITY}
     )
+    claimed = {"id": claim["id"], "fingerprint": "6e" * 32, "claimed_at": None, "device_id": None}
+    assert await last_detail(api) == {"after": claimed}
     await changed("device_enrollment.removed", "DELETE", f"/v3/device-enrollments/{claim['id']}", 204)
+    assert await last_detail(api) == {"before": claimed}
     key = await changed("api_key.added", "POST", "/v3/api-keys", 201, {"name": "night"})
     await changed("api_key.changed", "PUT", f"/v3/api-keys/{key['id']}", 200, {"status": "INACTIVE"})
     await changed("api_key.removed", "DELETE", f"/v3/api-keys/{key['id']}", 204)

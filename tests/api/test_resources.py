@@ -311,7 +311,13 @@ async def test_every_operation_has_an_example_of_its_answer_and_body(api: Api) -
             ):
                 lacking.append(f"{method} {path}: answer")
             assert "422" not in operation["responses"]
-            body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+            bodies = operation.get("requestBody", {}).get("content", {})
+            lacking += [
+                f"{method} {path}: {kind}"
+                for kind in set(bodies) - {"application/json"}
+                if not bodies[kind].get("example")
+            ]
+            body = bodies.get("application/json")
             if body is not None:
                 options = body["schema"].get("anyOf", [body["schema"]])
                 name = next(option["$ref"].rpartition("/")[2] for option in options if "$ref" in option)

@@ -9,9 +9,9 @@ from fastapi.responses import Response
 from server.admin import accounts as account_admin
 from server.admin import api_keys as key_admin
 from server.admin import operators as operator_admin
-from server.api.access import parse_id
+from server.api.access import ROLE_NAMES, parse_id
 from server.api.console import export, forms
-from server.api.console.door import ROLE_NAMES, AdministratorVisits, Visitor
+from server.api.console.door import AdministratorVisits, Visitor
 from server.api.console.forms import MENDABLE, Faults, Form
 from server.api.console.page import ConsoleRoute, call, go, render
 from server.errors import BadRequest, NotAuthorized, NotFound

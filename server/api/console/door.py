@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from fastapi import Depends, Request
 from fastapi.responses import Response
 
-from server.api.access import ORDER, Caller, Office
+from server.api.access import ORDER, ROLE_NAMES, Caller, Office
 from server.api.console import forms
 from server.errors import NotAuthenticated, NotAuthorized
 from server.store import accounts, operators
@@ -30,7 +30,6 @@ CSRF_FIELD, CSRF_HEADER = "csrf", "X-CSRF-Token"
 SAFE = frozenset({"GET", "HEAD"})
 # A page that is read on does not end; noting each one would be a write for each.
 NOTED_EVERY = timedelta(minutes=1)
-ROLE_NAMES: dict[Role, str] = {"admin": "administrator", "operator": "operator", "reader": "read-only"}
 
 
 class SignInNeeded(NotAuthenticated):
