@@ -32,7 +32,7 @@ _IZUMA_OPTIONAL = (NameOID.LOCALITY_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requester:
-    """A device that speaks EST; `operational` is the certificate it came with, when that is no factory certificate."""
+    """A device that speaks EST; `holds` is the service of the operational certificate it came with, if it did."""
 
     account_id: UUID
     endpoint: str
@@ -40,7 +40,12 @@ class Requester:
     profile: Profile
     izuma: bool
     certificate: x509.Certificate | None = None
-    operational: bool = False
+    holds: str | None = None
+
+    @property
+    def operational(self) -> bool:
+        """Whether it came with an operational certificate and not with its factory's."""
+        return self.holds is not None
 
     @property
     def device_id(self) -> UUID:
@@ -98,21 +103,26 @@ def from_operational(
         profile=profile,
         izuma=izuma.is_izuma(profile, None, before=was_izuma),
         certificate=x509.load_der_x509_certificate(peer.chain[0]),
-        operational=True,
+        holds=device.service,
     )
 
 
 def admit(requester: Requester, resource: Resource) -> Resource:
     """The resource as this requester may use it; raises NotAuthenticated for 4.01 and NotAuthorized for 4.03.
 
-    With an operational certificate a device renews, and enrols for custom services. The Izuma client renews at
-    `/est/sen`, over its operational certificate: that is a re-enrolment in all but its name.
+    With its LWM2M certificate a device renews, and enrols for custom services; that of a custom service is good for
+    this service alone. The Izuma client renews at `/est/sen`, over its operational certificate: that is a
+    re-enrolment in all but its name.
     """
     if requester.kind == "psk" and not requester.profile.est.psk_enrolls:
         raise NotAuthenticated("EST asks for a certificate (RFC 9148 4); est.psk_enrolls of the profile lets keys do")
     if resource.function is Function.REENROLL and requester.certificate is None:
         raise NotAuthenticated("there is no certificate on this association to renew")
-    if not requester.operational or resource.service != LWM2M or resource.function.is_read:
+    if not requester.operational or resource.function.is_read:
+        return resource
+    if requester.holds not in (LWM2M, resource.service):
+        raise NotAuthorized(f"a certificate of the service {requester.holds} gets none of another service")
+    if resource.service != LWM2M:
         return resource
     if resource.function is Function.ENROLL and resource.short:
         return replace(resource, function=Function.REENROLL)

@@ -455,6 +455,20 @@ async def test_a_device_renews_with_its_operational_certificate_and_the_same_key
         assert is_of(est.read_certificates(answer.payload), izuma, "est-renews")
 
 
+async def test_sren_with_the_certificate_of_a_custom_service_gives_none_for_the_lwm2m_server(field: Field) -> None:
+    name = "est-sren-custom"
+    async with field.device(name) as device:
+        pair, chain = await enrolled(await device.connect(), name, label="DLMS")
+    async with field.device(name, credential=X509Credential(chain, pair.key)) as device:
+        client = await device.connect()
+        csr = KeyPair.make(common_name(name)).csr
+        for path in ((*est.ROOT, "sren"), ("est", "LWM2M", "sren"), SHORT_SEN):
+            assert await refused(client, path, payload=csr) == "4.03"
+        assert signatures(field, csr) == 0
+        fresh, renewed = await enrolled(client, name, label="DLMS", function="sren")
+        assert is_of(renewed, fresh, name)
+
+
 async def test_a_factory_certificate_renews_under_the_names_of_the_profile(field: Field) -> None:
     async with field.device("est-factory-renews") as device:
         pair, chain = await enrolled(await device.connect(), "est-factory-renews", function="sren")

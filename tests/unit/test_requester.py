@@ -68,9 +68,9 @@ def factory(est: str = "", security: str = "", *, came: PeerIdentity | None = No
     return from_factory(came or peer(), None, lambda _account: (profile(est, security),))
 
 
-def operational(est: str = "", holder: pki.Holder = DEVICE) -> Requester:
+def operational(est: str = "", holder: pki.Holder = DEVICE, service: str = "LWM2M") -> Requester:
     device = OperationalDevice(
-        account_id=ACCOUNT, device_id=device_id(ACCOUNT, "device-1"), endpoint="device-1", service="LWM2M"
+        account_id=ACCOUNT, device_id=device_id(ACCOUNT, "device-1"), endpoint="device-1", service=service
     )
     return from_operational(peer("lwm2m", holder), device, lambda _account: (profile(est),))
 
@@ -151,6 +151,19 @@ def test_an_operational_certificate_renews_and_enrols_for_custom_services_only()
         assert admit(requester, Resource(function, "DLMS")).function is function
     for function in (SREN, Function.CA_CERTIFICATES, Function.CSR_ATTRIBUTES):
         assert admit(requester, Resource(function)).function is function
+
+
+def test_a_certificate_of_a_custom_service_is_good_for_this_service_alone() -> None:
+    requester = operational(service="DLMS")
+    for function in (SEN, SREN, SKG, Function.SERVER_KEY_CERTIFICATE):
+        for label in (None, "LWM2M", "Wi-SUN"):
+            with pytest.raises(NotAuthorized, match="DLMS"):
+                admit(requester, Resource(function, label))
+        assert admit(requester, Resource(function, "DLMS")).function is function
+    # The Izuma client's way to renew is no way round.
+    with pytest.raises(NotAuthorized, match="DLMS"):
+        admit(requester, Resource(SEN, None, short=True))
+    assert admit(requester, Resource(Function.CA_CERTIFICATES)).function is Function.CA_CERTIFICATES
 
 
 def test_over_an_operational_certificate_est_sen_is_a_re_enrolment() -> None:
