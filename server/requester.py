@@ -3,7 +3,7 @@
 Pure functions over what the handshake proved; the record is asked by `coap/est.py`.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -131,12 +131,22 @@ def admit(requester: Requester, resource: Resource) -> Resource:
     return resource
 
 
-def checked_csr(requester: Requester, resource: Resource, payload: bytes) -> x509.CertificateSigningRequest:
-    """The device's CSR, fit to be signed for it and under its own names (issuers.md E); raises CsrRefused."""
+def renews_by_record(requester: Requester, resource: Resource) -> bool:
+    """Whether what the device renews is another certificate than the one it came with, so that the record knows it."""
+    return resource.function is Function.REENROLL and requester.holds != resource.service
+
+
+def checked_csr(
+    requester: Requester, resource: Resource, payload: bytes, recorded: Sequence[x509.Certificate] = ()
+) -> x509.CertificateSigningRequest:
+    """The device's CSR, fit to be signed for it and under its own names (issuers.md E); raises CsrRefused.
+
+    `recorded`, for a request that `renews_by_record`, are the device's certificates for the service on record.
+    """
     is_for_server_key = resource.function in (Function.SERVER_KEY, Function.SERVER_KEY_CERTIFICATE)
     try:
         csr = check_csr(payload, endpoint=requester.endpoint, proof=not is_for_server_key)
-        _require_names(requester, resource, csr)
+        _require_names(requester, resource, csr, recorded)
         if is_for_server_key and asks_for_protected_key(csr.public_bytes(Encoding.DER)):
             raise Rejected(
                 "the CSR asks for a key that is encrypted once more (RFC 7030 4.4.1), which is not done here"
@@ -164,30 +174,56 @@ def _template(requester: Requester, service: str) -> str:
     return requester.profile.est.subject
 
 
-def _require_names(requester: Requester, resource: Resource, csr: x509.CertificateSigningRequest) -> None:
-    if resource.function is Function.REENROLL and requester.certificate is not None:
-        held = requester.certificate
+def _require_names(
+    requester: Requester,
+    resource: Resource,
+    csr: x509.CertificateSigningRequest,
+    recorded: Sequence[x509.Certificate],
+) -> None:
+    refusal: Rejected | None = None
+    for subject, optional, names in _wanted_names(requester, resource, recorded):
         try:
-            # RFC 7030 4.2.2: subject and subject alternative name are those of the certificate that is renewed.
-            require_names(csr, held.subject, alternative_names=(alternative_names(held.extensions),))
+            require_names(csr, subject, optional=optional, alternative_names=names)
             return
-        except UNREADABLE as error:
-            raise Rejected(f"the certificate of this association cannot be read: {error}") from error
-        except Rejected:
-            # A factory certificate proves who renews, and is not what is renewed.
-            if requester.operational:
-                raise
-    optional = _IZUMA_OPTIONAL if requester.izuma else ()
-    require_names(
-        csr,
-        subject_of(requester, resource.service),
-        optional=optional,
-        alternative_names=_own_alternative_names(requester),
-    )
+        except Rejected as error:
+            refusal = refusal or error
+    if refusal is not None:
+        raise refusal
 
 
-def _own_alternative_names(requester: Requester) -> Collection[Collection[x509.GeneralName]]:
+def _wanted_names(
+    requester: Requester, resource: Resource, recorded: Sequence[x509.Certificate]
+) -> Iterator[tuple[x509.Name, Collection[x509.ObjectIdentifier], Collection[Collection[x509.GeneralName]]]]:
+    """Subject, attributes of it that may be missing, and alternative names: one of these a CSR has.
+
+    RFC 7030 4.2.2: subject and alternative names are those of the certificate that is renewed, which a factory
+    certificate never is. A CA may have left out the alternative name that the device asked for and asks for again.
+    """
+    own = _own_alternative_names(requester)
+    renewed: Sequence[x509.Certificate] = recorded
+    optional: Collection[x509.ObjectIdentifier] = _IZUMA_OPTIONAL if requester.izuma else ()
+    if resource.function is not Function.REENROLL:
+        renewed = ()
+    elif requester.certificate is not None and not renews_by_record(requester, resource):
+        renewed, optional = (requester.certificate,), ()
+        # Identical, so a name left out is another wish too.
+        own = [names for names in own if names]
+        own.append(_names_of(requester.certificate)[1])
+    for certificate in renewed:
+        subject, names = _names_of(certificate)
+        yield subject, (), (names, *own)
+    yield subject_of(requester, resource.service), optional, own
+
+
+def _names_of(certificate: x509.Certificate) -> tuple[x509.Name, Collection[x509.GeneralName]]:
+    try:
+        return certificate.subject, alternative_names(certificate.extensions)
+    except UNREADABLE as error:
+        raise Rejected(f"the certificate that is renewed cannot be read: {error}") from error
+
+
+def _own_alternative_names(requester: Requester) -> list[Collection[x509.GeneralName]]:
     if requester.profile.est.alternative_name == "none" or not requester.endpoint.isascii():
-        return ((),)
+        return [()]
     name = requester.endpoint
-    return (), (x509.UniformResourceIdentifier(name),), (x509.DNSName(name),)
+    return [(), (x509.UniformResourceIdentifier(name),), (x509.DNSName(name),)]

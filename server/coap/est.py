@@ -39,9 +39,10 @@ from server.requester import (
     from_factory,
     from_operational,
     is_operational,
+    renews_by_record,
     subject_of,
 )
-from server.store import devices
+from server.store import certificates, devices
 from server.store.database import Database
 from server.store.devices import DeviceRow
 from server.store.errors import StoreUnavailable
@@ -152,7 +153,10 @@ class EstResource:
             if not est.takes_request_format(resource, content_format):
                 raise UnsupportedFormat(f"a CSR comes in Content-Format 286, not {content_format}")
             self._require_service(requester, resource)
-            csr = checked_csr(requester, resource, incoming.payload)
+            recorded: list[x509.Certificate] = []
+            if renews_by_record(requester, resource):
+                recorded = await self._recorded(requester, resource)
+            csr = checked_csr(requester, resource, incoming.payload, recorded)
             if resource.function in (Function.SERVER_KEY, Function.SERVER_KEY_CERTIFICATE):
                 await self._give_server_key(conversation, incoming, resource, requester, ending)
                 return
@@ -267,6 +271,13 @@ class EstResource:
             except ClaimedElsewhere:
                 return False
         return True
+
+    async def _recorded(self, requester: Requester, resource: Resource) -> list[x509.Certificate]:
+        """The certificates for a service that its device may be renewing."""
+        found = await certificates.of_service(
+            self._database, requester.account_id, requester.endpoint, resource.service
+        )
+        return [x509.load_der_x509_certificate(each) for each in found]
 
     def _require_service(self, requester: Requester, resource: Resource) -> None:
         if resource.service not in self._knowledge.services_of(requester.account_id):

@@ -114,6 +114,14 @@ async def by_serial(database: Database, serial: int, spki_sha256: bytes) -> list
     return [certificate_row(row) for row in rows]
 
 
+async def of_service(
+    database: Database, account_id: UUID, endpoint: str, service: str, *, limit: int = 4
+) -> list[bytes]:
+    """The newest certificates, in DER, that a device got for a service and that are not revoked."""
+    rows = await database.fetch("certificate_of_service", account_id, endpoint, service, limit)
+    return [row["certificate"] for row in rows]
+
+
 async def search(
     database: Database,
     account_id: UUID,

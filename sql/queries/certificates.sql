@@ -17,6 +17,16 @@ JOIN issuance i ON i.id = c.issuance_id
 JOIN issuing_chain h ON h.sha256 = c.chain_sha256
 WHERE c.serial = $1 AND c.spki_sha256 = $2;
 
+-- name: certificate_of_service
+-- The newest certificates a device holds for a service.
+SELECT c.certificate
+FROM certificate c
+JOIN issuance i ON i.id = c.issuance_id
+WHERE c.account_id = $1 AND c.endpoint = $2 AND c.service = $3 AND c.revoked_at IS NULL
+  AND i.state IN ('issued', 'delivered')
+ORDER BY c.issued_at DESC
+LIMIT $4;
+
 -- name: certificate_search
 SELECT c.issuance_id, c.account_id, c.device_id, c.issuer_id, c.endpoint, c.service, i.state, c.serial,
        c.issuer_fingerprint, c.not_before, c.not_after, c.issued_at, c.revoked_at, c.revocation_reason, c.certificate,

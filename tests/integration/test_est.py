@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -23,6 +23,7 @@ from simulators import est
 from simulators.association import CoapParameters
 from simulators.dtls import PskCredential, X509Credential
 from simulators.est import CERTIFICATE, PKCS7, PKCS10, EnrolmentFailed, EstClient, KeyPair, common_name
+from tests import pki
 from tests.integration import field as fields
 from tests.integration.field import Field, asked_to_finish, profile, steps, until
 
@@ -35,6 +36,7 @@ PROFILES = {
     "either": profile("either-*", mode="est-then-server-key"),
     "named": profile("named-*", mode="est", security='subject = "CN={endpoint},OU={account}"'),
     "keyed": profile("keyed-*", mode="est", est="psk_enrolls = true"),
+    "meter": profile("meter-*", mode="est", est='subject = "CN={endpoint},O=Meter"'),
     "izuma": profile("izuma-*", mode="est"),
     "narrow": profile("narrow-*", mode="est", est="certificate_bytes = 512"),
     "compliant": profile("compliant-*", mode="est", est='client = "izuma"\nanswer = "pkcs7"\npkcs7_order = "der"'),
@@ -469,10 +471,53 @@ async def test_sren_with_the_certificate_of_a_custom_service_gives_none_for_the_
         assert is_of(renewed, fresh, name)
 
 
-async def test_a_factory_certificate_renews_under_the_names_of_the_profile(field: Field) -> None:
-    async with field.device("est-factory-renews") as device:
-        pair, chain = await enrolled(await device.connect(), "est-factory-renews", function="sren")
-        assert is_of(chain, pair, "est-factory-renews")
+async def test_a_factory_certificate_renews_under_the_names_of_the_profile_and_never_its_own(field: Field) -> None:
+    name = "est-factory-renews"
+    factorys = pki.make_certificate(pki.make_name(name, organization_name="Evil"), field.factory)
+    credential = X509Credential((factorys.certificate,), cast("ec.EllipticCurvePrivateKey", factorys.key))
+    async with field.device(name, credential=credential) as device:
+        client = await device.connect()
+        evil = KeyPair.make(factorys.certificate.subject)
+        assert await refused(client, (*est.ROOT, "sren"), payload=evil.csr) == "4.00"
+        pair, chain = await enrolled(client, name, function="sren")
+        assert is_of(chain, pair, name)
+
+
+async def test_sren_for_a_custom_service_has_the_subject_of_this_service(field: Field) -> None:
+    name = "meter-1"
+    organization = x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Meter")
+    subject = x509.Name([*common_name(name), organization])
+    sren = (*est.ROOT, "DLMS", "sren")
+    async with field.device(name) as device:
+        client = await device.connect()
+        assert await refused(client, sren, payload=KeyPair.make(common_name(name)).csr) == "4.00"
+        pair, chain = await enrolled(client, name)
+        await client.enroll(KeyPair.make(subject).csr, label="DLMS", function="sren")
+    # What the devices have stays theirs, whatever the profile says from now on.
+    renewed = len(field.service.events("knowledge_renewed"))
+    await field.set_profile("meter", profile("meter-*", mode="est", est='subject = "CN={endpoint},O=Now"'))
+    await until(lambda: asyncio.sleep(0, len(field.service.events("knowledge_renewed")) > renewed))
+    async with field.device(name, credential=X509Credential(chain, pair.key)) as device:
+        client = await device.connect()
+        assert await refused(client, sren, payload=KeyPair.make(common_name(name)).csr) == "4.00"
+        fresh = KeyPair.make(subject)
+        assert is_of(await client.enroll(fresh.csr, label="DLMS", function="sren"), fresh, name)
+        assert await refused(client, (*est.ROOT, "DLMS", "sen"), payload=KeyPair.make(subject).csr) == "4.00"
+
+
+async def test_sren_takes_the_alternative_name_that_the_ca_left_out_of_the_certificate(field: Field) -> None:
+    name = "est-sren-san"
+    san = x509.SubjectAlternativeName([x509.DNSName(name)])
+    pair = KeyPair.make(common_name(name), san)
+    async with field.device(name) as device:
+        chain = await (await device.connect()).enroll(pair.csr)
+    async with field.device(name, credential=X509Credential(chain, pair.key)) as device:
+        client = await device.connect()
+        again = est.sign_csr(pair.key, common_name(name), san)
+        renewed = await client.enroll(again, function="sren")
+        assert is_of(renewed, pair, name)
+        assert renewed[0].serial_number != chain[0].serial_number
+        assert await refused(client, (*est.ROOT, "sren"), payload=with_a_foreign_san(name)) == "4.00"
 
 
 # -- blocks ----------------------------------------

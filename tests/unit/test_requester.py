@@ -1,5 +1,6 @@
 """Who may ask for a certificate by EST, for which service, and under which names (requester.py, izuma.py)."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from uuid import UUID, uuid4
 
@@ -84,9 +85,15 @@ def csr(*extensions: x509.ExtensionType, **names: str) -> bytes:
     return builder.sign(KEY, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
-def is_taken(requester: Requester, payload: bytes, function: Function = SEN, label: str | None = None) -> bool:
+def is_taken(
+    requester: Requester,
+    payload: bytes,
+    function: Function = SEN,
+    label: str | None = None,
+    recorded: Sequence[x509.Certificate] = (),
+) -> bool:
     try:
-        checked_csr(requester, Resource(function, label), payload)
+        checked_csr(requester, Resource(function, label), payload, recorded)
     except CsrRefused:
         return False
     return True
@@ -217,12 +224,38 @@ def test_a_renewal_has_the_names_of_the_certificate_it_came_with() -> None:
     assert is_taken(operational(), csr(), SREN)
 
 
-def test_over_a_factory_certificate_a_renewal_may_have_the_names_of_the_profile() -> None:
-    made = pki.make_device_certificate(CA, "device-1")
-    requester = factory(security='subject = "CN={endpoint},O=ACME"', came=peer(holder=made))
+def test_a_renewal_may_have_the_alternative_name_that_the_ca_left_out() -> None:
+    own = csr(x509.SubjectAlternativeName([x509.DNSName("device-1")]))
+    assert is_taken(operational(), own, SREN)
+    assert not is_taken(operational('alternative_name = "none"'), own, SREN)
+    recorded = [pki.make_device_certificate(CA, "device-1").certificate]
+    assert is_taken(operational(), own, SREN, "DLMS", recorded)
+    assert is_taken(factory(), own, SREN, None, recorded)
+
+
+def test_over_a_factory_certificate_a_renewal_has_the_names_of_the_profile_and_never_the_factorys() -> None:
+    factorys = pki.make_certificate(pki.make_name("device-1", organization_name="Evil"), CA)
+    requester = factory(security='subject = "CN={endpoint},O=ACME"', came=peer(holder=factorys))
     assert is_taken(requester, csr(organization_name="ACME"), SREN)
-    assert is_taken(requester, csr(), SREN)
-    assert not is_taken(requester, csr(organization_name="Other"), SREN)
+    assert not is_taken(requester, csr(organization_name="Evil"), SREN)
+    assert not is_taken(requester, csr(), SREN)
+
+
+def test_a_renewal_may_have_the_names_of_what_the_device_got_for_this_service() -> None:
+    got = pki.make_certificate(pki.make_name("device-1", organization_name="Meter"), CA).certificate
+    template = 'subject = "CN={endpoint},O=Now"'
+    for requester in (factory(template), operational(template)):
+        assert is_taken(requester, csr(organization_name="Meter"), SREN, "DLMS", [got])
+        assert is_taken(requester, csr(organization_name="Now"), SREN, "DLMS", [got])
+        assert is_taken(requester, csr(organization_name="Now"), SREN, "DLMS")
+        # Not those of the certificate on the association, which is another service's.
+        assert not is_taken(requester, csr(), SREN, "DLMS", [got])
+        # What is on record is renewed and not asked for anew.
+        assert not is_taken(requester, csr(organization_name="Meter"), SEN, "DLMS", [got])
+    of_meter = operational(template, service="DLMS")
+    assert is_taken(of_meter, csr(), SREN, "DLMS")
+    assert is_taken(of_meter, csr(organization_name="Now"), SREN, "DLMS")
+    assert not is_taken(of_meter, csr(organization_name="Meter"), SREN, "DLMS")
 
 
 def test_for_a_server_made_key_the_csrs_own_key_and_signature_mean_nothing() -> None:
