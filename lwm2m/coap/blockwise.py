@@ -21,6 +21,8 @@ from lwm2m.errors import DecodeError
 
 Key = tuple[int, tuple[str, ...]]
 """Method and path: one block-wise transfer of each at a time, RFC 7959 2.4, 2.5."""
+AnswerKey = tuple[int, tuple[str, ...], tuple[str, ...], int | None]
+"""Method, path, query and Accept: what a request for a further block shares with the first one (RFC 7959 2.4)."""
 
 SMALLEST_BLOCK = 16
 LARGEST_BLOCK = 1024
@@ -255,9 +257,10 @@ class HeldAnswer:
 
 
 class HeldAnswers:
-    """Answers being fetched by the peer in Block2 blocks, RFC 7959 2.4: at most `most`, per method and path.
+    """Answers being fetched by the peer in Block2 blocks, RFC 7959 2.4: at most `most`, one per method and path.
 
-    Tokens play no part: a continuation may come with a new one and with an empty payload.
+    Tokens play no part: a continuation may come with a new one and with an empty payload. It has the query and Accept
+    of its request, so that blocks of two answers are never taken for those of one.
     """
 
     __slots__ = ("_held", "_lifetime", "_most")
@@ -265,17 +268,22 @@ class HeldAnswers:
     def __init__(self, most: int, lifetime: float) -> None:
         self._most = most
         self._lifetime = lifetime
-        self._held: dict[Key, HeldAnswer] = {}
+        self._held: dict[AnswerKey, HeldAnswer] = {}
 
-    def hold(self, key: Key, answer: HeldAnswer) -> HeldAnswer | None:
+    def drop(self, key: AnswerKey) -> HeldAnswer | None:
+        """Keep nothing older for this method and path, whatever its query and Accept; returns what was kept, if any."""
+        older = next((each for each in self._held if each[:2] == key[:2]), None)
+        return None if older is None else self._held.pop(older)
+
+    def hold(self, key: AnswerKey, answer: HeldAnswer) -> HeldAnswer | None:
         """Keep `answer`; returns the one it drives out, if any."""
-        driven_out = self._held.pop(key, None)
+        driven_out = self.drop(key)
         if driven_out is None and len(self._held) == self._most:
             driven_out = self._held.pop(min(self._held, key=self._expiry))
         self._held[key] = answer
         return driven_out
 
-    def find(self, key: Key, now: float) -> HeldAnswer | None:
+    def find(self, key: AnswerKey, now: float) -> HeldAnswer | None:
         """The answer a continuation is about; asking for it prolongs its life."""
         answer = self._held.get(key)
         if answer is not None:
@@ -291,7 +299,7 @@ class HeldAnswers:
         expired = [key for key, answer in self._held.items() if answer.expires <= now]
         return [self._held.pop(key) for key in expired]
 
-    def _expiry(self, key: Key) -> float:
+    def _expiry(self, key: AnswerKey) -> float:
         return self._held[key].expires
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf
 
-from lwm2m.coap.blockwise import Assemblies, BlockRefused, HeldAnswer, HeldAnswers, Key
+from lwm2m.coap.blockwise import AnswerKey, Assemblies, BlockRefused, HeldAnswer, HeldAnswers
 from lwm2m.coap.events import RequestReceived, ResponseDelivered, ResponseLost
 from lwm2m.coap.message import (
     ACK,
@@ -27,6 +27,7 @@ from lwm2m.coap.options import (
     BadOption,
     Block,
     Target,
+    accept,
     encode_block,
     encode_uint,
     read_target,
@@ -41,7 +42,7 @@ class Incoming:
 
     __slots__ = ("acknowledge_at", "block1", "block2", "key", "mid", "token", "type")
 
-    def __init__(self, message: Message, key: Key, target: Target, acknowledge_at: float) -> None:
+    def __init__(self, message: Message, key: AnswerKey, target: Target, acknowledge_at: float) -> None:
         self.type = message.type
         self.mid = message.mid
         self.token = message.token
@@ -101,7 +102,7 @@ class IncomingRequests:
             return
         layer.make_room()
         payload = message.payload
-        key = (message.code, target.path)
+        key = (message.code, target.path, target.query, accept(message.options))
         if target.block1 is not None or target.block2 is not None:
             whole = self._receive_block(message, key, target)
             if whole is None:
@@ -127,6 +128,10 @@ class IncomingRequests:
         whole = True
         if payload and (incoming.block2 is not None or len(payload) > self._block_size(incoming)):
             options, payload, whole = self._hold(incoming, request_id, code, options, payload)
+        if whole and self._held is not None:
+            older = self._held.drop(incoming.key)
+            if older is not None:
+                self._give_up(older)
         if incoming.block1 is not None:
             options = [*options, (BLOCK1, encode_block(incoming.block1))]
         if incoming.type == CON and incoming.acknowledge_at == inf:
@@ -201,7 +206,7 @@ class IncomingRequests:
         else:
             self._layer.send_empty(RST, message.mid)
 
-    def _receive_block(self, message: Message, key: Key, target: Target) -> bytes | None:
+    def _receive_block(self, message: Message, key: AnswerKey, target: Target) -> bytes | None:
         """Serve or collect a block; the whole payload when the endpoint is to see the request, else None."""
         layer = self._layer
         block1, block2 = target.block1, target.block2
@@ -218,7 +223,7 @@ class IncomingRequests:
                 self._assemblies = Assemblies(
                     parameters.max_assemblies, parameters.max_payload, parameters.exchange_lifetime
                 )
-            whole = self._assemblies.take(key, block1, message.payload, size1(message.options), layer.now)
+            whole = self._assemblies.take(key[:2], block1, message.payload, size1(message.options), layer.now)
         except BlockRefused as refused:
             if refused.code == REQUEST_ENTITY_TOO_LARGE:
                 options.append((SIZE1, encode_uint(layer.parameters.max_payload)))
@@ -228,10 +233,10 @@ class IncomingRequests:
             layer.reply(message.type, message.mid, message.token, CONTINUE, options, b"")
         return whole
 
-    def _serve_block(self, message: Message, key: Key, block2: Block) -> None:
+    def _serve_block(self, message: Message, key: AnswerKey, block2: Block) -> None:
         answer = None if self._held is None else self._held.find(key, self._layer.now)
         if answer is None:
-            raise BlockRefused("no answer is held for this path", REQUEST_ENTITY_INCOMPLETE)
+            raise BlockRefused("no answer is held for this request", REQUEST_ENTITY_INCOMPLETE)
         block, options, payload = answer.serve(block2)
         self._layer.reply(message.type, message.mid, message.token, answer.code, options, payload)
         if not block.more and not answer.delivered:

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from lwm2m.coap import message as coap
 from lwm2m.coap.blockwise import (
+    AnswerKey,
     Assemblies,
     BadBlock,
     BlockRefused,
@@ -18,6 +19,7 @@ from lwm2m.coap.blockwise import (
 from lwm2m.coap.options import BLOCK2, ETAG, SIZE2, Block, decode_block, decode_uint
 
 KEY = (coap.POST, ("est", "sen"))
+ANSWER_KEY: AnswerKey = (*KEY, (), None)
 sizes = st.sampled_from([16, 32, 64, 128, 256, 512, 1024])
 
 
@@ -290,14 +292,28 @@ class TestHeldAnswers:
     def test_a_new_answer_for_a_path_drives_out_the_old_one(self) -> None:
         answers = HeldAnswers(4, 247.0)
         first, second = self.held(1, 1.0), self.held(2, 2.0)
-        assert answers.hold(KEY, first) is None
-        assert answers.hold(KEY, second) is first
-        assert answers.find(KEY, 0.0) is second
+        assert answers.hold(ANSWER_KEY, first) is None
+        assert answers.hold(ANSWER_KEY, second) is first
+        assert answers.find(ANSWER_KEY, 0.0) is second
+
+    def test_an_answer_is_found_by_its_query_and_accept_and_dropped_by_method_and_path(self) -> None:
+        answers = HeldAnswers(4, 247.0)
+        first, second = self.held(1, 1.0), self.held(2, 2.0)
+        accepting: AnswerKey = (*KEY, (), 287)
+        asking: AnswerKey = (*KEY, ("rt=x",), None)
+        answers.hold(accepting, first)
+        assert answers.find(ANSWER_KEY, 0.0) is None
+        assert answers.find(asking, 0.0) is None
+        assert answers.hold(asking, second) is first
+        assert answers.find(accepting, 0.0) is None
+        assert answers.drop((coap.GET, KEY[1], ("rt=x",), None)) is None
+        assert answers.drop(ANSWER_KEY) is second
+        assert answers.find(asking, 0.0) is None
 
     def test_the_fifth_drives_out_the_one_asked_for_longest_ago(self) -> None:
         answers = HeldAnswers(4, 247.0)
         held = [self.held(number, float(number)) for number in range(5)]
-        keys = [(coap.GET, (str(number),)) for number in range(5)]
+        keys: list[AnswerKey] = [(coap.GET, (str(number),), (), None) for number in range(5)]
         for key, answer in zip(keys[:4], held[:4], strict=True):
             assert answers.hold(key, answer) is None
         answers.find(keys[0], 10.0)
@@ -306,12 +322,12 @@ class TestHeldAnswers:
     def test_asking_prolongs_and_silence_ends_its_life(self) -> None:
         answers = HeldAnswers(4, 247.0)
         answer = self.held(1, 100.0)
-        answers.hold(KEY, answer)
-        answers.find(KEY, 50.0)
+        answers.hold(ANSWER_KEY, answer)
+        answers.find(ANSWER_KEY, 50.0)
         assert answers.expire(100.0) == []
         assert answers.next_expiry() == 297.0
         assert answers.expire(297.0) == [answer]
-        assert answers.find(KEY, 297.0) is None
+        assert answers.find(ANSWER_KEY, 297.0) is None
 
 
 @pytest.mark.parametrize(

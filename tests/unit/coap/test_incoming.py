@@ -479,6 +479,35 @@ class TestBlock2:
         assert peer.sent_one().payload == b"n" * 976
         assert peer.happened() == [ResponseDelivered(second.request_id)]
 
+    def test_a_newer_answer_in_one_message_is_not_continued_with_blocks_of_an_older_one(self) -> None:
+        peer = Peer()
+        first, _ = self.large(peer, bytes(2000))
+        second, _ = self.large(peer, b"whole", (17, b"\x01\x1f"))
+        assert peer.happened() == [ResponseLost(first.request_id), ResponseDelivered(second.request_id)]
+        for options in ((), ((17, b"\x01\x1f"),)):
+            peer.ask(coap.POST, "est", "sen", options=[*options, block2(1, False, 1024)])
+            assert peer.sent_one().code == coap.REQUEST_ENTITY_INCOMPLETE
+
+    def test_an_answer_to_another_path_leaves_what_is_held(self) -> None:
+        peer = Peer()
+        self.large(peer, bytes(2000))
+        peer.ask(coap.POST, "est", "sren", payload=b"csr")
+        respond(peer, received(peer).request_id, coap.CHANGED, payload=b"whole")
+        peer.sent()
+        peer.ask(coap.POST, "est", "sen", options=[block2(1, False, 1024)])
+        assert len(peer.sent_one().payload) == 976
+
+    def test_a_continuation_has_the_accept_and_the_query_of_its_request(self) -> None:
+        peer = Peer()
+        accepting, asking = (17, b"\x01\x1f"), (15, b"rt=ace.est")
+        request, _ = self.large(peer, bytes(2000), asking, accepting)
+        for options in ((), (asking,), (accepting,), (asking, (17, b"\x01\x19")), ((15, b"rt=core.rd"), accepting)):
+            peer.ask(coap.POST, "est", "sen", options=[*options, block2(1, False, 1024)])
+            assert peer.sent_one().code == coap.REQUEST_ENTITY_INCOMPLETE
+        peer.ask(coap.POST, "est", "sen", options=[asking, accepting, block2(1, False, 1024)])
+        assert len(peer.sent_one().payload) == 976
+        assert peer.happened() == [ResponseDelivered(request.request_id)]
+
     def test_a_separate_answer_may_be_large_and_its_acknowledgement_is_not_the_delivery(self) -> None:
         peer = Peer()
         peer.ask(coap.POST, "est", "sen", payload=b"csr", token=b"1")
