@@ -23,6 +23,7 @@ from lwm2m.coap.message import (
 from lwm2m.coap.message_layer import NOTHING, MessageLayer
 from lwm2m.coap.options import (
     BLOCK1,
+    MAX_AGE,
     SIZE1,
     BadOption,
     Block,
@@ -98,7 +99,8 @@ class IncomingRequests:
             return
         # The peer cannot make us work on more requests at a time than we remember.
         if len(self._open) >= layer.parameters.max_remembered:
-            self._refuse(message, SERVICE_UNAVAILABLE)
+            # When to come again is part of 5.03 (RFC 7252 5.9.3.4): without it a peer waits a minute.
+            self._refuse(message, SERVICE_UNAVAILABLE, [(MAX_AGE, encode_uint(layer.parameters.busy_seconds))])
             return
         layer.make_room()
         payload = message.payload
@@ -199,10 +201,10 @@ class IncomingRequests:
             due = min(due, self._held.next_expiry())
         return due
 
-    def _refuse(self, message: Message, code: int) -> None:
+    def _refuse(self, message: Message, code: int, options: Sequence[Option] = ()) -> None:
         # Not remembered: it costs no more to refuse a duplicate again than to recognise it.
         if message.type == CON:
-            self._layer.outbox.append(encode_fields(ACK, code, message.mid, message.token, (), b""))
+            self._layer.outbox.append(encode_fields(ACK, code, message.mid, message.token, options, b""))
         else:
             self._layer.send_empty(RST, message.mid)
 

@@ -33,6 +33,8 @@ class Parameters:
     max_payload: int = 65536
     max_assemblies: int = 4
     max_remembered: int = 16
+    # Seconds (Max-Age) after which a peer comes again that has more requests open than that.
+    busy_seconds: int = 5
 
     def __post_init__(self) -> None:
         for size in (self.block_size, self.largest_block):

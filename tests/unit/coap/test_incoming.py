@@ -5,7 +5,7 @@ import pytest
 from lwm2m.coap import message as coap
 from lwm2m.coap.events import RequestReceived, ResponseDelivered, ResponseLost
 from lwm2m.coap.message import Message, Option
-from lwm2m.coap.options import BLOCK1, BLOCK2, SIZE1, Block, decode_uint
+from lwm2m.coap.options import BLOCK1, BLOCK2, MAX_AGE, SIZE1, Block, decode_uint
 from lwm2m.coap.parameters import Parameters
 from tests.unit.coap.peer import Peer, block1, block2, block_of
 
@@ -244,7 +244,8 @@ def test_the_seventeenth_open_request_is_put_off() -> None:
     peer.wait(1.0)
     assert len(peer.sent()) == 16
     peer.ask(coap.POST, "one", "more")
-    assert peer.sent_one().code == coap.SERVICE_UNAVAILABLE
+    put_off = peer.sent_one()
+    assert (put_off.code, put_off.options) == (coap.SERVICE_UNAVAILABLE, [(MAX_AGE, b"\x05")])
     peer.say(coap.NON, coap.POST)
     assert peer.sent_one().type == coap.RST
     assert peer.happened() == []
