@@ -1,6 +1,6 @@
 """Filters of a list: `FIELD__OP=VALUE` in the query, the same grammar for every list (izuma.md B5)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import assert_never
 from urllib.parse import parse_qsl
@@ -8,14 +8,14 @@ from uuid import UUID
 
 from server.errors import BadRequest
 from server.store.certificates import serial_bytes
-from server.store.listings import Condition, Type
+from server.store.listings import Condition, Listing, Type
 
 # Query parameters that are no filters.
 PAGING = frozenset({"limit", "order", "sort", "after", "include", "filter"})
 MOST_VALUES = 200
 
 
-def conditions(given: Iterable[tuple[str, str]], fields: Mapping[str, Type]) -> list[Condition]:
+def conditions(given: Iterable[tuple[str, str]], listing: Listing) -> list[Condition]:
     """The conditions of a query; BadRequest names a parameter nobody knows, or a value that cannot be.
 
     `filter=` holds further ones, encoded as a query of their own (izuma.md B5).
@@ -23,19 +23,19 @@ def conditions(given: Iterable[tuple[str, str]], fields: Mapping[str, Type]) -> 
     found: list[Condition] = []
     for name, value in given:
         if name == "filter":
-            found += [_condition(*pair, fields) for pair in parse_qsl(value, keep_blank_values=True)]
+            found += [_condition(*pair, listing) for pair in parse_qsl(value, keep_blank_values=True)]
         elif name not in PAGING:
-            found.append(_condition(name, value, fields))
+            found.append(_condition(name, value, listing))
     return found
 
 
-def _condition(name: str, value: str, fields: Mapping[str, Type]) -> Condition:
+def _condition(name: str, value: str, listing: Listing) -> Condition:
     field, separator, op = name.rpartition("__")
     if not separator:
         field, op = name, "eq"
-    type = fields.get(field)
+    type = listing.fields.get(field)
     if type is None or not type.operations:
-        known = ", ".join(sorted(known for known, type in fields.items() if type.operations))
+        known = ", ".join(sorted(known for known, type in listing.fields.items() if type.operations))
         raise BadRequest(f"there is no filter {name}; fields are {known}", field=name)
     if op not in type.operations:
         known = ", ".join(f"{field}__{known}" for known in type.operations)
@@ -45,6 +45,9 @@ def _condition(name: str, value: str, fields: Mapping[str, Type]) -> Condition:
     texts = value.split(",") if op in ("in", "nin") else [value]
     if len(texts) > MOST_VALUES:
         raise BadRequest(f"at most {MOST_VALUES} values, you gave {len(texts)}", field=name)
+    words = listing.words.get(field)
+    if words is not None and not set(texts) <= set(words):
+        raise BadRequest(f"{field} is one of {', '.join(words)}", field=name)
     return Condition(field, op, tuple(_value(name, type, text) for text in texts))
 
 

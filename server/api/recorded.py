@@ -39,7 +39,7 @@ async def gathered(asking: Caller, request: Request, page: Page, kind: Kind) -> 
     if sort not in listing.sorts:
         raise BadRequest(f"there is no sort {sort}; known are {', '.join(listing.sorts)}", field="sort")
     window = Window(
-        conditions=filters.conditions(request.query_params.multi_items(), listing.fields),
+        conditions=filters.conditions(request.query_params.multi_items(), listing),
         sort=sort,
         after=id_in_query(page.after, "after") if page.after else None,
         ascending=page.ascending,

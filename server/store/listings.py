@@ -63,11 +63,13 @@ class Type(Enum):
 class Listing:
     """A list: its columns by their name in the API, and the sorts that have an index, the usual one first.
 
-    A sort's columns lead to one row; the last of them is unique within the others.
+    A sort's columns lead to one row; the last of them is unique within the others. `words` are all values that a column
+    can have, where they are few: a filter by another one is a mistake.
     """
 
     fields: Mapping[str, Type]
     sorts: Mapping[str, tuple[str, ...]]
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 LISTINGS: Mapping[Kind, Listing] = {
@@ -175,6 +177,7 @@ LISTINGS: Mapping[Kind, Listing] = {
             "enroll_result_detail": Type.PROSE,
         },
         sorts={"created_at": ("created_at", "id")},
+        words={"enroll_status": ("new", "completed"), "enroll_result": ("success", "failure")},
     ),
 }
 

@@ -188,6 +188,9 @@ async def test_the_list_is_paged_and_filtered(api: Api) -> None:
     assert await listed("enroll_status__neq=completed") == ["name-0", "name-3", "name-4"]
     assert await listed("enroll_result__eq=failure") == ["name-2"]
     assert await listed("enroll_result__neq=failure") == ["name-0", "name-1", "name-3", "name-4"]
+    assert len(await listed("enroll_status__in=new,completed")) == 5
+    for wrong in ("status__eq=foo", "status__neq=foo", "status__in=new,foo", "result__eq=completed", "result__eq="):
+        await api.ask("GET", f"{ENROLLMENTS}?enroll_{wrong}", 400)
     assert await listed(f"device_id__eq={uuid4().hex}") == []
     assert len(await listed(f"device_id__eq={id.hex}&created_at__gte=2020-01-01T00:00:00Z")) == 5
     assert await listed("updated_at__lte=2020-01-01T00:00:00Z") == []

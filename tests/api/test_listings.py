@@ -87,22 +87,22 @@ async def test_pages_of_every_sort_hold_each_row_once_both_ways(seeded: Api, kin
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_no_list_reads_a_whole_table(seeded: Api, kind: Kind) -> None:
-    database, fields = seeded.office.database, LISTINGS[kind].fields
+    database, listing = seeded.office.database, LISTINGS[kind]
     row = (await listings.page(database, seeded.account_id, kind, Window(limit=1)))[0]
     wanted: list[list[Condition]] = [[]]
-    for field, type in fields.items():
+    for field, type in listing.fields.items():
         for op in type.operations:
             for value in (shown(kind, row)[field], ABSENT[type]):
                 if value not in (None, ""):
-                    wanted.append(conditions([(f"{field}__{op}", str(value))], fields))
-    for narrowed, sort, ascending in product(wanted, LISTINGS[kind].sorts, (True, False)):
+                    wanted.append(conditions([(f"{field}__{op}", str(value))], listing))
+    for narrowed, sort, ascending in product(wanted, listing.sorts, (True, False)):
         window = Window(conditions=narrowed, sort=sort, ascending=ascending, after=row["id"], limit=51)
         plan = await listings.plan(database, seeded.account_id, kind, window)
         assert not BIG.search(plan), f"{narrowed} by {sort}\n{plan}"
 
 
 async def test_what_vouched_for_a_device_is_filtered_without_reading_devices(seeded: Api) -> None:
-    fields = LISTINGS["device"].fields
+    listing = LISTINGS["device"]
     for filter, value, index in (
         ("issuer_fingerprint__eq", "ff" * 32, "Index Only Scan using device_last_seen"),
         ("bootstrap_expiration_date__lte", "2001-01-01", "Index Only Scan using device_last_seen"),
@@ -110,7 +110,7 @@ async def test_what_vouched_for_a_device_is_filtered_without_reading_devices(see
         ("description__eq", "absent", "Index Scan using device_described"),
         ("state__eq", "registered", "Index Only Scan using registration_expiry"),
     ):
-        window = Window(conditions=conditions([(filter, value)], fields), limit=51)
+        window = Window(conditions=conditions([(filter, value)], listing), limit=51)
         plan = await listings.plan(seeded.office.database, seeded.account_id, "device", window)
         assert index in plan, f"{filter}\n{plan}"
 

@@ -146,4 +146,4 @@ def _sorting(given: Mapping[str, str], kind: Kind, sort: str, order: str) -> tup
 
 def _conditions(request: Request, kind: Kind) -> list[listings.Condition]:
     given = [pair for pair in request.query_params.multi_items() if pair[0] not in OURS]
-    return filters.conditions(given, LISTINGS[kind].fields)
+    return filters.conditions(given, LISTINGS[kind])
