@@ -20,6 +20,8 @@ MAX_OBJECTS = 512
 """Objects and instances kept of one device: what an authenticated peer can make us keep has a fixed size."""
 
 _MAX_ROOT = 4
+# The letters of LwM2M Core 1.2 6.2.1; Q is of version 1.0.
+_BINDINGS = frozenset("UMHTSNQ")
 _ROOT_TYPE = "oma.lwm2m"
 # Known parameters; others are passed over, as a server of an older version does with those of a newer one.
 _PARAMETERS = ("ep", "lt", "lwm2m", "b")
@@ -63,6 +65,8 @@ class RegistrationUpdate:
 
 def parse_register(query: Sequence[str], payload: bytes) -> RegistrationRequest:
     """Read the Uri-Query options and the link list of a Register. Raises DecodeError."""
+    if not payload:
+        raise DecodeError("a Register lists the objects that the device has (LwM2M Core 1.2 6.2.1)")
     given = _parameters(query)
     endpoint = given.get("ep")
     if endpoint is not None and (
@@ -141,8 +145,8 @@ def _lifetime(given: dict[str, str]) -> int | None:
 def _binding(given: dict[str, str]) -> str | None:
     """The binding mode; the letter Q of 1.0 and the parameter Q of 1.1 both say that the device sleeps."""
     text = given.get("b")
-    if text is not None and not (0 < len(text) <= 6 and text.isascii() and text.isalpha()):
-        raise DecodeError("b is one to six letters")
+    if text is not None and not (0 < len(text) <= 6 and set(text) <= _BINDINGS):
+        raise DecodeError(f"b is one to six letters of {' '.join(sorted(_BINDINGS))}")
     if "Q" in given and "Q" not in (text or ""):
         return f"{text or 'U'}Q"
     return text

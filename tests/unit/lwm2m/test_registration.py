@@ -46,7 +46,12 @@ def test_what_a_register_leaves_out_has_its_default() -> None:
     ("query", "binding"), [(["b=UQ"], "UQ"), (["b=U", "Q"], "UQ"), (["Q"], "UQ"), (["b=T"], "T"), ([], "U")]
 )
 def test_a_device_that_sleeps_says_so_in_either_way(query: list[str], binding: str) -> None:
-    assert parse_register(["lwm2m=1.1", *query], b"").binding == binding
+    assert parse_register(["lwm2m=1.1", *query], b"</3/0>").binding == binding
+
+
+def test_a_register_without_its_objects_is_refused() -> None:
+    with pytest.raises(DecodeError, match="objects"):
+        parse_register(["ep=d", "lwm2m=1.1"], b"")
 
 
 def test_objects_below_an_alternate_path_are_found_and_asked_there() -> None:
@@ -69,6 +74,8 @@ def test_objects_below_an_alternate_path_are_found_and_asked_there() -> None:
         ["lwm2m=1.1", "lt=٣"],
         ["lwm2m=1.1", "b="],
         ["lwm2m=1.1", "b=U1"],
+        ["lwm2m=1.1", "b=XX"],
+        ["lwm2m=1.1", "b=u"],
         ["lwm2m=1.1", "b=UUUUUUU"],
     ],
 )
