@@ -502,7 +502,6 @@ async def test_sren_for_a_custom_service_has_the_subject_of_this_service(field: 
         assert await refused(client, sren, payload=KeyPair.make(common_name(name)).csr) == "4.00"
         fresh = KeyPair.make(subject)
         assert is_of(await client.enroll(fresh.csr, label="DLMS", function="sren"), fresh, name)
-        assert await refused(client, (*est.ROOT, "DLMS", "sen"), payload=KeyPair.make(subject).csr) == "4.00"
 
 
 async def test_sren_takes_the_alternative_name_that_the_ca_left_out_of_the_certificate(field: Field) -> None:
