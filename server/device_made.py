@@ -2,7 +2,8 @@
 
 One CSR has one row that answers for it (account, service, SHA-256), in the database and not here: whoever asks, at
 whichever worker, before or after a crash, gets what that row has come to. Only where there is none, or where what it
-ended with may be tried again, is a CA asked. What is issued waits for its device; nobody abandons it.
+ended with may be tried again, is a CA asked. What is issued waits for its device; nobody abandons it. A device that
+renews the very certificate it shows has it: the row of that one answers no more.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import assert_never
+from typing import Any, assert_never
 from uuid import UUID, uuid4
 
 from cryptography import x509
@@ -60,7 +61,10 @@ class StillAsking(ComeAgain):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CsrWish:
-    """A device's wish for a certificate for its own key; `csr` has passed every check. None = the CA's own time."""
+    """A device's wish for a certificate for its own key; `csr` has passed every check. None = the CA's own time.
+
+    `renews` is the issuance of the certificate that the device showed and wants another one for.
+    """
 
     account_id: UUID
     device_id: UUID
@@ -71,6 +75,7 @@ class CsrWish:
     limits: DeviceLimits = USUAL_LIMITS
     hold_seconds: float | None = None
     retry_after: float | None = None
+    renews: UUID | None = None
     der: bytes = field(init=False, repr=False)
     csr_sha256: bytes = field(init=False, repr=False)
 
@@ -94,13 +99,15 @@ class Certified:
 class _Making:
     task: asyncio.Task[Certified]
     started: float
+    # Done once the record had no outcome to give out and only a CA can bring one.
+    asking: asyncio.Future[None]
     waiting: int = 0
     # Whether it is known which CA has it, and which (None = the embedded one).
     resolved: bool = False
     issuer_id: UUID | None = None
 
 
-_Slot = tuple[UUID, str, bytes]
+_Slot = tuple[UUID, str, bytes, UUID | None]
 
 
 class DeviceMade:
@@ -138,9 +145,9 @@ class DeviceMade:
 
         Raises IssuerError; KeyTaken; Conflict while another CSR for the same key is under way; StoreUnavailable; or
         TemporarilyUnavailable when the CA takes longer than the exchange is worth holding: the work goes on, and the
-        same CSR finds it.
+        same CSR finds it. What is on record is given out however little that is.
         """
-        slot = wish.account_id, wish.service, wish.csr_sha256
+        slot = wish.account_id, wish.service, wish.csr_sha256, wish.renews
         making = self._making.get(slot)
         if making is None:
             if len(self._making) >= self._most:
@@ -156,12 +163,17 @@ class DeviceMade:
                 if self._stopping and waited >= LAST_HOLD:
                     raise ComeAgain("this server is stopping", retry_after=5.0)
                 left = self._hold(wish, making) - waited
-                if left <= 0:
+                if not making.asking.done():
+                    # The record is never slow, and says by itself when it is away.
+                    either: set[asyncio.Future[Any]] = {making.task, making.asking}
+                    await asyncio.wait(either, timeout=PATIENCE_STEP, return_when=asyncio.FIRST_COMPLETED)
+                elif left > 0:
+                    await asyncio.wait({making.task}, timeout=min(left, PATIENCE_STEP))
+                else:
                     raise StillAsking(
                         f"the CA has not answered within {waited:.0f} s; it is still being asked",
                         retry_after=self._retry_after(wish, making),
                     )
-                await asyncio.wait({making.task}, timeout=min(left, PATIENCE_STEP))
         finally:
             making.waiting -= 1
         if making.task.cancelled():
@@ -197,8 +209,9 @@ class DeviceMade:
 
     def _begin(self, slot: _Slot, wish: CsrWish) -> _Making:
         # The task begins to run after this, so it finds itself.
-        task = asyncio.get_running_loop().create_task(self._make(slot, wish))
-        making = self._making[slot] = _Making(task, self._clock())
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._make(slot, wish))
+        making = self._making[slot] = _Making(task, self._clock(), loop.create_future())
         self._of_device[wish.device_id] += 1
         task.add_done_callback(lambda _task: self._made(slot, wish, making))
         return making
@@ -233,6 +246,10 @@ class DeviceMade:
 
     async def _answered(self, wish: CsrWish, making: _Making) -> Certified:
         row = await issuances.find_by_csr(self._database, wish.account_id, wish.service, wish.csr_sha256)
+        if row is not None and row.id == wish.renews and row.endpoint == wish.endpoint:
+            await issuances.retire(self._database, row.id)
+            log.info("certificate_renewed", endpoint=row.endpoint, issuance=row.id.hex)
+            row = None
         if row is not None:
             found = await self._outcome(row, wish, making)
             if found is not None:
@@ -244,6 +261,7 @@ class DeviceMade:
         opened = await self._writer.write(intent)
         match opened:
             case Inserted():
+                _only_a_ca_knows(making)
                 checked = await self._attempts.asked(active, intent, wish.csr, wish.limits)
                 self._attempts.leave(intent.id)
                 return Certified(issuance_id=intent.id, chain=checked.chain, serial=checked.serial)
@@ -296,6 +314,7 @@ class DeviceMade:
                     # requested, submitted, pending, and unknown while it is looked into: its lease brings it on.
                     if not making.waiting:
                         raise ComeAgain("nobody waits for this CSR any more", retry_after=1.0)
+                    _only_a_ca_knows(making)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_LOOK)
             again = await issuances.find(self._database, row.id)
@@ -360,3 +379,8 @@ class DeviceMade:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _only_a_ca_knows(making: _Making) -> None:
+    if not making.asking.done():
+        making.asking.set_result(None)

@@ -18,12 +18,16 @@ from server.transport.engine import PeerIdentity
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationalDevice:
-    """A device that came with the certificate it got; `service` is the one that certificate was issued for."""
+    """A device that came with the certificate it got; `service` is the one that certificate was issued for.
+
+    `issuance_id` is None for a certificate that is not on record here and names a device of ours.
+    """
 
     account_id: UUID
     device_id: UUID
     endpoint: str
     service: str
+    issuance_id: UUID | None = None
 
 
 def is_operational(peer: PeerIdentity) -> bool:
@@ -56,6 +60,7 @@ async def device_of(database: Database, peer: PeerIdentity) -> OperationalDevice
             device_id=devices.device_id(found.account_id, found.endpoint),
             endpoint=found.endpoint,
             service=found.service,
+            issuance_id=found.issuance_id,
         )
     endpoint, account = _only(leaf, NameOID.COMMON_NAME), _only(leaf, NameOID.ORGANIZATIONAL_UNIT_NAME)
     for account_id in accounts:

@@ -32,7 +32,10 @@ _IZUMA_OPTIONAL = (NameOID.LOCALITY_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requester:
-    """A device that speaks EST; `holds` is the service of the operational certificate it came with, if it did."""
+    """A device that speaks EST; `holds` is the service of the operational certificate it came with, if it did.
+
+    `issuance_id` is where the certificate it came with is on record here, if it is.
+    """
 
     account_id: UUID
     endpoint: str
@@ -41,6 +44,7 @@ class Requester:
     izuma: bool
     certificate: x509.Certificate | None = None
     holds: str | None = None
+    issuance_id: UUID | None = None
 
     @property
     def operational(self) -> bool:
@@ -104,6 +108,7 @@ def from_operational(
         izuma=izuma.is_izuma(profile, None, before=was_izuma),
         certificate=x509.load_der_x509_certificate(peer.chain[0]),
         holds=device.service,
+        issuance_id=device.issuance_id,
     )
 
 

@@ -43,6 +43,7 @@ from server.requester import (
     subject_of,
 )
 from server.store import certificates, devices
+from server.store.certificates import CertificateRow
 from server.store.database import Database
 from server.store.devices import DeviceRow
 from server.store.errors import StoreUnavailable
@@ -195,6 +196,7 @@ class EstResource:
             limits=DeviceLimits(certificate_bytes=settings.certificate_bytes),
             hold_seconds=izuma.hold_seconds(settings, requester.izuma),
             retry_after=settings.retry_after,
+            renews=requester.issuance_id if resource.function is Function.REENROLL else None,
         )
 
     async def _give_server_key(
@@ -248,8 +250,11 @@ class EstResource:
     async def _requester(self, conversation: CoapAssociation) -> Requester:
         peer = conversation.association.peer
         profiles_of = self._knowledge.profiles_of
-        if not is_operational(peer) and await self._may_bootstrap(peer):
+        shown = None if is_operational(peer) else await operational.shown_at_bootstrap(self._database, peer)
+        if not is_operational(peer) and _may_bootstrap(peer, shown):
             requester = from_factory(peer, conversation.visit.admitted, profiles_of)
+            if shown is not None:
+                requester = replace(requester, issuance_id=shown.issuance_id)
             if conversation.visit.admitted is not None:
                 return requester
             row = await devices.find(self._database, requester.account_id, requester.endpoint)
@@ -261,16 +266,6 @@ class EstResource:
         if row is not None and row.verified_by is not None:
             factory = self._knowledge.trust.words_of(device.account_id, row.verified_by)
         return from_operational(peer, device, profiles_of, was_izuma=was_izuma, factory=factory)
-
-    async def _may_bootstrap(self, peer: PeerIdentity) -> bool:
-        """Whether the peer's anchors of service bootstrap count: not for another account's operational certificate."""
-        shown = await operational.shown_at_bootstrap(self._database, peer)
-        if shown is not None:
-            try:
-                operational.require_own(peer, shown)
-            except ClaimedElsewhere:
-                return False
-        return True
 
     async def _recorded(self, requester: Requester, resource: Resource) -> list[x509.Certificate]:
         """The certificates for a service that its device may be renewing."""
@@ -292,6 +287,16 @@ class EstResource:
         if not shown:
             raise NotFound(f"the CA of the service {resource.service} shows no certificate")
         return est.encode_chain(shown, format, requester.profile.est.pkcs7_order)
+
+
+def _may_bootstrap(peer: PeerIdentity, shown: CertificateRow | None) -> bool:
+    """Whether the peer's anchors of service bootstrap count: not for another account's operational certificate."""
+    if shown is not None:
+        try:
+            operational.require_own(peer, shown)
+        except ClaimedElsewhere:
+            return False
+    return True
 
 
 def _was_izuma(row: DeviceRow | None) -> bool:

@@ -138,7 +138,10 @@ async def waiting(database: Database, worker: str) -> dict[UUID, UUID]:
 
 
 async def take(database: Database, worker: str, enrollment_ids: list[UUID]) -> list[CertificateEnrollment]:
-    """Take renewals; what another took or a person took back is missing from the answer."""
+    """Take renewals; what another took or a person took back is missing from the answer.
+
+    What was delivered to these devices answers for its CSR no more: whatever they ask for now is signed anew.
+    """
     return [_row(row) for row in await database.fetch("certificate_enrollment_take", worker, enrollment_ids)]
 
 

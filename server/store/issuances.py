@@ -97,6 +97,11 @@ async def find_by_csr(database: Database, account_id: UUID, service: str, csr_sh
     return issuance_row(row) if row is not None else None
 
 
+async def retire(database: Database, issuance_id: UUID) -> None:
+    """Let the row of a certificate that its device shows answer for its CSR no more: the next one is a new wish."""
+    await database.execute("issuance_retire", issuance_id)
+
+
 async def of_endpoint(database: Database, account_id: UUID, endpoint: str, *, limit: int = 20) -> list[IssuanceRow]:
     """The newest issuances of an endpoint."""
     return [issuance_row(row) for row in await database.fetch("issuance_of_endpoint", account_id, endpoint, limit)]

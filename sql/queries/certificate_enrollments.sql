@@ -21,10 +21,21 @@ FROM certificate_enrollment e JOIN registration r ON r.device_id = e.device_id A
 WHERE e.status = 'new' AND e.worker IS NULL AND r.worker = $1 AND r.expires_at > now();
 
 -- name: certificate_enrollment_take
-UPDATE certificate_enrollment SET worker = $1, updated_at = now(), version = version + 1
-WHERE id = ANY ($2::uuid[]) AND worker IS NULL AND status = 'new'
-RETURNING id, account_id, device_id, endpoint, certificate_name, method, worker, status, result, detail, version,
-          created_at, updated_at;
+-- What the device has of this service answers for its CSR no more: a device that keeps its CSR is to get a new one.
+WITH taken AS (
+    UPDATE certificate_enrollment SET worker = $1, updated_at = now(), version = version + 1
+    WHERE id = ANY ($2::uuid[]) AND worker IS NULL AND status = 'new'
+    RETURNING id, account_id, device_id, endpoint, certificate_name, method, worker, status, result, detail, version,
+              created_at, updated_at
+), retired AS (
+    UPDATE issuance i SET current = false, updated_at = now()
+    FROM taken
+    WHERE i.account_id = taken.account_id AND i.endpoint = taken.endpoint AND i.service = taken.certificate_name
+      AND i.state = 'delivered' AND i.current
+)
+SELECT id, account_id, device_id, endpoint, certificate_name, method, worker, status, result, detail, version,
+       created_at, updated_at
+FROM taken;
 
 -- name: certificate_enrollment_note
 UPDATE certificate_enrollment SET detail = $2, updated_at = now(), version = version + 1

@@ -13,6 +13,11 @@ FROM issuance
 WHERE account_id = $1 AND service = $2 AND csr_sha256 = $3 AND current
   AND (answers_until IS NULL OR answers_until > now());
 
+-- name: issuance_retire
+-- Its device has the certificate and asks for the next one.
+UPDATE issuance SET current = false, updated_at = now()
+WHERE id = $1 AND current AND settled AND state IN ('issued', 'delivered');
+
 -- name: issuance_of_endpoint
 SELECT id, account_id, device_id, session_id, issuer_id, endpoint, service, state, owner, attempt, server_key, serial,
        not_before, csr, csr_sha256, spki_sha256, subject, opened_at, updated_at, lease_until, retry_at, delivered_at,

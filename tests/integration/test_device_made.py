@@ -1,6 +1,7 @@
 """CSRs of devices on a real PostgreSQL, with a CA that does what each test says: one CSR is signed once (design 7)."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -17,7 +18,7 @@ from server import device_made
 from server.config import IssuanceConfig
 from server.device_made import Certified, StillAsking
 from server.errors import ComeAgain, Conflict, KeyTaken, NotAuthorized, TemporarilyUnavailable
-from server.store import certificates, issuances
+from server.store import certificate_enrollments, certificates, issuances
 from server.store.audit import Actor
 from server.store.database import Database
 from tests.integration.field import until
@@ -110,6 +111,80 @@ async def test_two_workers_race_one_csr_and_one_signature_is_made(rig: Workers, 
     assert await rig.states() == ["issued"]
 
 
+# -- the next certificate ----------------------------------------
+
+
+async def test_who_renews_the_certificate_it_shows_gets_another_one_for_the_same_csr_and_that_one_again(
+    rig: Workers, ca: ScriptedCa
+) -> None:
+    one, two = await rig.worker("worker-1"), await rig.worker("worker-2")
+    wished = csr_wish()
+    first = await one.device_made.certificate(wished)
+    await one.device_made.delivered(first.issuance_id)
+    renewing = csr_wish(csr=wished.csr, renews=first.issuance_id)
+    second = await one.device_made.certificate(renewing)
+    assert (second.serial != first.serial, second.again) == (True, False)
+    # Its answer may be lost: until it is used, it is the one that answers, whoever asks.
+    for worker, asks in ((one, renewing), (two, renewing), (two, wished)):
+        found = await worker.device_made.certificate(asks)
+        assert (found.serial, found.again) == (second.serial, True)
+    third = await two.device_made.certificate(csr_wish(csr=wished.csr, renews=second.issuance_id))
+    assert third.serial not in (first.serial, second.serial)
+    assert len(ca.asked) == 3
+    # Nothing else became of the others, and the key is still the one of its device.
+    assert await rig.states() == ["delivered", "issued", "issued"]
+    with pytest.raises(KeyTaken):
+        await one.device_made.certificate(csr_wish("device-2", csr=wished.csr, renews=third.issuance_id))
+
+
+async def test_two_workers_race_one_renewal_and_one_signature_is_made(rig: Workers, ca: ScriptedCa) -> None:
+    one, two = await rig.worker("worker-1"), await rig.worker("worker-2")
+    wished = csr_wish()
+    first = await one.device_made.certificate(wished)
+    renewing = csr_wish(csr=wished.csr, renews=first.issuance_id)
+    racing = await asyncio.gather(*(worker.device_made.certificate(renewing) for worker in (one, two)))
+    serials = {each.serial for each in racing}
+    assert len(serials) == 1
+    assert serials != {first.serial}
+    assert len(ca.asked) == 2
+
+
+async def test_a_renewal_that_a_worker_takes_ends_what_was_delivered_to_the_device_for_that_service_alone(
+    rig: Workers, ca: ScriptedCa
+) -> None:
+    made = (await rig.worker()).device_made
+    asked = {
+        "due": csr_wish(),
+        "custom": csr_wish(service="DLMS"),
+        "another's": csr_wish("device-2"),
+        "waits": csr_wish(),
+    }
+    before = {name: await made.certificate(each) for name, each in asked.items()}
+    for name, certified in before.items():
+        if name != "waits":
+            await made.delivered(certified.issuance_id)
+    enrollment = await certificate_enrollments.add(
+        rig.database,
+        OPERATOR,
+        ACCOUNT,
+        device_id=asked["due"].device_id,
+        endpoint="device-1",
+        certificate_name="LWM2M",
+        method="bootstrap",
+        seconds=600,
+    )
+    # Asked for is not taken yet.
+    assert (await made.certificate(asked["due"])).again
+    (taken,) = await certificate_enrollments.take(rig.database, "worker-1", [enrollment])
+    assert (taken.worker, taken.endpoint, taken.version) == ("worker-1", "device-1", 2)
+    after = {name: await made.certificate(each) for name, each in asked.items()}
+    assert {name for name in asked if after[name].serial != before[name].serial} == {"due"}
+    assert (await made.certificate(asked["due"])).serial == after["due"].serial
+    # What another worker took is taken once.
+    assert await certificate_enrollments.take(rig.database, "worker-2", [enrollment]) == []
+    assert (await made.certificate(asked["due"])).serial == after["due"].serial
+
+
 # -- the same key ----------------------------------------
 
 
@@ -179,6 +254,32 @@ async def test_a_ca_that_outlasts_the_exchange_is_asked_once_and_its_answer_is_f
     await until(lambda: has_state(rig, "issued"))
     certified = await worker.device_made.certificate(wished)
     assert is_for(certified, wished.csr)
+    assert len(ca.asked) == 1
+
+
+async def test_without_any_hold_the_ca_is_not_waited_for_and_what_is_known_is_told(
+    rig: Workers, ca: ScriptedCa
+) -> None:
+    gate = ca.on_issue = Gate(ca.signs)
+    one, two = await rig.worker("worker-1"), await rig.worker("worker-2")
+    wished = csr_wish(hold_seconds=0.0, retry_after=7.0)
+    for worker in (one, one, two):
+        with pytest.raises(StillAsking):
+            await worker.device_made.certificate(wished)
+    gate.open.set()
+
+    async def given() -> bool:
+        # Who comes back while the first try is not quite over hears once more that it is early.
+        with contextlib.suppress(ComeAgain):
+            return is_for(await one.device_made.certificate(wished), wished.csr)
+        return False
+
+    await until(given)
+    certified = await one.device_made.certificate(wished)
+    assert (certified.again, is_for(certified, wished.csr)) == (True, True)
+    # The record knows this too.
+    with pytest.raises(KeyTaken):
+        await one.device_made.certificate(csr_wish("device-2", csr=wished.csr, hold_seconds=0.0))
     assert len(ca.asked) == 1
 
 

@@ -519,6 +519,25 @@ async def test_sren_takes_the_alternative_name_that_the_ca_left_out_of_the_certi
         assert await refused(client, (*est.ROOT, "sren"), payload=with_a_foreign_san(name)) == "4.00"
 
 
+async def test_a_device_that_keeps_key_and_csr_renews_the_certificate_it_shows_and_gets_the_new_one_once(
+    field: Field,
+) -> None:
+    name = "est-keeps"
+    async with field.device(name) as device:
+        pair, first = await enrolled(await device.connect(), name)
+    async with field.device(name, credential=X509Credential(first, pair.key)) as device:
+        second = await (await device.connect()).enroll(pair.csr, function="sren")
+        # Perhaps it never got that answer.
+        again = await (await device.connect()).enroll(pair.csr, function="sren")
+    assert is_of(second, pair, name)
+    assert second == again
+    assert second[0].serial_number != first[0].serial_number
+    async with field.device(name, credential=X509Credential(second, pair.key)) as device:
+        third = await (await device.connect()).enroll(pair.csr, function="sren")
+    assert third[0].serial_number not in (first[0].serial_number, second[0].serial_number)
+    assert signatures(field, pair.csr) == 3
+
+
 # -- blocks ----------------------------------------
 
 

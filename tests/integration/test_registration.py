@@ -89,9 +89,11 @@ async def api(field: Field) -> AsyncIterator[Api]:
 
 
 @contextlib.asynccontextmanager
-async def at_work(field: Field, endpoint: str, **kind: Any) -> AsyncIterator[tuple[Device, RegisteredDevice]]:
+async def at_work(
+    field: Field, endpoint: str, *, est: str = "accepts", **kind: Any
+) -> AsyncIterator[tuple[Device, RegisteredDevice]]:
     """A device that bootstrapped and is registered with what it got."""
-    async with field.device(endpoint) as device:
+    async with field.device(endpoint, est=est) as device:
         report = await device.bootstrap()
         assert report.ok, report.reason
         await device.linger()
@@ -335,6 +337,30 @@ async def test_a_device_is_told_to_bootstrap_and_registers_with_its_new_certific
         async with RegisteredDevice("standard", identity, server) as anew:
             await anew.register()
             assert await anew.update() == codes.CHANGED
+
+
+async def test_a_device_that_keeps_its_own_key_and_csr_is_renewed_by_the_trigger_too(tmp_path: Path) -> None:
+    settings = tmp_path / "settings.toml"
+    settings.write_text("[registration]\nenabled = true\n")
+    async with opened(tmp_path, "--config", str(settings)) as field:
+        await field.set_profile("at-home", profile("own-*", mode="est", uri=field.service.server_uri))
+        await field.known(anchors=2, profiles=2)
+        api = Api(field)
+        async with at_work(field, "own-key", est="expects") as (device, registered):
+            pair, first = device.pair, device.identities[0].leaf.serial_number
+            begun = await api.renew("own-key")
+            await asyncio.wait_for(registered.triggered.wait(), 20)
+            report = await device.bootstrap()
+            assert report.ok, report.reason
+            await device.linger()
+            ended = await api.ended(begun)
+            second = device.identities[0].leaf.serial_number
+            assert (device.pair is pair, second != first) == (True, True)
+            assert (ended["enroll_result"], ended["enroll_result_detail"].endswith(f"{second:x}")) == ("success", True)
+            identity, server = lwm2m_server(device)
+            async with RegisteredDevice("own-key", identity, server) as anew:
+                await anew.register()
+        await api.client.aclose()
 
 
 async def test_a_device_that_never_comes_back_is_a_failure_when_its_time_is_over(field: Field, api: Api) -> None:
