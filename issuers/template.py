@@ -1,7 +1,8 @@
 """The fast path of a CA of ours: what all its certificates share is encoded once (RFC 5280 4.1, X.690).
 
 `x509.CertificateBuilder` stays the only place that says how a certificate looks: a template is cut out of one that it
-made, and a test holds that both give the same bytes. Building costs four times what signing does.
+made, and a test holds that both give the same bytes. Built by the library a certificate costs 114 µs, of which its
+signature is 31 (docs/performance.md).
 """
 
 from collections.abc import Callable

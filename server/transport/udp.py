@@ -133,7 +133,7 @@ class UdpEndpoint(Endpoint):
         return datagram, (address, address_asked(ancillary))
 
     def _sampled(self) -> tuple[bytes, Flow]:
-        """One datagram of any socket; of one in `SAMPLE` it is told how long it waited, which costs as much as CoAP."""
+        """One datagram of any socket; of one in `SAMPLE` it is told how long it waited."""
         if self._until_measured:
             self._until_measured -= 1
             return self._usual()
