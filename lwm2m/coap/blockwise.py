@@ -24,8 +24,12 @@ Key = tuple[int, tuple[str, ...]]
 AnswerKey = tuple[int, tuple[str, ...], tuple[str, ...], int | None]
 """Method, path, query and Accept: what a request for a further block shares with the first one (RFC 7959 2.4)."""
 
+Likeness = tuple[tuple[str, ...], tuple[bytes, ...]]
+"""Query and Request-Tags: what all blocks of one body share (RFC 9175 3.3)."""
+
 SMALLEST_BLOCK = 16
 LARGEST_BLOCK = 1024
+MOST_REPLACED = 4
 
 
 class BadBlock(DecodeError):
@@ -150,20 +154,37 @@ class Download:
 
 
 class Assembly:
-    """One request body of the peer in the making."""
+    """One request body of the peer in the making; `token` is that of its first block.
 
-    __slots__ = ("body", "expires")
+    `replaced` are the tokens of bodies that it took the place of before they were whole.
+    """
 
-    def __init__(self, expires: float) -> None:
+    __slots__ = ("body", "expires", "likeness", "replaced", "token")
+
+    def __init__(self, expires: float, likeness: Likeness, token: bytes, before: Assembly | None) -> None:
         self.body = bytearray()
         self.expires = expires
+        self.likeness = likeness
+        self.token = token
+        self.replaced: tuple[bytes, ...] = ()
+        if before is not None:
+            known = dict.fromkeys((*before.replaced, before.token))
+            self.replaced = tuple(each for each in known if each != token)[-MOST_REPLACED:]
+
+    def owns(self, likeness: Likeness, token: bytes) -> bool:
+        """Whether a block may be of this body.
+
+        A peer may send each block with a token of its own, so an unknown one says nothing; that of a replaced body does.
+        """
+        return likeness == self.likeness and token not in self.replaced
 
 
 class Assemblies:
     """Joins the Block1 blocks of the peer's requests, RFC 7959 2.5: at most `most`, each up to `limit` bytes.
 
-    An assembly not touched for `lifetime` seconds is dropped, and the oldest one when there are too many:
-    its sender gets 4.08 and starts again.
+    A first block replaces the body that the same method and path had; of two sent at a time the blocks of the older one
+    get 4.08 and go into no body. An assembly not touched for `lifetime` seconds is dropped, and the oldest one when there
+    are too many: its sender gets 4.08 and starts again.
     """
 
     __slots__ = ("_assemblies", "_lifetime", "_limit", "_most")
@@ -174,7 +195,16 @@ class Assemblies:
         self._lifetime = lifetime
         self._assemblies: dict[Key, Assembly] = {}
 
-    def take(self, key: Key, block: Block, payload: bytes, announced: int | None, now: float) -> bytes | None:
+    def take(
+        self,
+        key: Key,
+        block: Block,
+        payload: bytes,
+        announced: int | None,
+        now: float,
+        likeness: Likeness = ((), ()),
+        token: bytes = b"",
+    ) -> bytes | None:
         """Add one block: the whole body when it was the last, else None; BlockRefused with the code to
         answer.
 
@@ -193,9 +223,11 @@ class Assemblies:
                 return payload
             if len(self._assemblies) == self._most:
                 del self._assemblies[min(self._assemblies, key=self._expiry)]
-            assembly = self._assemblies[key] = Assembly(now)
+            assembly = self._assemblies[key] = Assembly(now, likeness, token, assembly)
         if assembly is None or block.offset > len(assembly.body):
             raise BlockRefused("a block is missing", REQUEST_ENTITY_INCOMPLETE)
+        if not assembly.owns(likeness, token):
+            raise BlockRefused("the block is of another body", REQUEST_ENTITY_INCOMPLETE)
         assembly.expires = now + self._lifetime
         if block.offset < len(assembly.body):
             # The last block once more in a new message: its 2.31 got lost for longer than a retransmission

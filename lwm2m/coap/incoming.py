@@ -32,6 +32,7 @@ from lwm2m.coap.options import (
     encode_block,
     encode_uint,
     read_target,
+    request_tags,
     size1,
 )
 
@@ -225,7 +226,15 @@ class IncomingRequests:
                 self._assemblies = Assemblies(
                     parameters.max_assemblies, parameters.max_payload, parameters.exchange_lifetime
                 )
-            whole = self._assemblies.take(key[:2], block1, message.payload, size1(message.options), layer.now)
+            whole = self._assemblies.take(
+                key[:2],
+                block1,
+                message.payload,
+                size1(message.options),
+                layer.now,
+                (target.query, request_tags(message.options)),
+                message.token,
+            )
         except BlockRefused as refused:
             if refused.code == REQUEST_ENTITY_TOO_LARGE:
                 options.append((SIZE1, encode_uint(layer.parameters.max_payload)))

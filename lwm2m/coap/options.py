@@ -8,7 +8,7 @@ from typing import NamedTuple
 from lwm2m.coap.message import BAD_OPTION, BAD_REQUEST, PROXYING_NOT_SUPPORTED, Option
 from lwm2m.errors import DecodeError, EncodeError
 
-# Numbers: RFC 7252 12.2, RFC 7959 6. Odd numbers are critical, even ones elective (RFC 7252 5.4.1).
+# Numbers: RFC 7252 12.2, RFC 7959 6, RFC 9175 6. Odd numbers are critical, even ones elective (RFC 7252 5.4.1).
 URI_HOST = 3
 ETAG = 4
 URI_PORT = 7
@@ -25,6 +25,7 @@ SIZE2 = 28
 PROXY_URI = 35
 PROXY_SCHEME = 39
 SIZE1 = 60
+REQUEST_TAG = 292
 
 MAX_SEGMENT = 255
 """Longest Uri-Path or Uri-Query value in bytes, RFC 7252 5.10.1."""
@@ -183,6 +184,11 @@ def max_age(options: Sequence[Option]) -> int:
 def size1(options: Sequence[Option]) -> int | None:
     """Size of the whole request body, or the largest one taken, in bytes (RFC 7959 4); None when absent."""
     return _elective_uint(options, SIZE1, 4)
+
+
+def request_tags(options: Sequence[Option]) -> tuple[bytes, ...]:
+    """What tells the blocks of one body from those of another one on the same path (RFC 9175 3.2)."""
+    return tuple(value for number, value in options if number == REQUEST_TAG)
 
 
 def _elective_uint(options: Sequence[Option], wanted: int, longest: int) -> int | None:

@@ -1,11 +1,13 @@
 """The peer's requests and our answers, message by message."""
 
+from typing import Any
+
 import pytest
 
 from lwm2m.coap import message as coap
 from lwm2m.coap.events import RequestReceived, ResponseDelivered, ResponseLost
 from lwm2m.coap.message import Message, Option
-from lwm2m.coap.options import BLOCK1, BLOCK2, MAX_AGE, SIZE1, Block, decode_uint
+from lwm2m.coap.options import BLOCK1, BLOCK2, MAX_AGE, REQUEST_TAG, SIZE1, Block, decode_uint
 from lwm2m.coap.parameters import Parameters
 from tests.unit.coap.peer import Peer, block1, block2, block_of
 
@@ -311,6 +313,68 @@ class TestBlock1:
         for number, more in ((0, True), (1, False)):
             peer.ask(coap.PUT, "x", options=[block1(number, more, 16)], payload=b"x" * 16, token=bytes([number]))
         assert received(peer).payload == b"x" * 32
+
+    @pytest.mark.parametrize(
+        ("first", "second"),
+        [
+            ({"token": b"A"}, {"token": b"B"}),
+            ({"options": (REQUEST_TAG, b"A")}, {"options": (REQUEST_TAG, b"B")}),
+            ({"options": (15, b"a=1")}, {"options": (15, b"a=2")}),
+        ],
+        ids=["token", "request-tag", "query"],
+    )
+    def test_of_two_bodies_at_a_time_the_later_one_counts_and_no_block_of_the_other(
+        self, first: dict[str, Any], second: dict[str, Any]
+    ) -> None:
+        peer = Peer()
+
+        def say(said: dict[str, Any], number: int, more: bool, payload: bytes) -> int:
+            options = sorted([block1(number, more, 16), *([said["options"]] if "options" in said else [])])
+            peer.ask(coap.POST, "est", "sen", options=options, payload=payload, token=said.get("token", b""))
+            sent = peer.sent()
+            return sent[0].code if sent else 0
+
+        assert say(first, 0, True, b"a" * 16) == coap.CONTINUE
+        assert say(second, 0, True, b"b" * 16) == coap.CONTINUE
+        assert say(first, 1, True, b"a" * 16) == coap.REQUEST_ENTITY_INCOMPLETE
+        assert say(first, 1, False, b"a") == coap.REQUEST_ENTITY_INCOMPLETE
+        assert peer.happened() == []
+        assert say(second, 1, False, b"b") == 0
+        assert received(peer).payload == b"b" * 17
+        assert say(first, 1, False, b"a") == coap.REQUEST_ENTITY_INCOMPLETE
+
+    def test_a_body_with_a_token_for_each_block_is_told_by_its_request_tag_and_starts_again(self) -> None:
+        # As libcoap sends it: 4.08 for the body that was replaced, which then comes whole.
+        peer = Peer()
+        for number, tag, more, code in (
+            (0, b"A", True, coap.CONTINUE),
+            (0, b"B", True, coap.CONTINUE),
+            (1, b"A", False, coap.REQUEST_ENTITY_INCOMPLETE),
+            (0, b"A", True, coap.CONTINUE),
+        ):
+            peer.ask(
+                coap.PUT,
+                "x",
+                options=[block1(number, more, 16), (REQUEST_TAG, tag)],
+                payload=tag * 16,
+                token=bytes([number, tag[0]]),
+            )
+            assert peer.sent_one().code == code
+        peer.ask(
+            coap.PUT, "x", options=[block1(1, False, 16), (REQUEST_TAG, b"A")], payload=b"A" * 16, token=b"another"
+        )
+        assert received(peer).payload == b"A" * 32
+
+    def test_of_three_bodies_at_a_time_none_gets_blocks_of_another(self) -> None:
+        peer = Peer()
+        for token in (b"1", b"2", b"3"):
+            peer.ask(coap.PUT, "x", options=[block1(0, True, 16)], payload=token * 16, token=token)
+            assert peer.sent_one().code == coap.CONTINUE
+        for token in (b"1", b"2"):
+            peer.ask(coap.PUT, "x", options=[block1(1, False, 16)], payload=token * 16, token=token)
+            assert peer.sent_one().code == coap.REQUEST_ENTITY_INCOMPLETE
+        peer.ask(coap.PUT, "x", options=[block1(1, False, 16)], payload=b"3" * 16, token=b"3")
+        assert received(peer).payload == b"3" * 32
 
     def test_a_repeated_block_is_answered_as_before_and_counted_once(self) -> None:
         peer = Peer()
