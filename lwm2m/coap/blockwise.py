@@ -174,7 +174,7 @@ class Assembly:
     def owns(self, likeness: Likeness, token: bytes) -> bool:
         """Whether a block may be of this body.
 
-        A peer may send each block with a token of its own, so an unknown one says nothing; that of a replaced body does.
+        A peer may send each block with a token of its own: an unknown one says nothing, that of a replaced body does.
         """
         return likeness == self.likeness and token not in self.replaced
 
@@ -183,8 +183,8 @@ class Assemblies:
     """Joins the Block1 blocks of the peer's requests, RFC 7959 2.5: at most `most`, each up to `limit` bytes.
 
     A first block replaces the body that the same method and path had; of two sent at a time the blocks of the older one
-    get 4.08 and go into no body. An assembly not touched for `lifetime` seconds is dropped, and the oldest one when there
-    are too many: its sender gets 4.08 and starts again.
+    get 4.08 and go into no body. An assembly not touched for `lifetime` seconds is dropped, and the oldest one when
+    there are too many: its sender gets 4.08 and starts again.
     """
 
     __slots__ = ("_assemblies", "_lifetime", "_limit", "_most")
