@@ -387,30 +387,57 @@ async def change(
     credentials: Mapping[str, Any] | None,
     trial: Trial | None = None,
 ) -> IssuerRow:
-    """Change what is given; None keeps, credentials above all (izuma.md A1). Raises as `register`, and NotFound."""
+    """Change what is given; None keeps, and so does every attribute and credential that is not given.
+
+    Raises as `register`, and NotFound.
+    """
     form = form_of(row.type)
-    name = row.name if name is None else name
-    description = row.description if description is None else description
-    check_name(name)
-    check_description(description)
-    kept = dict(row.attributes) if attributes is None else filled(form.attributes, attributes, "issuer_attributes")
-    secret = filled(form.credentials, credentials, "issuer_credentials") if credentials else None
-    known = secret if secret is not None else row.credentials(sealer)
-    await _try(database, trial, row.type, name, kept, known)
-    changed = await issuers.update(
-        database,
-        sealer,
-        actor,
-        row.account_id,
-        row.id,
-        name=name,
-        description=description,
-        attributes=kept,
-        credentials=secret,
-    )
+    while True:
+        wanted_name = row.name if name is None else name
+        wanted_description = row.description if description is None else description
+        check_name(wanted_name)
+        check_description(wanted_description)
+        kept, secret = dict(row.attributes), None
+        if attributes:
+            kept = filled(form.attributes, _over(form.attributes, kept, attributes), "issuer_attributes")
+        if credentials:
+            known = _known_credentials(row, sealer)
+            secret = filled(form.credentials, _over(form.credentials, known, credentials), "issuer_credentials")
+        effective = secret if secret is not None else row.credentials(sealer)
+        await _try(database, trial, row.type, wanted_name, kept, effective)
+        changed = await issuers.update(
+            database,
+            sealer,
+            actor,
+            row.account_id,
+            row.id,
+            version=row.version,
+            name=wanted_name,
+            description=wanted_description,
+            attributes=kept,
+            credentials=secret,
+        )
+        if changed is not None:
+            break
+        # Somebody else changed it meanwhile, and that must stay too.
+        row = await find(database, row.account_id, row.id)
     if trial is not None:
         await readiness.worked(database, row.id)
     return changed
+
+
+def _over(settings: tuple[Setting, ...], known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """`known` with `given` over it, whichever of its names a setting comes under."""
+    named = {setting.name for setting in settings if not given.keys().isdisjoint((setting.name, *setting.aliases))}
+    return {**{name: value for name, value in known.items() if name not in named}, **given}
+
+
+def _known_credentials(row: IssuerRow, sealer: Sealer) -> Mapping[str, Any]:
+    try:
+        return row.credentials(sealer)
+    except SealBroken:
+        # Nothing of them is left: they are given again, all that are needed.
+        return {}
 
 
 async def find(database: Database, account_id: UUID, issuer_id: UUID) -> IssuerRow:

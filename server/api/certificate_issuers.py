@@ -62,14 +62,18 @@ class IssuerRequest(Body):
 
 
 class IssuerUpdate(Body):
-    """What is to change; what is absent or null stays, credentials above all."""
+    """What is to change; what is absent or null stays, each attribute and credential too."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"description": "moved to the new host"}]})
 
     name: str | None = Field(default=None, max_length=admin.LONGEST_NAME)
     description: str | None = Field(default=None, max_length=admin.LONGEST_DESCRIPTION)
-    issuer_attributes: Texts | None = None
-    issuer_credentials: Texts | None = None
+    issuer_attributes: Texts | None = Field(
+        default=None, description="Those that are not named stay; an empty text or null takes one away."
+    )
+    issuer_credentials: Texts | None = Field(
+        default=None, description="Write-only. Those that are not named stay; an empty text or null takes one away."
+    )
 
 
 def _trial(asking: CaReader, check: bool) -> admin.Trial | None:

@@ -120,7 +120,7 @@ def change(
     database_url: options.DatabaseUrl = None,
     master_key_file: options.MasterKeyFile = None,
 ) -> None:
-    """Change a CA: what is given replaces, attributes one by one, credentials as a whole."""
+    """Change a CA: what is given replaces, one by one; an empty value takes away."""
 
     async def work() -> None:
         async with options.opened(config, data_dir, database_url, master_key_file) as record:
@@ -132,8 +132,8 @@ def change(
                 row,
                 name=name,
                 description=description,
-                attributes={**row.attributes, **read_attributes(attributes)} if attributes else None,
-                credentials=read_secrets(secrets) or None,
+                attributes=read_attributes(attributes),
+                credentials=read_secrets(secrets),
                 trial=_trial(record, check),
             )
         print(f"{name or row.name} is changed.")

@@ -154,16 +154,22 @@ async def update(
     account_id: UUID,
     issuer_id: UUID,
     *,
+    version: int,
     name: str,
     description: str,
     attributes: Mapping[str, Any],
     credentials: Mapping[str, Any] | None,
-) -> IssuerRow:
-    """Change a CA; `credentials` None keeps what is there. NotFound, Conflict as in `add`."""
+) -> IssuerRow | None:
+    """Change a CA as it was in `version`, None when it no longer is; `credentials` None keeps what is there.
+
+    NotFound, Conflict as in `add`.
+    """
     async with database.transaction() as connection:
         before = await connection.fetchrow(database.queries["issuer_lock"], account_id, issuer_id)
         if before is None:
             raise NotFound("there is no such certificate issuer")
+        if before["version"] != version:
+            return None
         try:
             row = await connection.fetchrow(
                 database.queries["issuer_update"],

@@ -62,15 +62,14 @@ def change(
     description: Annotated[str | None, typer.Option(help="A new description.")] = None,
     check: local.Check = False,
 ) -> None:
-    """Change a CA: what is given replaces, attributes one by one, credentials as a whole."""
+    """Change a CA: what is given replaces, one by one; an empty value takes away."""
     door = Door(url, api_key_file)
     row = _issuer(door, which)
-    given = options.expected(lambda: local.read_attributes(attributes))
     body = {
         "name": name,
         "description": description,
-        "issuer_attributes": {**row["issuer_attributes"], **given} if given else None,
-        "issuer_credentials": options.expected(lambda: local.read_secrets(secrets)) or None,
+        "issuer_attributes": options.expected(lambda: local.read_attributes(attributes)),
+        "issuer_credentials": options.expected(lambda: local.read_secrets(secrets)),
     }
     door.ask("PUT", f"{ISSUERS}/{row['id']}", body, check=check)
     print(f"{name or row['name']} is changed.")
