@@ -299,8 +299,9 @@ class Issuance:
     async def _abandon_earlier(self, wish: Wish) -> None:
         """Certificates of this endpoint whose keys no longer exist here are abandoned."""
         for row in await issuances.undelivered(self._database, wish.account_id, wish.endpoint, wish.service):
-            # Ours: another entry's, or one that was delivered and is not yet on record as such.
-            if not self._attempts.holds(row.id):
+            # Ours: another entry's, or one that was delivered and is not yet on record as such. What is being settled
+            # is in doubt for nobody any more: the device is back.
+            if not self._attempts.holds(row.id) or self.settlement.settles(row.id):
                 await self.settlement.abandon(
                     row.id, row.endpoint, "the device came back and the key made for it no longer exists"
                 )

@@ -61,6 +61,7 @@ class Settlement:
         self._metrics = metrics
         self._few = asyncio.Semaphore(ASKED_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._settling: set[UUID] = set()
         self._adopt_from = clock()
 
     async def settle(self) -> None:
@@ -87,6 +88,10 @@ class Settlement:
             await asyncio.gather(*(self._settled(row) for row in rows))
             if len(adopted) < ADOPT_LIMIT:
                 return
+
+    def settles(self, issuance_id: UUID) -> bool:
+        """Whether the row is one that another left over: no key of it is here."""
+        return issuance_id in self._settling
 
     async def abandon(self, issuance_id: UUID, endpoint: str, reason: str, *, doubtful: bool = False) -> None:
         """Give up an issued certificate whose key is gone; it is revoked in the background where the issuer can.
@@ -126,6 +131,7 @@ class Settlement:
     async def _settled(self, row: IssuanceRow) -> None:
         """Settle `row`, or leave it to the next look; never raises."""
         log.info("issuance_adopted", endpoint=row.endpoint, issuance=row.id.hex, state=row.state)
+        self._settling.add(row.id)
         try:
             async with self._few:
                 await self._settle(row)
@@ -135,6 +141,7 @@ class Settlement:
             self._metrics.internal_errors.inc()
             log.exception("settling_failed", issuance=row.id.hex)
         finally:
+            self._settling.discard(row.id)
             self._attempts.leave(row.id)
 
     async def _settle(self, row: IssuanceRow) -> None:

@@ -183,19 +183,28 @@ SELECT moved.id FROM moved;
 
 -- name: write_abandoned
 -- The certificate is due to be revoked at once, whoever abandons it tries first; or, while the device may hold it, when
--- the device comes back.
-WITH moved AS (
+-- the device comes back. Whoever is sure puts an end to another's doubt, in whichever order the two are written.
+WITH w AS (
+    SELECT DISTINCT ON (w.id) w.id, w.reason, w.doubtful
+    FROM unnest($1::uuid[], $2::text[], $3::boolean[]) AS w (id, reason, doubtful)
+    ORDER BY w.id, w.doubtful
+), moved AS (
     UPDATE issuance i
     SET state = 'abandoned', settled = true, current = false, error_class = 'Abandoned', error_text = w.reason,
         updated_at = now()
-    FROM unnest($1::uuid[], $2::text[], $3::boolean[]) AS w (id, reason, doubtful)
+    FROM w
     WHERE i.id = w.id AND (i.state = 'issued' OR (i.state = 'abandoned' AND i.error_text = w.reason))
     RETURNING i.id, w.doubtful
-), due AS (
+), sure AS (
     UPDATE certificate c
-    SET revocation_due = CASE WHEN moved.doubtful THEN 'infinity' ELSE now() + interval '1 minute' END
+    SET revocation_due = now() + interval '1 minute'
+    FROM w
+    WHERE c.issuance_id = w.id AND NOT w.doubtful AND c.revoked_at IS NULL
+      AND (c.revocation_due = 'infinity' OR w.id IN (SELECT moved.id FROM moved))
+), doubtful AS (
+    UPDATE certificate c SET revocation_due = 'infinity'
     FROM moved
-    WHERE c.issuance_id = moved.id AND c.revoked_at IS NULL
+    WHERE c.issuance_id = moved.id AND moved.doubtful AND c.revoked_at IS NULL AND c.revocation_due IS NULL
 )
 SELECT moved.id FROM moved;
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from server.errors import TemporarilyUnavailable
 from server.store import certificates
 from server.store.certificates import CertificateRow
 from server.store.database import Database
-from server.store.writer import MarkDelivered
+from server.store.writer import MarkAbandoned, MarkDelivered
 from tests.integration.field import until
 from tests.integration.issuers import (
     Gate,
@@ -176,6 +177,47 @@ async def test_a_certificate_that_the_device_may_hold_is_revoked_only_when_the_d
     await worker.issuance.settlement.settle()
     assert ca.revoked == [made.serial]
     await revoked(rig)
+
+
+async def test_a_device_that_is_back_while_its_lost_key_is_settled_ends_the_doubt(
+    rig: Workers, ca: ScriptedCa, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = await (await rig.worker()).issuance.server_made(wish())
+    rig.clock.let_pass(365 * 24 * 3600)
+    worker = await rig.worker("worker-2")
+    abandon, reached, go_on = worker.issuance.settlement.abandon, asyncio.Event(), asyncio.Event()
+
+    async def slowly(*args: Any, doubtful: bool = False) -> None:
+        if doubtful:
+            reached.set()
+            await go_on.wait()
+        await abandon(*args, doubtful=doubtful)
+
+    monkeypatch.setattr(worker.issuance.settlement, "abandon", slowly)
+    settling = asyncio.create_task(worker.issuance.settlement.settle_expired())
+    await reached.wait()
+    await worker.issuance.server_made(wish())
+    go_on.set()
+    await settling
+    await revoked(rig)
+    assert ca.revoked == [lost.serial]
+
+
+@pytest.mark.parametrize("sure_first", [True, False])
+async def test_of_two_workers_who_give_up_a_certificate_the_one_who_is_sure_counts(
+    rig: Workers, sure_first: bool
+) -> None:
+    first, second = await rig.worker(), await rig.worker("worker-2")
+    made = await first.issuance.server_made(wish())
+    sure = MarkAbandoned(made.issuance_id, "the device came back", doubtful=False)
+    unsure = MarkAbandoned(made.issuance_id, "its worker is gone", doubtful=True)
+    written = [
+        await worker.writer.write(each)
+        for worker, each in zip((first, second), (sure, unsure) if sure_first else (unsure, sure), strict=True)
+    ]
+    assert written == [True, False]
+    async with rig.database.acquire() as connection:
+        assert await connection.fetchval("SELECT revocation_due < 'infinity' FROM certificate")
 
 
 async def test_who_comes_back_for_the_held_key_did_not_have_it(rig: Workers, ca: ScriptedCa) -> None:

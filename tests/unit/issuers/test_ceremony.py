@@ -280,7 +280,8 @@ def test_a_key_leaves_encrypted_and_comes_back_by_its_passphrase() -> None:
     assert pem.startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
     assert f"{key.private_numbers().private_value:x}".encode() not in pem
     assert ceremony.import_key(pem, b"correct horse").private_numbers() == key.private_numbers()
-    with pytest.raises(ValueError, match="password"):
+    # One wrong passphrase in 256 gives a padding that looks right, and OpenSSL other words for it: any error will do.
+    with pytest.raises(ValueError):
         load_pem_private_key(pem, b"wrong")
     with pytest.raises(TypeError):
         load_pem_private_key(pem, None)
