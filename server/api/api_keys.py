@@ -79,11 +79,20 @@ def shown(row: ApiKey, key: str | None = None) -> dict[str, Any]:
 
 @router.get("", responses=listing(EXAMPLE, 401, 403))
 async def list_keys(
-    asking: Reader, page: Paged, owner: Annotated[str | None, Query(alias="owner__eq")] = None
+    asking: Reader,
+    page: Paged,
+    owner: Annotated[str | None, Query(alias="owner__eq", description="The key that made it, or the account.")] = None,
+    key: Annotated[
+        str | None, Query(alias="key__eq", description="A key without its last 32 characters, which are secret.")
+    ] = None,
 ) -> dict[str, Any]:
-    """The keys of the account; `owner` is the key that made one, or the account."""
+    """The keys of the account."""
     rows = await accounts.api_keys(asking.database, asking.account_id)
-    return cut(page, [row for row in rows if owner is None or shown(row)["owner"] == owner], shown)
+    if owner is not None:
+        rows = [row for row in rows if shown(row)["owner"] == owner]
+    if key is not None:
+        rows = [row for row in rows if admin.public_part(row.account_id, row.id) == key]
+    return cut(page, rows, shown)
 
 
 @router.post("", status_code=201, responses=documented(201, {**EXAMPLE, "key": "ak_1…"}, 400, 401, 403, 409))
@@ -110,6 +119,12 @@ async def made(asking: Caller, account_id: UUID, body: ApiKeyRequest) -> dict[st
 async def read_own(asking: Reader) -> dict[str, Any]:
     """The key of this request."""
     return await read_key(asking, asking.key_id.hex)
+
+
+@router.put("/me", responses=documented(200, EXAMPLE, 400, 401, 403, 409))
+async def change_own(asking: Administrator, body: ApiKeyUpdate) -> dict[str, Any]:
+    """Change the key of this request, as any other."""
+    return await change_key(asking, asking.key_id.hex, body)
 
 
 @router.get("/{key_id}", responses=documented(200, EXAMPLE, 401, 403, 404))

@@ -119,6 +119,7 @@ async def add_api_key(
     actor: Actor,
     account_id: UUID,
     *,
+    key_id: UUID,
     name: str,
     role: Role,
     key_sha256: bytes,
@@ -129,7 +130,7 @@ async def add_api_key(
     async with database.transaction() as connection:
         try:
             row = await connection.fetchrow(
-                database.queries["api_key_add"], uuid4(), account_id, name, role, key_sha256, active, owner_id
+                database.queries["api_key_add"], key_id, account_id, name, role, key_sha256, active, owner_id
             )
         except asyncpg.UniqueViolationError as error:
             raise Conflict(f"there is already an API key {name}", field="name") from error

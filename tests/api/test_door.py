@@ -177,10 +177,26 @@ async def test_a_key_is_shown_once_switched_off_and_removed(api: Api) -> None:
     owned = (await api.ask("GET", f"/v3/api-keys?owner__eq={maker['id']}", 200))["data"]
     assert [row["id"] for row in owned] == [made["id"]]
     assert (own["name"], own["role"], own["key"]) == ("night shift", "operator", None)
+    public = made["key"][:-32]
+    assert [row["id"] for row in (await api.ask("GET", f"/v3/api-keys?key__eq={public}", 200))["data"]] == [made["id"]]
+    for other in (made["key"], public[:-1], ""):
+        assert (await api.ask("GET", f"/v3/api-keys?key__eq={other}", 200))["data"] == []
     await api.ask("PUT", f"/v3/api-keys/{made['id']}", 200, {"status": "INACTIVE"})
     await api.ask("GET", "/v3/api-keys/me", 401, headers=headers)
     await api.ask("DELETE", f"/v3/api-keys/{made['id']}", 204)
     assert "night shift" not in [row["name"] for row in (await api.ask("GET", "/v3/api-keys", 200))["data"]]
+
+
+async def test_an_administrators_key_is_renamed_by_itself(api: Api) -> None:
+    made = await api.ask("POST", "/v3/api-keys", 201, {"name": "day shift"})
+    own = {"Authorization": f"Bearer {made['key']}"}
+    # As the SDKs send what they read: the owner stays who it is.
+    sent = {"name": "late shift", "owner": made["owner"], "status": "ACTIVE"}
+    changed = await api.ask("PUT", "/v3/api-keys/me", 200, sent, own)
+    assert (changed["id"], changed["name"], changed["etag"]) == (made["id"], "late shift", "2")
+    assert (await api.ask("PUT", "/v3/api-keys/me", 400, {"name": ""}, own))["fields"][0]["field"] == "name"
+    await api.ask("PUT", "/v3/api-keys/me", 200, {"role": "operator"}, own)
+    await api.ask("PUT", "/v3/api-keys/me", 403, {"role": "administrator"}, own)
 
 
 async def test_a_list_does_not_begin_again_behind_a_row_that_is_gone(api: Api) -> None:

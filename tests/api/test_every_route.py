@@ -50,6 +50,7 @@ NEEDED: Mapping[str, str] = {
     "POST /v3/device-enrollments-bulk-uploads": "operator",
     "POST /v3/device-enrollments-bulk-deletes": "operator",
     "POST /v3/api-keys": "admin",
+    "PUT /v3/api-keys/me": "admin",
     "PUT /v3/api-keys/{key_id}": "admin",
     "DELETE /v3/api-keys/{key_id}": "admin",
     "GET /v3/accounts": "admin",

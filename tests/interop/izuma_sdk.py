@@ -106,6 +106,12 @@ def main(url: str, key_file: str, ca_url: str, hmac_key: str, ca_file: str) -> N
     key.create()
     assert str(key.key).startswith("ak_1")
     assert key.owner == entities.api_key().me().id
+    found = ApiFilter()
+    found.add_filter("key", "eq", str(key.key)[:-32])
+    assert [row.id for row in entities.api_key().list(filter=found)] == [key.id]
+    key.name = "renamed by the SDK"
+    key.update()
+    assert entities.api_key(id=key.id).read().name == "renamed by the SDK"
     key.delete()
     done("an API key")
 
