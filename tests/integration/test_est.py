@@ -611,6 +611,20 @@ async def test_an_izuma_device_gets_its_chain_in_its_own_format_and_its_id_with_
         assert is_of(tuple(map(x509.load_der_x509_certificate, decode_izuma_chain(answer.payload))), pair, "izuma-1")
 
 
+async def test_what_client_a_device_is_follows_its_last_bootstrap_and_not_one_before(field: Field) -> None:
+    async with field.device("est-once-izuma", account=1, query=("aid=of nobody",)) as device:
+        assert (await device.bootstrap()).ok
+        assert device.finish_query[0].startswith("iep=")
+    async with field.device("est-once-izuma", credential=device.credential) as device:
+        assert (await device.bootstrap()).ok
+        assert device.finish_query == ()
+    await field.over("est-once-izuma", count=2)
+    # Nothing on this association says which client it is.
+    async with field.device("est-once-izuma", credential=device.credential) as device:
+        pair, chain = await enrolled(await device.connect(), "est-once-izuma")
+    assert is_of(chain, pair, "est-once-izuma")
+
+
 async def test_an_izuma_device_of_standard_lwm2m_gets_pkcs7_by_its_profile(field: Field) -> None:
     empty = [
         x509.NameAttribute(oid, "", _validate=False)
