@@ -29,6 +29,7 @@ from server.store.notifications import occasions
 log = logs.get("renewal")
 
 POLL_EVERY = 1.0
+NOTHING_NEW = "the device says that it renewed its certificate, but it took no new one: it never asked for any"
 SERVER_OBJECT, BOOTSTRAP_REQUEST_TRIGGER = 1, 9
 # Seconds for the last words of renewals that a stop cut short.
 CLOSE_PATIENCE = 2.0
@@ -103,6 +104,9 @@ class Renewals:
                 async with asyncio.timeout(CLOSE_PATIENCE):
                     await self._end(wish, "failure", "the server was stopped before the device had answered")
             raise
+        except StoreUnavailable as error:
+            # It is settled later, from what is on record then.
+            log.error("renewal_not_recorded", endpoint=wish.endpoint, reason=str(error))
         except Exception:
             self._metrics.internal_errors.inc()
             log.exception("renewal_failed", endpoint=wish.endpoint)
@@ -121,9 +125,12 @@ class Renewals:
             status = parse_status(outcome.payload)
         except DecodeError as error:
             return "failure", str(error)
-        if status is EnrollmentStatus.SUCCESS:
-            return "success", status.words
-        return "failure", f"{status.words} (status {status.value})"
+        if status is not EnrollmentStatus.SUCCESS:
+            return "failure", f"{status.words} (status {status.value})"
+        # It renews over this server: a certificate that is not on record here it did not get.
+        if not await certificate_enrollments.certified(self._database, wish.id):
+            return "failure", NOTHING_NEW
+        return "success", status.words
 
     async def _by_bootstrap(self, wish: CertificateEnrollment) -> str | None:
         """Execute the Bootstrap-Request Trigger; None when the device took it, else why not."""

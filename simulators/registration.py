@@ -16,6 +16,7 @@ from simulators.association import Association, AssociationLost, CoapParameters
 from simulators.checks import Identity
 from simulators.device import Device, Server, connected_socket
 from simulators.dtls import DtlsContext, X509Credential
+from simulators.est import EstClient
 
 COAPS_PORT = 5684
 # LwM2M Core 1.2 6.2.1: objects in link format.
@@ -24,6 +25,8 @@ OBJECTS = ("</1/0>", "</3/0>")
 RENEWAL_OBJECT = "</35011/0>"
 RENEW_PATH = ("35011", "0", "27002")
 LIFETIME = 300
+# Seconds for an answer by EST, with its blocks.
+EST_PATIENCE = 30.0
 
 Renew = Callable[[bytes], Awaitable[bytes]]
 """Renews what the payload names; its answer is the status as text."""
@@ -132,6 +135,14 @@ class RegisteredDevice:
         """Resolves to the reason when the association ends."""
         assert self._association is not None
         return self._association.lost
+
+    @property
+    def est(self) -> EstClient:
+        """EST on this association, with the operational certificate."""
+        assert self._association is not None
+        return EstClient(
+            self._context, self._association.remote, self._coap.tuning(), patience=EST_PATIENCE, note=self._note
+        )
 
     # -- the registration interface ----------------------------------------
 

@@ -40,9 +40,11 @@ async def renew(
         raise NotFound("there is no such certificate")
     if all(service.reference != name for service in await issuers.configured(database, account_id)):
         raise BadRequest(f"no CA is configured for the service {name}; make a service configuration of this name")
-    method = await _method(database, device, await registrations.find(database, account_id, device_id), name)
     # What is over must not stand in the way of a new one, whether or not a worker looked since.
     await certificate_enrollments.settle(database)
+    # Before whether it can be reached: a device that was told to bootstrap is away because of it.
+    await certificate_enrollments.require_none(database, account_id, device_id, device.endpoint, name)
+    method = await _method(database, device, await registrations.find(database, account_id, device_id), name)
     enrollment_id = await certificate_enrollments.add(
         database,
         actor,

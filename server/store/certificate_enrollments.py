@@ -77,6 +77,18 @@ def _ended(row: Any) -> Ended:
     )
 
 
+def _twice(endpoint: str, certificate_name: str) -> Conflict:
+    return Conflict(f"a renewal of {certificate_name} is under way on {endpoint} already")
+
+
+async def require_none(
+    database: Database, account_id: UUID, device_id: UUID, endpoint: str, certificate_name: str
+) -> None:
+    """Conflict when a renewal of this certificate is under way."""
+    if await database.fetchval("certificate_enrollment_under_way", account_id, device_id, certificate_name):
+        raise _twice(endpoint, certificate_name)
+
+
 async def add(
     database: Database,
     actor: Actor,
@@ -101,7 +113,7 @@ async def add(
             seconds,
         )
         if enrollment_id is None:
-            raise Conflict(f"a renewal of {certificate_name} is under way on {endpoint} already")
+            raise _twice(endpoint, certificate_name)
         await _note(connection, database, actor, account_id, endpoint, certificate_name, "requested", method)
     return enrollment_id
 
@@ -148,6 +160,11 @@ async def take(database: Database, worker: str, enrollment_ids: list[UUID]) -> l
 async def note(database: Database, enrollment_id: UUID, detail: str) -> None:
     """Say how far it is."""
     await database.execute("certificate_enrollment_note", enrollment_id, detail)
+
+
+async def certified(database: Database, enrollment_id: UUID) -> bool:
+    """Whether a certificate was issued for the device since the renewal was asked for, or delivered to it."""
+    return bool(await database.fetchval("certificate_enrollment_certified", enrollment_id))
 
 
 async def complete(database: Database, enrollment_id: UUID, result: Result, detail: str) -> Ended | None:

@@ -5,6 +5,11 @@ VALUES ($1, $2, $3, $4, $5, $6, now() + make_interval(secs => $7))
 ON CONFLICT (device_id, certificate_name) WHERE status = 'new' DO NOTHING
 RETURNING id;
 
+-- name: certificate_enrollment_under_way
+SELECT EXISTS (
+    SELECT FROM certificate_enrollment
+    WHERE account_id = $1 AND device_id = $2 AND certificate_name = $3 AND status = 'new');
+
 -- name: certificate_enrollment_find
 SELECT id, account_id, device_id, endpoint, certificate_name, method, worker, status, result, detail, version,
        created_at, updated_at
@@ -40,6 +45,14 @@ FROM taken;
 -- name: certificate_enrollment_note
 UPDATE certificate_enrollment SET detail = $2, updated_at = now(), version = version + 1
 WHERE id = $1 AND status = 'new';
+
+-- name: certificate_enrollment_certified
+-- Whether its device was given a certificate of this service since. Its delivery may be on record a moment later.
+SELECT EXISTS (
+    SELECT FROM certificate_enrollment e
+    JOIN issuance i ON i.account_id = e.account_id AND i.endpoint = e.endpoint AND i.service = e.certificate_name
+    WHERE e.id = $1 AND i.state IN ('issued', 'delivered')
+      AND (i.opened_at >= e.created_at OR i.delivered_at >= e.created_at));
 
 -- name: certificate_enrollment_complete
 -- The end also goes to the audit, once.

@@ -100,6 +100,18 @@ async def test_one_that_nobody_takes_is_a_423_and_leaves_nothing(api: Api, monke
     assert [row["action"] for row in rows] == ["certificate_enrollment.requested", "certificate_enrollment.withdrawn"]
 
 
+async def test_a_device_that_is_away_because_it_was_told_to_bootstrap_is_a_409(api: Api) -> None:
+    id = await device(api)
+    made = await register(api, id, paths=(Path(1, 0),))
+    await wish(api, id)
+    await take(api)
+    path = f"/v3/devices/{id.hex}/certificates/LWM2M/renew"
+    await registrations.disconnect(api.office.database, id, made.id, WORKER)
+    assert (await api.ask("POST", path, 409))["type"] == "duplicate"
+    await registrations.remove(api.office.database, id, made.id)
+    assert (await api.ask("POST", path, 409))["type"] == "duplicate"
+
+
 async def test_a_registration_that_is_over_is_none(api: Api) -> None:
     id = await device(api)
     await register(api, id, lifetime=-1)

@@ -17,9 +17,11 @@ from aiocoap.numbers import codes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from lwm2m.certificate_enrollment import EnrollmentStatus, decode_request
+from server.renewals import NOTHING_NEW
 from simulators.checks import Identity
 from simulators.device import Device
-from simulators.registration import RegisteredDevice, RegistrationFailed, Renew, lwm2m_server
+from simulators.est import KeyPair, common_name
+from simulators.registration import RegisteredDevice, RegistrationFailed, lwm2m_server
 from tests import pki
 from tests.integration.field import Field, opened, profile, until
 from tests.integration.service import environment, simulate, workers
@@ -99,18 +101,31 @@ async def at_work(
         await device.linger()
         identity, server = lwm2m_server(device)
         async with RegisteredDevice(endpoint, identity, server, note=device.note, **kind) as registered:
+            if isinstance(renew := kind.get("renew"), Renewing):
+                renew.device = registered
             await registered.register()
             yield device, registered
 
 
-def answering(status: int | str) -> Renew:
-    async def renew(payload: bytes) -> bytes:
-        assert decode_request(payload) == "LWM2M"
+class Renewing:
+    """Object 35011 of a device: answers with a status, 0 after it got a certificate for a new key over EST."""
+
+    def __init__(self, status: int | str) -> None:
+        self.status = status
+        self.named: list[str] = []
+        self.device: RegisteredDevice | None = None
+
+    async def __call__(self, payload: bytes) -> bytes:
+        name = decode_request(payload)
+        self.named.append(name)
+        if self.status == 0:
+            assert self.device is not None
+            csr = KeyPair.make(common_name(self.device.endpoint)).csr
+            label, function = (None, "sren") if name == "LWM2M" else (name, "sen")
+            await self.device.est.enroll(csr, label=label, function=function)
         # Longer than the empty acknowledgement waits: the answer is a message of its own.
         await asyncio.sleep(0.3)
-        return str(status).encode()
-
-    return renew
+        return str(self.status).encode()
 
 
 # -- registration ---------------------------------------------------------------------------------------------
@@ -233,7 +248,7 @@ async def test_the_simulator_registers_after_its_bootstrap(field: Field, tmp_pat
 async def test_every_status_of_the_device_has_its_result_and_words(
     field: Field, api: Api, status: EnrollmentStatus
 ) -> None:
-    async with at_work(field, f"izuma-{status.value}", renew=answering(status.value)) as (_, registered):
+    async with at_work(field, f"izuma-{status.value}", renew=Renewing(status.value)) as (_, registered):
         begun = await api.renew(registered.endpoint)
         assert begun["object"] == "certificate-enrollment"
         assert begun["certificate_name"] == "LWM2M"
@@ -247,9 +262,18 @@ async def test_every_status_of_the_device_has_its_result_and_words(
     assert int(ended["etag"]) > int(begun["etag"]) or begun["enroll_status"] == "completed"
 
 
+async def test_a_success_without_a_request_for_a_certificate_is_a_failure(field: Field, api: Api) -> None:
+    async def renewed(_: bytes) -> bytes:
+        return b"0"
+
+    async with at_work(field, "izuma-idle", renew=renewed) as (_, registered):
+        ended = await api.ended(await api.renew(registered.endpoint))
+    assert (ended["enroll_result"], ended["enroll_result_detail"]) == ("failure", NOTHING_NEW)
+
+
 @pytest.mark.parametrize(("said", "words"), [("", "no decimal number"), ("77", "77 is none that is known")])
 async def test_a_status_that_is_none_is_a_failure(field: Field, api: Api, said: str, words: str) -> None:
-    async with at_work(field, f"izuma-says-{said}", renew=answering(said)) as (_, registered):
+    async with at_work(field, f"izuma-says-{said}", renew=Renewing(said)) as (_, registered):
         ended = await api.ended(await api.renew(registered.endpoint))
     assert ended["enroll_result"] == "failure"
     assert words in ended["enroll_result_detail"]
@@ -257,7 +281,7 @@ async def test_a_status_that_is_none_is_a_failure(field: Field, api: Api, said: 
 
 async def test_an_error_instead_of_a_status_is_a_failure(field: Field, api: Api) -> None:
     executes = {("35011", "0", "27002"): codes.METHOD_NOT_ALLOWED}
-    async with at_work(field, "izuma-refuses", renew=answering(0), executes=executes) as (_, registered):
+    async with at_work(field, "izuma-refuses", renew=Renewing(0), executes=executes) as (_, registered):
         ended = await api.ended(await api.renew(registered.endpoint))
     assert ended["enroll_result"] == "failure"
     assert ended["enroll_result_detail"] == "the device was asked at /35011/0/27002 and answered 4.05"
@@ -298,12 +322,7 @@ async def _true(what: object) -> bool:
 
 
 async def test_the_name_of_a_custom_service_goes_to_the_device(field: Field, api: Api) -> None:
-    named: list[str] = []
-
-    async def renew(payload: bytes) -> bytes:
-        named.append(decode_request(payload))
-        return b"0"
-
+    renew = Renewing(0)
     refused = await api.client.post(
         "/v3/certificate-issuer-configurations", json={"reference": "customer.dlms", "certificate_issuer_id": None}
     )
@@ -313,7 +332,7 @@ async def test_the_name_of_a_custom_service_goes_to_the_device(field: Field, api
         assert "customer.wisun" in unknown["message"]
         ended = await api.ended(await api.renew(registered.endpoint, "customer.dlms"))
     assert ended["enroll_result"] == "success"
-    assert named == ["customer.dlms"]
+    assert renew.named == ["customer.dlms"]
 
 
 # -- renewal by a bootstrap -----------------------------------------------------------------------------------
@@ -397,7 +416,7 @@ async def test_without_a_registration_the_device_is_locked(field: Field, api: Ap
 
 
 async def test_a_device_whose_association_is_gone_is_locked_until_it_comes_back(field: Field, api: Api) -> None:
-    async with at_work(field, "away", renew=answering(0)) as (_, registered):
+    async with at_work(field, "away", renew=Renewing(0)) as (_, registered):
         location = registered.location
         identity, server = registered.identity, registered.server
 
@@ -405,7 +424,9 @@ async def test_a_device_whose_association_is_gone_is_locked_until_it_comes_back(
         return "not connected" in (await api.renew("away", code=423))["message"]
 
     await until(locked)
-    async with RegisteredDevice("away", identity, server, renew=answering(0)) as back:
+    renew = Renewing(0)
+    async with RegisteredDevice("away", identity, server, renew=renew) as back:
+        renew.device = back
         back.location = location
         assert await back.update() == codes.CHANGED
         assert (await api.ended(await api.renew("away")))["enroll_result"] == "success"
@@ -427,7 +448,7 @@ async def test_a_device_that_can_do_neither_is_locked(field: Field, api: Api) ->
 
 async def test_the_vendors_sdk_renews_lists_and_reads(field: Field, api: Api) -> None:
     ready = field.service.ready
-    async with at_work(field, "by-sdk", renew=answering(1285)):
+    async with at_work(field, "by-sdk", renew=Renewing(1285)):
         words = (ready["http"], ready["api_key_file"], await api.device_id("by-sdk"))
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-W", "ignore", str(SDK_SCRIPT), *words, stdout=asyncio.subprocess.PIPE, env=environment()
@@ -441,7 +462,7 @@ async def test_the_vendors_sdk_renews_lists_and_reads(field: Field, api: Api) ->
 
 
 async def test_the_command_renews_waits_and_tells(field: Field, api: Api) -> None:
-    async with at_work(field, "by-command", renew=answering(0)):
+    async with at_work(field, "by-command", renew=Renewing(0)):
         told = json.loads(await field.service.command("device", "renew", "by-command", "--json"))
     assert (told["endpoint"], told["certificate"], told["result"]) == ("by-command", "LWM2M", "success")
     said = await field.service.command("device", "renew", "by-command", code=1)
@@ -453,7 +474,7 @@ async def test_the_command_renews_waits_and_tells(field: Field, api: Api) -> Non
 
 async def test_what_came_of_it_is_counted(field: Field, api: Api) -> None:
     for endpoint, status in (("counted", 0), ("counted-out", 1280)):
-        async with at_work(field, endpoint, renew=answering(status)) as (_, registered):
+        async with at_work(field, endpoint, renew=Renewing(status)) as (_, registered):
             await api.ended(await api.renew(endpoint))
             with pytest.raises(RegistrationFailed):
                 await registered.register(lt="never")
@@ -489,7 +510,7 @@ async def test_the_worker_that_holds_a_device_renews_it_and_a_dead_one_renews_no
         devices: dict[str, RegisteredDevice] = {}
         # Where each one lands the kernel decides by its port: of eight not all on one worker, but for one run in 128.
         for number in range(8):
-            _, registered = await stack.enter_async_context(at_work(both, f"of-two-{number}", renew=answering(0)))
+            _, registered = await stack.enter_async_context(at_work(both, f"of-two-{number}", renew=Renewing(0)))
             devices[registered.endpoint] = registered
         for endpoint in devices:
             assert (await api.ended(await api.renew(endpoint)))["enroll_result"] == "success"
@@ -503,6 +524,8 @@ async def test_the_worker_that_holds_a_device_renews_it_and_a_dead_one_renews_no
         # Whoever was on the dead worker registers anew, on a new association.
         for endpoint in (endpoint for endpoint, code in answers.items() if code == 423):
             old = devices[endpoint]
-            async with RegisteredDevice(endpoint, old.identity, old.server, renew=answering(0)) as anew:
+            renew = Renewing(0)
+            async with RegisteredDevice(endpoint, old.identity, old.server, renew=renew) as anew:
+                renew.device = anew
                 await anew.register()
                 assert (await api.ended(await api.renew(endpoint)))["enroll_result"] == "success"
