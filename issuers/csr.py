@@ -28,17 +28,18 @@ def check_csr(
     organizational_unit: str | None = None,
     locality: str | None = None,
     proof: bool = True,
+    pem: bool = True,
 ) -> x509.CertificateSigningRequest:
     """A device's CSR, fit to be signed (`issuers.md` E, "CSR checks").
 
     `proof` False leaves key and signature unlooked at: with a server-made key they mean nothing (RFC 9148 5.8).
 
-    `csr` as one PEM block or DER. `endpoint` is the authenticated endpoint name, which CN must be; `locality` and
-    `organizational_unit` are what L and OU must be where the CSR has them and they are not empty (the Izuma client
-    sends empty ones in some builds). Raises Rejected.
+    `csr` as DER, or where `pem` allows it as one PEM block. `endpoint` is the authenticated endpoint name, which CN
+    must be; `locality` and `organizational_unit` are what L and OU must be where the CSR has them and they are not
+    empty (the Izuma client sends empty ones in some builds). Raises Rejected.
     """
     if isinstance(csr, bytes):
-        csr = _parse(csr)
+        csr = _parse(csr, pem)
     try:
         if proof:
             _check_key(csr)
@@ -101,11 +102,13 @@ def _said(name: x509.Name) -> set[tuple[x509.ObjectIdentifier, str | bytes]]:
     return {(attribute.oid, attribute.value) for attribute in name if attribute.value}
 
 
-def _parse(data: bytes) -> x509.CertificateSigningRequest:
+def _parse(data: bytes, pem: bool) -> x509.CertificateSigningRequest:
     if len(data) > LARGEST:
         raise Rejected(f"the CSR has {len(data)} bytes; at most {LARGEST} are taken")
     try:
-        if b"-----BEGIN" not in data:
+        if not pem and data.lstrip().startswith(b"-----BEGIN"):
+            raise Rejected("the CSR is PEM, which is text; it has to be DER here")
+        if not pem or b"-----BEGIN" not in data:
             return x509.load_der_x509_csr(data)
         if data.count(b"-----BEGIN") != 1:
             raise Rejected("there is more than one PEM block where one CSR belongs")

@@ -150,7 +150,8 @@ def checked_csr(
     """
     is_for_server_key = resource.function in (Function.SERVER_KEY, Function.SERVER_KEY_CERTIFICATE)
     try:
-        csr = check_csr(payload, endpoint=requester.endpoint, proof=not is_for_server_key)
+        # application/pkcs10 is the bare DER (RFC 9148 5.3).
+        csr = check_csr(payload, endpoint=requester.endpoint, proof=not is_for_server_key, pem=False)
         _require_names(requester, resource, csr, recorded)
         if is_for_server_key and asks_for_protected_key(csr.public_bytes(Encoding.DER)):
             raise Rejected(

@@ -266,8 +266,22 @@ def no_csr(name: str) -> bytes:
     return b"this is no CSR"
 
 
+def in_pem(name: str) -> bytes:
+    return x509.load_der_x509_csr(KeyPair.make(common_name(name)).csr).public_bytes(Encoding.PEM)
+
+
 @pytest.mark.parametrize(
-    "make", [tampered, on_another_curve, asks_to_be_a_ca, of_somebody_else, with_more_words, with_a_foreign_san, no_csr]
+    "make",
+    [
+        tampered,
+        on_another_curve,
+        asks_to_be_a_ca,
+        of_somebody_else,
+        with_more_words,
+        with_a_foreign_san,
+        no_csr,
+        in_pem,
+    ],
 )
 async def test_a_csr_that_is_not_fit_is_refused_and_the_ca_is_not_asked(
     field: Field, make: Callable[[str], bytes]

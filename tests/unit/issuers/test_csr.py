@@ -51,6 +51,13 @@ def refused(csr: bytes | x509.CertificateSigningRequest, **expected: str) -> str
     return raised.value.message
 
 
+@pytest.mark.parametrize("before", [b"", b"\n", b"A CSR:\n"])
+def test_pem_is_refused_where_der_belongs(before: bytes) -> None:
+    with pytest.raises(Rejected, match=r"PEM, which is text|not a CSR"):
+        check_csr(before + request().public_bytes(Encoding.PEM), endpoint=NAME, pem=False)
+    assert check_csr(request().public_bytes(Encoding.DER), endpoint=NAME, pem=False)
+
+
 @pytest.mark.parametrize("encoding", [Encoding.DER, Encoding.PEM])
 def test_a_sound_csr_is_taken_in_der_and_pem(encoding: Encoding) -> None:
     csr = request()
