@@ -7,7 +7,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
-from server.certificate import UNREADABLE
+from server.certificate import UNREADABLE, Certificate, Fault, RefusalReason
 from server.errors import BadRequest
 from server.store import trust
 from server.store.audit import Actor
@@ -30,6 +30,8 @@ async def add_pem(
     A file may hold a chain; each certificate of it becomes an anchor of its own.
     """
     certificates = parse(pem)
+    for each in certificates:
+        check_useful(each, service)
     async with database.transaction() as connection:
         return [
             await trust.add_within(
@@ -59,6 +61,35 @@ def parse(pem: bytes) -> list[x509.Certificate]:
         return x509.load_pem_x509_certificates(pem)
     except UNREADABLE as error:
         raise BadRequest("the file holds no certificate in PEM or DER", field="certificate") from error
+
+
+def check_useful(certificate: x509.Certificate, service: Service) -> None:
+    """BadRequest when nothing could ever be trusted because of this certificate, so that it was given by mistake.
+
+    What is no CA's vouches for itself: for bootstraps that is one device, for issued certificates it is nothing.
+    """
+    try:
+        read = Certificate(certificate.public_bytes(serialization.Encoding.DER))
+    except Fault as fault:
+        raise BadRequest(f"nobody could be trusted by this certificate: {fault.detail}", field="certificate") from fault
+    if service == "lwm2m":
+        if not read.ca or (read.issuer_fault is not None and read.issuer_fault[0] is RefusalReason.NOT_A_CA):
+            raise BadRequest(
+                "this is no CA's certificate (basicConstraints CA:TRUE, and keyCertSign where it has a keyUsage), so "
+                "nothing that is issued can lead to it; give the certificate of the CA",
+                field="certificate",
+            )
+    elif read.issuer_fault is not None and read.fault is not None:
+        raise BadRequest(
+            f"no device could come in by this certificate, neither as its CA's ({read.issuer_fault[1]}) nor as its own "
+            f"({read.fault[1]}); give the certificate of the CA that signed the devices' certificates",
+            field="certificate",
+        )
+
+
+def for_one_device(der: bytes) -> bool:
+    """Whether a certificate that is of use lets in no other device than the one that has this very certificate."""
+    return Certificate(der).issuer_fault is not None
 
 
 def lowest(pem: bytes) -> x509.Certificate:

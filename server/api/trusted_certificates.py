@@ -190,12 +190,15 @@ async def list_trusted(asking: Reader, page: Paged, wanted: Filtered) -> dict[st
 @router.post("/trusted-certificates", status_code=201, responses=documented(201, EXAMPLE, 400, 401, 403, 409))
 async def add_trusted(asking: Administrator, body: TrustedCertificateRequest) -> dict[str, Any]:
     """Trust a certificate: service bootstrap lets its devices in, service lwm2m is where issued certificates lead."""
+    lowest = admin.lowest(body.certificate.encode())
+    if body.status == "ACTIVE":
+        admin.check_useful(lowest, body.service)
     row = await trust.add_limited(
         asking.database,
         asking.actor,
         asking.account_id,
         service=body.service,
-        certificate=admin.lowest(body.certificate.encode()).public_bytes(serialization.Encoding.DER),
+        certificate=lowest.public_bytes(serialization.Encoding.DER),
         name=body.name,
         description=body.description or "",
         active=body.status == "ACTIVE",

@@ -18,6 +18,13 @@ ServiceOption = Annotated[
 Which = Annotated[str, typer.Argument(help="Name, or the beginning of its id or fingerprint.")]
 
 
+def told(service: str, name: str, fingerprint: str, der: bytes) -> str:
+    """What was done, and that it is for one device where that is so."""
+    alone = service == "bootstrap" and admin.for_one_device(der)
+    of_itself = " It is no CA's: it lets in the one device that has this very certificate." if alone else ""
+    return f"Trusted for {service}: {name} (SHA-256 {fingerprint}).{of_itself}"
+
+
 @app.command("add")
 def add(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="PEM, one certificate or a chain.")],
@@ -44,7 +51,7 @@ def add(
                 enrollment_mode=enrollment_mode,
             )
         for row in added:
-            print(f"Trusted for {service}: {row.name} (SHA-256 {row.fingerprint.hex()}).")
+            print(told(service, row.name, row.fingerprint.hex(), row.certificate))
 
     options.run(work)
 

@@ -16,7 +16,7 @@ from server.store import accounts, readiness
 from tests.api.conftest import PERSON, Api
 from tests.api.test_certificate_enrollments import device, register
 from tests.issuers.peers.cfssl import PAGE_KEY, cfssl_serve
-from tests.pki import make_factory_ca
+from tests.pki import make_device_certificate, make_factory_ca
 
 TRUSTED = "/v3/trusted-certificates"
 
@@ -49,6 +49,16 @@ async def test_name_and_certificate_are_taken_once(api: Api) -> None:
     await api.ask("POST", TRUSTED, 201, upload("one", pem(first.certificate)))
     assert (await api.ask("POST", TRUSTED, 409, upload("two", pem(first.certificate))))["type"] == "duplicate"
     assert (await api.ask("POST", TRUSTED, 409, upload("one", pem(second.certificate))))["type"] == "duplicate"
+
+
+async def test_a_certificate_that_is_no_cas_is_refused_where_a_ca_is_needed_and_may_still_be_denied(api: Api) -> None:
+    device = make_device_certificate(make_factory_ca(), "meter-1")
+    body = {"name": "meter", "service": "lwm2m", "certificate": device.pem.decode()}
+    refused = await api.ask("POST", TRUSTED, 400, body)
+    assert [fault["field"] for fault in refused["fields"]] == ["certificate"]
+    assert "give the certificate of the CA" in refused["message"]
+    await api.ask("POST", TRUSTED, 201, {**body, "status": "INACTIVE"})
+    await api.ask("POST", TRUSTED, 201, {**body, "service": "bootstrap"})
 
 
 async def test_the_fifty_first_trusted_certificate_is_one_too_many(api: Api) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from server.store.errors import StoreUnavailable
 from server.transport.cookie import CookieJar
@@ -43,9 +44,14 @@ class Factory:
         # libcoap's client sends its own certificate only.
         self.direct = make("dev-2", self.root, ca=False, **valid)
         self.server = make("bootstrap.example.com", **valid)
-        self.index = TrustIndex([anchor(self.root)])
+        # A factory with an RSA root, and a device that vouches for itself: no CA, and another's certificate it signed.
+        self.rsa_root = make("RSA Root", ca=True, key=rsa.generate_private_key(65537, 2048), **valid)
+        self.by_rsa = make("dev-rsa", self.rsa_root, ca=False, **valid)
+        self.itself = make("dev-itself", ca=False, key_ids=True, **valid)
+        self.by_device = make("dev-forged", self.itself, ca=False, key_ids=True, **valid)
+        self.index = TrustIndex([anchor(self.root), anchor(self.rsa_root), anchor(self.itself)])
         self.folder = folder
-        for stem in ("device", "stranger", "direct"):
+        for stem in ("device", "stranger", "direct", "by_rsa", "itself", "by_device"):
             made: Made = getattr(self, stem)
             (folder / f"{stem}.pem").write_bytes(made.pem)
             (folder / f"{stem}.key").write_bytes(made.key_pem)
@@ -176,6 +182,48 @@ def as_device(factory: Factory, suite: str = "ECDHE-ECDSA-AES128-CCM8", who: str
 
 def with_key(suite: str = PSK_SUITES, identity: str = "urn:dev:1", key: bytes = b"k" * 16) -> list[str]:
     return ["-psk_identity", identity, "-psk", key.hex(), "-cipher", f"{suite}:@SECLEVEL=0"]
+
+
+# -- every client alike
+# ---------------------------------------------------------------------------------------
+
+
+def client_of(kind: str, factory: Factory, who: str, port: int) -> Any:
+    """A program that comes with the certificate of `who`."""
+    certificate, key = str(factory.folder / f"{who}.pem"), str(factory.folder / f"{who}.key")
+    if kind == "openssl":
+        return s_client(port, *as_device(factory, who=who))
+    if kind == "libcoap":
+        words = ("coap-client-openssl", "-B", "20", "-m", "get", "-c", certificate, "-j", key, "-n")
+        return program(*words, f"coaps://127.0.0.1:{port}/x")
+    return program(
+        "gnutls-cli", "--udp", "--no-ca-verification", "-p", str(port), "--x509certfile", certificate,
+        "--x509keyfile", key, "--priority", "NORMAL:-VERS-ALL:+VERS-DTLS1.2:+AES-128-CCM-8", "127.0.0.1",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("openssl", marks=requires_openssl),
+        pytest.param("libcoap", marks=requires_libcoap),
+        pytest.param("gnutls", marks=requires_gnutls),
+    ],
+)
+async def test_an_rsa_root_vouches_for_devices_and_a_device_that_is_no_ca_for_itself_alone(
+    factory: Factory, kind: str
+) -> None:
+    async with running(factory, upper=CoapEcho) as server:
+        for number, who in enumerate(("by_rsa", "itself"), 1):
+            async with client_of(kind, factory, who, server.port):
+                while len(server.uppers) < number:
+                    assert server.refusals.empty(), server.refusals.get_nowait()
+                    await asyncio.sleep(0.01)
+        assert [upper.association.peer.label for upper in server.uppers] == ["CN=dev-rsa", "CN=dev-itself"]
+        async with client_of(kind, factory, "by_device", server.port):
+            refusal = await server.refusals.get()
+        assert (refusal.reason, refusal.identity) == (RefusalReason.NOT_A_CA, "CN=dev-forged")
+        assert len(server.uppers) == 2
 
 
 # -- openssl s_client

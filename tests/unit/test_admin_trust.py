@@ -3,10 +3,12 @@
 from itertools import permutations
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.admin.trust import lowest, parse
+from server.admin.trust import check_useful, for_one_device, lowest, parse
 from server.errors import BadRequest
 from tests import pki
 from tests.unit.issuers import surgery
@@ -86,3 +88,46 @@ def test_certificates_that_are_no_one_chain_are_refused(chain: tuple[pki.Holder,
     with pytest.raises(BadRequest, match="no one chain") as raised:
         lowest(pki.pem_chain(*chain))
     assert raised.value.field == "certificate"
+
+
+ITSELF = pki.make_certificate("meter-1", extensions=[(x509.BasicConstraints(ca=False, path_length=None), True)])
+RSA_KEY = rsa.generate_private_key(65537, 2048)
+RSA_DEVICE = pki.make_device_certificate(ROOT, "meter-2", key=RSA_KEY)
+NOT_SIGNING = pki.make_certificate(
+    "Half a CA", extensions=[(x509.BasicConstraints(True, None), True), (pki.key_usage("crl_sign"), True)]
+)
+
+
+@pytest.mark.parametrize(
+    ("holder", "alone"),
+    [
+        (ROOT, False),
+        (LOW, False),
+        (pki.make_factory_ca("RSA", key=RSA_KEY), False),
+        (ITSELF, True),
+        (pki.make_device_certificate(ROOT, "meter-3"), True),
+    ],
+    ids=["root", "intermediate", "rsa root", "self-signed device", "device"],
+)
+def test_a_ca_vouches_for_devices_and_a_device_for_itself_alone(holder: pki.Holder, alone: bool) -> None:
+    check_useful(holder.certificate, "bootstrap")
+    assert for_one_device(holder.der) == alone
+    if alone:
+        with pytest.raises(BadRequest, match="no CA's certificate"):
+            check_useful(holder.certificate, "lwm2m")
+    else:
+        check_useful(holder.certificate, "lwm2m")
+
+
+@pytest.mark.parametrize(
+    ("holder", "words"),
+    [(RSA_DEVICE, "RSA key cannot prove itself"), (NOT_SIGNING, "lacks keyCertSign")],
+    ids=["rsa device", "keyUsage"],
+)
+def test_a_certificate_that_could_let_nobody_in_is_not_trusted(holder: pki.Holder, words: str) -> None:
+    for service in ("bootstrap", "lwm2m"):
+        with pytest.raises(BadRequest) as raised:
+            check_useful(holder.certificate, service)  # type: ignore[arg-type]
+        assert raised.value.field == "certificate"
+        if service == "bootstrap":
+            assert words in raised.value.message

@@ -91,6 +91,7 @@ async def upload(request: Request, visitor: AdministratorVisits) -> Response:
         _check(form)
         certificates = admin.parse(form.text("certificate").encode())
         lowest = admin.lowest(form.text("certificate").encode())
+        admin.check_useful(lowest, _service(form))
         found = described(lowest)
         if form.text("confirmed") != found.fingerprint.hex():
             return render(

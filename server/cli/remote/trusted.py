@@ -51,8 +51,9 @@ def add(
         for row in added:
             door.ask("DELETE", f"{TRUSTED}/{row['id']}")
         raise
-    for row in added:
-        print(f"Trusted for {service}: {row['name']} (SHA-256 {row['certificate_fingerprint']}).")
+    for row, certificate in zip(added, certificates, strict=True):
+        der = certificate.public_bytes(serialization.Encoding.DER)
+        print(local.told(service, row["name"], row["certificate_fingerprint"], der))
 
 
 @trust.command("list")
