@@ -28,7 +28,7 @@ from server.errors import ComeAgain, Conflict, KeyTaken, NotAuthorized, ServiceE
 from server.knowledge import ActiveIssuer
 from server.latencies import USUAL_HOLD, USUAL_RETRY
 from server.metrics import Metrics
-from server.store import certificates, issuances, operations
+from server.store import certificates, devices, issuances, operations
 from server.store.database import Database
 from server.store.errors import StoreUnavailable
 from server.store.issuances import IssuanceRow
@@ -258,6 +258,8 @@ class DeviceMade:
         active = await self._issuers.issuer_for(wish.account_id, wish.service)
         making.resolved, making.issuer_id = True, active.id
         intent = self._intent(wish, active, row)
+        if await devices.has_factory_key(self._database, intent.spki_sha256, wish.account_id, wish.endpoint):
+            raise KeyTaken("the CSR's key is the factory key of another device; a key belongs to one device")
         opened = await self._writer.write(intent)
         match opened:
             case Inserted():

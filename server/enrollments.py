@@ -185,6 +185,7 @@ class Enrollments:
                 cause=row.cause,
                 verified_by=factory.verified_by if factory is not None else None,
                 factory_until=factory.until if factory is not None else None,
+                factory_key=factory.key if factory is not None else None,
             )
             writes.append(self._writer.write(touched))
         return writes

@@ -115,6 +115,7 @@ class Outcomes:
                     learned=outcome.learned,
                     verified_by=outcome.factory.verified_by if outcome.factory is not None else None,
                     factory_until=outcome.factory.until if outcome.factory is not None else None,
+                    factory_key=outcome.factory.key if outcome.factory is not None else None,
                 )
             )
         )

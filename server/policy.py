@@ -6,9 +6,11 @@ Pure functions over what the handshake proved and what the device asks; nothing 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from hashlib import sha256
 from uuid import UUID
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from lwm2m.bootstrap_request import BootstrapRequest
@@ -150,10 +152,14 @@ def is_shared(peer: PeerIdentity) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Factory:
-    """A device's factory certificate: the SHA-256 of the trusted one that verified it; `until` None = no end."""
+    """A device's factory certificate: the SHA-256 of the trusted one that verified it and of its own public key.
+
+    `until` None = no end.
+    """
 
     verified_by: bytes
     until: datetime | None
+    key: bytes
 
 
 def factory(peer: PeerIdentity, account_id: UUID) -> Factory | None:
@@ -161,9 +167,11 @@ def factory(peer: PeerIdentity, account_id: UUID) -> Factory | None:
     anchor = next((found for found in _bootstrap_anchors(peer) if found.account_id == account_id), None)
     if anchor is None:
         return None
-    until = x509.load_der_x509_certificate(peer.chain[0]).not_valid_after_utc
+    certificate = x509.load_der_x509_certificate(peer.chain[0])
+    until = certificate.not_valid_after_utc
+    spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     # 99991231235959Z is "no end" (RFC 5280 4.1.2.5).
-    return Factory(anchor.fingerprint, until if until.year < 9999 else None)
+    return Factory(anchor.fingerprint, until if until.year < 9999 else None, sha256(spki).digest())
 
 
 def _bootstrap_anchors(peer: PeerIdentity) -> list[Anchor]:

@@ -160,3 +160,8 @@ async def held(database: Database, account_id: UUID, device_id: UUID) -> UUID | 
     """The issuance of the certificate that the device holds; None when it holds none."""
     found: UUID | None = await database.fetchval("device_held", account_id, device_id)
     return found
+
+
+async def has_factory_key(database: Database, spki_sha256: bytes, account_id: UUID, endpoint: str) -> bool:
+    """Whether a public key is that of the factory certificate of another device than this one."""
+    return await database.fetchrow("device_of_factory_key", spki_sha256, account_id, endpoint) is not None

@@ -338,8 +338,8 @@ class AppendStep(Operation[None]):
 class TouchDevice(Operation[None]):
     """A device was here; `learned` is JSON, None keeps what is known; `state` is bootstrapped, or failed by `cause`.
 
-    `verified_by` is the SHA-256 of the trusted certificate that its factory certificate leads to, None keeps
-    what is known of that certificate.
+    `verified_by` is the SHA-256 of the trusted certificate that its factory certificate leads to, `factory_key` that of
+    the latter's SubjectPublicKeyInfo; None keeps what is known of that certificate.
     """
 
     statement: ClassVar[str] = "write_devices"
@@ -355,6 +355,7 @@ class TouchDevice(Operation[None]):
     learned: str | None = None
     verified_by: bytes | None = None
     factory_until: datetime | None = None
+    factory_key: bytes | None = None
 
     def keys(self) -> tuple[Hashable, ...]:
         """The device, by what names it."""
@@ -374,6 +375,7 @@ class TouchDevice(Operation[None]):
             self.cause,
             self.verified_by,
             self.factory_until,
+            self.factory_key,
         )
 
 

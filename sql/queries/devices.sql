@@ -42,3 +42,9 @@ SELECT endpoint, coalesce(name, endpoint) AS name, description FROM device WHERE
 
 -- name: device_label
 UPDATE device SET name = nullif($3, endpoint), description = $4 WHERE account_id = $1 AND id = $2;
+
+-- name: device_of_factory_key
+-- Another device than this one whose factory key it is, whatever its account.
+SELECT account_id, endpoint FROM device
+WHERE factory_key = $1 AND (account_id, endpoint) <> ($2::uuid, $3::text)
+LIMIT 1;

@@ -270,18 +270,20 @@ WHERE s.id = w.id AND s.started_at = w.started_at AND position(w.step IN s.steps
 -- told what was delivered to it; for the others the delivery did that. A failure is that of the CA it asked last.
 INSERT INTO device (id, account_id, endpoint, profile, last_session_id, first_seen, last_seen, state, learned, cause,
                     certificate_id, issuer_id, device_key, certified_at, certified_until, enrolled_at, verified_by,
-                    factory_until, failed_ca)
+                    factory_until, factory_key, failed_ca)
 SELECT w.id, w.account_id, w.endpoint, w.profile, w.session_id, w.at, w.at, w.state, w.learned::json, w.cause,
        held.issuance_id, held.issuer_id, sha256(held.certificate), held.issued_at,
        coalesce(held.not_after, 'infinity'),
        (SELECT min(e.created_at) FROM device_enrollment e WHERE e.device_id = w.id), w.verified_by, w.factory_until,
+       w.factory_key,
        CASE WHEN w.state = 'failed' THEN
             coalesce((SELECT coalesce(replace(i.issuer_id::text, '-', ''), 'own') FROM issuance i
                       WHERE i.account_id = w.account_id AND i.endpoint = w.endpoint AND i.session_id = w.session_id
                       ORDER BY i.opened_at DESC LIMIT 1), 'none') END
 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::timestamptz[], $7::text[], $8::text[],
-            $9::text[], $10::bytea[], $11::timestamptz[])
-    AS w (id, account_id, endpoint, profile, session_id, at, state, learned, cause, verified_by, factory_until)
+            $9::text[], $10::bytea[], $11::timestamptz[], $12::bytea[])
+    AS w (id, account_id, endpoint, profile, session_id, at, state, learned, cause, verified_by, factory_until,
+          factory_key)
 LEFT JOIN LATERAL (
     SELECT c.issuance_id, c.issuer_id, c.certificate, c.issued_at, c.not_after
     FROM certificate c JOIN issuance i ON i.id = c.issuance_id
@@ -294,6 +296,7 @@ SET profile = coalesce(EXCLUDED.profile, device.profile), last_session_id = EXCL
     last_seen = EXCLUDED.last_seen, state = EXCLUDED.state, cause = EXCLUDED.cause, failed_ca = EXCLUDED.failed_ca,
     learned = coalesce(EXCLUDED.learned, device.learned), enrolled_at = EXCLUDED.enrolled_at,
     verified_by = coalesce(EXCLUDED.verified_by, device.verified_by),
+    factory_key = coalesce(EXCLUDED.factory_key, device.factory_key),
     factory_until = CASE WHEN EXCLUDED.verified_by IS NULL THEN device.factory_until ELSE EXCLUDED.factory_until END
 WHERE device.last_seen <= EXCLUDED.last_seen;
 

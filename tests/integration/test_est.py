@@ -223,6 +223,20 @@ async def test_a_key_of_another_endpoint_is_refused(field: Field) -> None:
     assert "another device's" in session["sentence"]
 
 
+async def test_the_factory_key_of_another_device_is_refused_and_ones_own_is_not(field: Field) -> None:
+    credential = field.certificate("est-cloned")
+    async with field.device("est-cloned", credential=credential) as device:
+        assert (await device.bootstrap()).ok
+        await field.over("est-cloned")
+        async with field.device("est-cloner") as other:
+            csr = est.sign_csr(credential.key, common_name("est-cloner"))
+            assert await refused(await other.connect(), payload=csr) == "4.03"
+        assert device.est is not None
+        assert await device.est.enroll(est.sign_csr(credential.key, common_name("est-cloned")))
+    [session] = (await until_sessions(field, "est-cloner"))["sessions"]
+    assert session["cause"] == "key_taken"
+
+
 async def until_sessions(field: Field, endpoint: str, count: int = 1) -> dict[str, Any]:
     async def failures() -> bool:
         events = field.service.events("enrollment_failed")
