@@ -58,7 +58,7 @@ async def test_a_certificate_that_is_no_cas_is_refused_where_a_ca_is_needed_and_
     assert [fault["field"] for fault in refused["fields"]] == ["certificate"]
     assert "give the certificate of the CA" in refused["message"]
     await api.ask("POST", TRUSTED, 201, {**body, "status": "INACTIVE"})
-    await api.ask("POST", TRUSTED, 201, {**body, "service": "bootstrap"})
+    await api.ask("POST", TRUSTED, 201, {**body, "name": "the meter", "service": "bootstrap"})
 
 
 async def test_the_fifty_first_trusted_certificate_is_one_too_many(api: Api) -> None:
