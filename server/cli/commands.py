@@ -1,8 +1,10 @@
 """`firstlight`: every command; each opens the record, calls `server/admin/` with an actor and prints."""
 
 import sys
+from collections.abc import Sequence
 
 import typer
+from typer.core import TyperGroup
 
 from server.cli import (
     api_key,
@@ -47,6 +49,31 @@ app.command("bench")(bench.bench)
 app.command("replay")(transcript.replay)
 
 
+# Where a command finds what it works on: it may stand before the command too, as with other programs.
+CONNECTION = frozenset(
+    {"--url", "--api-key-file", "--config", "--data-dir", "--database-url", "--master-key-file"},
+)
+
+
+def behind_the_command(words: Sequence[str], commands: typer.Typer) -> list[str]:
+    """`words` with the connection options that stand before the command put behind it, where it takes them."""
+    left, path, moved = list(words), [], []
+    command: object = typer.main.get_command(commands)
+    while isinstance(command, TyperGroup) and left:
+        name, separator, _ = left[0].partition("=")
+        if name in CONNECTION:
+            pair = 1 if separator else 2
+            moved += left[:pair]
+            del left[:pair]
+        elif left[0] in command.commands:
+            command = command.commands[left[0]]
+            path.append(left.pop(0))
+        else:
+            break
+    # What never comes to a command is told so, or shown the help; it connects to nothing.
+    return [*path, *left] if isinstance(command, TyperGroup) else [*path, *moved, *left]
+
+
 def main() -> None:
     """The console script; `--url` is the other door to the same commands (design 3)."""
     words = sys.argv[1:]
@@ -54,5 +81,5 @@ def main() -> None:
         # Only here: the way over the network has its own libraries to load.
         from server.cli.remote.commands import app as through_the_api
 
-        through_the_api(args=words, prog_name="firstlight")
-    app(args=words, prog_name="firstlight")
+        through_the_api(args=behind_the_command(words, through_the_api), prog_name="firstlight")
+    app(args=behind_the_command(words, app), prog_name="firstlight")

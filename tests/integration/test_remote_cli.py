@@ -193,6 +193,9 @@ async def test_what_cannot_be_is_one_line(field: Field, doors: Doors) -> None:
         told = await firstlight("issuer", "list", *words, code=1)
         assert said in told
         assert told.count("\n") == 1
+    known = field.service.ready["api_key_file"]
+    before = await firstlight("--url", http, "--api-key-file", known, "issuer", "list")
+    assert before == await firstlight("issuer", "list", "--url", http, "--api-key-file", known)
     assert "No such command" in await firstlight("db", "prune", "--url", http, "--api-key-file", key, code=2)
     assert "api-key-file" in await firstlight("issuer", "list", "--url", http, code=2)
 
