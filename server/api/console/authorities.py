@@ -54,6 +54,35 @@ class Authority:
     trusted: bool | None
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How far an account is on its way to a CA of its own; `furthest` is the CA that is nearest to it."""
+
+    furthest: Authority | None
+
+    @property
+    def done(self) -> tuple[bool, bool, bool, bool]:
+        """Added, trusted, verified, chosen for a service."""
+        one = self.furthest
+        if one is None:
+            return False, False, False, False
+        verified = one.verification is not None and one.verification.successful
+        return True, one.trusted is True, verified, bool(one.services)
+
+    @property
+    def next(self) -> int:
+        """The number of the first step that is not done."""
+        return next((at for at, done in enumerate(self.done, 1) if not done), 5)
+
+
+def way(authorities: Sequence[Authority]) -> Way | None:
+    """None once a CA of the account's own signs for a service."""
+    own = [Way(each) for each in authorities if each.row is not None]
+    if any(each.done[3] for each in own):
+        return None
+    return max(own, key=lambda each: sum(each.done), default=Way(None))
+
+
 async def listed(asking: Caller) -> list[Authority]:
     """Every CA of the account, the embedded one first."""
     database, account_id, now = asking.database, asking.account_id, asking.office.now()

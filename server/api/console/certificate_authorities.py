@@ -21,7 +21,7 @@ from server.api.console.certificate import described
 from server.api.console.door import Visitor, at_least
 from server.api.console.forms import MENDABLE, Faults, Form
 from server.api.console.navigation import CERTIFICATE_AUTHORITIES, NO_OWN_CAS
-from server.api.console.page import ConsoleRoute, call, go, render, text_of
+from server.api.console.page import ConsoleRoute, call, go, go_dialog, render, text_of
 from server.api.console.quotas import Quotas
 from server.errors import BadRequest, NotAuthorized, NotFound, ServiceError
 from server.store import issuer_chains, issuers, trust, verifications
@@ -31,6 +31,8 @@ from server.store.issuers import IssuerRow
 
 router = APIRouter(route_class=ConsoleRoute, prefix=CERTIFICATE_AUTHORITIES)
 API = "/v3/certificate-issuers"
+# Dialogs of a CA that offer to trust its certificate, and go on afterwards.
+BACK = ("verify", "services")
 
 
 async def _own_cas(visitor: Visitor) -> Visitor:
@@ -58,12 +60,14 @@ CaAdministrator = Annotated[Visitor, _manages("admin")]
 @router.get("")
 async def list_authorities(request: Request, visitor: CaReader) -> Response:
     """Every CA with its state."""
+    found = await authorities.listed(visitor.caller)
     return render(
         request,
         "authorities.html",
         visitor=visitor,
         calls=[call("GET", API), call("GET", "/v1/issuers"), call("GET", "/v3/certificate-issuer-configurations")],
-        authorities=await authorities.listed(visitor.caller),
+        authorities=found,
+        way=authorities.way(found),
     )
 
 
@@ -274,8 +278,10 @@ async def watch(request: Request, visitor: CaReader, issuer_id: str, verificatio
 
 
 @router.get("/{issuer_id}/trust")
-async def ask_trust(request: Request, visitor: CaAdministrator, issuer_id: str) -> Response:
-    """The certificate that what this CA issues leads to, before it is trusted for LwM2M."""
+async def ask_trust(
+    request: Request, visitor: CaAdministrator, issuer_id: str, then: Annotated[str, Query(max_length=50)] = ""
+) -> Response:
+    """The certificate that what this CA issues leads to, before it is trusted for LwM2M; `then` asked for it."""
     row, top = await _top(visitor, issuer_id)
     return render(
         request,
@@ -290,6 +296,7 @@ async def ask_trust(request: Request, visitor: CaAdministrator, issuer_id: str) 
         ],
         row=row,
         found=described(top),
+        then=then,
         faults=Faults(),
     )
 
@@ -315,7 +322,10 @@ async def trust_it(request: Request, visitor: CaAdministrator, issuer_id: str) -
         owner_id=visitor.caller.key_id,
     )
     called = f" as {name}" if name != row.name else ""
-    return go(request, CERTIFICATE_AUTHORITIES, f"{row.name} is trusted for LWM2M{called}. Verify it next.")
+    done = f"{row.name} is trusted for LWM2M{called}."
+    if form.text("then") in BACK:
+        return go_dialog(request, f"{CERTIFICATE_AUTHORITIES}/{row.id.hex}/{form.text('then')}", done)
+    return go(request, CERTIFICATE_AUTHORITIES, f"{done} Verify it next.")
 
 
 @router.get("/{issuer_id}/delete")

@@ -97,7 +97,7 @@ def render(
     notice = _notice(request, visitor)
     text = text_of(request, template, visitor=visitor, calls=calls, notice=notice, **context)
     response = HTMLResponse(text, status_code=status)
-    if notice is not None and not is_fragment(request):
+    if notice is not None:
         door.drop_cookie(request, response, "notice")
     return response
 
@@ -148,6 +148,15 @@ def go(request: Request, path: str, notice: str = "", tone: Tone = "good") -> Re
     if notice and visitor is not None:
         text = base64.urlsafe_b64encode(json.dumps([tone, notice]).encode()).decode()
         door.set_cookie(request, response, "notice", f"{text}.{_seal(visitor.token, text)}", seconds=60)
+    return response
+
+
+def go_dialog(request: Request, path: str, notice: str) -> Response:
+    """Go on with the dialog at `path`, above which the notice stands; as a page of its own without script."""
+    response = go(request, path, notice)
+    if is_fragment(request):
+        del response.headers["HX-Redirect"]
+        response.headers["HX-Location"] = json.dumps({"path": path, "target": "#dialog", "push": "false"})
     return response
 
 

@@ -1,30 +1,26 @@
 """The start page: does anything need me, and how do bootstraps go; live as long as somebody looks."""
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
 from server import sentences
-from server.admin import first_start
-from server.api.console import authorities, door, plots
+from server.api.console import authorities, door, first_steps, plots
 from server.api.console.door import ReaderVisits, Visitor
 from server.api.console.navigation import CERTIFICATE_AUTHORITIES, CERTIFICATES
 from server.api.console.page import ConsoleRoute, call, render, text_of
 from server.api.statistics import shown
 from server.attention import Attendant, Finding
-from server.config import host_and_port
 from server.errors import BadRequest
 from server.statistics import WINDOWS, Statistics
-from server.store import issuers, listings, operators, trust
+from server.store import issuers, operators
 from server.store.errors import StoreUnavailable
 
 router = APIRouter(route_class=ConsoleRoute)
@@ -45,7 +41,6 @@ STEPS_OF_FUNNEL = {
 }
 # Findings about certificates are mended there.
 _PLACES = {"ca_certificate_expiring": CERTIFICATES, "feature_off": "/access"}
-EXAMPLES = "trial"
 
 
 @dataclass(slots=True)
@@ -53,16 +48,6 @@ class Drawn:
     """The newest fragment of an account's window, drawn once for all who look."""
 
     fragments: dict[tuple[UUID, str], tuple[datetime, str]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class FirstSteps:
-    """The way from nothing to a first device: what is done, and commands that work on this server."""
-
-    trusted: bool
-    make: str
-    trust: str
-    simulate: str
 
 
 @router.get("/")
@@ -76,9 +61,18 @@ async def start(request: Request, visitor: ReaderVisits) -> Response:
         calls=[call("GET", "/v1/attention"), call("GET", f"/v1/statistics?window={window}")],
         window=window,
         windows=WINDOW_NAMES,
-        steps=await _first_steps(visitor),
+        commands=first_steps.commands(visitor),
         **await _seen(request, visitor, window),
     )
+
+
+@router.get(first_steps.PATH)
+async def steps(request: Request, visitor: ReaderVisits) -> Response:
+    """The guide alone, once a step of it is done; nothing when it has done its work."""
+    progress = await first_steps.progress(visitor)
+    if progress is None:
+        return HTMLResponse("")
+    return render(request, "first_steps.html", visitor=visitor, steps=progress, commands=first_steps.commands(visitor))
 
 
 @router.get("/live")
@@ -143,6 +137,7 @@ async def _seen(request: Request, visitor: Visitor, window: str) -> dict[str, An
     numbers = shown(picture, names)
     steps = numbers["steps"]
     return {
+        "steps": await first_steps.progress(visitor),
         "attention": attention,
         "places": [_place(finding) for finding in attention.findings],
         "numbers": numbers,
@@ -194,45 +189,6 @@ def _place(finding: Finding) -> str:
     if finding.devices:
         return f"/devices?{finding.devices}"
     return _PLACES.get(finding.kind, "")
-
-
-async def _first_steps(visitor: Visitor) -> FirstSteps | None:
-    """None once a device was here."""
-    office, account_id = visitor.caller.office, visitor.caller.account_id
-    if await listings.count(office.database, account_id, "device", [], most=1):
-        return None
-    anchors = await trust.listed(office.database, account_id, service="bootstrap")
-    folder = office.config.server.data_dir.resolve()
-    # The program that serves, wherever it was installed.
-    beside = Path(sys.executable).with_name("firstlight")
-    program = str(beside) if beside.exists() else "firstlight"
-    return FirstSteps(
-        trusted=any(each.active for each in anchors),
-        make=(
-            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 "
-            '-subj "/CN=Trial Factory" -keyout factory-key.pem -out factory-ca.pem'
-        ),
-        # The command line works on the default account.
-        trust=f"{program} trust add factory-ca.pem --service bootstrap --data-dir {folder}"
-        if visitor.account.is_default
-        else "",
-        simulate=(
-            f"{program} simulate --server {_reachable(office.coaps)} --mode x509 --factory-ca factory-ca.pem "
-            f"--factory-key factory-key.pem --server-ca {folder / first_start.SERVER_CA_FILE} "
-            f"--endpoint-prefix {EXAMPLES}- --out devices"
-        ),
-    )
-
-
-def _reachable(coaps: str) -> str:
-    """The address as a device on this machine reaches it: a wildcard is no address."""
-    scheme, _, rest = coaps.partition("://")
-    try:
-        host, port = host_and_port(rest, "coaps")
-    except Exception:
-        return coaps
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _window(request: Request) -> str:

@@ -109,7 +109,9 @@ function asPem(bytes) {
 // -- times: in the viewer's zone, UTC on hover ---------------------------------------------------
 
 const shown = {
-  moment: new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" }),
+  moment: new Intl.DateTimeFormat(undefined, {
+    year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short",
+  }),
   day: new Intl.DateTimeFormat(undefined, { dateStyle: "medium" }),
 };
 

@@ -13,13 +13,14 @@
   function replace(html) {
     const open = new Set([...part.querySelectorAll("details[open][id]")].map((one) => one.id));
     const focused = document.activeElement?.closest("#live [href]")?.getAttribute("href");
-    const first = document.getElementById("first-steps");
+    const guide = document.getElementById("first-steps");
     part.innerHTML = html;
     for (const id of open) document.getElementById(id)?.setAttribute("open", "");
     if (focused) part.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus();
     refresh(part);
-    // The first device is here: the way to it has done its work.
-    if (first && Number(part.querySelector(".funnel li:last-child .count").textContent) > 0) first.remove();
+    // A step of the guide is done: it is drawn again, and left alone while nothing happens to it.
+    const mark = part.querySelector("#verdict").dataset.steps;
+    if (guide && guide.dataset.mark !== mark) htmx.trigger(guide, "progressed");
     const now = part.querySelector("#verdict").classList.contains("needs") ? "Attention required" : "All clear";
     if (verdict && now !== verdict) say(now);
     verdict = now;
