@@ -2,13 +2,14 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from functools import cache
 from hashlib import sha256
 from uuid import UUID
 
 from server.admin import passwords
 from server.errors import NotAuthenticated
-from server.store import accounts, operators
+from server.store import accounts, operators, refused_sign_ins
 from server.store.accounts import ApiKey
 from server.store.database import Database
 from server.store.operators import Operator
@@ -39,6 +40,15 @@ async def by_key(database: Database, key: str) -> ApiKey:
     if found is None:
         raise NotAuthenticated("this API key is not known, or no longer active")
     return found
+
+
+async def note_refused(database: Database, name: str, key: str, *, source: str, request_id: str, now: datetime) -> None:
+    """Put a refused try into the audit of the account that it was aimed at, if it was at anybody on record."""
+    if key:
+        hashed = sha256(key.encode()).digest()
+        await refused_sign_ins.by_key(database, hashed, source=source, request_id=request_id, now=now)
+    elif "\0" not in name:
+        await refused_sign_ins.by_name(database, name, source=source, request_id=request_id, now=now)
 
 
 def _fits(found: Operator | None, password: str) -> bool:

@@ -49,3 +49,19 @@ DELETE FROM console_session WHERE operator_id = $1;
 
 -- name: console_sessions_trim
 DELETE FROM console_session WHERE expires_at <= $1 OR used_at <= $2;
+
+-- name: operator_named
+SELECT id, account_id, name, active FROM operator WHERE name = $1;
+
+-- name: api_key_hashed
+SELECT id, account_id, name, active FROM api_key WHERE key_sha256 = $1;
+
+-- name: sign_in_refused_lock
+-- Two tries at once are counted one after the other.
+SELECT pg_advisory_xact_lock(hashtextextended($1, 0));
+
+-- name: sign_in_refused_detail
+SELECT detail::text FROM audit WHERE id = $1 AND at >= $2;
+
+-- name: sign_in_refused_again
+UPDATE audit SET detail = $3::text::json WHERE id = $1 AND at >= $2;

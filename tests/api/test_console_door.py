@@ -1,14 +1,19 @@
 """The door of the console without a browser: what a browser must bring, what it is given, and what is refused."""
 
+import asyncio
+import json
 import re
-from datetime import timedelta
+import time
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from typing import Any
 
 import httpx
 import pytest
 
-from server.admin import operators
+from server.admin import api_keys, operators
 from server.api.console import door
+from server.store import accounts, refused_sign_ins
 from server.store import operators as store
 from tests.api.conftest import PERSON, Api
 from tests.issuers.peers.cfssl import PAGE_KEY, cfssl_serve
@@ -125,6 +130,80 @@ async def test_whoever_guesses_a_password_has_to_wait_and_a_good_one_does_not_he
     right = await signed_in(browser)
     assert right.status_code == 429
     assert int(right.headers["Retry-After"]) > 0
+
+
+async def refusals(api: Api, times: int = 0) -> list[dict[str, Any]]:
+    """What the audit says of refused sign-ins, once it tells of so many tries."""
+    deadline = time.monotonic() + 60
+    while True:
+        async with api.office.database.acquire() as connection:
+            rows = await connection.fetch(
+                "SELECT account_id, actor_name, subject_kind, subject, detail::text AS detail, audit::text AS whole"
+                " FROM audit WHERE action = $1 ORDER BY at",
+                refused_sign_ins.ACTION,
+            )
+        found = [{**row, "detail": json.loads(row["detail"])} for row in rows]
+        if sum(row["detail"]["times"] for row in found) >= times:
+            return found
+        assert time.monotonic() < deadline, found
+        await asyncio.sleep(0.05)
+
+
+async def test_refused_sign_ins_are_one_line_of_the_audit_that_counts_them(
+    api: Api, browser: httpx.AsyncClient
+) -> None:
+    aino = await person(api)
+    for n in range(3):
+        assert (await signed_in(browser, password=f"guess number {n} of many")).status_code == 401
+    rows = await refusals(api, 3)
+    # Ten minutes may end in between.
+    assert len(rows) < 3
+    row = rows[-1]
+    assert (row["account_id"], row["subject_kind"], row["subject"]) == (api.account_id, "operator", "Aino")
+    assert row["actor_name"] == refused_sign_ins.NOBODY
+    assert (row["detail"]["sources"], row["detail"]["more_sources"]) == (["127.0.0.1"], False)
+    assert not row["detail"]["switched_off"]
+    assert "guess number" not in row["whole"]
+    # One that is switched off is refused with the right password too.
+    await store.update(api.office.database, PERSON, api.account_id, aino.id, active=False)
+    assert (await signed_in(browser)).status_code == 401
+    assert (await refusals(api, 4))[-1]["detail"]["switched_off"]
+    assert not any(PASSWORD in row["whole"] for row in await refusals(api))
+
+
+async def test_who_is_not_on_record_leaves_nothing_on_record(api: Api, browser: httpx.AsyncClient) -> None:
+    await person(api)
+    assert (await signed_in(browser, name="Nobody")).status_code == 401
+    assert (await signed_in(browser, name="", key="ak_1nothing")).status_code == 401
+    # Both were looked at once the one after them is there.
+    assert (await signed_in(browser, password="something else entirely")).status_code == 401
+    assert [row["subject"] for row in await refusals(api, 1)] == ["Aino"]
+
+
+async def test_a_key_that_is_switched_off_is_told_by_its_name(api: Api, browser: httpx.AsyncClient) -> None:
+    row, key = await api_keys.make(api.office.database, PERSON, api.account_id, name="robot", role="reader")
+    await accounts.update_api_key(
+        api.office.database, PERSON, api.account_id, row.id, name="robot", role="reader", active=False
+    )
+    assert (await signed_in(browser, name="", key=key)).status_code == 401
+    (found,) = await refusals(api, 1)
+    assert (found["subject_kind"], found["subject"]) == ("api_key", "robot")
+    assert key not in found["whole"]
+
+
+async def test_a_flood_from_everywhere_is_one_row_in_ten_minutes(api: Api) -> None:
+    await person(api)
+    now = datetime(2026, 11, 23, 12, 0, 1, tzinfo=UTC)
+    for n in range(3 * refused_sign_ins.MOST_SOURCES):
+        at = now + timedelta(seconds=n)
+        await refused_sign_ins.by_name(api.office.database, "Aino", source=f"192.0.2.{n}", request_id="r", now=at)
+    (row,) = await refusals(api)
+    assert row["detail"]["times"] == 3 * refused_sign_ins.MOST_SOURCES
+    assert row["detail"]["sources"] == [f"192.0.2.{n}" for n in range(refused_sign_ins.MOST_SOURCES)]
+    assert row["detail"]["more_sources"]
+    later = now + refused_sign_ins.WINDOW
+    await refused_sign_ins.by_name(api.office.database, "Aino", source="192.0.2.1", request_id="r", now=later)
+    assert len(await refusals(api)) == 2
 
 
 async def test_a_form_of_another_site_signs_nobody_in(api: Api, browser: httpx.AsyncClient) -> None:

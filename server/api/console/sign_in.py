@@ -12,6 +12,7 @@ from server import logs
 from server.admin import sign_in as admin
 from server.api.access import Office
 from server.api.console import door, forms
+from server.api.console.background import Background
 from server.api.console.door import ReaderVisits
 from server.api.console.forms import Form
 from server.api.console.page import ConsoleRoute, go, render
@@ -56,6 +57,14 @@ async def sign_in(request: Request) -> Response:
         operator_id, api_key_id, account_id, called = await _who(office, form, name, key)
     except NotAuthenticated as error:
         log.warning("sign_in_refused", source=source, name=name)
+        background: Background = request.app.state.background
+        # Not waited for: an answer takes as long for a name that nobody has.
+        background.start(
+            "sign_in_refused",
+            admin.note_refused(
+                office.database, name, key, source=source, request_id=request.state.request_id, now=office.now()
+            ),
+        )
         problem = error.message[0].upper() + error.message[1:] + "."
         return _form(request, then=then, name=name, problem=problem, status=401)
     tries.worked(source, name)
