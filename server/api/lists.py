@@ -57,11 +57,13 @@ class Listing(BaseModel):
     order: Literal["ASC", "DESC"]
     after: str | None = Field(description="The `after` that was asked for.")
     has_more: bool
-    total_count: int | None = Field(default=None, description="Only with include=total_count.")
+    total_count: int | None = Field(
+        default=None, description="With include=total_count, and wherever it is known without looking."
+    )
 
 
 def envelope(page: Page, data: Sequence[dict[str, Any]], *, has_more: bool, total: int | None) -> dict[str, Any]:
-    """The envelope around `data`."""
+    """The envelope around `data`; `total` None = it was not asked for and nobody knows it."""
     body: dict[str, Any] = {
         "object": "list",
         "data": list(data),
@@ -70,7 +72,8 @@ def envelope(page: Page, data: Sequence[dict[str, Any]], *, has_more: bool, tota
         "after": page.after or None,
         "has_more": has_more,
     }
-    if page.with_total:
+    if total is not None:
+        # Izuma's API requires it of several lists; its Python SDK takes the length of a list from it without asking.
         body["total_count"] = total
     return body
 

@@ -1,11 +1,11 @@
-"""`serve`, `demo`, `simulate` and `check-config`."""
+"""`serve`, `demo`, `simulate`, `atlas` and `check-config`."""
 
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
     app.command("check-config")(check_config)
     app.command("demo")(demo)
     app.command("simulate", context_settings=SIMULATE_SETTINGS)(simulate)
+    app.command("atlas", context_settings=SIMULATE_SETTINGS)(atlas)
 
 
 def serve_command(
@@ -135,7 +136,17 @@ def demo(
 
 def simulate(context: typer.Context) -> None:
     """Play devices; all options go to the simulator (`firstlight simulate --help`)."""
-    command = [sys.executable, "-P", "-m", "simulators", "simulate", *context.args]
+    _relay("simulate", context)
+
+
+def atlas(context: typer.Context) -> None:
+    """Play GlobalSign's Atlas HVCA, for rigs; all options go to the stand-in (`firstlight atlas --help`)."""
+    _relay("atlas", context)
+
+
+def _relay(word: str, context: typer.Context) -> NoReturn:
+    """Run a command of the simulators as a child: what they cost is theirs, and they share no code with the server."""
+    command = [sys.executable, "-P", "-m", "simulators", word, *context.args]
     child = subprocess.Popen(command, env={**os.environ, "PYTHONUNBUFFERED": "1"})
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _frame: child.send_signal(received))

@@ -128,6 +128,15 @@ async def test_the_total_is_the_same_whether_the_page_holds_all_or_some(seeded: 
     assert (none["data"], none["total_count"]) == ([], 0)
 
 
+async def test_a_list_is_counted_when_it_is_asked_for_as_the_sdk_takes_its_length(seeded: Api) -> None:
+    two = await seeded.ask("GET", "/v3/devices/?limit=2", 200)
+    assert (len(two["data"]), two["total_count"]) == (2, DEVICES)  # type: ignore[arg-type]
+    # Elsewhere a count is looked for on demand alone, and told where it is known anyway.
+    assert "total_count" not in await seeded.ask("GET", "/v3/devices/?limit=3", 200)
+    lamps = await seeded.ask("GET", "/v3/devices/?profile__eq=lamps&limit=1000", 200)
+    assert lamps["total_count"] == DEVICES // 10
+
+
 async def test_a_count_with_a_bound_ends_there(seeded: Api) -> None:
     database = seeded.office.database
     assert await listings.count(database, seeded.account_id, "device", []) == DEVICES

@@ -23,6 +23,7 @@ from server.store.secrets import Sealer
 from server.store.writer import Writer
 from tests import pki
 from tests.integration import rows
+from tests.integration.service import firstlight
 
 T = TypeVar("T")
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -576,6 +577,11 @@ def test_every_group_of_commands_lists_its_own(cli: Cli) -> None:
     for group, words in commands.items():
         told = cli.bare(group, "--help")
         assert all(re.search(rf"\b{word}\b", told) for word in words), group
+
+
+@pytest.mark.parametrize("word", ["simulate", "atlas"])
+async def test_what_is_played_for_rigs_tells_its_own_options(word: str) -> None:
+    assert f"usage: firstlight {word}" in await firstlight(word, "--help")
 
 
 def test_an_unknown_command_is_refused(cli: Cli) -> None:

@@ -70,6 +70,8 @@ def main(url: str, key_file: str, ca_url: str, hmac_key: str, ca_file: str) -> N
     only.add_filter("reference", "eq", "customer.dlms")
     assert [row.id for row in entities.certificate_issuer_config().list(filter=only)] == [custom.id]
     assert len(list(entities.certificate_issuer_config().list())) == 2
+    # The SDK takes a length from the total, which it does not get round to asking for.
+    assert len(entities.certificate_issuer_config().list()) == 2
     done("custom and filter")
 
     refused(400, issuer.delete)
@@ -99,6 +101,7 @@ def main(url: str, key_file: str, ca_url: str, hmac_key: str, ca_file: str) -> N
     named = ApiFilter()
     named.add_filter("endpoint_name", "eq", "sdk-device")
     assert [(row.id, row.description) for row in entities.device().list(filter=named)] == [(device.id, "hall 3")]
+    assert len(entities.device().list()) == len(list(entities.device().list())) > 0
     device.delete()
     done("a device that is expected")
 

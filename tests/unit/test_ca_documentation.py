@@ -40,5 +40,6 @@ def test_every_command_exists() -> None:
     groups = {group.name: group.typer_instance for group in app.registered_groups}
     told = re.findall(r"firstlight ([a-z-]+) ([a-z-]+)", TEXT)
     assert len(told) > 5
+    alone = {each.name for each in app.registered_commands}
     for group, word in told:
-        assert word in {each.name for each in groups[group].registered_commands}, f"{group} {word}"
+        assert group in alone or word in {each.name for each in groups[group].registered_commands}, f"{group} {word}"
