@@ -136,12 +136,15 @@ async def _set(asking: Caller, row: Configuration, body: ConfigurationRequest) -
 
 
 def _issuer_id(body: ConfigurationRequest) -> UUID | None:
-    if not body.certificate_issuer_id:
+    if body.certificate_issuer_id is None:
         return None
     try:
         return UUID(body.certificate_issuer_id)
     except ValueError:
-        raise BadRequest("an id has 32 hexadecimal characters", field="certificate_issuer_id") from None
+        # An empty text too: a script whose variable holds nothing must not take the CA away.
+        raise BadRequest(
+            "an id has 32 hexadecimal characters, and null stands for the embedded CA", field="certificate_issuer_id"
+        ) from None
 
 
 async def _lwm2m(asking: Caller) -> Configuration:

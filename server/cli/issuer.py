@@ -181,8 +181,13 @@ def _state(known: Readiness | None, now: datetime) -> str:
         return f"slowed down until {known.throttled_until:%Y-%m-%d %H:%M:%S} UTC: {known.error_text}"
     if known is None or known.since is None:
         return "ready"
-    word = "not asked" if known.open_until is not None else f"{known.failures} failures in a row"
+    word = "not asked" if known.open_until is not None else in_a_row(known.failures)
     return f"{word} since {known.since:%Y-%m-%d %H:%M:%S} UTC: {known.error_text}"
+
+
+def in_a_row(failures: int) -> str:
+    """How often a CA failed without a success between."""
+    return f"{failures} failure{'' if failures == 1 else 's'} in a row"
 
 
 @app.command("show")

@@ -272,6 +272,8 @@ async def test_an_issuer_that_does_not_exist_cannot_be_activated(api: Api) -> No
 async def test_a_mistyped_name_does_not_take_the_ca_away(api: Api) -> None:
     issuer = await registered(api)
     await api.ask("PUT", f"{SERVICES}/lwm2m", 200, {"certificate_issuer_id": issuer["id"]})
+    empty = await api.ask("PUT", f"{SERVICES}/lwm2m", 400, {"certificate_issuer_id": ""})
+    assert empty["fields"][0]["field"] == "certificate_issuer_id"
     refused = await api.ask("PUT", f"{SERVICES}/lwm2m", 400, {"certificate_issuer": issuer["id"]})
     assert [fault["field"] for fault in refused["fields"]] == ["certificate_issuer"]
     assert (await api.ask("GET", f"{SERVICES}/lwm2m", 200))["certificate_issuer_id"] == issuer["id"]

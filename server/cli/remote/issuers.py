@@ -101,7 +101,7 @@ def _state(row: Row) -> str:
         return f"slowed down until {row['slowed_until']}: {row['error']}"
     if row["since"] is None:
         return "ready"
-    word = f"{row['failures']} failures in a row" if row["ready"] else "not asked"
+    word = local.in_a_row(row["failures"]) if row["ready"] else "not asked"
     return f"{word} since {row['since']}: {row['error']}"
 
 
