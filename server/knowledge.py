@@ -100,6 +100,7 @@ class _Loaded:
     rows: Mapping[UUID, issuers.IssuerRow]
     embedded: Mapping[UUID, ActiveIssuer]
     reach: Reach
+    with_custom_services: frozenset[UUID]
     opened: dict[UUID, ActiveIssuer] = field(default_factory=dict)
 
 
@@ -180,11 +181,13 @@ class Knowledge:
         rows = {row.id: row for row in await issuers.all_issuers(self._database)}
         reach = await issuer_admin.reach_of(self._database, self._config)
         kept = _unchanged(before, rows, reach, lwm2m_anchors)
+        configurations = await issuers.configurations(self._database)
         self._loaded = _Loaded(
             trust=TrustIndex([*anchors, *_issuing_below(anchors, materials)]),
             profiles={account: tuple(found) for account, found in parsed.items()},
             lwm2m_anchors=lwm2m_anchors,
-            configurations=await issuers.configurations(self._database),
+            configurations=configurations,
+            with_custom_services=frozenset(account for account, service in configurations if service != LWM2M),
             rows=rows,
             embedded=embedded,
             reach=reach,
@@ -248,6 +251,11 @@ class Knowledge:
     def services_of(self, account_id: UUID) -> tuple[str, ...]:
         """The services that a CA is configured for, by name."""
         return tuple(sorted(service for account, service in self._now_known().configurations if account == account_id))
+
+    @property
+    def with_custom_services(self) -> frozenset[UUID]:
+        """The accounts that have services beside the LwM2M server's."""
+        return self._now_known().with_custom_services
 
     async def _opened(self, account_id: UUID, issuer_id: UUID | None) -> ActiveIssuer:
         known = self._now_known()

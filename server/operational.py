@@ -1,5 +1,6 @@
 """Which device of ours shows its operational certificate (design 7): a shared commercial CA is not an identity."""
 
+from collections.abc import Container
 from dataclasses import dataclass
 from hashlib import sha256
 from uuid import UUID
@@ -55,13 +56,7 @@ async def device_of(database: Database, peer: PeerIdentity) -> OperationalDevice
             raise NotAuthorized("the certificate is none of ours: it was issued for another account")
         if found.revoked_at is not None:
             raise NotAuthorized(f"the certificate of {found.endpoint} is revoked")
-        return OperationalDevice(
-            account_id=found.account_id,
-            device_id=devices.device_id(found.account_id, found.endpoint),
-            endpoint=found.endpoint,
-            service=found.service,
-            issuance_id=found.issuance_id,
-        )
+        return device_on_record(found)
     endpoint, account = _only(leaf, NameOID.COMMON_NAME), _only(leaf, NameOID.ORGANIZATIONAL_UNIT_NAME)
     for account_id in accounts:
         if endpoint and account == account_id.hex and await devices.find(database, account_id, endpoint) is not None:
@@ -74,13 +69,18 @@ async def device_of(database: Database, peer: PeerIdentity) -> OperationalDevice
     raise NotAuthorized("the certificate is none of ours, and its CN and OU name no device of ours")
 
 
-async def shown_at_bootstrap(database: Database, peer: PeerIdentity) -> CertificateRow | None:
+async def shown_at_bootstrap(
+    database: Database, peer: PeerIdentity, with_custom_services: Container[UUID] = ()
+) -> CertificateRow | None:
     """The row of the operational certificate that a peer with bootstrap anchors shows; None for any other one.
 
     Looked for where the certificate leads to a trusted certificate of service lwm2m too: the same CA then signs for
-    both, or another account trusts for bootstraps what is an operational CA here. Raises StoreUnavailable.
+    both, or another account trusts for bootstraps what is an operational CA here. And where it leads to one of an
+    account with custom services, whose CAs need not be trusted for anything. Raises StoreUnavailable.
     """
-    if peer.trusted is None or not _accounts(peer):
+    if peer.trusted is None:
+        return None
+    if not _accounts(peer) and all(anchor.account_id not in with_custom_services for anchor in peer.trusted.anchors):
         return None
     return await _on_record(database, x509.load_der_x509_certificate(peer.chain[0]))
 
@@ -96,6 +96,23 @@ def require_own(peer: PeerIdentity, shown: CertificateRow) -> None:
         raise ClaimedElsewhere("the certificate was issued to a device of another account")
     if shown.revoked_at is not None:
         raise NotAuthorized(f"the certificate of {shown.endpoint} is revoked")
+
+
+def require_bootstraps(shown: CertificateRow) -> None:
+    """Refuse the certificate of a custom service, which is good for that service alone (NotAuthorized)."""
+    if shown.service != LWM2M:
+        raise NotAuthorized(f"the certificate of {shown.endpoint} is for the service {shown.service} alone")
+
+
+def device_on_record(shown: CertificateRow) -> OperationalDevice:
+    """The device of a certificate on record."""
+    return OperationalDevice(
+        account_id=shown.account_id,
+        device_id=devices.device_id(shown.account_id, shown.endpoint),
+        endpoint=shown.endpoint,
+        service=shown.service,
+        issuance_id=shown.issuance_id,
+    )
 
 
 async def _on_record(database: Database, leaf: x509.Certificate) -> CertificateRow | None:

@@ -135,11 +135,12 @@ class BootstrapResource:
     async def _shown(self, peer: PeerIdentity) -> CertificateRow | None:
         """The operational certificate that the peer shows instead of a factory one, if its account takes that."""
         try:
-            shown = await operational.shown_at_bootstrap(self._database, peer)
+            shown = await operational.shown_at_bootstrap(self._database, peer, self._knowledge.with_custom_services)
         except StoreUnavailable as error:
             raise TemporarilyUnavailable(f"the certificates on record cannot be read: {error}", RETRY_AFTER) from error
         if shown is not None:
             operational.require_own(peer, shown)
+            operational.require_bootstraps(shown)
         return shown
 
 

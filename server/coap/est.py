@@ -4,7 +4,8 @@ Requests are taken at any time on an authenticated association: before, during a
 operational certificate. The label is the service whose CA is asked.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import uuid4
@@ -32,6 +33,7 @@ from server.farewells import Farewells
 from server.issuance import Issuance, Wish
 from server.issuer_failures import failure
 from server.knowledge import Knowledge
+from server.latencies import LONGEST_HOLD
 from server.requester import (
     Requester,
     admit,
@@ -43,11 +45,15 @@ from server.requester import (
     subject_of,
 )
 from server.store import certificates, devices
+from server.store.accounts import LWM2M
 from server.store.certificates import CertificateRow
 from server.store.database import Database
 from server.store.devices import DeviceRow
 from server.store.errors import StoreUnavailable
 from server.transport.engine import PeerIdentity
+
+# Seconds for the last words of an exchange: a separate response and its repeats (MAX_TRANSMIT_SPAN, RFC 7252 4.8.2).
+LAST_WORDS = 45.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +168,8 @@ class EstResource:
                 await self._give_server_key(conversation, incoming, resource, requester, ending)
                 return
             wish = self._wish(conversation, requester, resource, csr)
-            certified = await self._device_made.certificate(wish)
+            with self._staying(conversation, wish.hold_seconds):
+                certified = await self._device_made.certificate(wish)
             ending.issuance_id = certified.issuance_id
             ending.note = "the recorded certificate once more" if certified.again else ""
             _fits(certified.chain, wish.limits)
@@ -222,7 +229,8 @@ class EstResource:
             hold_seconds=hold,
             retry_after=settings.retry_after or latencies.retry_after(active.id, hold),
         )
-        made = await self._issuance.server_made(wish)
+        with self._staying(conversation, hold):
+            made = await self._issuance.server_made(wish)
         ending.issuance_id = made.issuance_id
         alone = resource.function is Function.SERVER_KEY_CERTIFICATE
         format = MediaType.CERTIFICATE if alone else MediaType.PKCS7
@@ -245,13 +253,32 @@ class EstResource:
             conversation.visit.delivered.add(resource.service)
             await self._device_made.delivered(made.issuance_id)
 
+    @contextlib.contextmanager
+    def _staying(self, conversation: CoapAssociation, hold: float | None) -> Iterator[None]:
+        """Keep the association of a device that waits: it has nothing to say meanwhile."""
+        association = conversation.association
+        before = association.stays_until
+        association.stays_until = max(before, self._clock() + (LONGEST_HOLD if hold is None else hold) + LAST_WORDS)
+        held = association.stays_until
+        try:
+            yield
+        finally:
+            # Unless a registration or another request has said more.
+            if association.stays_until == held:
+                association.stays_until = max(before, self._clock() + LAST_WORDS)
+
     # -- who asks, and for what ----------------------------------------
 
     async def _requester(self, conversation: CoapAssociation) -> Requester:
         peer = conversation.association.peer
         profiles_of = self._knowledge.profiles_of
-        shown = None if is_operational(peer) else await operational.shown_at_bootstrap(self._database, peer)
-        if not is_operational(peer) and _may_bootstrap(peer, shown):
+        custom = self._knowledge.with_custom_services
+        shown = None if is_operational(peer) else await operational.shown_at_bootstrap(self._database, peer, custom)
+        if is_operational(peer) or not _may_bootstrap(peer, shown):
+            device = await operational.device_of(self._database, peer)
+        elif shown is not None and shown.service != LWM2M:
+            device = operational.device_on_record(shown)
+        else:
             requester = from_factory(peer, conversation.visit.admitted, profiles_of)
             if shown is not None:
                 requester = replace(requester, issuance_id=shown.issuance_id)
@@ -259,7 +286,6 @@ class EstResource:
                 return requester
             row = await devices.find(self._database, requester.account_id, requester.endpoint)
             return replace(requester, izuma=izuma.is_izuma(requester.profile, None, before=_was_izuma(row)))
-        device = await operational.device_of(self._database, peer)
         row = await devices.find(self._database, device.account_id, device.endpoint)
         was_izuma = _was_izuma(row)
         factory: frozenset[str] = frozenset()

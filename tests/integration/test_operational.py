@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from server.errors import ClaimedElsewhere, NotAuthenticated, NotAuthorized
-from server.operational import device_of, is_operational, require_own, shown_at_bootstrap
+from server.operational import device_of, is_operational, require_bootstraps, require_own, shown_at_bootstrap
 from server.store import certificates
 from server.store.audit import Actor
 from server.store.database import Database
@@ -149,6 +149,17 @@ async def test_who_trusts_a_ca_for_bootstraps_gets_no_hold_on_another_accounts_d
     require_own(own, shown)
     # A factory whose CA signs nothing operational is not looked up.
     assert await shown_at_bootstrap(database, under(both[1])) is None
+
+
+async def test_the_certificate_of_a_custom_service_is_known_for_one_whatever_its_ca_is_trusted_for(
+    database: Database, writer: Writer
+) -> None:
+    await recorded(writer, "device-1", service="meter")
+    for anchors in ([(rows.ACCOUNT, "bootstrap")], [(rows.ACCOUNT, "bootstrap"), (rows.ACCOUNT, "lwm2m")]):
+        shown = await shown_at_bootstrap(database, under(*anchors), {rows.ACCOUNT})  # type: ignore[arg-type]
+        assert shown is not None
+        with pytest.raises(NotAuthorized, match="for the service meter alone"):
+            require_bootstraps(shown)
 
 
 async def test_what_was_revoked_is_no_bootstrap_credential_either(database: Database, writer: Writer) -> None:

@@ -3,6 +3,7 @@
 On a whole server: a device of one account with the certificate it got, and another account that trusts that CA.
 """
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,27 @@ async def test_an_operational_certificate_bootstraps_its_own_accounts_device_onl
             assert await reason(f"aid={field.account}") == ""
             assert "4.03" in await reason(f"aid={other['id']}")
             assert (await ask("GET", "/v3/devices/", own=False))["data"] == []
+
+            # The certificate of a custom service of the same CA is good for that service alone.
+            await field.service.command("service", "add", "DLMS")
+            meter = KeyPair.make(common_name(name))
+            async with field.device(name) as device:
+                connected = await device.connect()
+
+                async def enrolled() -> Any:
+                    with contextlib.suppress(EnrolmentFailed):
+                        return await connected.enroll(meter.csr, label="DLMS")
+
+                held_meter = X509Credential(await until(enrolled), meter.key)
+            report, _ = await field.bootstrap(name, credential=held_meter)
+            assert "4.03" in str(report.reason)
+            async with field.device(name, credential=held_meter) as device:
+                connected = await device.connect()
+                for function in ("sen", "sren"):
+                    with pytest.raises(EnrolmentFailed) as failure:
+                        await connected.enroll(KeyPair.make(common_name(name)).csr, function=function)
+                    assert failure.value.code == "4.03"
+                assert await connected.enroll(KeyPair.make(common_name(name)).csr, label="DLMS")
 
             # Revoked, it counts for nothing any more, and the operator reads why.
             serial = format(chain[0].serial_number, "x")
