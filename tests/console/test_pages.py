@@ -257,6 +257,9 @@ async def test_a_profile_is_judged_while_it_is_typed_and_shows_what_a_device_wou
     assert (await rig.ask("GET", "/v1/profiles/pumps"))["toml"] == good
     await page.goto("/profiles/dry-run?endpoint_name=pump-77")
     await expect(page.get_by_text("gets the profile pumps")).to_be_visible()
+    await page.get_by_label("Client of the device").select_option("Izuma client")
+    await page.get_by_role("button", name="Try").click()
+    await expect(page.get_by_text("It is an Izuma client.")).to_be_visible()
     await page.goto("/profiles/pumps")
     await page.get_by_role("link", name="Delete").click()
     await page.get_by_role("button", name="Delete it").click()

@@ -98,8 +98,9 @@ async def dry_run(request: Request, visitor: ReaderVisits) -> Response:
     """What a device would get as things stand; nothing is signed, written or sent."""
     given = request.query_params
     endpoint, version = given.get("endpoint_name", "").strip(), given.get("version") or None
-    found, problem = await _explained(visitor, endpoint, version, None) if endpoint else (None, "")
-    said = f"&version={version}" if version else ""
+    izuma = given.get("izuma") == "true"
+    found, problem = await _explained(visitor, endpoint, version, None, izuma=izuma) if endpoint else (None, "")
+    said = (f"&version={version}" if version else "") + ("&izuma=true" if izuma else "")
     calls = [call("GET", f"/v1/dry-run?endpoint_name={quote(endpoint)}{said}")] if endpoint else []
     return render(
         request,
@@ -109,13 +110,14 @@ async def dry_run(request: Request, visitor: ReaderVisits) -> Response:
         endpoint=endpoint,
         version=found.version if found is not None else version or USUAL_VERSION,
         versions=VERSIONS,
+        izuma=izuma,
         found=found,
         problem=problem,
     )
 
 
 async def _explained(
-    visitor: Visitor, endpoint: str, version: str | None, draft: Profile | None
+    visitor: Visitor, endpoint: str, version: str | None, draft: Profile | None, *, izuma: bool = False
 ) -> tuple[Explanation | None, str]:
     """The dry run, or in words why there is none."""
     office = visitor.caller.office
@@ -128,6 +130,7 @@ async def _explained(
                 endpoint,
                 version=version,
                 draft=draft,
+                izuma=izuma,
                 now=office.now(),
             ),
             "",
