@@ -8,10 +8,12 @@ from uuid import UUID
 
 from lwm2m.bootstrap_request import BootstrapRequest
 from lwm2m.plan import Plan, SecurityPlan
-from server.latencies import LONGEST_HOLD
 from server.profile import Profile
 from server.profile_est import EstSettings
 
+LONGEST_HOLD = 600.0
+"""Seconds its exchange is held. Once it has its empty acknowledgement it has no time of its own for the answer, only
+half an hour for its whole bootstrap."""
 SUBJECT = "CN={endpoint},OU={account},L={device}"
 """The subject of its CSR (RFC 4514; in DER it begins with L). It reads its name and id back from CN and L."""
 
@@ -36,8 +38,8 @@ def takes_own_chain(settings: EstSettings, is_izuma: bool) -> bool:
 def hold_seconds(settings: EstSettings, is_izuma: bool) -> float | None:
     """How long its exchange is held while a CA takes its time; None = as long as that CA's recent times say.
 
-    It takes 5.03 for a failure and begins anew with another key, which would be another certificate: so it waits on the
-    exchange for as long as a peer does.
+    It takes 5.03 for a failure and begins anew with another key, which would be another certificate: with a CA that is
+    slower than its exchange it would never come to an end.
     """
     if settings.hold_seconds is None and is_izuma:
         return LONGEST_HOLD

@@ -24,6 +24,8 @@ from tests.issuers.peers.cfssl import PAGE_KEY, cfssl_serve
 from tests.pki import make_factory_ca
 
 SHORT_HOLD = "hold_seconds = 1\nretry_after = 1"
+# Seconds of silence that end an association of whom nobody has anything to give.
+IDLE = 5
 PROFILES = {
     "waits": profile("waits-*", mode="est", est=SHORT_HOLD),
     "holds": profile("holds-*", mode="est", est="hold_seconds = 60"),
@@ -32,7 +34,10 @@ PROFILES = {
 
 @pytest_asyncio.fixture
 async def field(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Field]:
-    async with opened(tmp_path_factory.mktemp("est-ca"), profiles=PROFILES) as started:
+    folder = tmp_path_factory.mktemp("est-ca")
+    settings = folder / "settings.toml"
+    settings.write_text(f"[limits]\nidle_seconds = {IDLE}\n")
+    async with opened(folder, "--config", str(settings), profiles=PROFILES) as started:
         yield started
 
 
@@ -64,7 +69,8 @@ async def test_a_ca_that_takes_a_minute_signs_once_and_the_device_ends_with_one_
             # The one is told to come back, and comes with the same CSR; the other's exchange is held open.
             held = asyncio.create_task((await other.connect()).enroll(holds.csr))
             client = await one.connect()
-            for _ in range(3):
+            # Seven seconds and more, in which the device that is held says nothing.
+            for _ in range(IDLE + 2):
                 with pytest.raises(EnrolmentFailed) as later:
                     await client.enroll(waits.csr)
                 assert (later.value.code, later.value.retry_after) == ("5.03", 1)

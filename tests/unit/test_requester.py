@@ -342,6 +342,6 @@ def test_the_profile_of_a_renewal_is_that_of_the_factory_the_device_came_from() 
 
 
 def test_an_izuma_client_waits_on_its_exchange_because_it_takes_5_03_for_a_failure() -> None:
-    assert izuma.hold_seconds(profile().est, True) == 90.0
+    assert izuma.hold_seconds(profile().est, True) == 600.0
     assert izuma.hold_seconds(profile("hold_seconds = 5").est, True) == 5
     assert izuma.hold_seconds(profile().est, False) is None
