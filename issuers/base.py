@@ -166,7 +166,9 @@ class Issuer(ABC):
 
     async def revoke(self, serial: int, reason: x509.ReasonFlags, at: datetime) -> None:
         """Withdraw a certificate as of `at` (UTC); raises IssuerError."""
-        raise NotSupported(f"{self.type} cannot revoke certificates")
+        raise NotSupported(
+            f"{self.type} cannot revoke certificates; deny it here as a trusted certificate with status INACTIVE"
+        )
 
     async def aclose(self) -> None:  # noqa: B027 an adapter without connections has nothing to do
         """Let connections go."""
