@@ -268,7 +268,8 @@ class DeviceMade:
                 self._attempts.leave(intent.id)
                 return Certified(issuance_id=intent.id, chain=checked.chain, serial=checked.serial)
             case operations.KeyTaken():
-                raise KeyTaken(f"the CSR's key is the one of {opened.endpoint}; a key belongs to one device")
+                whose = opened.endpoint or "a device of another account"
+                raise KeyTaken(f"the CSR's key is the one of {whose}; a key belongs to one device")
             case operations.TooMany():
                 raise too_many(intent)
             case Joined():

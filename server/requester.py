@@ -58,14 +58,20 @@ class Requester:
 
 
 def from_factory(
-    peer: PeerIdentity, admitted: Admitted | None, profiles_of: Callable[[UUID], Sequence[Profile]]
+    peer: PeerIdentity,
+    admitted: Admitted | None,
+    profiles_of: Callable[[UUID], Sequence[Profile]],
+    *,
+    issued_for: UUID | None = None,
 ) -> Requester:
     """The requester behind a factory credential; `admitted` is its Bootstrap-Request on this association, if any.
 
-    Without one the account must follow from the credential alone. Raises as `policy.admit`.
+    Without one the account must follow from the credential alone, or from the record, which says `issued_for` of an
+    operational certificate. Raises as `policy.admit`.
     """
     if admitted is None:
-        account_id, endpoint = policy.account_of_peer(peer, None), policy.endpoint_of(peer, None)
+        account_id = issued_for or policy.account_of_peer(peer, None)
+        endpoint = policy.endpoint_of(peer, None)
         profile = policy.profile_for(peer, account_id, endpoint, profiles_of)
         is_izuma = izuma.is_izuma(profile, None)
     else:
@@ -116,8 +122,8 @@ def admit(requester: Requester, resource: Resource) -> Resource:
     """The resource as this requester may use it; raises NotAuthenticated for 4.01 and NotAuthorized for 4.03.
 
     With its LWM2M certificate a device renews, and enrols for custom services; that of a custom service is good for
-    this service alone. The Izuma client renews at `/est/sen`, over its operational certificate: that is a
-    re-enrolment in all but its name.
+    this service alone. The Izuma client renews at `/est/sen` and `/est/<service>/sen`, over its LWM2M certificate: that
+    is a re-enrolment in all but its name.
     """
     if requester.kind == "psk" and not requester.profile.est.psk_enrolls:
         raise NotAuthenticated("EST asks for a certificate (RFC 9148 4); est.psk_enrolls of the profile lets keys do")
@@ -127,10 +133,10 @@ def admit(requester: Requester, resource: Resource) -> Resource:
         return resource
     if requester.holds not in (LWM2M, resource.service):
         raise NotAuthorized(f"a certificate of the service {requester.holds} gets none of another service")
+    if resource.function is Function.ENROLL and resource.short and requester.holds == LWM2M:
+        return replace(resource, function=Function.REENROLL)
     if resource.service != LWM2M:
         return resource
-    if resource.function is Function.ENROLL and resource.short:
-        return replace(resource, function=Function.REENROLL)
     if resource.function is not Function.REENROLL:
         raise NotAuthorized("an operational certificate is renewed by sren; for another one come with the factory's")
     return resource

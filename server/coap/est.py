@@ -279,7 +279,8 @@ class EstResource:
         elif shown is not None and shown.service != LWM2M:
             device = operational.device_on_record(shown)
         else:
-            requester = from_factory(peer, conversation.visit.admitted, profiles_of)
+            issued_for = shown.account_id if shown is not None else None
+            requester = from_factory(peer, conversation.visit.admitted, profiles_of, issued_for=issued_for)
             if shown is not None:
                 requester = replace(requester, issuance_id=shown.issuance_id)
             if conversation.visit.admitted is not None:

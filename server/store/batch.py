@@ -115,7 +115,8 @@ class Batches:
                 wish.account_id,
                 wish.endpoint,
             ):
-                outcomes[wish.id] = KeyTaken(row["key_endpoint"])
+                own = row["key_account_id"] == wish.account_id
+                outcomes[wish.id] = KeyTaken(row["key_endpoint"] if own else None)
             elif row["id"] is not None and not row["is_over"]:
                 outcomes[wish.id] = Joined(issuance_row(row))
             else:

@@ -37,9 +37,9 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class KeyTaken:
-    """The public key belongs to another endpoint, here `endpoint` (maybe of another account)."""
+    """The public key belongs to another endpoint, here `endpoint`; None = one of another account."""
 
-    endpoint: str
+    endpoint: str | None
 
 
 @dataclass(frozen=True, slots=True)

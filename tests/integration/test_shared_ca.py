@@ -81,6 +81,10 @@ async def test_an_operational_certificate_bootstraps_its_own_accounts_device_onl
             assert "4.03" in await reason(f"aid={other['id']}")
             assert (await ask("GET", "/v3/devices/", own=False))["data"] == []
 
+            # By EST alone too: the record says which of the accounts it is.
+            async with field.device(name, credential=held) as device:
+                assert await (await device.connect()).enroll(KeyPair.make(common_name(name)).csr)
+
             # The certificate of a custom service of the same CA is good for that service alone.
             await field.service.command("service", "add", "DLMS")
             meter = KeyPair.make(common_name(name))

@@ -176,7 +176,9 @@ def test_a_certificate_of_a_custom_service_is_good_for_this_service_alone() -> N
 def test_over_an_operational_certificate_est_sen_is_a_re_enrolment() -> None:
     # The Izuma client knows no sren (izuma.md D4).
     assert admit(operational(), Resource(SEN, None, short=True)) == Resource(SREN, None, short=True)
-    assert admit(operational(), Resource(SEN, "DLMS", short=True)).function is SEN
+    assert admit(operational(), Resource(SEN, "DLMS", short=True)) == Resource(SREN, "DLMS", short=True)
+    assert admit(operational(), Resource(SEN, "DLMS")).function is SEN
+    assert admit(operational(service="DLMS"), Resource(SEN, "DLMS", short=True)).function is SEN
     assert admit(factory(), Resource(SEN, None, short=True)).function is SEN
 
 
