@@ -81,7 +81,11 @@ async def list_accounts(asking: Owner, page: Paged) -> dict[str, Any]:
 
 @router.post("", status_code=201, responses=documented(201, MADE_EXAMPLE, 400, 401, 403, 409))
 async def make_account(asking: Owner, body: AccountRequest) -> dict[str, Any]:
-    """Make an account with its embedded CA, its default profile and an administrator key, shown only here."""
+    """Make an account with its embedded CA, its default profile and an administrator key, shown only here.
+
+    Once there are two accounts, CAs on this machine or in private networks are asked only if `[issuers] allow` names
+    their network.
+    """
     office = asking.office
     account, key = await admin.make(
         office.database, office.sealer, office.config, asking.actor, body.display_name, office.now()

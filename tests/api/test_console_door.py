@@ -322,7 +322,7 @@ async def test_who_gives_a_service_to_a_ca_is_told_what_speaks_against_it(api: A
             page = (await browser.get(f"{place}/services")).text
             words = ("It was never verified", f'href="{place}/verify"', "devices will be refused")
             verify, link, trust = (each in page for each in words)
-            return verify, link, trust, f'href="{place}/trust"' in page
+            return verify, link, trust, f'href="{place}/trust?then=services"' in page
 
         assert await told() == (True, True, False, False)
         assert (await api.ask("POST", f"{path}/verify", 200, None, key))["successful"] is False
@@ -331,3 +331,23 @@ async def test_who_gives_a_service_to_a_ca_is_told_what_speaks_against_it(api: A
         await api.ask("POST", "/v3/trusted-certificates", 201, trusted, key)
         await api.ask("POST", f"{path}/verify?issue_test=false", 200, None, key)
         assert await told() == (False, False, False, False)
+
+
+async def test_who_makes_a_second_account_is_told_which_cas_that_may_shut_off(
+    api: Api, browser: httpx.AsyncClient
+) -> None:
+    await person(api, role="admin")
+    await signed_in(browser)
+    assert "issuers] allow" not in (await browser.get("/access/accounts/add")).text
+    body = {
+        "name": "Plant CA",
+        "issuer_type": "CFSSL_AUTH",
+        "issuer_attributes": {"host_url": "http://127.0.0.1:9"},
+        "issuer_credentials": {"hmac_hex_key": "00ff"},
+    }
+    await api.ask("POST", "/v3/certificate-issuers", 201, body, await api.key("admin"))
+    form = await browser.get("/access/accounts/add")
+    assert "issuers] allow" in form.text
+    assert "Plant CA" in form.text
+    await browser.post("/access/accounts/add", data={"csrf": hidden(form.text, "csrf"), "name": "Oulu"}, headers=ORIGIN)
+    assert "issuers] allow" not in (await browser.get("/access/accounts/add")).text
