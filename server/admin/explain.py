@@ -7,6 +7,7 @@ that the active CA's would have: nothing is signed, written or sent, and no CA i
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 from issuers.errors import Rejected
@@ -45,6 +46,8 @@ from server.store.secrets import Sealer
 INVENTORY = '</>;lwm2m="{version}",</0/0>;uri="coaps://bootstrap.example",</1>,</3/0>'
 VERSIONS = ("1.0", "1.1", "1.2")
 USUAL_VERSION = "1.1"
+# What told the version: whoever asked, the device when it registered, or its profile.
+ToldBy = Literal["asked", "registration", "profile"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +75,8 @@ class Enrolment:
 class Explanation:
     """What a device would get; `issuers` maps a service to the name of the CA that would sign for it.
 
-    `client` is standard or izuma. `version` is the LwM2M version that was assumed. `estimated`: a CA outside signs, and
-    what it puts into a certificate is known only when it does, so that sizes are estimates.
+    `client` is standard or izuma. `version` is the LwM2M version that was assumed, `version_told` by what. `estimated`:
+    a CA outside signs, and what it puts into a certificate is known only when it does, so that sizes are estimates.
     """
 
     endpoint: str
@@ -86,6 +89,7 @@ class Explanation:
     outcome: str
     findings: tuple[Finding, ...]
     version: str
+    version_told: ToldBy
     estimated: bool
 
 
@@ -114,7 +118,7 @@ async def explain(
     now: datetime,
 ) -> Explanation:
     """The dry run for `endpoint`; `version` is the LwM2M version the device would tell in its Discover answer;
-    without it, what the device said when it registered, and 1.1 where that is not known.
+    without it, what the device said when it registered, else the least that its profile is written for.
 
     `trusted_certificate` (fingerprint or id, hexadecimal) is what it would come with, for profiles that match it;
     without it, what a device that was here came with last. `izuma`: it would say `aid` or `iep`, as Izuma clients do;
@@ -126,11 +130,11 @@ async def explain(
     if version is not None and version not in VERSIONS:
         raise BadRequest(f"the version is one of {', '.join(VERSIONS)}", field="version")
     device = await devices.ensure(database, account_id, endpoint)
-    if version is None:
-        registered = await registrations.find(database, account_id, device.id)
-        version = registered.version if registered is not None and registered.version in VERSIONS else USUAL_VERSION
     came_with = frozenset({trusted_certificate.lower()}) if trusted_certificate else await _factory(database, device)
     profile = await _profile(database, account_id, endpoint, came_with, draft)
+    told: ToldBy = "asked"
+    if version is None:
+        version, told = await _version(database, account_id, device, profile)
     learned = Learned.from_json(device.learned)
     is_izuma = izuma_client.is_izuma(profile, None, before=izuma or learned.izuma)
     last_words: tuple[str, ...] = ()
@@ -161,8 +165,20 @@ async def explain(
         outcome=made.stopped or outcome,
         findings=tuple(findings),
         version=version,
+        version_told=told,
         estimated=made.estimated,
     )
+
+
+async def _version(database: Database, account_id: UUID, device: DeviceRow, profile: Profile) -> tuple[str, ToldBy]:
+    """The LwM2M version of a device as far as it is known."""
+    registered = await registrations.find(database, account_id, device.id)
+    if registered is not None and registered.version in VERSIONS:
+        return registered.version, "registration"
+    plan = profile.plan
+    # LwM2M CBOR came with 1.2, and so did chains in resource 3.
+    newest = plan.content_format == "lwm2m-cbor" or any(each.chain == "pem-chain" for each in plan.securities)
+    return VERSIONS[-1] if newest else USUAL_VERSION, "profile"
 
 
 def _note(step: StepRecord, last_words: tuple[str, ...]) -> str:

@@ -73,7 +73,7 @@ async def dry_run(
     ] = None,
     version: Annotated[
         Literal["1.0", "1.1", "1.2"] | None,
-        Query(description="LwM2M version of the device; else what it said when it registered, and 1.1 if it did not."),
+        Query(description="LwM2M version of the device; else what it said when it registered, or its profile's."),
     ] = None,
     trusted_certificate: Annotated[
         str, Query(max_length=64, description="Fingerprint or id of the factory CA it would come with.")

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from server.errors import BadRequest
 from server.store.certificates import serial_bytes
-from server.store.listings import Condition, Listing, Type
+from server.store.listings import OWN_CA, Condition, Listing, Type
 
 # Query parameters that are no filters.
 PAGING = frozenset({"limit", "order", "sort", "after", "include", "filter"})
@@ -62,6 +62,9 @@ def _value(name: str, type: Type, text: str) -> object:
             case Type.ID:
                 rule = "must be an id of 32 hexadecimal characters"
                 return UUID(text)
+            case Type.CA:
+                rule = f"must be an id of 32 hexadecimal characters, or {OWN_CA} for the embedded CA"
+                return text if text == OWN_CA else UUID(text)
             case Type.HEX | Type.FINGERPRINT:
                 rule = "must be hexadecimal"
                 return bytes.fromhex(text.replace(":", ""))

@@ -79,7 +79,7 @@ def _written(type: Type) -> Callable[[Any], object] | None:
     match type:
         case Type.WORD | Type.TEXT | Type.STATE | Type.REGISTERED | Type.PROSE | Type.NUMBER:
             return None
-        case Type.ID:
+        case Type.ID | Type.CA:
             return attrgetter("hex")
         case Type.HEX | Type.FINGERPRINT | Type.SERIAL:
             return bytes.hex

@@ -28,6 +28,7 @@ class Account:
     name: str
     is_default: bool
     third_party_ca: bool
+    third_party_ca_since: datetime
     created_at: datetime
 
 
@@ -40,6 +41,7 @@ class ApiKey:
     name: str
     role: Role
     active: bool
+    active_since: datetime
     version: int
     # The key that made it, if one did.
     owner_id: UUID | None
@@ -53,6 +55,7 @@ def _account(row: Any) -> Account:
         name=row["name"],
         is_default=row["is_default"],
         third_party_ca=row["third_party_ca"],
+        third_party_ca_since=row["third_party_ca_since"],
         created_at=row["created_at"],
     )
 
@@ -64,6 +67,7 @@ def _api_key(row: Any) -> ApiKey:
         name=row["name"],
         role=row["role"],
         active=row["active"],
+        active_since=row["active_since"],
         version=row["version"],
         owner_id=row["owner_id"],
         created_at=row["created_at"],

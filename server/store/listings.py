@@ -26,6 +26,8 @@ class Type(Enum):
     TEXT = "text"
     NUMBER = "number"
     ID = "id"
+    # The id of a CA, null for the embedded one, which is asked for as `own`.
+    CA = "ca"
     HEX = "hex"
     # Computed from the certificate: found by its index alone, so "not equal" is not offered.
     FINGERPRINT = "fingerprint"
@@ -53,7 +55,7 @@ class Type(Enum):
                 return ("eq", "in")
             case Type.PROSE | Type.JSON:
                 return ()
-            case Type.WORD | Type.NUMBER | Type.ID | Type.HEX | Type.SERIAL | Type.STATE | Type.REGISTERED:
+            case Type.WORD | Type.NUMBER | Type.ID | Type.CA | Type.HEX | Type.SERIAL | Type.STATE | Type.REGISTERED:
                 return _WORDS
             case _:
                 assert_never(self)
@@ -92,7 +94,7 @@ LISTINGS: Mapping[Kind, Listing] = {
             "mechanism": Type.WORD,
             "mechanism_url": Type.WORD,
             "device_execution_mode": Type.NUMBER,
-            "ca_id": Type.ID,
+            "ca_id": Type.CA,
             "device_key": Type.HEX,
             "issuer_fingerprint": Type.HEX,
             "bootstrapped_timestamp": Type.TIME,
@@ -118,7 +120,7 @@ LISTINGS: Mapping[Kind, Listing] = {
             "state": Type.STATE,
             "subject": Type.TEXT,
             "serial": Type.SERIAL,
-            "certificate_issuer_id": Type.ID,
+            "certificate_issuer_id": Type.CA,
             "issuer_fingerprint": Type.HEX,
             "fingerprint": Type.FINGERPRINT,
             "created_at": Type.TIME,
@@ -181,6 +183,10 @@ LISTINGS: Mapping[Kind, Listing] = {
     ),
 }
 
+# In a filter by CA: the embedded one.
+OWN_CA = "own"
+# By a CA's column: the one that is filled when there is a certificate, where there need not be one.
+_HELD = {"ca_id": "bootstrapped_timestamp"}
 # States of an issuance that has a certificate, none of which is "delivered".
 _UNDELIVERED = ("issued", "abandoned")
 # Columns that few rows fill: an index holds those alone.
@@ -234,6 +240,8 @@ class _Which:
                 self.text.append(f"AND {self._times(column, condition.op, values, type)}")
             case Type.STATE:
                 self._states(column, condition.op, values)
+            case Type.CA:
+                self.text.append(f"AND {self._cas(column, condition.op, values)}")
             case Type.REGISTERED:
                 self._registered(condition.op, values)
             case _:
@@ -252,6 +260,17 @@ class _Which:
             return f"{column} = ANY ({self.parameter(list(values))}){filled}"
         # How many rows that leaves PostgreSQL can tell; it could not of a coalesce.
         return f"({column} <> ALL ({self.parameter(list(values))}) OR {column} IS NULL)"
+
+    def _cas(self, column: str, op: str, values: tuple[object, ...]) -> str:
+        others = tuple(value for value in values if value != OWN_CA)
+        if len(others) == len(values):
+            return self._words(column, op, values)
+        held = _HELD.get(column)
+        if op in ("eq", "in"):
+            own = f"({column} IS NULL AND {held} IS NOT NULL)" if held else f"{column} IS NULL"
+            return f"({self._words(column, 'in', others)} OR {own})" if others else own
+        own = f"({column} IS NOT NULL OR {held} IS NULL)" if held else f"{column} IS NOT NULL"
+        return f"({own} AND {self._words(column, 'nin', others)})" if others else own
 
     def _times(self, column: str, op: str, values: tuple[object, ...], type: Type) -> str:
         """Times are shown to the millisecond, days to the day: a row fits by what is shown of it."""

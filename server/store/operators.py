@@ -24,6 +24,7 @@ class Operator:
     role: Role
     password: str = field(repr=False)
     active: bool
+    active_since: datetime
     version: int
     created_at: datetime
     updated_at: datetime
@@ -50,6 +51,7 @@ def _row(row: Any) -> Operator:
         role=row["role"],
         password=row["password"],
         active=row["active"],
+        active_since=row["active_since"],
         version=row["version"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],

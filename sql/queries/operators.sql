@@ -1,24 +1,24 @@
 -- name: operator_add
 INSERT INTO operator (id, account_id, name, role, password) VALUES ($1, $2, $3, $4, $5)
-RETURNING id, account_id, name, role, password, active, version, created_at, updated_at;
+RETURNING id, account_id, name, role, password, active, active_since, version, created_at, updated_at;
 
 -- name: operator_by_name
-SELECT id, account_id, name, role, password, active, version, created_at, updated_at
+SELECT id, account_id, name, role, password, active, active_since, version, created_at, updated_at
 FROM operator WHERE name = $1 AND active;
 
 -- name: operator_list
-SELECT id, account_id, name, role, password, active, version, created_at, updated_at
+SELECT id, account_id, name, role, password, active, active_since, version, created_at, updated_at
 FROM operator WHERE account_id = $1 ORDER BY created_at, id;
 
 -- name: operator_lock
-SELECT id, account_id, name, role, password, active, version, created_at, updated_at
+SELECT id, account_id, name, role, password, active, active_since, version, created_at, updated_at
 FROM operator WHERE account_id = $1 AND id = $2 FOR UPDATE;
 
 -- name: operator_update
 UPDATE operator
-SET role = $3, active = $4, password = coalesce($5, password), version = version + 1, updated_at = now()
+SET role = $3, active = $4, active_since = CASE WHEN active = $4 THEN active_since ELSE now() END, password = coalesce($5, password), version = version + 1, updated_at = now()
 WHERE account_id = $1 AND id = $2
-RETURNING id, account_id, name, role, password, active, version, created_at, updated_at;
+RETURNING id, account_id, name, role, password, active, active_since, version, created_at, updated_at;
 
 -- name: operator_remove
 DELETE FROM operator WHERE account_id = $1 AND id = $2 RETURNING name;

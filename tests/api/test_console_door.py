@@ -132,6 +132,26 @@ async def test_whoever_guesses_a_password_has_to_wait_and_a_good_one_does_not_he
     assert int(right.headers["Retry-After"]) > 0
 
 
+async def test_since_when_somebody_may_not_come_in_is_when_it_was_switched_off(api: Api) -> None:
+    database = api.office.database
+    aino = await person(api)
+    renamed = await store.update(database, PERSON, api.account_id, aino.id, role="reader")
+    assert renamed.active_since == aino.active_since < renamed.updated_at
+    off = await store.update(database, PERSON, api.account_id, aino.id, active=False)
+    assert off.active_since == off.updated_at > aino.active_since
+    key, _ = await api_keys.make(database, PERSON, api.account_id, name="robot", role="reader")
+    changes = {"name": "arm", "role": "reader", "active": True}, {"name": "arm", "role": "reader", "active": False}
+    on, out = [await accounts.update_api_key(database, PERSON, api.account_id, key.id, **each) for each in changes]
+    assert on.active_since == key.active_since < on.updated_at
+    assert out.active_since == out.updated_at
+    account = await accounts.find(database, api.account_id)
+    assert account is not None
+    allowed = account.third_party_ca
+    same = await accounts.set_third_party_ca(database, PERSON, account.id, allowed)
+    other = await accounts.set_third_party_ca(database, PERSON, account.id, not allowed)
+    assert same.third_party_ca_since == account.third_party_ca_since < other.third_party_ca_since
+
+
 async def refusals(api: Api, times: int = 0) -> list[dict[str, Any]]:
     """What the audit says of refused sign-ins, once it tells of so many tries."""
     deadline = time.monotonic() + 60

@@ -63,6 +63,23 @@ def fits(shown: object, op: str, value: str) -> bool:
             return shown is not None and str(shown)[: len(value)] <= value
 
 
+async def test_what_the_embedded_ca_issued_is_found_by_own(seeded: Api) -> None:
+    for path, field in ((PATHS["device"], "ca_id"), (PATHS["certificate"], "certificate_issuer_id")):
+        rows = await data(seeded, f"{path}?limit=1000")
+        # A device without a certificate has no CA at all.
+        signers = {row["id"]: row[field] or ("own" if row.get("device_key", True) else None) for row in rows}
+        other = next(signer for signer in signers.values() if signer not in (None, "own"))
+        assert "own" in signers.values()
+        for ops, value, wanted in (
+            (("eq", "neq"), "own", {"own"}),
+            (("in", "nin"), f"own,{other}", {"own", other}),
+        ):
+            for op in ops:
+                found = await data(seeded, f"{path}?limit=1000&{field}__{op}={value}")
+                fitting = [id for id, signer in signers.items() if (signer in wanted) == (op in ("eq", "in"))]
+                assert [row["id"] for row in found] == fitting, (path, op)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_pages_of_every_sort_hold_each_row_once_both_ways(seeded: Api, kind: Kind) -> None:
     total = len(await data(seeded, f"{PATHS[kind]}?limit=1000"))

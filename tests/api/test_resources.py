@@ -274,6 +274,14 @@ async def test_the_dry_run_is_of_the_active_ca_and_says_what_keeps_it_from_signi
 async def test_the_dry_run_takes_the_version_that_the_device_registered_with(api: Api) -> None:
     path = "/v1/dry-run?endpoint_name=meter"
     assert (await api.ask("GET", path, 200))["version"] == "1.1"
+    stored = await api.ask("GET", "/v1/profiles/default", 200)
+    text, files = str(stored["toml"]), stored["files"]
+    newest = text.replace('content_format = "auto"', 'content_format = "lwm2m-cbor"')
+    assert newest != text
+    # One that writes what only 1.2 reads is for devices of 1.2.
+    await api.ask("PUT", "/v1/profiles/default", 200, {"toml": newest, "files": files})
+    assert (await api.ask("GET", path, 200))["version"] == "1.2"
+    await api.ask("PUT", "/v1/profiles/default", 200, {"toml": text, "files": files})
     await register(api, await device(api), version="1.2")
     assert (await api.ask("GET", path, 200))["version"] == "1.2"
     assert (await api.ask("GET", f"{path}&version=1.0", 200))["version"] == "1.0"

@@ -54,6 +54,7 @@ ABSENT = {
     Type.REGISTERED: "absent",
     Type.NUMBER: "7",
     Type.ID: "f" * 32,
+    Type.CA: "f" * 32,
     Type.HEX: "ff" * 32,
     Type.FINGERPRINT: "ff" * 32,
     Type.SERIAL: "ff",

@@ -68,6 +68,17 @@ async def test_cas_devices_and_profiles_lead_to_each_other(rig: Rig) -> None:
         await expect(page.get_by_role("heading", level=1)).to_have_text("pump-0002")
 
 
+async def test_the_devices_of_the_embedded_ca_are_a_filter_of_the_api(rig: Rig) -> None:
+    async with rig.page("/device-identity/certificate-authorities") as page:
+        row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="Embedded CA"))
+        await row.get_by_role("link", name="Its devices").click()
+        await expect(page.locator(".chips")).to_contain_text("CA is Embedded CA")
+        await expect(page.get_by_role("row", name="meter-0001")).to_be_visible()
+        await expect(page.get_by_role("row", name="pump-0001")).to_have_count(0)
+    found = (await rig.ask("GET", "/v3/devices/?ca_id__eq=own&sort=endpoint_name"))["data"]
+    assert all(row["ca_id"] is None and row["device_key"] for row in found)
+
+
 async def test_a_copy_button_copies_and_says_so(rig: Rig) -> None:
     async with rig.page("/device-identity/server", permissions=["clipboard-read", "clipboard-write"]) as page:
         await page.get_by_role("button", name="Copy address").first.click()

@@ -281,8 +281,20 @@ async def test_services_6_alternatively_select_an_existing_service_configuration
     # Its reach is named before: at least the devices that came by the scene hold certificates of Plant CA.
     reach = re.compile(r"Plant CA signs for it now\. (?:[3-9]|\d{2,}) devices will renew from Harbour CA\.")
     await expect(shown.get_by_text(reach)).to_be_visible()
+    # The button keeps the word of the page; what it will do stands above it.
+    button = shown.get_by_role("button", name="Create", exact=True)
+    await shown.get_by_role("radio", name="LWM2M").check()
+    await expect(button).to_have_accessible_description(
+        re.compile(r"^Create moves 'LWM2M' from Plant CA to Harbour CA: \d+ devices will renew from Harbour CA\.$")
+    )
+    await shown.get_by_label("Name of a new service configuration").fill("customer.new")
+    await expect(button).to_have_accessible_description("Create makes 'customer.new': Harbour CA will sign for it.")
+    await shown.get_by_label("Name of a new service configuration").fill("")
     await shown.get_by_role("radio", name="customer.dlms").check()
-    await shown.get_by_role("button", name="Create", exact=True).click()
+    await expect(button).to_have_accessible_description(
+        "Create moves 'customer.dlms' from Plant CA to Harbour CA: no device holds a certificate of it yet."
+    )
+    await button.click()
     await expect(dialog(portal)).to_have_count(0)
     await expect(line(portal, "Harbour CA")).to_contain_text("customer.dlms")
     assert await signs_for(rig, "customer.dlms") == rig.scene.ids["away"]
@@ -377,6 +389,23 @@ async def test_cfssl_2_select_issuer_type_cfssl_auth_and_enter_the_following_inf
     await fill(portal, HMAC_Hex_key=PAGE_KEY)
     await dialog(portal).get_by_role("button", name="Add CA").click()
     await expect(line(portal, "By the page")).to_contain_text("CFSSL_AUTH")
+
+
+async def test_what_a_ca_refuses_is_told_by_the_label_of_its_field(rig: Rig, portal: Page) -> None:
+    await portal.goto(CAS)
+    await portal.get_by_role("link", name="Add CA").click()
+    await dialog(portal).get_by_label("Issuer type").select_option("CFSSL_AUTH")
+    await fill(portal, Name="Mistyped", Host_URL=rig.scene.cfssl.url, CFSSL_profile="CA", HMAC_Hex_key="ab" * 16)
+    await dialog(portal).get_by_role("button", name="Add CA").click()
+    await line(portal, "Mistyped").get_by_role("link", name="Verify").click()
+    await dialog(portal).get_by_role("button", name="Verify").click()
+    await expect(dialog(portal).get_by_role("status")).to_contain_text("'HMAC Hex key' is not the auth_key")
+    await expect(dialog(portal)).not_to_contain_text("hmac_hex_key")
+    await dialog(portal).locator("p").get_by_role("button", name="Close").click()
+    await expect(line(portal, "Mistyped")).to_contain_text("'HMAC Hex key' is not the auth_key")
+    await line(portal, "Mistyped").get_by_role("link", name="Delete").click()
+    await dialog(portal).get_by_role("button", name="Delete").click()
+    await expect(line(portal, "Mistyped")).to_have_count(0)
 
 
 # -- Setting Global Sign as an external CA ---------------------------------------------------------------

@@ -49,7 +49,7 @@ async def show(request: Request, visitor: AdministratorVisits) -> Response:
 async def as_csv(visitor: AdministratorVisits, kind: Literal["keys", "operators", "accounts"]) -> Response:
     """One of the lists for a spreadsheet; no secret is in it."""
     database, account_id = visitor.caller.database, visitor.caller.account_id
-    columns: tuple[str, ...] = ("name", "id", "role", "active", "created_at")
+    columns: tuple[str, ...] = ("name", "id", "role", "active", "active_since", "created_at")
     rows: Sequence[ApiKey | Operator | Account]
     match kind:
         case "keys":
@@ -58,7 +58,10 @@ async def as_csv(visitor: AdministratorVisits, kind: Literal["keys", "operators"
             rows = await operators.listed(database, account_id)
         case "accounts":
             _only_default(visitor)
-            rows, columns = await accounts.all_accounts(database), ("name", "id", "third_party_ca", "created_at")
+            rows, columns = (
+                await accounts.all_accounts(database),
+                ("name", "id", "third_party_ca", "third_party_ca_since", "created_at"),
+            )
         case other:
             assert_never(other)
     table = [{column: getattr(row, column) for column in columns} for row in rows]

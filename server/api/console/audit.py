@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
-from server.api.console import browsing, export
+from server.api.console import browsing, export, told
 from server.api.console.authorities import OWN_NAME
 from server.api.console.door import ReaderVisits
 from server.api.console.page import ConsoleRoute, call, render
@@ -21,7 +21,6 @@ API = "/v1/audit"
 # Every bootstrap leaves a line of its device: people's changes are what is looked for here.
 BY_PEOPLE = urlencode({"actor_kind__neq": "device"})
 COLUMNS = ("created_at", "actor_kind", "actor_name", "action", "subject_kind", "subject", "request_id", "detail", "id")
-KINDS = ("console", "api", "cli", "system", "device")
 # Longer values are shown on demand.
 SHORT = 60
 # The value that names a CA by its id.
@@ -51,6 +50,7 @@ async def list_audit(request: Request, visitor: ReaderVisits) -> Response:
     found = await browsing.browse(visitor, request, "audit", PATH, sort="created_at", order="DESC")
     rows = await issuers.listed(visitor.caller.database, visitor.caller.account_id)
     names = {row.id.hex: row.name for row in rows}
+    details = {row["id"]: row["detail"] or {} for row in found.rows}
     query = urlencode({**found.filters, "sort": found.sort, "order": found.order})
     return render(
         request,
@@ -58,8 +58,11 @@ async def list_audit(request: Request, visitor: ReaderVisits) -> Response:
         visitor=visitor,
         calls=[call("GET", f"{API}?{found.asked}")],
         listing=found,
-        changes={row["id"]: changes(row["detail"] or {}, names) for row in found.rows},
-        kinds=KINDS,
+        said={row["id"]: told.sentence(row["action"], row["subject"], details[row["id"]], names) for row in found.rows},
+        changes={id: changes(detail, names) for id, detail in details.items()},
+        record={id: json.dumps(detail, indent=1, ensure_ascii=False) for id, detail in details.items()},
+        doors=told.DOORS,
+        words=told.SENTENCES,
         json=f"{PATH}/list.json?{query}",
     )
 
@@ -115,4 +118,8 @@ def _called(name: str, kind: str, before: object, after: object, names: Mapping[
 def _text(value: object) -> str:
     if value is None or value == "":
         return "nothing"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(_text(each) for each in value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

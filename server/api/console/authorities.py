@@ -1,8 +1,10 @@
 """The certificate authorities of an account as its list shows them: each with state, cause and next step."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
 from cryptography import x509
 
@@ -16,6 +18,7 @@ from server.store.readiness import Readiness
 from server.store.trust import TrustedCertificate
 from server.store.verifications import Verification
 
+_QUOTED = re.compile(r"'([a-z_]+)'")
 OWN = "own"
 OWN_NAME = "Embedded CA"
 
@@ -167,6 +170,27 @@ def type_label(type: str) -> str:
     """What operators call a CA type."""
     form = admin.FORMS.get(type)
     return form.label if form is not None else type
+
+
+def labelled(text: str, type: str = "") -> str:
+    """`text` of a CA's adapter with its settings called as the forms call them: `'HMAC Hex key'`, not its name."""
+    labels = (
+        _labels(type)
+        if type in admin.FORMS
+        else {name: each for form in admin.FORMS for name, each in _labels(form).items()}
+    )
+    return _QUOTED.sub(lambda found: f"'{labels.get(found[1], found[1])}'", text)
+
+
+@cache
+def _labels(type: str) -> Mapping[str, str]:
+    form = admin.FORMS[type]
+    return {each.name: label_of(each) for each in (*form.attributes, *form.credentials)}
+
+
+def label_of(setting: admin.Setting) -> str:
+    """What a form of the console calls a setting: how it is typed in is seen there."""
+    return setting.label.removesuffix(" (PEM)").removesuffix(" (true or false)")
 
 
 def parsed(chain: IssuerChain) -> list[x509.Certificate]:

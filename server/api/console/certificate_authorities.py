@@ -129,7 +129,8 @@ async def add(request: Request, visitor: CaAdministrator) -> Response:
     try:
         await admin.look(office.database, office.sealer, office.config, row, office.now())
     except (IssuerError, SealBroken) as error:
-        return go(request, CERTIFICATE_AUTHORITIES, f"{row.name} is added, but could not be looked at: {error}", "bad")
+        why = authorities.labelled(str(error), type)
+        return go(request, CERTIFICATE_AUTHORITIES, f"{row.name} is added, but could not be looked at: {why}", "bad")
     return go(request, CERTIFICATE_AUTHORITIES, f"{row.name} is added. It signs nothing until it gets a service.")
 
 

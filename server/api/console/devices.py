@@ -44,8 +44,9 @@ async def list_devices(request: Request, visitor: ReaderVisits) -> Response:
     """Those seen last come first unless asked otherwise; the filters are those of the API."""
     found = await browsing.browse(visitor, request, "device", PATH, sort="updated_at", order="DESC")
     names = await ca_names(visitor)
-    cas = [(key, name) for key, name in names.items() if isinstance(key, str)]
-    asked = [(authorities.OWN, authorities.OWN_NAME), *cas, ("none", "none asked")]
+    others = [(key, name) for key, name in names.items() if isinstance(key, str)]
+    cas = [(authorities.OWN, authorities.OWN_NAME), *others]
+    asked = [*cas, ("none", "none asked")]
     return render(
         request,
         "devices.html",

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 
 from server.api import problems
 from server.api.access import Office
-from server.api.console import door, navigation, static, words
+from server.api.console import authorities, door, navigation, static, words
 from server.api.console.door import SignInNeeded, Visitor
 from server.api.problems import Problem
 
@@ -53,7 +53,9 @@ _pages.globals.update(
     fingerprint=words.fingerprint,
     number=words.number,
     NO_OWN_CAS=navigation.NO_OWN_CAS,
+    label_of=authorities.label_of,
 )
+_pages.filters["labelled"] = authorities.labelled
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from server.admin import explain
 from server.admin import profiles as admin
-from server.admin.explain import USUAL_VERSION, VERSIONS, Explanation
+from server.admin.explain import VERSIONS, Explanation
 from server.admin.first_start import default_profile_text
 from server.api.console import export, forms
 from server.api.console.door import OperatorVisits, ReaderVisits, Visitor
@@ -46,7 +46,8 @@ class Draft:
     files: Mapping[str, str]
     stored: bool
     endpoint: str = ""
-    version: str = VERSIONS[1]
+    # Empty: as the device itself said last, or its profile.
+    version: str = ""
 
 
 @router.get("")
@@ -108,7 +109,7 @@ async def dry_run(request: Request, visitor: ReaderVisits) -> Response:
         visitor=visitor,
         calls=calls,
         endpoint=endpoint,
-        version=found.version if found is not None else version or USUAL_VERSION,
+        version=version or "",
         versions=VERSIONS,
         izuma=izuma,
         found=found,
@@ -146,7 +147,7 @@ async def check(request: Request, visitor: OperatorVisits) -> Response:
     profile, problem = _parsed(draft)
     found = None
     if profile is not None and draft.endpoint:
-        found, problem = await _explained(visitor, draft.endpoint, draft.version, profile)
+        found, problem = await _explained(visitor, draft.endpoint, draft.version or None, profile)
     return render(
         request,
         "profile_checked.html",
@@ -259,7 +260,7 @@ def _draft(form: Form, *, stored: bool) -> Draft:
         {name: f"{content}\n" for name, content in files.items() if content},
         stored,
         form.text("endpoint_name"),
-        form.text("version") or VERSIONS[1],
+        form.text("version"),
     )
 
 

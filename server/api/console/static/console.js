@@ -53,6 +53,18 @@ document.addEventListener("click", (event) => {
   if (on("[aria-disabled=true]")) event.preventDefault();
 });
 
+// -- services: what "Create" would do with what is selected, or with the name that is typed ------------------
+
+document.addEventListener("input", (event) => {
+  const line = document.getElementById("does");
+  const form = line?.closest("form");
+  if (!form || !form.contains(event.target)) return;
+  const typed = form.elements.new.value.trim();
+  const selected = form.querySelector("[data-does]:checked");
+  if (typed) line.textContent = line.dataset.new.replace("…", typed);
+  else if (selected) line.textContent = selected.dataset.does;
+});
+
 // -- copying and saving -----------------------------------------------------------------------
 
 function say(text) {
