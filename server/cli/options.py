@@ -107,7 +107,7 @@ def show(rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, as_jso
     """Print rows as a table, or as JSON lines; `empty` says what to do when there are none."""
     if as_json:
         for row in rows:
-            print(json.dumps(row, default=str))
+            print(json.dumps(row, default=_written))
         return
     if not rows:
         console.print(empty, highlight=False)
@@ -118,6 +118,13 @@ def show(rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, as_jso
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
     console.print(table)
+
+
+def _written(value: object) -> str:
+    """What JSON has no word for; times as the API writes them, so that both doors say the same."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    return str(value)
 
 
 def _cell(value: object) -> str:
