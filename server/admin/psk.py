@@ -17,10 +17,11 @@ def parse_key(text: str) -> bytes:
     except ValueError:
         raise BadRequest(
             f"a key is an even number of hexadecimal characters, {len(stripped)} characters were given, "
-            f"{'an odd number' if len(stripped) % 2 else 'not all of them hexadecimal'}"
+            f"{'an odd number' if len(stripped) % 2 else 'not all of them hexadecimal'}",
+            field="key",
         ) from None
     if not SHORTEST_KEY <= len(key) <= LONGEST_KEY:
-        raise BadRequest(f"a key has {SHORTEST_KEY} to {LONGEST_KEY} bytes, {len(key)} were given")
+        raise BadRequest(f"a key has {SHORTEST_KEY} to {LONGEST_KEY} bytes, {len(key)} were given", field="key")
     return key
 
 
@@ -28,9 +29,12 @@ def new_key(identity: str, key: str, endpoint: str) -> NewKey:
     """One key; BadRequest names what is wrong with which part."""
     encoded = identity.encode()
     if not 1 <= len(encoded) <= LONGEST_IDENTITY or "\0" in identity:
-        raise BadRequest(f"an identity has 1 to {LONGEST_IDENTITY} bytes and no NUL, {len(encoded)} bytes were given")
+        raise BadRequest(
+            f"an identity has 1 to {LONGEST_IDENTITY} bytes and no NUL, {len(encoded)} bytes were given",
+            field="identity",
+        )
     if not endpoint or len(endpoint.encode()) > 255:
-        raise BadRequest("an endpoint name has 1 to 255 bytes")
+        raise BadRequest("an endpoint name has 1 to 255 bytes", field="endpoint_name")
     return NewKey(encoded, parse_key(key), endpoint)
 
 

@@ -93,7 +93,7 @@ async def add(
         added = {row["id"] for row in rows}
         for row_id, new in zip(ids, keys, strict=True):
             if row_id not in added:
-                raise Conflict(f"there is already a key with the identity {printable(new.identity)}")
+                raise Conflict(f"there is already a key with the identity {printable(new.identity)}", field="identity")
         await audit.note(
             connection,
             database,

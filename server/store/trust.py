@@ -339,5 +339,6 @@ async def _alone(
     await connection.execute(database.queries["trust_lock"])
     if await connection.fetchval(database.queries["trust_is_elsewhere"], fingerprint, account_id, enrollment_mode):
         raise Conflict(
-            "this factory CA is active in another account; both accounts need it in enrollment mode to share it"
+            "this factory CA is active in another account; both accounts need it in enrollment mode to share it",
+            field="enrollment_mode",
         )

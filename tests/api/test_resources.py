@@ -190,9 +190,17 @@ async def test_a_pre_shared_key_is_write_only(api: Api) -> None:
     made = await api.ask("POST", "/v1/pre-shared-keys", 201, {"identity": "m1", "key": key, "endpoint_name": "meter-1"})
     assert key not in json.dumps(made)
     assert (await api.ask("GET", "/v1/pre-shared-keys", 200))["data"] == [made]
-    await api.ask("POST", "/v1/pre-shared-keys", 409, {"identity": "m1", "key": key, "endpoint_name": "other"})
-    short = await api.ask("POST", "/v1/pre-shared-keys", 400, {"identity": "m2", "key": "aa", "endpoint_name": "m"})
-    assert "16 to 64 bytes" in short["message"]
+    for code, change, field, words in (
+        (409, {}, "identity", "already a key"),
+        (400, {"identity": "m2", "key": "aa"}, "key", "16 to 64 bytes"),
+        (400, {"identity": "m2", "key": "a" * 33}, "key", "even number"),
+        (400, {"identity": "m" * 129}, "identity", "1 to 128 bytes"),
+        (400, {"identity": "m2", "endpoint_name": ""}, "endpoint_name", "1 to 255 bytes"),
+    ):
+        body = {"identity": "m1", "key": key, "endpoint_name": "other", **change}
+        refused = await api.ask("POST", "/v1/pre-shared-keys", code, body)
+        assert [fault["field"] for fault in refused["fields"]] == [field]
+        assert words in refused["message"]
     await api.ask("DELETE", "/v1/pre-shared-keys/m1", 204)
 
 

@@ -14,7 +14,7 @@ from server.api.console.door import AdministratorVisits, Visitor
 from server.api.console.forms import MENDABLE, Faults
 from server.api.console.navigation import CERTIFICATES
 from server.api.console.page import ConsoleRoute, call, go, render
-from server.errors import NotAuthorized, ServiceError
+from server.errors import NotAuthorized
 from server.store import psk, refusals, trust
 from server.store.refusals import RefusalRow
 from server.store.trust import TrustedCertificate
@@ -129,12 +129,10 @@ async def add_key(request: Request, visitor: AdministratorVisits) -> Response:
             service="bootstrap",
         )
     except MENDABLE as error:
-        return _key_form(request, visitor, identity, endpoint, _fault(error))
+        return _key_form(
+            request, visitor, identity, endpoint, forms.faults(error, ("identity", "key", "endpoint_name"))
+        )
     return go(request, PATH, f"The key of {identity} is stored; the device is admitted at its next try.")
-
-
-def _fault(error: ServiceError) -> Faults:
-    return Faults({"key": error.message}) if "key" in error.message else Faults(whole=error.message)
 
 
 def _key_form(

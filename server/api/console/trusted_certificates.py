@@ -27,7 +27,8 @@ SERVICES: tuple[tuple[Service, str], ...] = (
     ("bootstrap", "Devices bootstrap with certificates of this CA (a factory)"),
     ("lwm2m", "Issued certificates lead to this CA (LwM2M)"),
 )
-FIELDS = ("name", "description", "certificate", "service", "enrollment_mode")
+# Those that show what is wrong with them beside them; a switch does not.
+FIELDS = ("name", "description", "certificate", "service")
 
 
 @router.get("")
