@@ -87,9 +87,10 @@ def check_useful(certificate: x509.Certificate, service: Service) -> None:
         )
 
 
-def for_one_device(der: bytes) -> bool:
-    """Whether a certificate that is of use lets in no other device than the one that has this very certificate."""
-    return Certificate(der).issuer_fault is not None
+def why_alone(der: bytes) -> str:
+    """Why a certificate that is of use lets in no other device than the one that has it, empty for a CA's."""
+    fault = Certificate(der).issuer_fault
+    return fault[1] if fault is not None else ""
 
 
 def lowest(pem: bytes) -> x509.Certificate:

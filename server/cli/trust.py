@@ -20,9 +20,9 @@ Which = Annotated[str, typer.Argument(help="Name, or the beginning of its id or 
 
 def told(service: str, name: str, fingerprint: str, der: bytes) -> str:
     """What was done, and that it is for one device where that is so."""
-    alone = service == "bootstrap" and admin.for_one_device(der)
-    of_itself = " It is no CA's: it lets in the one device that has this very certificate." if alone else ""
-    return f"Trusted for {service}: {name} (SHA-256 {fingerprint}).{of_itself}"
+    why = admin.why_alone(der) if service == "bootstrap" else ""
+    alone = f" It lets in the one device that has this very certificate ({why})." if why else ""
+    return f"Trusted for {service}: {name} (SHA-256 {fingerprint}).{alone}"
 
 
 @app.command("add")
