@@ -9,13 +9,11 @@ import asyncio
 import contextlib
 import json
 import re
-import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from ipaddress import ip_address
 from typing import Any
 
 import httpx
@@ -23,30 +21,20 @@ import httpx
 from issuers.errors import IssuerError, Misconfigured, OutcomeUnknown, Throttled, Unauthorized, Unavailable
 from issuers.failures import (
     CONNECT_SECONDS,
-    CONNECTIONS,
     LARGEST_ANSWER,
     READ_SECONDS,
     TOTAL_SECONDS,
     Circumstances,
     HungUp,
-    SpeaksTls,
     TooLarge,
     translated,
 )
-from issuers.reach import IPAddress, Reach
+from issuers.pinned import PinnedTransport, Resolver, system_resolver
+from issuers.reach import Reach
 from issuers.tls import tls_context
 
 LONGEST_RETRY_AFTER = 3600.0
 """Seconds: a CA may say slower, not never."""
-POOL_SECONDS = 5.0
-"""How long a request waits for one of the connections; its device has not been kept long by then."""
-REASON_SECONDS = 2.0
-"""How long a server that broke a connection is listened to for its reason."""
-RESOLVED_SECONDS = 30.0
-"""How long a resolved name counts: devices that come in a storm do not each ask the DNS."""
-
-Resolver = Callable[[str, int], Awaitable[Sequence[IPAddress]]]
-"""The addresses of a name, best first; raises OSError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +81,14 @@ class HttpClient:
     """
 
     def __init__(
-        self, base_url: httpx.URL, *, reach: Reach, tls: ssl.SSLContext | None, resolver: "Resolver | None" = None
+        self, base_url: httpx.URL, *, reach: Reach, tls: ssl.SSLContext | None, resolver: Resolver | None = None
     ) -> None:
         self.where = f"the CA at {base_url.scheme}://{base_url.netloc.decode('ascii')}"
         self._base = str(base_url).rstrip("/")
         self._tls = (tls or tls_context((), None)) if base_url.scheme == "https" else None
-        self._transport = _PinnedTransport(reach, self._tls, resolver or _system_resolver)
-        self._client: httpx.AsyncClient | None = None
-        self._under_way = 0
+        self._transport = PinnedTransport(reach, self._tls, resolver or system_resolver)
+        self._timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS).as_dict()
+        self._requests = 0
         self._closing = False
 
     async def send(
@@ -118,16 +106,17 @@ class HttpClient:
         with a slash and goes behind the base URL. Raises IssuerError.
         """
         sent = _Sent()
+        request = httpx.Request(
+            method,
+            self._base + path,
+            content=content,
+            # Nothing compressed: no small answer grows here.
+            headers={"accept": "*/*", "accept-encoding": "identity", "user-agent": "firstlight", **(headers or {})},
+            extensions={"trace": sent.trace, "timeout": self._timeout},
+        )
         try:
-            async with asyncio.timeout(TOTAL_SECONDS), self._opened() as client:
-                request = client.build_request(
-                    method,
-                    self._base + path,
-                    content=content,
-                    headers={"accept-encoding": "identity", **(headers or {})},
-                    extensions={"trace": sent.trace},
-                )
-                response = await client.send(request, stream=True)
+            async with asyncio.timeout(TOTAL_SECONDS), self._under_way():
+                response = await self._transport.handle_async_request(request)
                 try:
                     body = await _whole_body(response)
                 finally:
@@ -145,25 +134,17 @@ class HttpClient:
         await self._close_if_idle()
 
     @contextlib.asynccontextmanager
-    async def _opened(self) -> AsyncIterator[httpx.AsyncClient]:
-        if self._client is None:
-            self._client = httpx.AsyncClient(
-                transport=self._transport,
-                trust_env=False,
-                follow_redirects=False,
-                timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, pool=POOL_SECONDS),
-            )
-        self._under_way += 1
+    async def _under_way(self) -> AsyncIterator[None]:
+        self._requests += 1
         try:
-            yield self._client
+            yield
         finally:
-            self._under_way -= 1
+            self._requests -= 1
             await self._close_if_idle()
 
     async def _close_if_idle(self) -> None:
-        if self._closing and not self._under_way and self._client is not None:
-            client, self._client = self._client, None
-            await client.aclose()
+        if self._closing and not self._requests:
+            await self._transport.aclose()
 
 
 def _broken_off(error: Exception) -> bool:
@@ -250,112 +231,8 @@ class _Sent:
             self.request = True
 
 
-class _PinnedTransport(httpx.AsyncBaseTransport):
-    """Resolves a name once, asks `reach`, and connects to the very address that passed; Host and SNI keep the name."""
-
-    def __init__(self, reach: Reach, tls: ssl.SSLContext | None, resolver: Resolver) -> None:
-        self._reach = reach
-        self._tls = tls
-        self._resolver = resolver
-        self._inner = httpx.AsyncHTTPTransport(
-            # Without a context nothing but http is spoken.
-            verify=tls or False,
-            trust_env=False,
-            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
-        )
-        self._resolved: tuple[IPAddress, ...] = ()
-        self._until = 0.0
-        self._reached: tuple[str, str, int] | None = None
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        host = request.url.raw_host.decode("ascii")
-        port = request.url.port or {"http": 80, "https": 443}[request.url.scheme]
-        failure: httpx.TransportError | None = None
-        for address in await self._addresses(host, port):
-            pinned = httpx.Request(
-                request.method,
-                request.url.copy_with(host=str(address)),
-                headers=request.headers,
-                stream=request.stream,
-                extensions={**request.extensions, "sni_hostname": host},
-            )
-            self._reached = (str(address), host, port)
-            try:
-                return await self._inner.handle_async_request(pinned)
-            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-                # Nothing was sent: the next address of the name may answer.
-                failure = failure or error
-        self._until = 0.0
-        assert failure is not None, "there is at least one address"
-        raise failure
-
-    async def why_broken_off(self) -> Exception | None:
-        """What a server that hung up had to say: an alert about our client certificate, or that it SpeaksTls.
-
-        With TLS 1.3 a server objects to our certificate after the handshake, and one that speaks TLS where we do not
-        at our first byte, both while we are still writing: the reset that this brings can swallow its words. Here no
-        request is written, so they are heard, or that it HungUp without any. None when it has no objection.
-        """
-        if self._reached is None:
-            return None
-        address, host, port = self._reached
-        context = self._tls
-        if context is None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        try:
-            async with asyncio.timeout(REASON_SECONDS):
-                reader, writer = await asyncio.open_connection(address, port, ssl=context, server_hostname=host)
-                try:
-                    if self._tls is None:
-                        return SpeaksTls()
-                    try:
-                        if not await reader.read(1):
-                            return HungUp()
-                    except ConnectionError:
-                        return HungUp()
-                finally:
-                    writer.transport.abort()
-        except ssl.SSLError as error:
-            if self._tls is not None:
-                return error
-        except OSError:
-            pass
-        return None
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-    async def _addresses(self, host: str, port: int) -> Sequence[IPAddress]:
-        """Raises Misconfigured when there are addresses and none is in reach."""
-        now = asyncio.get_running_loop().time()
-        if now < self._until:
-            return self._resolved
-        try:
-            found: Sequence[IPAddress] = (ip_address(host),)
-        except ValueError:
-            try:
-                found = await self._resolver(host, port)
-                if not found:
-                    raise socket.gaierror(f"{host} has no address")
-            except OSError as error:
-                raise httpx.ConnectError(str(error)) from error
-        refusals = {address: self._reach.refusal(address, port) for address in found}
-        self._resolved = tuple(address for address in found if not refusals[address])
-        if not self._resolved:
-            raise Misconfigured(f"the CA's address {host} leads where issuers may not go: {refusals[found[0]]}")
-        self._until = now + RESOLVED_SECONDS
-        return self._resolved
-
-
-async def _system_resolver(host: str, port: int) -> Sequence[IPAddress]:
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return tuple(dict.fromkeys(ip_address(str(entry[4][0]).partition("%")[0]) for entry in found))
-
-
 async def _whole_body(response: httpx.Response) -> bytes:
-    """The body as it came: asked for without compression, so no small answer grows here."""
+    """The body as it came."""
     body = bytearray()
     async for part in response.aiter_raw():
         body += part

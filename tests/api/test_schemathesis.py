@@ -28,7 +28,7 @@ async def no_names(host: str, port: int) -> Sequence[IPAddress]:
 async def test_strange_requests_meet_no_fault_of_ours(
     api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "_system_resolver", no_names)
+    monkeypatch.setattr(http, "system_resolver", no_names)
     headers = await api.key("admin")
     with socket.create_server(("127.0.0.1", 0)) as sock:
         host, port = sock.getsockname()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from issuers import failures, http, open_issuer
+from issuers import failures, http, open_issuer, pinned
 from issuers.base import CheckReport, Issuer, Pending, StepOutcome
 from issuers.globalsign_check import STEPS
 from simulators.atlas_faults import Fault
@@ -20,7 +20,7 @@ OK, WARN, FAIL, SKIPPED = StepOutcome.OK, StepOutcome.WARN, StepOutcome.FAIL, St
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "REASON_SECONDS", 0.3)
+    monkeypatch.setattr(pinned, "REASON_SECONDS", 0.3)
     for module in (http, failures):
         monkeypatch.setattr(module, "READ_SECONDS", 3.0)
 

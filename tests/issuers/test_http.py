@@ -15,7 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from issuers import failures, http
+from issuers import connections, failures, http, pinned
 from issuers.errors import IssuerError, Misconfigured, OutcomeUnknown, Throttled, Unauthorized, Unavailable
 from issuers.http import Answer, HttpClient, read_url, refused_by_status
 from issuers.reach import IPAddress, Listener, Reach
@@ -61,7 +61,7 @@ async def failure(opened: HttpClient, *, orders: bool = True, content: bytes = b
 @pytest.fixture(autouse=True)
 def short_of_hearing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Most peers here have no reason to give for breaking off."""
-    monkeypatch.setattr(http, "REASON_SECONDS", 0.3)
+    monkeypatch.setattr(pinned, "REASON_SECONDS", 0.3)
 
 
 @pytest.fixture
@@ -159,8 +159,8 @@ async def test_a_connection_that_never_comes_about_is_unavailable_and_names_the_
 
 
 async def test_when_all_connections_wait_the_next_request_is_throttled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "CONNECTIONS", 1)
-    monkeypatch.setattr(http, "POOL_SECONDS", 0.2)
+    monkeypatch.setattr(connections, "CONNECTIONS", 1)
+    monkeypatch.setattr(connections, "WAIT_SECONDS", 0.2)
     async with raw_peer(hanging) as peer, client(peer.url) as opened:
         first = asyncio.create_task(opened.send("GET", "/", orders=False))
         await peer.arrived.wait()
@@ -491,7 +491,7 @@ async def test_no_credential_shows_in_a_log_an_error_or_a_repr(caplog: pytest.Lo
                 shown += [repr(issuer), repr(vars(issuer))]
                 shown += [repr(vars(each)) for each in vars(issuer).values() if hasattr(each, "__dict__")]
     text = "\n".join([*shown, caplog.text])
-    assert "authsign" in caplog.text, "httpx and httpcore were heard"
+    assert "send_request_body.started" in caplog.text, "httpcore was heard"
     key_lines = str(credentials["private_key"]).splitlines()[1:-1]
     for secret in (CANARY, OTHER_KEY, repr(bytes.fromhex(CANARY))[2:-1], *key_lines):
         assert secret.lower() not in text.lower()

@@ -102,7 +102,7 @@ def nobody_to_ask_why(monkeypatch: pytest.MonkeyPatch) -> None:
     async def silent(transport: object) -> None:
         return None
 
-    monkeypatch.setattr("issuers.http._PinnedTransport.why_broken_off", silent)
+    monkeypatch.setattr("issuers.pinned.PinnedTransport.why_broken_off", silent)
 
 
 async def failure(issuer: CfsslIssuer) -> IssuerError:
