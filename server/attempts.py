@@ -171,7 +171,7 @@ class Attempts:
                     answer = await active.issuer.issue(request)
                 except OutcomeUnknown as lost:
                     answer = await self._recovered(active.issuer, request, lost, self._now())
-                issued = await self._collected(active.issuer, intent, answer)
+                issued = await self._collected(active, intent, answer)
                 checked = await self.record(active, intent, csr, issued, limits)
         except BaseException:
             self.leave(intent.id)
@@ -277,16 +277,18 @@ class Attempts:
             await asyncio.sleep(_jittered(wait))
             wait = min(wait * 2, LONGEST_LOOK)
 
-    async def _collected(self, issuer: Issuer, row: Row, answer: Issued | Pending) -> Issued:
+    async def _collected(self, active: ActiveIssuer, row: Row, answer: Issued | Pending) -> Issued:
         wait = FIRST_POLL
+        # Asked sooner it was never done lately.
+        pause = min(self.latencies.earliest(active.id), LONGEST_POLL)
         recorded = ""
         while isinstance(answer, Pending):
             if answer.reference != recorded:
                 await self.pending(row, answer)
                 recorded = answer.reference
-            await asyncio.sleep(max(answer.retry_after, _jittered(wait)))
-            wait = min(wait * 2, LONGEST_POLL)
-            answer = await collected_once(issuer, answer.reference)
+            await asyncio.sleep(max(answer.retry_after, pause, _jittered(wait)))
+            wait, pause = min(wait * 2, LONGEST_POLL), 0.0
+            answer = await collected_once(active.issuer, answer.reference)
         return answer
 
 

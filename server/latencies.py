@@ -11,6 +11,8 @@ USUAL_HOLD = 30.0
 # A device that has its empty acknowledgement waits about MAX_TRANSMIT_WAIT for the answer (RFC 7252 4.8.2: 93 s).
 LONGEST_HOLD = 90.0
 SHORTEST_HOLD = 10.0
+# What we saw of a CA is its time and what we slept over it: looked for a little sooner, a faster one is found out.
+SOONER = 0.9
 # Seconds a device stays away when nothing is known of the CA.
 USUAL_RETRY = 30.0
 SHORTEST_RETRY = 5.0
@@ -26,6 +28,11 @@ class Latencies:
     def observe(self, issuer_id: UUID | None, seconds: float) -> None:
         """The CA took `seconds` from intent to checked certificate."""
         self._seconds.setdefault(issuer_id, deque(maxlen=RECENT)).append(seconds)
+
+    def earliest(self, issuer_id: UUID | None) -> float:
+        """Seconds before which it is no use to ask the CA whether it is done; 0 when nothing is known of it."""
+        recent = self._seconds.get(issuer_id)
+        return min(recent) * SOONER if recent else 0.0
 
     def hold(self, issuer_id: UUID | None) -> float:
         """Seconds worth holding an exchange: half as much again as the CA's slowest, unless it is usually too slow."""

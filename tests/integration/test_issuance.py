@@ -21,7 +21,9 @@ from issuers.errors import (
     Unauthorized,
     Unavailable,
 )
+from server import attempts
 from server.errors import TemporarilyUnavailable
+from server.latencies import SOONER
 from server.store import certificates, issuances
 from server.store.audit import Actor
 from server.store.database import Database
@@ -117,6 +119,29 @@ async def test_a_new_reference_is_durable_before_it_is_polled(rig: Workers, ca: 
     ca.on_issue, ca.on_collect = ca.takes_its_time, in_turn(moves_it, looks_first)
     await (await rig.worker()).issuance.server_made(wish())
     assert ca.collected == ["ticket-1", "moved"]
+
+
+async def test_a_ca_is_not_asked_before_it_was_ever_done(
+    rig: Workers, ca: ScriptedCa, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(attempts, "LONGEST_POLL", 5.0)
+    at: list[float] = []
+
+    async def begins(request: IssueRequest) -> Pending:
+        at[:] = [loop.time()]
+        return await ca.takes_its_time(request)
+
+    async def done_at_the_fifth(reference: str) -> Issued | Pending:
+        at.append(loop.time())
+        return Pending(reference, 0.0) if len(at) < 6 else await ca.hands_out(reference)
+
+    ca.on_issue, ca.on_collect = begins, done_at_the_fifth
+    worker = await rig.worker()
+    await worker.issuance.server_made(wish())
+    took = at[-1] - at[0]
+    await worker.issuance.server_made(wish("device-2"))
+    assert at[1] - at[0] >= took * SOONER
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,18 @@ def test_of_a_ca_nobody_asked_the_usual_is_assumed() -> None:
     assert after(1.0).hold(None) == USUAL_HOLD
 
 
+def test_a_ca_is_asked_a_little_sooner_than_it_ever_was_done() -> None:
+    assert Latencies().earliest(CA) == 0.0
+    assert after(3.0, 2.0, 4.0).earliest(CA) == pytest.approx(1.8)
+
+
+def test_one_that_became_faster_is_found_out() -> None:
+    latencies = after(*[4.0] * 32)
+    for _ in range(32 * 32):
+        latencies.observe(CA, max(1.0, latencies.earliest(CA)))
+    assert latencies.earliest(CA) < 1.0
+
+
 @pytest.mark.parametrize(
     ("seconds", "hold"),
     [
