@@ -16,8 +16,8 @@ Forward = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 class CountingProxy:
     """What has passed so far; `paths` are the request paths in their order, `unanswered` those nobody heard more of.
 
-    While `lose_answers_to` is a path, whole requests to it go through, and their connection breaks as soon as the
-    answer comes: the CA has acted and nobody hears of it.
+    Answers are held back for `slow_by` seconds. While `lose_answers_to` is a path, whole requests to it go through,
+    and their connection breaks as soon as the answer comes: the CA has acted and nobody hears of it.
     """
 
     port: int = 0
@@ -26,6 +26,7 @@ class CountingProxy:
     paths: list[str] = field(default_factory=list)
     unanswered: list[str] = field(default_factory=list)
     lose_answers_to: str = ""
+    slow_by: float = 0.0
     _forward: Forward | None = field(default=None, repr=False)
     _server: asyncio.Server | None = field(default=None, repr=False)
 
@@ -88,6 +89,7 @@ async def counting_proxy(target_port: int) -> AsyncIterator[CountingProxy]:
                     writer.transport.abort()
                     return
                 waiting = ""
+                await asyncio.sleep(proxy.slow_by)
                 writer.write(data)
                 await writer.drain()
 
