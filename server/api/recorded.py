@@ -71,7 +71,7 @@ def shown(kind: Kind, row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _day(value: datetime) -> str | None:
     # PostgreSQL's infinity.
-    return value.strftime("%Y-%m-%d") if value.year < 9999 else None
+    return value.date().isoformat() if value.year < 9999 else None
 
 
 def _written(type: Type) -> Callable[[Any], object] | None:

@@ -258,7 +258,7 @@ async def test_a_profile_is_judged_while_it_is_typed_and_shows_what_a_device_wou
     await page.goto("/profiles/dry-run?endpoint_name=pump-77")
     # No version is put into anybody's mouth: the device says it, or its profile.
     await expect(page.get_by_label("LwM2M version of the device")).to_have_value("")
-    await expect(page.get_by_text("LwM2M 1.1, as its profile is written for")).to_be_visible()
+    await expect(page.get_by_text("LwM2M 1.1 is assumed, which its profile is written for")).to_be_visible()
     await expect(page.get_by_text("gets the profile pumps")).to_be_visible()
     await page.get_by_label("Client of the device").select_option("Izuma client")
     await page.get_by_role("button", name="Try").click()

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
-from server.api.console import browsing, export, told
+from server.api.console import authorities, browsing, export, told
 from server.api.console.authorities import OWN_NAME
 from server.api.console.door import ReaderVisits
 from server.api.console.page import ConsoleRoute, call, render
@@ -21,8 +21,8 @@ API = "/v1/audit"
 # Every bootstrap leaves a line of its device: people's changes are what is looked for here.
 BY_PEOPLE = urlencode({"actor_kind__neq": "device"})
 COLUMNS = ("created_at", "actor_kind", "actor_name", "action", "subject_kind", "subject", "request_id", "detail", "id")
-# Longer values are shown on demand.
-SHORT = 60
+# Longer values are shown on demand; a fingerprint is not.
+SHORT = 80
 # The value that names a CA by its id.
 CA = "certificate_issuer_id"
 
@@ -59,7 +59,10 @@ async def list_audit(request: Request, visitor: ReaderVisits) -> Response:
         calls=[call("GET", f"{API}?{found.asked}")],
         listing=found,
         said={row["id"]: told.sentence(row["action"], row["subject"], details[row["id"]], names) for row in found.rows},
-        changes={id: changes(detail, names) for id, detail in details.items()},
+        changes={
+            row["id"]: changes(details[row["id"]], names) if row["action"] not in told.WHOLE else []
+            for row in found.rows
+        },
         record={id: json.dumps(detail, indent=1, ensure_ascii=False) for id, detail in details.items()},
         doors=told.DOORS,
         words=told.SENTENCES,
@@ -91,8 +94,8 @@ async def as_json(request: Request, visitor: ReaderVisits) -> Response:
 def changes(detail: Mapping[str, Any], names: Mapping[str, str]) -> list[Change]:
     """What a line of the audit tells: the values that differ before and after, then the rest; CAs by their names."""
     before, after = detail.get("before"), detail.get("after")
-    old = before if isinstance(before, Mapping) else {}
-    new = after if isinstance(after, Mapping) else {}
+    old = _flat(before) if isinstance(before, Mapping) else {}
+    new = _flat(after) if isinstance(after, Mapping) else {}
     kind = "changed" if old and new else "added" if new else "removed"
     found = [
         Change(*_called(name, kind, old.get(name), new.get(name), names))
@@ -104,6 +107,17 @@ def changes(detail: Mapping[str, Any], names: Mapping[str, str]) -> list[Change]
         for name, value in detail.items()
         if name not in ("before", "after") and value is not None
     ]
+    return found
+
+
+def _flat(side: Mapping[str, Any]) -> dict[str, Any]:
+    """Values within values beside the others, each by its label."""
+    found: dict[str, Any] = {}
+    for name, value in side.items():
+        if isinstance(value, Mapping):
+            found |= {authorities.labels().get(inner, inner): each for inner, each in value.items()}
+        else:
+            found[name] = value
     return found
 
 

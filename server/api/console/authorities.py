@@ -174,18 +174,15 @@ def type_label(type: str) -> str:
 
 def labelled(text: str, type: str = "") -> str:
     """`text` of a CA's adapter with its settings called as the forms call them: `'HMAC Hex key'`, not its name."""
-    labels = (
-        _labels(type)
-        if type in admin.FORMS
-        else {name: each for form in admin.FORMS for name, each in _labels(form).items()}
-    )
-    return _QUOTED.sub(lambda found: f"'{labels.get(found[1], found[1])}'", text)
+    known = labels(type)
+    return _QUOTED.sub(lambda found: f"'{known.get(found[1], found[1])}'", text)
 
 
 @cache
-def _labels(type: str) -> Mapping[str, str]:
-    form = admin.FORMS[type]
-    return {each.name: label_of(each) for each in (*form.attributes, *form.credentials)}
+def labels(type: str = "") -> Mapping[str, str]:
+    """What the forms call the settings of a CA type, by their names; of every type, if it is not known."""
+    forms = [admin.FORMS[type]] if type in admin.FORMS else list(admin.FORMS.values())
+    return {each.name: label_of(each) for form in forms for each in (*form.attributes, *form.credentials)}
 
 
 def label_of(setting: admin.Setting) -> str:

@@ -68,7 +68,8 @@ def _account_changed(name: str, detail: Detail, names: Names) -> str:
 
 
 def _revoked(serial: str, detail: Detail, names: Names) -> str:
-    return f"Certificate {serial} of '{detail.get('endpoint', '')}' revoked, reason {detail.get('reason', 'not given')}"
+    short = f"{serial[:12]}…" if len(serial) > 12 else serial
+    return f"Certificate {short} of '{detail.get('endpoint', '')}' revoked, reason {detail.get('reason', 'not given')}"
 
 
 def _failed(what: str) -> Telling:
@@ -137,6 +138,9 @@ SENTENCES: Mapping[str, Telling] = {
     "trusted_certificate.denied": "Trusted certificate '{}' denied",
     "trusted_certificate.removed": "Trusted certificate '{}' removed",
 }
+
+# Actions whose sentence says all that the record keeps.
+WHOLE = frozenset({"certificate.revoked", "console.sign_in_refused", "console.signed_in"})
 
 # Doors, as people call them; filters take the API's words.
 DOORS: Mapping[str, str] = {
