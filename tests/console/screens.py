@@ -103,7 +103,8 @@ async def at_harbour(page: Page, rig: Rig) -> None:
     """The pop-up of another CA: what moving a service there would reach."""
     row = page.get_by_role("row", name="Harbour CA")
     await row.get_by_role("link", name="Service configuration of Harbour CA").click()
-    await page.get_by_text("will renew from Harbour CA").first.wait_for()
+    await page.get_by_role("radio", name="LWM2M").check()
+    await page.get_by_text("Create moves 'LWM2M'").wait_for()
 
 
 async def move_lwm2m(page: Page, rig: Rig) -> None:
@@ -182,6 +183,12 @@ async def tried_wrong(page: Page, rig: Rig) -> None:
     await page.locator("#checked").get_by_role("alert").wait_for()
 
 
+async def record_open(page: Page, rig: Rig) -> None:
+    """What the record keeps of a line, and a value that is long."""
+    for text in ("Record", "show"):
+        await page.get_by_text(text, exact=True).first.click()
+
+
 async def key_made(page: Page, rig: Rig) -> None:
     """A new key, shown once."""
     await pressing("New API key")(page, rig)
@@ -216,6 +223,7 @@ SCREENS: tuple[Screen, ...] = (
     Screen("profile-delete", "/profiles/default", pressing("Delete")),
     Screen("dry-run", "/profiles/dry-run?endpoint_name=meter-00001"),
     Screen("audit", "/audit"),
+    Screen("audit-record", "/audit", record_open),
     Screen("audit-devices", "/audit?actor_kind__eq=device"),
     Screen("audit-nothing-fits", "/audit?subject__like=nobody"),
     Screen("access", "/access"),

@@ -79,7 +79,7 @@ async def configure(request: Request, visitor: CaAdministrator, issuer_id: str) 
             await issuers.set_configuration(caller.database, caller.actor, caller.account_id, existing.id, wanted)
     except MENDABLE as error:
         return await _popup(request, visitor, issuer_id, fresh, reference, Faults(whole=error.message))
-    return go(request, CERTIFICATE_AUTHORITIES, f"{called} signs for {reference} from now on.")
+    return go(request, CERTIFICATE_AUTHORITIES, f"{called} signs for {reference} from now on: {_then(existing)}")
 
 
 @router.post("/{issuer_id}/services/{configuration_id}/delete")
@@ -135,6 +135,13 @@ async def _popup(
         typed=typed,
         faults=faults,
     )
+
+
+def _then(moved: Configuration) -> str:
+    """What comes of it, and where that is seen."""
+    if moved.is_custom:
+        return "who renews it gets the certificate from there."
+    return "the next device that bootstraps gets its certificate from it, and stands under Devices."
 
 
 def _fresh(text: str) -> tuple[str, ...]:
