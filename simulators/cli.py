@@ -292,7 +292,7 @@ def _pct(text: str) -> int | None:
 
 
 def _add_faults(parser: argparse.ArgumentParser) -> None:
-    parser.prog = "firstlight faults"
+    parser.prog = "python -m simulators faults"
     parser.description = (
         "Forward datagrams between devices and a server and misbehave on the way. The first JSON line says where it "
         "listens, the last one (at SIGTERM or SIGINT) what it did."

@@ -261,7 +261,7 @@ def _allow_files(devices: int) -> None:
 
 def add_swarm(parser: argparse.ArgumentParser, server: ServerOf) -> None:
     """The options of the command; `server` reads its address."""
-    parser.prog = "firstlight swarm"
+    parser.prog = "python -m simulators swarm"
     parser.description = "Thousands of lean devices that bootstrap once each; the last line of JSON sums up."
     parser.set_defaults(run=lambda options: _swarm(options, server(options.server, options.server_ca)))
     parser.add_argument("--server", required=True, metavar="coaps://HOST:PORT", help="the bootstrap server")
