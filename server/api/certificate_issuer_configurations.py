@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 from pydantic import ConfigDict, Field, model_validator
 
+from server.admin import issuer_forms
 from server.admin import issuers as admin
 from server.api.access import CaAdministrator, Caller, CaReader, parse_id
 from server.api.bodies import Body, BodyRoute
@@ -56,7 +57,7 @@ class CreateConfiguration(ConfigurationRequest):
         json_schema_extra={"examples": [{"reference": "customer.dlms", "certificate_issuer_id": EXAMPLE_ID}]}
     )
 
-    reference: str = Field(max_length=admin.LONGEST_REFERENCE)
+    reference: str = Field(max_length=issuer_forms.LONGEST_REFERENCE)
 
 
 def shown(row: Configuration) -> dict[str, Any]:
@@ -87,7 +88,7 @@ async def list_configurations(
 @router.post("", status_code=201, responses=documented(201, EXAMPLE, 400, 401, 403, 409))
 async def make_configuration(asking: CaAdministrator, body: CreateConfiguration) -> dict[str, Any]:
     """Make a service of your own, for certificates besides the LwM2M one."""
-    admin.check_reference(body.reference)
+    issuer_forms.check_reference(body.reference)
     issuer_id = _issuer_id(body)
     return shown(
         await issuers.add_configuration(asking.database, asking.actor, asking.account_id, body.reference, issuer_id)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from pydantic import ConfigDict, Field
 
+from server.admin import issuer_forms
 from server.admin import issuers as admin
 from server.api.access import CaAdministrator, CaOperator, CaReader, parse_id
 from server.api.bodies import Body, BodyRoute
@@ -54,9 +55,9 @@ class IssuerRequest(Body):
         }
     )
 
-    name: str = Field(max_length=admin.LONGEST_NAME)
+    name: str = Field(max_length=issuer_forms.LONGEST_NAME)
     issuer_type: str = Field(description="CFSSL_AUTH or GLOBAL_SIGN.")
-    description: str | None = Field(default=None, max_length=admin.LONGEST_DESCRIPTION)
+    description: str | None = Field(default=None, max_length=issuer_forms.LONGEST_DESCRIPTION)
     issuer_attributes: Texts | None = None
     issuer_credentials: Texts | None = Field(default=None, description="Write-only: nothing of it ever comes back.")
 
@@ -66,8 +67,8 @@ class IssuerUpdate(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"description": "moved to the new host"}]})
 
-    name: str | None = Field(default=None, max_length=admin.LONGEST_NAME)
-    description: str | None = Field(default=None, max_length=admin.LONGEST_DESCRIPTION)
+    name: str | None = Field(default=None, max_length=issuer_forms.LONGEST_NAME)
+    description: str | None = Field(default=None, max_length=issuer_forms.LONGEST_DESCRIPTION)
     issuer_attributes: Texts | None = Field(
         default=None, description="Those that are not named stay; an empty text or null takes one away."
     )

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from server.admin import issuer_forms
 from server.admin import issuers as admin
 from server.cli import options
 from server.errors import BadRequest
@@ -335,7 +336,7 @@ def add_service(
     """Make a service of your own, for certificates besides the LwM2M one."""
 
     async def work() -> None:
-        admin.check_reference(reference)
+        issuer_forms.check_reference(reference)
         async with options.opened(config, data_dir, database_url) as record:
             row = await admin.by_word(record.database, record.account_id, issuer) if issuer is not None else None
             await issuers.add_configuration(

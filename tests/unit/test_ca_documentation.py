@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from server.admin.issuers import FORMS
+from server.admin.issuer_forms import FORMS
 from server.cli.commands import app
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from functools import cache
 
 from cryptography import x509
 
-from server.admin import issuers as admin
+from server.admin import issuer_forms
 from server.admin import trust as trust_admin
 from server.api.access import Caller
 from server.store import embedded_ca, issuer_chains, issuers, readiness, trust, verifications
@@ -138,7 +138,7 @@ async def listed(asking: Caller) -> list[Authority]:
                 use=use,
                 rate=str(row.attributes.get("rate", "")),
                 quota=_quota(verified.get(row.id)),
-                tells_quota=row.type in admin.FORMS and admin.FORMS[row.type].tells_quota,
+                tells_quota=row.type in issuer_forms.FORMS and issuer_forms.FORMS[row.type].tells_quota,
                 ends=_first_end(chain),
                 trusted=trust_admin.leads_to(chain, anchors) if chain else None,
             )
@@ -168,7 +168,7 @@ async def leaning_on(asking: Caller, anchor: TrustedCertificate) -> list[str]:
 
 def type_label(type: str) -> str:
     """What operators call a CA type."""
-    form = admin.FORMS.get(type)
+    form = issuer_forms.FORMS.get(type)
     return form.label if form is not None else type
 
 
@@ -181,11 +181,11 @@ def labelled(text: str, type: str = "") -> str:
 @cache
 def labels(type: str = "") -> Mapping[str, str]:
     """What the forms call the settings of a CA type, by their names; of every type, if it is not known."""
-    forms = [admin.FORMS[type]] if type in admin.FORMS else list(admin.FORMS.values())
+    forms = [issuer_forms.FORMS[type]] if type in issuer_forms.FORMS else list(issuer_forms.FORMS.values())
     return {each.name: label_of(each) for form in forms for each in (*form.attributes, *form.credentials)}
 
 
-def label_of(setting: admin.Setting) -> str:
+def label_of(setting: issuer_forms.Setting) -> str:
     """What a form of the console calls a setting: how it is typed in is seen there."""
     return setting.label.removesuffix(" (PEM)").removesuffix(" (true or false)")
 

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
 from issuers.errors import IssuerError
+from server.admin import issuer_forms
 from server.admin import issuers as admin
 from server.admin.verification import DEADLINE
 from server.api.access import parse_id
@@ -175,7 +176,7 @@ def _form(
     error: ServiceError | None,
     row: IssuerRow | None = None,
 ) -> Response:
-    known = admin.FORMS.get(type)
+    known = issuer_forms.FORMS.get(type)
     fields = ["name", "description", "issuer_type"]
     if known is not None:
         fields += [f"issuer_attributes.{each.name}" for each in known.attributes]
@@ -187,7 +188,7 @@ def _form(
         visitor=visitor,
         status=400 if error is not None else 200,
         calls=[call("POST", API, example) if row is None else call("PUT", f"{API}/{row.id.hex}", example)],
-        types=[(name, each.label) for name, each in admin.FORMS.items()],
+        types=[(name, each.label) for name, each in issuer_forms.FORMS.items()],
         type=type,
         known=known,
         form=form,
@@ -204,7 +205,7 @@ def _form(
 async def ask_verification(request: Request, visitor: CaOperator, issuer_id: str) -> Response:
     """What it costs is said before."""
     row = await _find(visitor, issuer_id)
-    form = admin.form_of(row.type)
+    form = issuer_forms.form_of(row.type)
     known = next(each for each in await authorities.listed(visitor.caller) if each.id == row.id.hex)
     # Other services end at the CA's own root.
     needs_trust = not known.services or any(not each.is_custom for each in known.services)
@@ -224,7 +225,7 @@ async def ask_verification(request: Request, visitor: CaOperator, issuer_id: str
 async def quota(request: Request, visitor: CaReader, issuer_id: str) -> Response:
     """How many certificates are left, as the CA says it now."""
     row = await _find(visitor, issuer_id)
-    if not admin.form_of(row.type).tells_quota:
+    if not issuer_forms.form_of(row.type).tells_quota:
         raise NotFound("CAs of this type do not tell a quota")
     quotas: Quotas = request.app.state.quotas
     found = await quotas.of(visitor.caller.office, row)

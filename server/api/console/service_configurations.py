@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from server.admin import issuer_forms
 from server.admin import issuers as admin
 from server.api.access import parse_id
 from server.api.console import authorities, forms
@@ -46,7 +47,7 @@ async def name_new(request: Request, visitor: CaAdministrator, issuer_id: str) -
     form = await forms.read(request)
     fresh, name = _fresh(form.text("fresh")), form.text("new")
     try:
-        admin.check_reference(name)
+        issuer_forms.check_reference(name)
         if name in fresh or await issuers.service(visitor.caller.database, visitor.caller.account_id, name):
             raise Conflict(f"the service {name} is there already; select it in the list", field="reference")
     except MENDABLE as error:
@@ -72,7 +73,7 @@ async def configure(request: Request, visitor: CaAdministrator, issuer_id: str) 
             raise BadRequest("select a service configuration, or enter the name of a new one", field="reference")
         existing = await issuers.service(caller.database, caller.account_id, reference)
         if existing is None:
-            admin.check_reference(reference)
+            issuer_forms.check_reference(reference)
             await issuers.add_configuration(caller.database, caller.actor, caller.account_id, reference, wanted)
             return go(request, CERTIFICATE_AUTHORITIES, f"{reference} is created; {called} signs for it.")
         if existing.issuer_id != wanted:
