@@ -22,6 +22,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 BOOTSTRAP_KEY = "6b65792d6f662d746865" + "a1b2c3d4e5f6"
 ISSUERS, SERVICES = "/v3/certificate-issuers", "/v3/certificate-issuer-configurations"
+# PostgreSQL's XLOG_BLCKSZ, SizeOfXLogShortPHD, SizeOfXLogLongPHD and XLP_LONG_HEADER (access/xlog_internal.h).
+WAL_PAGE, WAL_HEADER, WAL_LONG_HEADER, WAL_IS_LONG = 8192, 24, 40, 0x02
 LWM2M_KEY = "5ec4e70f1a57" + "0123456789abcdef0123"
 
 
@@ -66,8 +68,17 @@ async def everywhere(field: Field) -> dict[str, bytes]:
     for folder in {field.service.data, home.resolve(), *pointed(field.service.data)}:
         for file in folder.rglob("*"):
             if file.is_file() and not file.is_symlink():
-                left[str(file)] = file.read_bytes()
+                left[str(file)] = written(file)
     return left
+
+
+def written(file: Path) -> bytes:
+    """What a file holds; of PostgreSQL's log also in one piece, which has a header every `WAL_PAGE` bytes."""
+    content = file.read_bytes()
+    if file.parent.name != "pg_wal":
+        return content
+    pages = (content[start : start + WAL_PAGE] for start in range(0, len(content), WAL_PAGE))
+    return content + b"".join(page[WAL_LONG_HEADER if page[2] & WAL_IS_LONG else WAL_HEADER :] for page in pages)
 
 
 def pointed(data: Path) -> Iterator[Path]:
