@@ -155,7 +155,9 @@ async def costs(client: httpx.AsyncClient, wanted: list[Case], database: Noting)
     """What each request costs: the best of three, so that what else the machine does counts little."""
     found: dict[str, Cost] = {}
     async with database.acquire() as connection:
-        rows = await connection.fetch("SELECT pid FROM pg_stat_activity WHERE datname = current_database()")
+        rows = await connection.fetch(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'"
+        )
     pids = [row["pid"] for row in rows]
     for name, path in wanted:
         inside, cpu = [], []
