@@ -1,11 +1,19 @@
-"""Rows for tests of the record: everything a bootstrap writes, with made-up bytes where only their identity counts."""
+"""Rows for tests of the record: everything a bootstrap writes, with made-up bytes where only their identity counts.
 
+And how they are written in one go and read back.
+"""
+
+import asyncio
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from typing import Any
 from uuid import UUID, uuid4
 
+from server.store import issuances
+from server.store.database import Database
 from server.store.devices import device_id
-from server.store.operations import OpenIssuance, RecordIssued, RecordSession, TouchDevice
+from server.store.operations import OpenIssuance, Operation, RecordIssued, RecordSession, TouchDevice
+from server.store.writer import Writer
 
 ACCOUNT = UUID("11111111-1111-4111-8111-111111111111")
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -103,3 +111,21 @@ def device(opened: OpenIssuance, *, account_id: UUID = ACCOUNT, at: datetime = N
         state="bootstrapped",
         learned='{"leaf_only": true}',
     )
+
+
+async def value(database: Database, sql: str, *arguments: object) -> Any:
+    """What one statement tells."""
+    async with database.acquire() as connection:
+        return await connection.fetchval(sql, *arguments)
+
+
+async def state_of(database: Database, row: UUID) -> str | None:
+    """The state of an issuance; None when there is none."""
+    found = await issuances.find(database, row)
+    return found.state if found is not None else None
+
+
+async def written_together(writer: Writer, *operations: Operation[Any]) -> list[Any]:
+    """The answers to operations that were queued in one go, exceptions included."""
+    waiting = [asyncio.ensure_future(writer.write(operation)) for operation in operations]
+    return await asyncio.gather(*waiting, return_exceptions=True)
