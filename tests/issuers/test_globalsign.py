@@ -1,16 +1,16 @@
-"""GLOBAL_SIGN against the HVCA stand-in: what it gives, and every row of B2 and B5 of `issuers.md`.
+"""GLOBAL_SIGN against the HVCA stand-in: what it gives, and the rows of B2 and B5 of `issuers.md`.
 
 That the stand-in is like HVCA is shown by GlobalSign's own client in tests/interop/test_hvclient.py. Policies and
-options are in tests/unit/issuers/test_globalsign.py, `verify` in test_globalsign_check.py.
+options are in test_globalsign_policy.py, `verify` in test_globalsign_check.py, lost answers and revoking in
+test_globalsign_afterwards.py.
 """
 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from issuers import failures, globalsign, globalsign_api, http, open_issuer
-from issuers.base import Capability, Issued, Issuer, IssueRequest, Pending, Recovery, Unsettled
+from issuers.base import Capability, Issued, Issuer, Pending, Recovery
 from issuers.errors import (
     BadCertificate,
     Check,
@@ -33,42 +33,27 @@ from issuers.errors import (
     Unavailable,
 )
 from issuers.returned import Expectation, check_returned
-from simulators.atlas import Atlas, Settings
+from simulators.atlas import Atlas
 from simulators.atlas_ca import make_atlas_ca
 from simulators.atlas_faults import Fault
 from simulators.atlas_policy import DEFAULT_POLICY
+from tests.issuers.hvca import (
+    ASK,
+    JUST_NOW,
+    ORDER,
+    SEVEN,
+    assert_says,
+    break_down,
+    collected,
+    failure,
+    got,
+    now,
+    opened,
+    wish,
+)
 from tests.issuers.peers.atlas import LONG_AGO, AtlasPeer, running_atlas
-from tests.issuers.rigs import ACCOUNT, LOOPBACK, make_request
+from tests.issuers.rigs import ACCOUNT, LOOPBACK
 from tests.pki import make_device_certificate, make_factory_ca, make_key
-
-ORDER, ASK, PATCH = "POST /certificates", "GET /certificates/{serial}", "PATCH /certificates/{serial}"
-JUST_NOW, LONG_SINCE = timedelta(), timedelta(hours=1)
-SEVEN = "CN={endpoint},OU={account},O=Acme,L={device},ST=Uusimaa,C=FI,emailAddress=devices@acme.example"
-
-
-def now() -> datetime:
-    return datetime.now(UTC).replace(microsecond=0)
-
-
-def wish(endpoint: str = "urn:dev:os:0001", **more: Any) -> IssueRequest:
-    return make_request(endpoint, not_before=now(), **more)
-
-
-@asynccontextmanager
-async def opened(
-    peer: AtlasPeer, attributes: Mapping[str, object] | None = None, credentials: Mapping[str, object] | None = None
-) -> AsyncIterator[Issuer]:
-    issuer = open_issuer(
-        "GLOBAL_SIGN",
-        "theirs",
-        {**peer.attributes, **(attributes or {})},
-        {**peer.credentials, **(credentials or {})},
-        LOOPBACK,
-    )
-    try:
-        yield issuer
-    finally:
-        await issuer.aclose()
 
 
 @pytest.fixture
@@ -93,43 +78,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Silence is given up on after a moment."""
     for module in (http, failures):
         monkeypatch.setattr(module, "READ_SECONDS", 3.0)
-
-
-async def failure(issuer: Issuer, request: IssueRequest | None = None) -> IssuerError:
-    with pytest.raises(IssuerError) as raised:
-        await issuer.issue(request or wish())
-    return raised.value
-
-
-async def collected(issuer: Issuer, answer: Issued | Pending | None) -> Issued:
-    for _ in range(50):
-        if not isinstance(answer, Pending):
-            break
-        answer = await issuer.collect(answer.reference)
-    assert isinstance(answer, Issued)
-    return answer
-
-
-async def found_in_time(issuer: Issuer, request: IssueRequest) -> Issued:
-    """The certificate of a lost answer, looked for until it is there."""
-    async with asyncio.timeout(30):
-        while not isinstance(recovered := await issuer.recover(request, JUST_NOW), Issued):
-            await asyncio.sleep(0.02)
-    return recovered
-
-
-async def got(issuer: Issuer, request: IssueRequest) -> Issued:
-    return await collected(issuer, await issuer.issue(request))
-
-
-def break_down(peer: AtlasPeer, at: str, do: Any, **more: Any) -> None:
-    peer.atlas.faults.append(Fault(at=at, do=do, **more))
-
-
-def assert_says(error: IssuerError, kind: type[IssuerError], *words: str) -> None:
-    assert type(error) is kind, repr(error)
-    for each in words:
-        assert each in error.message
 
 
 # -- what it gives --------------------------------------------------------------
@@ -498,211 +446,6 @@ async def test_a_foreign_certificate_is_refused(peer: AtlasPeer, issuer: Issuer)
     with pytest.raises(BadCertificate, match=f"asked for certificate {first.reference} and gave") as raised:
         await issuer.collect(first.reference)
     assert raised.value.check is Check.SERIAL
-
-
-# -- a lost answer (B5) ------------------------------------------------------------
-
-
-@pytest.mark.parametrize("how", ["hang", "reset", "half", 500, "html"])
-async def test_a_lost_answer_is_found_by_its_public_key_and_nothing_is_issued_twice(
-    peer: AtlasPeer, issuer: Issuer, how: Any
-) -> None:
-    for number in range(5):
-        await issuer.issue(wish(f"another-{number}"))
-    request = wish()
-    break_down(peer, ORDER, how, after=True)
-    assert isinstance(await failure(issuer, request), OutcomeUnknown)
-    recovered = await issuer.recover(request, JUST_NOW)
-    assert isinstance(recovered, Issued)
-    assert recovered.leaf.public_key() == request.csr.public_key()
-    assert recovered.chain == (recovered.leaf, peer.atlas.ca.issuing.certificate)
-    assert peer.atlas.issued == 6
-
-
-@pytest.mark.parametrize("settings", [Settings(issue_delay=0.05), Settings(pending_polls=1), Settings(lag=1)])
-async def test_a_lost_answer_is_found_once_the_certificate_is_made(settings: Settings) -> None:
-    async with running_atlas(settings) as peer, opened(peer) as issuer:
-        request = wish()
-        break_down(peer, ORDER, "reset", after=True)
-        await failure(issuer, request)
-        recovered = await found_in_time(issuer, request)
-    assert recovered.leaf.public_key() == request.csr.public_key()
-
-
-async def test_serial_numbers_in_decimal_are_understood(peer: AtlasPeer, issuer: Issuer) -> None:
-    peer.atlas.settings.decimal_serials = True
-    request = wish()
-    await issuer.issue(request)
-    recovered = await issuer.recover(request, JUST_NOW)
-    assert isinstance(recovered, Issued)
-    assert recovered.leaf.public_key() == request.csr.public_key()
-
-
-async def test_that_a_request_was_never_performed_is_said_only_when_no_slow_ca_can_still_perform_it(
-    peer: AtlasPeer, issuer: Issuer
-) -> None:
-    request = wish()
-    break_down(peer, ORDER, "reset")
-    await failure(issuer, request)
-    for quiet in (JUST_NOW, globalsign.SETTLED - timedelta(seconds=1)):
-        unsettled = await issuer.recover(request, quiet)
-        assert isinstance(unsettled, Unsettled)
-        assert "may still be at work on it" in unsettled.message
-    assert await issuer.recover(request, globalsign.SETTLED) is None
-    # Each is one look.
-    assert peer.atlas.calls["GET /stats/issued"] == 3
-
-
-async def test_a_request_that_is_performed_after_its_caller_has_gone_is_found(peer: AtlasPeer, issuer: Issuer) -> None:
-    request = wish()
-    break_down(peer, ORDER, "late")
-    error = await failure(issuer, request)
-    assert_says(error, OutcomeUnknown, "no answer came within")
-    assert isinstance(await issuer.recover(request, JUST_NOW), Unsettled)
-    peer.atlas.go_on()
-    recovered = await found_in_time(issuer, request)
-    assert recovered.leaf.public_key() == request.csr.public_key()
-    assert peer.atlas.issued == 1
-
-
-async def test_all_pages_are_looked_through(peer: AtlasPeer, issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(globalsign, "PAGE", 2)
-    requests = [wish(f"device-{number}") for number in range(5)]
-    for request in requests:
-        await issuer.issue(request)
-    recovered = await issuer.recover(requests[-1], JUST_NOW)
-    assert isinstance(recovered, Issued)
-    assert recovered.leaf.public_key() == requests[-1].csr.public_key()
-    assert peer.atlas.calls["GET /stats/issued"] == 3
-
-
-async def test_a_list_that_is_too_long_to_look_through_leaves_the_question_open(
-    peer: AtlasPeer, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(globalsign, "PAGE", 2)
-    monkeypatch.setattr(globalsign, "MOST_PAGES", 2)
-    for number in range(5):
-        await issuer.issue(wish(f"device-{number}"))
-    unsettled = await issuer.recover(wish("never asked for"), LONG_SINCE)
-    assert isinstance(unsettled, Unsettled)
-    assert "than are looked at" in unsettled.message
-
-
-async def test_a_storm_of_lost_answers_fetches_each_certificate_once_but_for_its_own(
-    peer: AtlasPeer, issuer: Issuer
-) -> None:
-    requests = [wish(f"device-{number}") for number in range(8)]
-    for request in requests:
-        await issuer.issue(request)
-    for request in requests:
-        recovered = await issuer.recover(request, JUST_NOW)
-        assert isinstance(recovered, Issued)
-        assert recovered.leaf.public_key() == request.csr.public_key()
-    assert peer.atlas.calls[ASK] <= 2 * len(requests)
-
-
-async def test_a_revoked_certificate_is_not_given_out_as_recovered(issuer: Issuer) -> None:
-    request = wish()
-    pending = await issuer.issue(request)
-    await issuer.revoke(int(pending.reference, 16), x509.ReasonFlags.superseded, now())
-    assert await issuer.recover(request, LONG_SINCE) is None
-
-
-async def test_one_that_stays_in_progress_is_of_unknown_outcome(peer: AtlasPeer, issuer: Issuer) -> None:
-    peer.atlas.settings.pending_polls = 100
-    request = wish()
-    await issuer.issue(request)
-    unsettled = await issuer.recover(request, LONG_SINCE)
-    assert isinstance(unsettled, Unsettled)
-    assert "still at work on a certificate that may be the one" in unsettled.message
-
-
-@pytest.mark.parametrize("do", [401, 422, 503, "hang", "reset", "html"])
-async def test_a_ca_that_cannot_tell_leaves_the_outcome_unknown(peer: AtlasPeer, issuer: Issuer, do: Any) -> None:
-    request = wish()
-    await issuer.issue(request)
-    break_down(peer, "GET /stats/issued", do, times=100)
-    with pytest.raises(OutcomeUnknown, match="cannot be found out"):
-        await issuer.recover(request, LONG_SINCE)
-
-
-async def test_too_many_to_look_through_at_once_are_looked_through_one_look_after_the_other(
-    peer: AtlasPeer, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(globalsign, "MOST_CANDIDATES", 2)
-    for number in range(5):
-        await issuer.issue(wish(f"device-{number}"))
-    request = wish("never asked for")
-    for _ in range(2):
-        unsettled = await issuer.recover(request, LONG_SINCE)
-        assert isinstance(unsettled, Unsettled)
-        assert "none of the 2 nearest is the one looked for" in unsettled.message
-    assert await issuer.recover(request, LONG_SINCE) is None
-
-
-# -- revoking (B2) ------------------------------------------------------------------
-
-SPOKEN = {
-    x509.ReasonFlags.unspecified: "unspecified",
-    x509.ReasonFlags.affiliation_changed: "affiliationChanged",
-    x509.ReasonFlags.key_compromise: "keyCompromise",
-    x509.ReasonFlags.superseded: "superseded",
-    x509.ReasonFlags.cessation_of_operation: "cessationOfOperation",
-    x509.ReasonFlags.privilege_withdrawn: "privilegeWithdrawn",
-    x509.ReasonFlags.certificate_hold: "unspecified",
-}
-
-
-@pytest.mark.parametrize("reason", SPOKEN, ids=[each.value for each in SPOKEN])
-async def test_revoking_tells_the_reason_in_the_cas_words(reason: x509.ReasonFlags, tmp_path: Path) -> None:
-    journal = tmp_path / "issued.jsonl"
-    async with running_atlas(journal=journal) as peer, opened(peer) as issuer:
-        await issuer.revoke((await got(issuer, wish())).leaf.serial_number, reason, now() - timedelta(days=1))
-    assert '"event": "revoked"' in journal.read_text()
-    assert f'"reason": "{SPOKEN[reason]}"' in journal.read_text()
-
-
-async def test_revoking_twice_is_no_fault(issuer: Issuer) -> None:
-    serial = (await got(issuer, wish())).leaf.serial_number
-    for _ in range(2):
-        await issuer.revoke(serial, x509.ReasonFlags.superseded, now())
-
-
-async def test_revoking_what_is_being_issued_is_for_later(peer: AtlasPeer, issuer: Issuer) -> None:
-    peer.atlas.settings.pending_polls = 5
-    pending = await issuer.issue(wish())
-    with pytest.raises(Unavailable, match="still being issued"):
-        await issuer.revoke(int(pending.reference, 16), x509.ReasonFlags.superseded, now())
-
-
-async def test_revoking_what_was_refused_says_so(peer: AtlasPeer, issuer: Issuer) -> None:
-    peer.atlas.settings.refuse_late = 1
-    pending = await issuer.issue(wish())
-    with pytest.raises(Rejected, match="Cannot revoke a REJECTED certificate"):
-        await issuer.revoke(int(pending.reference, 16), x509.ReasonFlags.superseded, now())
-
-
-async def test_revoking_what_the_ca_does_not_know_says_so(issuer: Issuer) -> None:
-    with pytest.raises(Rejected, match="knows no certificate ABC"):
-        await issuer.revoke(0xABC, x509.ReasonFlags.superseded, now())
-
-
-async def test_revoking_falls_back_to_the_older_call(peer: AtlasPeer, issuer: Issuer) -> None:
-    serial = (await got(issuer, wish())).leaf.serial_number
-    break_down(peer, PATCH, 405)
-    await issuer.revoke(serial, x509.ReasonFlags.superseded, now())
-    assert peer.atlas.calls["DELETE /certificates/{serial}"] == 1
-
-
-@pytest.mark.parametrize(("do", "kind"), [(429, Throttled), (503, Unavailable), ("hang", Unavailable)])
-async def test_a_revocation_that_failed_may_be_tried_again(
-    peer: AtlasPeer, issuer: Issuer, do: Any, kind: type[IssuerError]
-) -> None:
-    serial = (await got(issuer, wish())).leaf.serial_number
-    break_down(peer, PATCH, do, after=do == "hang")
-    with pytest.raises(kind):
-        await issuer.revoke(serial, x509.ReasonFlags.superseded, now())
-    await issuer.revoke(serial, x509.ReasonFlags.superseded, now())
 
 
 # -- policy and chain (B2) -----------------------------------------------------------
