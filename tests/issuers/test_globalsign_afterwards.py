@@ -1,6 +1,5 @@
 """GLOBAL_SIGN after a request: what became of a lost answer, and revoking (rows of B2 and B5 of `issuers.md`)."""
 
-from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -47,11 +46,6 @@ async def peer() -> AsyncIterator[AtlasPeer]:
 async def issuer(peer: AtlasPeer) -> AsyncIterator[Issuer]:
     async with opened(peer) as issuer:
         yield issuer
-
-
-@pytest.fixture
-def calls(peer: AtlasPeer) -> Counter[str]:
-    return peer.atlas.calls
 
 
 @pytest.fixture(autouse=True)
