@@ -1,5 +1,8 @@
 # Everything a new user types. `make demo` and `make test` set up all they need by themselves.
-PYTHON ?= python3
+# A distribution's own Python is built with profile-guided optimisation, one built by hand most often is not: by it a
+# bootstrap costs a fifth less (docs/performance.md). `make PYTHON=…` takes another.
+PYTHON ?= $(shell /usr/bin/python3 -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo /usr/bin/python3 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 DEVICES ?= 50

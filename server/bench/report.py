@@ -1,6 +1,7 @@
 """The page of figures (`docs/performance.md`): one row for each kind of run, written by the run itself."""
 
 import os
+import platform
 import re
 import statistics
 import subprocess
@@ -24,6 +25,7 @@ class Machine:
 
     cpu: str
     cores: int
+    python: str
     load: tuple[float, float, float]
     commit: str
     day: str
@@ -38,6 +40,7 @@ class Machine:
         return cls(
             cpu=models[0] if models else "unknown",
             cores=os.cpu_count() or 0,
+            python=platform.python_version(),
             load=os.getloadavg(),
             commit=found.stdout.decode().strip() or "unknown",
             day=f"{datetime.now(UTC):%Y-%m-%d}",
@@ -55,7 +58,7 @@ def renewed(page: str, bench: Bench, result: Result, machine: Machine) -> str:
     rows.pop("run", None)
     rows.pop("---", None)
     rows[kind] = _row(kind, result, machine)
-    where = f"{machine.cpu}, {machine.cores} cores; {machine.day}."
+    where = f"{machine.cpu}, {machine.cores} cores; Python {machine.python}; {machine.day}."
     table = "\n".join((HEADER, *(rows[each] for each in sorted(rows))))
     return f"{before}{BEGIN}\n{where}\n\n{table}\n{END}{after}"
 

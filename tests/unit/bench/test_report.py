@@ -5,7 +5,7 @@ from server.bench.run import Bench, Result
 from tests.unit.bench.test_figures import GOOD
 
 PAGE = f"# Performance\n\nWords.\n\n{BEGIN}\n{END}\n\nMore words.\n"
-MACHINE = Machine(cpu="A CPU", cores=2, load=(7.5, 6.0, 5.0), commit="abc1234", day="2026-11-28")
+MACHINE = Machine(cpu="A CPU", cores=2, python="3.11.2", load=(7.5, 6.0, 5.0), commit="abc1234", day="2026-11-28")
 RESULT = Result(figures=GOOD, rounds=(1.5, 1.9, 1.7))
 
 
@@ -13,7 +13,7 @@ def test_a_run_writes_its_row_and_leaves_the_words_alone() -> None:
     page = renewed(PAGE, Bench(), RESULT, MACHINE)
     assert page.startswith("# Performance\n\nWords.\n\n")
     assert page.endswith("\n\nMore words.\n")
-    assert "A CPU, 2 cores; 2026-11-28." in page
+    assert "A CPU, 2 cores; Python 3.11.2; 2026-11-28." in page
     assert "| x509, 1 worker, 100 at a time | 1.50, 1.70 | 0.40 | 0.50 | 0.33 | 400 |" in page
     assert "| 0 of 100 | 100.0% | abc1234, 7.5 |" in page
 
