@@ -31,6 +31,8 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 _LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")
 # What Python calls global and is not; the second is the old site-local range (RFC 3879).
 _LOCAL = (_LOCAL_NAT64, IPv6Network("fec0::/10"))
+# 6to4 (RFC 3056): public or not by the IPv4 address it carries. Python's releases do not agree on it (CVE-2024-4032).
+_SIX_TO_FOUR = IPv6Network("2002::/16")
 _COMPATIBLE = IPv6Network("::/96")
 _ISATAP = 0x5EFE
 
@@ -122,7 +124,7 @@ def _never(address: IPAddress) -> str:
 
 
 def _is_public(address: IPAddress) -> bool:
-    return address.is_global and not any(address in network for network in _LOCAL)
+    return address in _SIX_TO_FOUR or (address.is_global and not any(address in network for network in _LOCAL))
 
 
 def _on_this_machine(address: IPAddress) -> bool:
