@@ -21,6 +21,7 @@ from server import logs, parent, record
 from server.admin import first_start
 from server.api.access import Office
 from server.api.app import Health, serve_http
+from server.assignment import Assignment
 from server.config import Config
 from server.errors import ConfigurationError
 from server.metrics import Merged
@@ -33,7 +34,7 @@ from server.transport import cookie
 from server.transport.sockets import receive_buffer
 from server.transport.tls import listen
 from server.transport.udp import bind
-from server.worker import Assignment, Worker
+from server.worker import Worker
 
 log = logs.get("serve")
 

@@ -15,20 +15,18 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import uvloop
 
 from lwm2m.coap import message as coap
 from lwm2m.coap.exchange import Parameters
 from lwm2m.est import CORE, paths
-from server import config as configuration
 from server import logs, parent
+from server.assignment import Assignment
 from server.breaker import Breaker
 from server.coap.bootstrap import BootstrapResource
 from server.coap.endpoint import ANY, CoapEndpoint, Resource
@@ -75,54 +73,6 @@ DRAIN_TICK = 0.05
 REQUEST_FOLLOWS = 0.5
 # How long the outcomes of sessions that a stop cut short may take to reach the record, in seconds.
 RECORD_PATIENCE = 5.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Assignment:
-    """What a worker is told at its start; holds secrets, so it goes over a pipe and has no useful `repr`."""
-
-    config: configuration.Config = field(repr=False)
-    database_url: str = field(repr=False)
-    master_keys: tuple[bytes, ...] = field(repr=False)
-    cookie_secret: bytes = field(repr=False)
-    account_id: UUID
-    journal_file: Path
-    sockets: tuple[int, ...]
-    # The listening ones, for TLS over TCP.
-    listeners: tuple[int, ...]
-    number: int
-
-    def as_json(self) -> str:
-        """The assignment as one line."""
-        return json.dumps(
-            {
-                "config": configuration.as_plain(self.config),
-                "database_url": self.database_url,
-                "master_keys": [key.hex() for key in self.master_keys],
-                "cookie_secret": self.cookie_secret.hex(),
-                "account_id": self.account_id.hex,
-                "journal_file": str(self.journal_file),
-                "sockets": list(self.sockets),
-                "listeners": list(self.listeners),
-                "number": self.number,
-            }
-        )
-
-    @classmethod
-    def from_json(cls, line: str) -> "Assignment":
-        """The inverse of `as_json`."""
-        plain = json.loads(line)
-        return cls(
-            config=configuration.from_plain(plain["config"]),
-            database_url=plain["database_url"],
-            master_keys=tuple(bytes.fromhex(key) for key in plain["master_keys"]),
-            cookie_secret=bytes.fromhex(plain["cookie_secret"]),
-            account_id=UUID(plain["account_id"]),
-            journal_file=Path(plain["journal_file"]),
-            sockets=tuple(plain["sockets"]),
-            listeners=tuple(plain["listeners"]),
-            number=plain["number"],
-        )
 
 
 def utc_now() -> datetime:
