@@ -14,6 +14,7 @@ import pytest
 
 from server.store.database import Database, connect
 from server.store.postgres import EmbeddedPostgres
+from tests.integration.issuers import ScriptedCa, Workers, workers
 
 # A test may kill PostgreSQL but not the machine, so nothing is lost without it.
 NO_SYNC = {"fsync": "off", "full_page_writes": "off"}
@@ -99,3 +100,16 @@ async def embedded_postgres(tmp_path: Path) -> AsyncIterator[EmbeddedPostgres]:
     await postgres.start()
     yield postgres
     await postgres.destroy()
+
+
+@pytest.fixture
+def ca() -> ScriptedCa:
+    """A CA that signs whatever it is asked; a test scripts another course, a module another CA."""
+    return ScriptedCa()
+
+
+@pytest.fixture
+async def rig(database: Database, database_url: str, ca: ScriptedCa) -> AsyncIterator[Workers]:
+    """Workers with this one CA."""
+    async with workers(database, database_url, ca) as opened:
+        yield opened

@@ -20,7 +20,7 @@ from issuers.csr import make_csr
 from issuers.errors import Misconfigured, OutcomeUnknown
 from server import attempts
 from server.config import IssuanceConfig
-from server.device_made import CsrWish, DeviceMade
+from server.device_made import Certified, CsrWish, DeviceMade
 from server.issuance import Issuance, ServerMade, Wish
 from server.knowledge import ActiveIssuer
 from server.metrics import Metrics
@@ -326,6 +326,11 @@ async def workers(
             yield opened
         finally:
             await opened.close()
+
+
+def is_for(certified: Certified, csr: x509.CertificateSigningRequest) -> bool:
+    """Whether the certificate is one for the key of `csr`."""
+    return x509.load_der_x509_certificate(certified.chain[0]).public_key() == csr.public_key()
 
 
 def belongs_together(made: ServerMade, ca: ScriptedCa) -> bool:

@@ -1,7 +1,6 @@
 """The issuance of server-made keys on a real PostgreSQL, with a CA that does what each test says (design 2.1, 7, 8)."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from cryptography import x509
@@ -40,18 +39,6 @@ from tests.integration.issuers import (
 )
 
 OPERATOR = Actor(kind="cli", name="kim", request_id="")
-
-
-@pytest.fixture
-def ca() -> ScriptedCa:
-    return ScriptedCa()
-
-
-@pytest.fixture
-async def rig(database: Database, database_url: str, ca: ScriptedCa) -> AsyncIterator[Workers]:
-    """Workers with one CA that cannot tell what became of a request."""
-    async with workers(database, database_url, ca) as opened:
-        yield opened
 
 
 # -- from the intent to the certificate --

@@ -1,7 +1,6 @@
 """Rows whose worker is gone: adopted by exactly one other and settled, whatever state they were left in (design 7)."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -37,12 +36,6 @@ LEASE = 30.0
 @pytest.fixture
 def ca() -> TokenCa:
     return TokenCa()
-
-
-@pytest.fixture
-async def rig(database: Database, database_url: str, ca: TokenCa) -> AsyncIterator[Workers]:
-    async with workers(database, database_url, ca) as opened:
-        yield opened
 
 
 async def left_behind(

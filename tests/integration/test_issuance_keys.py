@@ -1,7 +1,6 @@
 """The life of a server-made key: held for the device that comes back, and given up for good (design 2.1)."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -27,17 +26,6 @@ from tests.integration.issuers import (
 )
 
 KEY_HOLD = 120.0
-
-
-@pytest.fixture
-def ca() -> ScriptedCa:
-    return ScriptedCa()
-
-
-@pytest.fixture
-async def rig(database: Database, database_url: str, ca: ScriptedCa) -> AsyncIterator[Workers]:
-    async with workers(database, database_url, ca) as opened:
-        yield opened
 
 
 async def certificate(rig: Workers, number: int = 0) -> CertificateRow:

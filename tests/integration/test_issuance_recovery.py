@@ -1,7 +1,5 @@
 """An answer of the CA that was lost: looked up, asked for again, replaced, or left to people (design 7)."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 from structlog.testing import capture_logs
 
@@ -25,18 +23,6 @@ from tests.integration.issuers import (
 from tests.integration.rows import ACCOUNT
 
 OPERATOR = Actor(kind="cli", name="kim", request_id="")
-
-
-@pytest.fixture
-def ca() -> ScriptedCa:
-    return ScriptedCa()
-
-
-@pytest.fixture
-async def rig(database: Database, database_url: str, ca: ScriptedCa) -> AsyncIterator[Workers]:
-    """Workers with one CA that cannot tell what became of a request."""
-    async with workers(database, database_url, ca) as opened:
-        yield opened
 
 
 async def test_a_lost_answer_that_the_ca_can_look_up_costs_nothing(database: Database, database_url: str) -> None:
