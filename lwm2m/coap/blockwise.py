@@ -56,21 +56,15 @@ class BlockRefused(DecodeError):
 
 class Upload:
     """Cuts the payload of one of our requests into Block1 blocks, RFC 7959 2.5; `size` is the block size in
-    bytes.
+    bytes, `block` the one to send now.
     """
 
-    __slots__ = ("_restarted", "offset", "payload", "size")
+    __slots__ = ("_restarted", "block", "offset", "payload", "size")
 
     def __init__(self, payload: bytes, size: int) -> None:
         self.payload = payload
-        self.size = size
-        self.offset = 0
         self._restarted = False
-
-    @property
-    def block(self) -> Block:
-        """The block to send now."""
-        return Block(self.offset // self.size, self.offset + self.size < len(self.payload), self.size)
+        self._go_to(0, size)
 
     @property
     def chunk(self) -> bytes:
@@ -94,21 +88,23 @@ class Upload:
             # A success before the last block says "processed on its own, go on", but only with Block1 (2.3).
             if not sent.more or (block is None and code != CONTINUE):
                 raise BadBlock("answer does not fit the block sent")
-            self.offset += self.size
-            if block is not None:
-                self.size = min(self.size, block.size)
+            self._go_to(self.offset + self.size, self.size if block is None else min(self.size, block.size))
             return True
         if code == REQUEST_ENTITY_INCOMPLETE and self.offset and not self._restarted:
             self._restarted = True
-            self.offset = 0
+            self._go_to(0, self.size)
             return True
         if code == REQUEST_ENTITY_TOO_LARGE:
             wanted = block.size if block is not None else largest_block(size1)
             if wanted < self.size:
-                self.size = wanted
-                self.offset = 0
+                self._go_to(0, wanted)
                 return True
         return False
+
+    def _go_to(self, offset: int, size: int) -> None:
+        self.offset = offset
+        self.size = size
+        self.block = Block(offset // size, offset + size < len(self.payload), size)
 
 
 class Download:

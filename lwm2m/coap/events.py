@@ -1,4 +1,7 @@
-"""What one association's exchanges tell the endpoint: whole messages and their fate (RFC 7252 2.2)."""
+"""What one association's exchanges tell the endpoint: whole messages and their fate (RFC 7252 2.2).
+
+The two that come with every message are not frozen: that takes twice as long to make.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ class ExchangeFailure(Enum):
     BAD_RESPONSE = "bad-response"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RequestReceived:
     """A whole request of the peer, each one once (RFC 7252 4.5); answer it with `respond(request_id, …)`."""
 
@@ -32,7 +35,7 @@ class RequestReceived:
     confirmable: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResponseReceived:
     """The whole answer to one of our requests; `separate` when it did not come in the acknowledgement."""
 

@@ -1,7 +1,9 @@
 """The exchanges of one association, both directions, behind one door (RFC 7252 4, 5; RFC 7959).
 
 Time comes in as `now` (monotonic seconds), randomness as arguments. After every call the caller sends
-`datagrams_to_send()`, takes the events and arms one timer for `next_timer()`.
+`datagrams_to_send()`, takes the events and arms one timer for `next_timer()`. Who does so for thousands of associations
+looks at `messages` first, whether there is anything in its `outbox`, and at its `due`, which is no later than
+`next_timer()` and costs no call.
 """
 
 from __future__ import annotations
@@ -19,10 +21,9 @@ from lwm2m.coap.events import (
     ResponseReceived,
 )
 from lwm2m.coap.incoming import IncomingRequests
-from lwm2m.coap.message import CON, EMPTY, MAX_TOKEN, NON, RST, Malformed, Message, Option, decode
+from lwm2m.coap.message import CON, EMPTY, MAX_TOKEN, NON, RST, Malformed, Message, Option, decode_fields
 from lwm2m.coap.message_layer import MessageLayer
-from lwm2m.coap.options import URI_PATH, URI_QUERY
-from lwm2m.coap.outgoing import OutgoingRequests
+from lwm2m.coap.outgoing import OutgoingRequests, written_head
 from lwm2m.coap.parameters import Parameters
 
 __all__ = [
@@ -46,35 +47,35 @@ class Exchanges:
     messages only.
     """
 
-    __slots__ = ("_incoming", "_layer", "_outgoing")
+    __slots__ = ("_incoming", "_outgoing", "messages")
 
     def __init__(
         self, *, parameters: Parameters, first_mid: int, token_seed: bytes, jitter: Callable[[], float]
     ) -> None:
         if not 1 <= len(token_seed) <= MAX_TOKEN:
             raise ValueError("a token seed has 1 to 8 bytes")
-        self._layer = MessageLayer(parameters, first_mid, jitter)
-        self._incoming = IncomingRequests(self._layer)
-        self._outgoing = OutgoingRequests(self._layer, token_seed)
+        self.messages = MessageLayer(parameters, first_mid, jitter)
+        self._incoming = IncomingRequests(self.messages)
+        self._outgoing = OutgoingRequests(self.messages, token_seed)
 
     def receive(self, datagram: bytes, now: float) -> list[Event]:
         """Take one datagram of the peer; whatever its bytes, nothing is raised."""
-        self._layer.now = now
+        messages = self.messages
+        messages.now = now
         try:
-            message = decode(datagram)
+            type, code, mid, token, options, payload = decode_fields(datagram)
         except Malformed as malformed:
             # RFC 7252 4.2: a malformed confirmable message is rejected; anything else is ignored.
             if malformed.type == CON and malformed.mid is not None:
-                self._layer.send_empty(RST, malformed.mid)
+                messages.send_empty(RST, malformed.mid)
             return self.take_events()
-        code = message.code
         if code >= 0x40:
-            self._outgoing.receive(message)
+            self._outgoing.receive(type, code, mid, token, options, payload)
         elif code != EMPTY:
-            self._incoming.receive(message)
+            self._incoming.receive(Message(type, code, mid, token, options, payload))
         else:
-            self._receive_empty(message)
-        return self.take_events()
+            self._receive_empty(type, mid)
+        return self.take_events() if messages.events else []
 
     def request(
         self,
@@ -94,14 +95,11 @@ class Exchanges:
         It ends in ResponseReceived or ExchangeFailed. One request is under way at a time, from its first
         block to its whole answer; further ones wait in order. `max_retransmit` and `repeats` replace the
         parameters of that name for a request that may well find silence, `patience` the seconds for the separate
-        answer to one that takes the peer long.
+        answer to one that takes the peer long. EncodeError when the code or an option cannot be sent.
         """
-        self._layer.now = now
-        target: list[Option] = [(URI_PATH, segment.encode()) for segment in path]
-        if query:
-            target += [(URI_QUERY, argument.encode()) for argument in query]
-        target += options
-        return self._outgoing.send(code, target, payload, max_retransmit, repeats, patience)
+        self.messages.now = now
+        head = written_head(code, tuple(path), tuple(query), tuple(options))
+        return self._outgoing.send(head, payload, max_retransmit, repeats, patience)
 
     def respond(
         self,
@@ -118,7 +116,7 @@ class Exchanges:
         In the acknowledgement when none has left yet, else as a message of its own (RFC 7252 5.2); in
         Block2 blocks when it is larger than one of ours or of the size the peer asked for (RFC 7959 2.4).
         """
-        self._layer.now = now
+        self.messages.now = now
         return self._incoming.respond(request_id, code, options, payload)
 
     def abandon(self, request_id: int, now: float) -> bool:
@@ -127,7 +125,7 @@ class Exchanges:
 
         Its acknowledgement leaves now if it has not yet: the peer need not send it again (RFC 7252 4.2).
         """
-        self._layer.now = now
+        self.messages.now = now
         return self._incoming.abandon(request_id)
 
     def cancel(self, exchange_id: int) -> None:
@@ -139,17 +137,18 @@ class Exchanges:
 
     def handle_timer(self, now: float) -> list[Event]:
         """Do what is due at `now`: acknowledge, send again, give up, forget."""
-        self._layer.now = now
+        self.messages.now = now
         self._incoming.handle_timer()
         self._outgoing.handle_timer()
+        self.messages.due = min(self._incoming.next_timer(), self._outgoing.next_timer())
         return self.take_events()
 
     def next_timer(self) -> float | None:
         """When `handle_timer` is due; None when nothing is under way, at once while events wait to be
         taken.
         """
-        if self._layer.events:
-            return self._layer.now
+        if self.messages.events:
+            return self.messages.now
         due = min(self._incoming.next_timer(), self._outgoing.next_timer())
         return None if due == inf else due
 
@@ -157,17 +156,16 @@ class Exchanges:
         """What happened since the last call. `receive` and `handle_timer` return it; call it after
         `respond`.
         """
-        events, self._layer.events = self._layer.events, []
+        events, self.messages.events = self.messages.events, []
         return events
 
     def datagrams_to_send(self) -> list[bytes]:
         """What is to be sent now, in order; each datagram is handed out once."""
-        outbox, self._layer.outbox = self._layer.outbox, []
+        outbox, self.messages.outbox = self.messages.outbox, []
         return outbox
 
-    def _receive_empty(self, message: Message) -> None:
-        type, mid = message.type, message.mid
+    def _receive_empty(self, type: int, mid: int) -> None:
         if type == CON:
-            self._layer.send_empty(RST, mid)  # RFC 7252 4.3: a ping.
+            self.messages.send_empty(RST, mid)  # RFC 7252 4.3: a ping.
         elif type != NON and not self._incoming.receive_empty(type, mid):
             self._outgoing.receive_empty(type, mid)

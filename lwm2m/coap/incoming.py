@@ -114,9 +114,9 @@ class IncomingRequests:
         layer.remember(message.mid, NOTHING)
         layer.open_mids.add(message.mid)
         self._last_id = request_id = self._last_id + 1
-        self._open[request_id] = Incoming(
-            message, key, target, layer.now + layer.parameters.empty_ack_after if confirmable else inf
-        )
+        acknowledge_at = layer.now + layer.parameters.empty_ack_after if confirmable else inf
+        layer.look_at(acknowledge_at)
+        self._open[request_id] = Incoming(message, key, target, acknowledge_at)
         layer.events.append(
             RequestReceived(request_id, message.code, target.path, target.query, message.options, payload, confirmable)
         )
@@ -140,9 +140,10 @@ class IncomingRequests:
         if incoming.type == CON and incoming.acknowledge_at == inf:
             mid = layer.next_mid()
             datagram = encode_fields(CON, code, mid, incoming.token, options, payload)
-            self._separate[mid] = Separate(
+            self._separate[mid] = separate = Separate(
                 request_id, datagram, whole, layer.parameters.max_retransmit, layer.first_timeout(), layer.now
             )
+            layer.look_at(separate.deadline)
             layer.outbox.append(datagram)
             return True
         layer.reply(incoming.type, incoming.mid, incoming.token, code, options, payload)
@@ -226,6 +227,7 @@ class IncomingRequests:
                 self._assemblies = Assemblies(
                     parameters.max_assemblies, parameters.max_payload, parameters.exchange_lifetime
                 )
+            layer.look_at(layer.now + layer.parameters.exchange_lifetime)
             whole = self._assemblies.take(
                 key[:2],
                 block1,
@@ -268,6 +270,7 @@ class IncomingRequests:
         if block.more:
             if self._held is None:
                 self._held = HeldAnswers(parameters.max_assemblies, parameters.exchange_lifetime)
+            self._layer.look_at(answer.expires)
             driven_out = self._held.hold(incoming.key, answer)
             if driven_out is not None:
                 self._give_up(driven_out)

@@ -10,6 +10,8 @@ from lwm2m.errors import DecodeError, EncodeError
 
 Option = tuple[int, bytes]
 """Option number and value, RFC 7252 3.1."""
+Fields = tuple[int, int, int, bytes, list[Option], bytes]
+"""What a `Message` holds, in its order: type, code, message id, token, options, payload."""
 
 # Types, RFC 7252 3.
 CON = 0
@@ -56,9 +58,12 @@ MAX_OPTION_LENGTH = 65804
 """Longest option value the wire form can say: 65535 + 269, RFC 7252 3.1."""
 
 _PAYLOAD_MARKER = 0xFF
+_MARKER = bytes((_PAYLOAD_MARKER,))
 # Classes 1, 6 and 7 are reserved and a message format error: RFC 7252 4.2, 4.3.
 _RESERVED_CLASSES = frozenset({1, 6, 7})
-_pack_header = struct.Struct("!BBH").pack
+_HEADER = struct.Struct("!BBH")
+_pack_header = _HEADER.pack
+_unpack_header = _HEADER.unpack_from
 
 
 class Malformed(DecodeError):
@@ -94,15 +99,18 @@ def code_text(code: int) -> str:
 
 def decode(datagram: bytes) -> Message:
     """Read one message strictly (RFC 7252 3); Malformed when the datagram breaks any rule of its format."""
+    return Message(*decode_fields(datagram))
+
+
+def decode_fields(datagram: bytes) -> Fields:
+    """`decode` without the Message around its fields."""
     length = len(datagram)
     if length < 4:
         raise Malformed("shorter than a header")
-    first = datagram[0]
+    first, code, mid = _unpack_header(datagram)
     if first >> 6 != 1:
         raise Malformed("unknown version")
     type = first >> 4 & 3
-    code = datagram[1]
-    mid = datagram[2] << 8 | datagram[3]
     position = 4 + (first & 15)
     if position > 4 + MAX_TOKEN:
         raise Malformed("token length is reserved", type, mid)
@@ -114,6 +122,9 @@ def decode(datagram: bytes) -> Message:
     elif code >> 5 in _RESERVED_CLASSES:
         raise Malformed("reserved code class", type, mid)
     token = datagram[4:position]
+    if position == length:
+        # Most answers of a device.
+        return type, code, mid, token, [], b""
     options: list[Option] = []
     payload = b""
     number = 0
@@ -148,7 +159,7 @@ def decode(datagram: bytes) -> Message:
         raise Malformed("option beyond the datagram", type, mid)
     if number > MAX_OPTION_NUMBER:
         raise Malformed("option number above 65535", type, mid)
-    return Message(type, code, mid, token, options, payload)
+    return type, code, mid, token, options, payload
 
 
 def encode(message: Message) -> bytes:
@@ -161,26 +172,40 @@ def encode_fields(type: int, code: int, mid: int, token: bytes, options: Sequenc
 
     Options may come in any order, those of one number keep theirs.
     """
+    return encode_written(type, code, mid, token, encode_options(options) if options else b"", payload)
+
+
+def encode_written(type: int, code: int, mid: int, token: bytes, written: bytes, payload: bytes) -> bytes:
+    """`encode_fields` for options that `encode_options` has written."""
     if type >> 2 or len(token) > MAX_TOKEN:
         raise EncodeError("no such type, or a token longer than 8 bytes")
     if code == EMPTY:
-        if token or options or payload:
+        if token or written or payload:
             raise EncodeError("an empty message has no content")
     elif code >> 5 in _RESERVED_CLASSES:
         raise EncodeError("reserved code class")
     try:
-        out = bytearray(_pack_header(0x40 | type << 4 | len(token), code, mid))
+        header = _pack_header(0x40 | type << 4 | len(token), code, mid)
     except struct.error as error:
         raise EncodeError("code or message id out of range") from error
-    out += token
-    number = 0
+    if payload:
+        return b"".join((header, token, written, _MARKER, payload))
+    return header + token + written
+
+
+def encode_options(options: Sequence[Option], after: int = 0) -> bytes:
+    """The wire form of options that stand behind one of number `after` (RFC 7252 3.1); EncodeError when one does not
+    fit, or has a lower number.
+    """
+    out = bytearray()
+    number = after
     for option, value in options:
         delta = option - number
         size = len(value)
         if delta < 0:
-            if option < 0:
+            if option < after:
                 raise EncodeError("option number out of range")
-            return encode_fields(type, code, mid, token, sorted(options, key=_number), payload)
+            return encode_options(sorted(options, key=_number), after)
         if delta < 13 and size < 13:
             out.append(delta << 4 | size)
         else:
@@ -189,9 +214,6 @@ def encode_fields(type: int, code: int, mid: int, token: bytes, options: Sequenc
         number = option
     if number > MAX_OPTION_NUMBER:
         raise EncodeError("option number out of range")
-    if payload:
-        out.append(_PAYLOAD_MARKER)
-        out += payload
     return bytes(out)
 
 

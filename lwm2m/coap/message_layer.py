@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 
 from lwm2m.coap.events import Event
 from lwm2m.coap.message import ACK, CON, EMPTY, NON, Option, encode_fields
@@ -14,13 +15,18 @@ NOTHING = b""
 
 
 class MessageLayer:
-    """Numbers and remembers the messages of one association; `now` is the time of the call being handled."""
+    """Numbers and remembers the messages of one association; `now` is the time of the call being handled.
 
-    __slots__ = ("_jitter", "_mid", "_remembered", "events", "now", "open_mids", "outbox", "parameters")
+    Nothing is due before `due`, which may be too early, of something that has come to its end since, and never too
+    late.
+    """
+
+    __slots__ = ("_jitter", "_mid", "_remembered", "due", "events", "now", "open_mids", "outbox", "parameters")
 
     def __init__(self, parameters: Parameters, first_mid: int, jitter: Callable[[], float]) -> None:
         self.parameters = parameters
         self.now = 0.0
+        self.due = inf
         self.outbox: list[bytes] = []
         self.events: list[Event] = []
         # Of the peer's requests not answered yet: forgetting one of them would have it done twice.
@@ -30,6 +36,11 @@ class MessageLayer:
         # Peer's message id → when it may mean another message, and the bytes that answer a duplicate. Bytes,
         # not messages: a tenth of the memory, and nothing to encode again.
         self._remembered: dict[int, tuple[float, bytes]] = {}
+
+    def look_at(self, deadline: float) -> None:
+        """Something new will be due then."""
+        if deadline < self.due:
+            self.due = deadline
 
     def next_mid(self) -> int:
         """The message id of a new message of ours, RFC 7252 4.4."""

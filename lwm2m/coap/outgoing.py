@@ -6,16 +6,29 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from functools import lru_cache
 from math import inf
+from typing import NamedTuple
 
 from lwm2m.coap.blockwise import BadBlock, BodyTooLarge, Download, StaleBlock, Upload
 from lwm2m.coap.events import ExchangeFailed, ExchangeFailure, ResponseReceived
-from lwm2m.coap.message import ACK, CON, REQUEST_ENTITY_TOO_LARGE, RST, Message, Option, encode_fields
+from lwm2m.coap.message import (
+    ACK,
+    CON,
+    REQUEST_ENTITY_TOO_LARGE,
+    RST,
+    Option,
+    encode_fields,
+    encode_options,
+    encode_written,
+)
 from lwm2m.coap.message_layer import NOTHING, MessageLayer
 from lwm2m.coap.options import (
     BLOCK1,
     BLOCK2,
     SIZE1,
+    URI_PATH,
+    URI_QUERY,
     BadOption,
     Block,
     encode_block,
@@ -27,6 +40,43 @@ from lwm2m.coap.options import (
 Answer = tuple[int, Sequence[Option], bytes]
 """Code, options and whole payload of an answer."""
 
+MOST_HEADS = 256
+"""Heads of requests kept written: a fleet's devices are all asked the same few things."""
+
+
+class Head(NamedTuple):
+    """What all messages of a request begin with: its code, and its options, whose last one has the number `last`, also
+    as `written`.
+    """
+
+    code: int
+    options: Sequence[Option]
+    written: bytes
+    last: int
+
+
+@lru_cache(MOST_HEADS)
+def written_head(code: int, path: tuple[str, ...], query: tuple[str, ...], options: tuple[Option, ...]) -> Head:
+    """The head of a request; EncodeError when the code or an option cannot be sent."""
+    target = [(URI_PATH, segment.encode()) for segment in path]
+    target += [(URI_QUERY, argument.encode()) for argument in query]
+    target += options
+    written = encode_options(target)
+    # Refused here, not when its turn comes.
+    encode_written(CON, code, 0, b"\0", written, b"")
+    return Head(code, target, written, max((number for number, _ in target), default=0))
+
+
+@lru_cache(MOST_HEADS)
+def written_block1(block: Block, whole: int, after: int) -> tuple[tuple[Option, ...], bytes]:
+    """The options of a block of a payload of `whole` bytes, also written as they stand behind an option of number
+    `after`.
+    """
+    options: tuple[Option, ...] = ((BLOCK1, encode_block(block)),)
+    if block.number == 0:
+        options += ((SIZE1, encode_uint(whole)),)
+    return options, encode_options(options, min(after, BLOCK1))
+
 
 class Outgoing:
     """One request; one token for all its messages, since a common client refuses a change of it between
@@ -37,9 +87,9 @@ class Outgoing:
     """
 
     __slots__ = (
-        "_code",
+        "_block_option",
         "_download",
-        "_options",
+        "_head",
         "_payload",
         "_upload",
         "acknowledged",
@@ -47,7 +97,6 @@ class Outgoing:
         "datagram",
         "deadline",
         "exchange_id",
-        "max_payload",
         "max_retransmit",
         "mids",
         "patience",
@@ -58,36 +107,36 @@ class Outgoing:
         "token",
     )
 
+    # Said when it is transmitted, not before.
+    acknowledged: bool
+    block_size: int
+    datagram: bytes
+    deadline: float
+    repeats_left: int
+    retransmissions_left: int
+    timeout: float
+
     def __init__(
         self,
         exchange_id: int,
         token: bytes,
-        code: int,
-        options: Sequence[Option],
+        head: Head,
         payload: bytes,
-        *,
-        max_payload: int,
         max_retransmit: int,
         repeats: int,
         patience: float,
     ) -> None:
         self.exchange_id = exchange_id
         self.token = token
-        self._code = code
-        self._options = options
+        self._head = head
         self._payload = payload
         self._upload: Upload | None = None
+        self._block_option: Option | None = None
         self._download: Download | None = None
-        self.max_payload = max_payload
         self.max_retransmit = max_retransmit
         self.repeats = repeats
         self.patience = patience
-        self.block_size = 0
         self.mids: list[int] = []
-        self.datagram = b""
-        self.deadline = self.timeout = 0.0
-        self.retransmissions_left = self.repeats_left = 0
-        self.acknowledged = False
 
     def start(self, block_size: int) -> None:
         """Decide on blocks, now that the request goes out: of `block_size` bytes when the payload is
@@ -101,31 +150,39 @@ class Outgoing:
         """The message to send now: the whole request, its next block, or a request for the answer's next
         block.
         """
-        options = self._options
+        code, options, written, last = self._head
         payload = self._payload
         if self._download is not None:
-            options = [*options, (BLOCK2, encode_block(self._download.next_block))]
-            payload = b""
-        elif self._upload is not None:
-            options = [*options, (BLOCK1, encode_block(self._upload.block))]
-            if self._upload.offset == 0:
-                options.append((SIZE1, encode_uint(len(payload))))
-            payload = self._upload.chunk
-        return encode_fields(CON, self._code, mid, self.token, options, payload)
+            block2 = BLOCK2, encode_block(self._download.next_block)
+            return encode_fields(CON, code, mid, self.token, [*options, block2], b"")
+        upload = self._upload
+        if upload is None:
+            return encode_written(CON, code, mid, self.token, written, payload)
+        block, block_written = written_block1(upload.block, len(payload), last)
+        self._block_option = block[0]
+        if last > BLOCK1:
+            return encode_fields(CON, code, mid, self.token, [*options, *block], upload.chunk)
+        return encode_written(CON, code, mid, self.token, written + block_written, upload.chunk)
 
-    def answered(self, message: Message) -> Answer | None:
-        """Take a response: the whole answer, or None when another message is to be sent.
+    def answered(self, code: int, options: Sequence[Option], payload: bytes, limit: int) -> Answer | None:
+        """Take a response: the whole answer, of `limit` bytes at most, or None when another message is to be sent.
 
         Raises BadOption (RFC 7252 5.4.1), BadBlock or BodyTooLarge when no answer can come of it,
         StaleBlock when it answers a block dealt with before.
         """
-        code, options = message.code, message.options
         if not options and self._upload is None and self._download is None:
-            return code, options, message.payload
-        block1, block2 = read_blocks(options)
-        if self._download is None and self._upload_goes_on(code, block1, options):
+            return code, options, payload
+        download, upload = self._download, self._upload
+        block1: Block | None
+        block2: Block | None
+        if upload is not None and download is None and len(options) == 1 and options[0] == self._block_option:
+            # The usual answer to a block names that block.
+            block1, block2 = upload.block, None
+        else:
+            block1, block2 = read_blocks(options)
+        if download is None and self._upload_goes_on(code, block1, options):
             return None
-        return self._downloaded(message, block2)
+        return self._downloaded(code, options, payload, block2, limit)
 
     def _upload_goes_on(self, code: int, block1: Block | None, options: Sequence[Option]) -> bool:
         upload = self._upload
@@ -134,23 +191,25 @@ class Outgoing:
             if code != REQUEST_ENTITY_TOO_LARGE or not self._payload:
                 return False
             upload = Upload(self._payload, self.block_size)
-        if not upload.answered(code, block1, size1(options)):
+        if not upload.answered(code, block1, size1(options) if code == REQUEST_ENTITY_TOO_LARGE else None):
             return False
         self._upload = upload
         self.block_size = upload.size
         return True
 
-    def _downloaded(self, message: Message, block2: Block | None) -> Answer | None:
+    def _downloaded(
+        self, code: int, options: Sequence[Option], payload: bytes, block2: Block | None, limit: int
+    ) -> Answer | None:
         download = self._download
         if download is None:
             if block2 is None:
-                return message.code, message.options, message.payload
-            download = Download(message.code, message.options, self.max_payload)
-        elif message.code != download.code:
-            return message.code, message.options, message.payload
+                return code, options, payload
+            download = Download(code, options, limit)
+        elif code != download.code:
+            return code, options, payload
         elif block2 is None:
             raise BadBlock("a block was asked for and a whole answer came")
-        more = download.take(block2, message.options, message.payload)
+        more = download.take(block2, options, payload)
         self._download = download
         return None if more else (download.code, download.options, download.body)
 
@@ -173,32 +232,25 @@ class OutgoingRequests:
         self._block_size = layer.parameters.block_size
 
     def send(
-        self,
-        code: int,
-        options: Sequence[Option],
-        payload: bytes,
-        max_retransmit: int | None,
-        repeats: int | None,
-        patience: float | None = None,
+        self, head: Head, payload: bytes, max_retransmit: int | None, repeats: int | None, patience: float | None
     ) -> int:
         """Send a request or queue it; see `Exchanges.request`."""
         parameters = self._layer.parameters
-        self._last_id += 1
-        self._token = (self._token + 1) & ((1 << 8 * self._token_length) - 1)
+        self._last_id = exchange_id = self._last_id + 1
+        self._token = token = (self._token + 1) & ((1 << 8 * self._token_length) - 1)
         outgoing = Outgoing(
-            self._last_id,
-            self._token.to_bytes(self._token_length, "big"),
-            code,
-            options,
+            exchange_id,
+            token.to_bytes(self._token_length, "big"),
+            head,
             payload,
-            max_payload=parameters.max_payload,
-            max_retransmit=parameters.max_retransmit if max_retransmit is None else max_retransmit,
-            repeats=parameters.repeats if repeats is None else repeats,
-            patience=parameters.separate_response_timeout if patience is None else patience,
+            parameters.max_retransmit if max_retransmit is None else max_retransmit,
+            parameters.repeats if repeats is None else repeats,
+            parameters.separate_response_timeout if patience is None else patience,
         )
         self._queue.append(outgoing)
-        self._start_next()
-        return outgoing.exchange_id
+        if self._current is None:
+            self._start_next()
+        return exchange_id
 
     def cancel(self, exchange_id: int) -> None:
         """Forget a request; the next one starts with the next `handle_timer`, which is then due at once."""
@@ -206,46 +258,46 @@ class OutgoingRequests:
             self._current = None
         else:
             self._queue = deque(waiting for waiting in self._queue if waiting.exchange_id != exchange_id)
+        self._layer.look_at(self.next_timer())
 
-    def receive(self, message: Message) -> None:
+    def receive(self, type: int, code: int, mid: int, token: bytes, options: Sequence[Option], payload: bytes) -> None:
         """Take one message with a response code; a matching token is an acknowledgement too (RFC 7252
         5.3.2).
         """
         layer = self._layer
-        type = message.type
         outgoing = self._current
         if type == ACK:
-            if outgoing is None or message.mid not in outgoing.mids or message.token != outgoing.token:
+            if outgoing is None or mid not in outgoing.mids or token != outgoing.token:
                 return
-        elif type == RST or layer.is_duplicate(message.mid):
+        elif type == RST or layer.is_duplicate(mid):
             return
-        elif outgoing is None or message.token != outgoing.token:
+        elif outgoing is None or token != outgoing.token:
             if type == CON:
-                layer.send_empty(RST, message.mid)
+                layer.send_empty(RST, mid)
             return
         try:
-            answer = outgoing.answered(message)
+            answer = outgoing.answered(code, options, payload, layer.parameters.max_payload)
         except BadOption:
             # RFC 7252 5.4.1: a response with a critical option not understood is rejected.
             if type == CON:
-                layer.send_empty(RST, message.mid)
+                layer.send_empty(RST, mid)
             self._fail(ExchangeFailure.BAD_RESPONSE)
             return
         except StaleBlock:
-            self._acknowledge(message)
+            self._acknowledge(type, mid)
             if type == ACK:
                 self._fail(ExchangeFailure.BAD_BLOCK)
             return
         except BadBlock:
-            self._acknowledge(message)
+            self._acknowledge(type, mid)
             self._fail(ExchangeFailure.BAD_BLOCK)
             return
         except BodyTooLarge:
-            self._acknowledge(message)
+            self._acknowledge(type, mid)
             self._fail(ExchangeFailure.TOO_LARGE)
             return
         if type != ACK:
-            self._acknowledge(message)
+            self._acknowledge(type, mid)
         self._block_size = outgoing.block_size
         if answer is None:
             self._begin(outgoing)
@@ -253,7 +305,8 @@ class OutgoingRequests:
         self._current = None
         code, options, payload = answer
         layer.events.append(ResponseReceived(outgoing.exchange_id, code, options, payload, type != ACK))
-        self._start_next()
+        if self._queue:
+            self._start_next()
 
     def receive_empty(self, type: int, mid: int) -> None:
         """Take an empty ACK or RST."""
@@ -265,7 +318,8 @@ class OutgoingRequests:
         elif not outgoing.acknowledged:
             outgoing.acknowledged = True
             outgoing.datagram = b""
-            outgoing.deadline = self._layer.now + outgoing.patience
+            outgoing.deadline = deadline = self._layer.now + outgoing.patience
+            self._layer.look_at(deadline)
 
     def handle_timer(self) -> None:
         """Send the request under way again, or give it up."""
@@ -313,17 +367,19 @@ class OutgoingRequests:
         outgoing.acknowledged = False
         outgoing.retransmissions_left = outgoing.max_retransmit
         outgoing.timeout = timeout = layer.first_timeout()
-        outgoing.deadline = layer.now + timeout
+        outgoing.deadline = deadline = layer.now + timeout
+        if deadline < layer.due:
+            layer.due = deadline
         outgoing.datagram = datagram = outgoing.encode(mid)
         layer.outbox.append(datagram)
 
-    def _acknowledge(self, message: Message) -> None:
+    def _acknowledge(self, type: int, mid: int) -> None:
         """Acknowledge a response that is a message of its own, and remember it against its duplicates."""
-        if message.type == ACK:
+        if type == ACK:
             return
         self._layer.make_room()
-        again = self._layer.send_empty(ACK, message.mid) if message.type == CON else NOTHING
-        self._layer.remember(message.mid, again)
+        again = self._layer.send_empty(ACK, mid) if type == CON else NOTHING
+        self._layer.remember(mid, again)
 
     def _fail(self, cause: ExchangeFailure) -> None:
         if self._current is not None:

@@ -115,7 +115,8 @@ class Tape(Generic[Session]):
     draws: list[float] = field(default_factory=list)
     sessions: list[Session] = field(default_factory=list)
     dropped: int = 0
-    _entries: list[tuple[type[Entry], tuple[object, ...]]] = field(default_factory=list, repr=False)
+    # The kind of each, then its values.
+    _entries: list[tuple[object, ...]] = field(default_factory=list, repr=False)
     _bodies: list[bytes] = field(default_factory=list, repr=False)
     _secrets: list[tuple[bytes, bytes]] = field(default_factory=list, repr=False)
 
@@ -128,16 +129,25 @@ class Tape(Generic[Session]):
     def received(self, at: float, datagram: bytes) -> None:
         """A datagram came."""
         self.limit -= len(datagram)
-        self._add(Received, at, datagram)
+        if self.limit < 0 or len(self._entries) >= MAX_ENTRIES:
+            self.dropped += 1
+        else:
+            self._entries.append((Received, at, datagram))
 
     def sent(self, at: float, datagram: bytes) -> None:
         """A datagram leaves."""
         self.limit -= len(datagram)
-        self._add(Sent, at, datagram)
+        if self.limit < 0 or len(self._entries) >= MAX_ENTRIES:
+            self.dropped += 1
+        else:
+            self._entries.append((Sent, at, datagram))
 
     def note(self, kind: type[Entry], *values: object) -> None:
         """Something else happened: the values of an entry of this kind."""
-        self._add(kind, *values)
+        if self.limit < 0 or len(self._entries) >= MAX_ENTRIES:
+            self.dropped += 1
+        else:
+            self._entries.append((kind, *values))
 
     def body(self, payload: bytes) -> None:
         """A whole payload that is about to be sent, maybe in blocks."""
@@ -155,27 +165,21 @@ class Tape(Generic[Session]):
         if secret:
             self._secrets.append((secret, companion))
 
-    def _add(self, kind: type[Entry], *values: object) -> None:
-        if self.limit < 0 or len(self._entries) >= MAX_ENTRIES:
-            self.dropped += 1
-        else:
-            self._entries.append((kind, values))
-
     def entries(self) -> tuple[Entry, ...]:
         """All that was recorded, with every secret blanked, sizes kept. From here on the tape holds none either."""
         blanks = [(body, found) for body in self._bodies if (found := tuple(self._places(body)))]
-        redacted: list[tuple[type[Entry], tuple[object, ...]]] = []
-        for kind, values in self._entries:
-            if kind is Sent:
-                at, datagram = values
+        redacted: list[tuple[object, ...]] = []
+        for entry in self._entries:
+            if entry[0] is Sent:
+                _, at, datagram = entry
                 assert isinstance(datagram, bytes)
-                redacted.append((kind, (at, _redacted(datagram, blanks))))
+                redacted.append((Sent, at, _redacted(datagram, blanks)))
             else:
-                redacted.append((kind, values))
+                redacted.append(entry)
         self._entries = redacted
         self._bodies.clear()
         self._secrets.clear()
-        return tuple(kind(*values) for kind, values in redacted)  # type: ignore[arg-type]
+        return tuple(kind(*values) for kind, *values in redacted)  # type: ignore[operator]
 
     def _places(self, body: bytes) -> Iterator[tuple[int, int, bytes]]:
         """Where secrets stand in a payload, and what stands there for them: zeros in the payload's own encoding."""

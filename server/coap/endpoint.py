@@ -60,7 +60,9 @@ class CoapAssociation:
         "_delivered",
         "_endpoint",
         "_exchanges",
+        "_future",
         "_lost",
+        "_messages",
         "association",
         "due",
         "gone",
@@ -78,6 +80,8 @@ class CoapAssociation:
     ) -> None:
         self._endpoint = endpoint
         self._exchanges = exchanges
+        self._messages = exchanges.messages
+        self._future = asyncio.get_running_loop().create_future
         self._answers: dict[int, asyncio.Future[Outcome]] = {}
         self._delivered: dict[int, asyncio.Future[bool]] = {}
         self._lost: list[Callable[[str], None]] = []
@@ -98,7 +102,10 @@ class CoapAssociation:
         now = self._endpoint.clock()
         if self.tape is not None:
             self.tape.received(now, plaintext)
-        self._take(self._exchanges.receive(plaintext, now))
+        events = self._exchanges.receive(plaintext, now)
+        if events:
+            self._take(events)
+        self._flush(now)
 
     def association_lost(self, reason: str) -> None:
         """The association is gone: whoever waits learns it at once."""
@@ -149,17 +156,18 @@ class CoapAssociation:
             max_retransmit=0 if may_be_silent else None,
             patience=patience,
         )
-        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Outcome] = self._future()
         self._answers[exchange] = answer
-        self._flush()
+        self._flush(now)
         try:
             return await answer
         except asyncio.CancelledError:
             self._answers.pop(exchange, None)
             self._exchanges.cancel(exchange)
+            now = self._endpoint.clock()
             if self.tape is not None:
-                self.tape.note(Cancelled, self._endpoint.clock())
-            self._flush()
+                self.tape.note(Cancelled, now)
+            self._flush(now)
             raise
 
     def respond(
@@ -169,7 +177,7 @@ class CoapAssociation:
 
         False at once for a request that has its answer: the first one stays.
         """
-        delivered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        delivered: asyncio.Future[bool] = self._future()
         now = self._endpoint.clock()
         if self.gone is not None or not self._exchanges.respond(
             request_id, code, now, options=options, payload=payload
@@ -180,6 +188,7 @@ class CoapAssociation:
             self.tape.note(Answered, now, request_id, code, tuple(options), len(payload))
         self._delivered[request_id] = delivered
         self._take(self._exchanges.take_events())
+        self._flush(now)
         return delivered
 
     def abandon(self, request_id: int) -> None:
@@ -188,7 +197,7 @@ class CoapAssociation:
             now = self._endpoint.clock()
             if self._exchanges.abandon(request_id, now) and self.tape is not None:
                 self.tape.note(Abandoned, now, request_id)
-            self._flush()
+            self._flush(now)
 
     def on_lost(self, callback: Callable[[str], None]) -> None:
         """Call `callback` with the reason when the association ends."""
@@ -204,9 +213,10 @@ class CoapAssociation:
 
     # -- for the endpoint ----------------------------------------
 
-    def handle_timer(self) -> None:
+    def handle_timer(self, now: float) -> None:
         """Let what is due happen."""
-        self._take(self._exchanges.handle_timer(self._endpoint.clock()))
+        self._take(self._exchanges.handle_timer(now))
+        self._flush(now)
 
     def next_timer(self) -> float | None:
         """When something will be due."""
@@ -215,27 +225,30 @@ class CoapAssociation:
     def _take(self, events: Sequence[Event]) -> None:
         for event in events:
             match event:
-                case RequestReceived():
-                    self._endpoint.dispatch(self, event)
                 case ResponseReceived() | ExchangeFailed():
                     answer = self._answers.pop(event.exchange_id, None)
                     if answer is not None and not answer.done():
                         answer.set_result(event)
+                case RequestReceived():
+                    self._endpoint.dispatch(self, event)
                 case ResponseDelivered() | ResponseLost():
                     delivered = self._delivered.pop(event.request_id, None)
                     if delivered is not None and not delivered.done():
                         delivered.set_result(isinstance(event, ResponseDelivered))
-        self._flush()
 
-    def _flush(self) -> None:
-        send, tape = self.association.send, self.tape
-        for datagram in self._exchanges.datagrams_to_send():
-            if self.gone is not None:
-                return
-            if tape is not None:
-                tape.sent(self._endpoint.clock(), datagram)
-            send(datagram)
-        self._endpoint.schedule(self)
+    def _flush(self, now: float) -> None:
+        """Send what is to be sent and have the timers looked at in time; most calls find neither to do."""
+        messages = self._messages
+        if messages.outbox:
+            send, tape = self.association.send, self.tape
+            for datagram in self._exchanges.datagrams_to_send():
+                if self.gone is not None:
+                    return
+                if tape is not None:
+                    tape.sent(now, datagram)
+                send(datagram)
+        if messages.due < self.due and self.gone is None:
+            self._endpoint.schedule(self, min(messages.due, now + LOOK_AHEAD))
 
 
 class CoapEndpoint:
@@ -261,7 +274,6 @@ class CoapEndpoint:
         self._random_bytes = random_bytes
         self._jitter = jitter
         self._metrics = metrics
-        self._soonest = min(parameters.empty_ack_after, parameters.ack_timeout)
         self._heap: list[tuple[float, int, CoapAssociation]] = []
         self._pushed = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -285,14 +297,9 @@ class CoapEndpoint:
         )
         return CoapAssociation(self, association, exchanges, tape)
 
-    def schedule(self, conversation: CoapAssociation) -> None:
-        """Remember when `conversation` wants its timers looked at; a later look makes the earlier entry stale."""
-        # What was just begun is due no sooner than this, and at the look that stands all timers are looked at.
-        if conversation.due - self.clock() <= self._soonest:
-            return
-        due = conversation.next_timer()
-        if due is not None and due < conversation.due and conversation.gone is None:
-            due = min(due, self.clock() + LOOK_AHEAD)
+    def schedule(self, conversation: CoapAssociation, due: float) -> None:
+        """Look at the timers of `conversation` then, and not later; an earlier entry for it becomes stale."""
+        if due < conversation.due:
             conversation.due = due
             self._pushed += 1
             heapq.heappush(self._heap, (due, self._pushed, conversation))
@@ -306,7 +313,7 @@ class CoapEndpoint:
             if due != conversation.due:
                 continue
             conversation.due = float("inf")
-            conversation.handle_timer()
+            conversation.handle_timer(now)
 
     async def run(self) -> None:
         """Tick until cancelled."""

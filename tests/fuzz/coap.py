@@ -140,7 +140,7 @@ class Device:
     def check_limits(self) -> None:
         """What one device can make us keep is bounded."""
         exchanges = self.talk.conversation._exchanges
-        incoming, layer = exchanges._incoming, exchanges._layer
+        incoming, layer = exchanges._incoming, exchanges.messages
         bodies = list(incoming._assemblies._assemblies.values()) if incoming._assemblies else []
         held = incoming._held._held if incoming._held else {}
         # One more than sixteen: an answer of the device while sixteen of its own requests are open.

@@ -21,6 +21,7 @@ class Peer:
 
     def sent(self) -> list[Message]:
         """What the exchanges sent since the last call."""
+        self.look()
         return [decode(datagram) for datagram in self.exchanges.datagrams_to_send()]
 
     def sent_one(self) -> Message:
@@ -52,6 +53,7 @@ class Peer:
     def say_bytes(self, datagram: bytes) -> None:
         """Send any bytes to the exchanges."""
         self.events += self.exchanges.receive(datagram, self.now)
+        self.look()
 
     def ask(self, code: int, *path: str, options: Sequence[Option] = (), **fields: object) -> int:
         """Send a confirmable request."""
@@ -68,7 +70,18 @@ class Peer:
         while (due := self.exchanges.next_timer()) is not None and due <= until:
             self.now = max(self.now, due)
             self.events += self.exchanges.handle_timer(self.now)
+            self.look()
         self.now = until
+
+    def look(self) -> None:
+        """What the endpoint looks at instead of asking never says "not yet" too long."""
+        never_too_late(self.exchanges)
+
+
+def never_too_late(exchanges: Exchanges) -> None:
+    """`due` is a bound of what is due; events that wait to be taken are the caller's to know of."""
+    due = exchanges.next_timer()
+    assert due is None or exchanges.messages.events or exchanges.messages.due <= due
 
 
 def block1(number: int, more: bool, size: int) -> Option:

@@ -20,6 +20,7 @@ from lwm2m.coap.exchange import Exchanges
 from lwm2m.coap.message import Message, encode
 from lwm2m.coap.options import encode_uint
 from lwm2m.coap.parameters import Parameters
+from tests.unit.coap.peer import never_too_late
 
 
 @dataclass
@@ -95,6 +96,7 @@ class Network:
                 case ResponseDelivered() | ResponseLost():
                     assert event.request_id not in end.fates
                     end.fates[event.request_id] = type(event)
+        never_too_late(end.exchanges)
         self.send(by)
 
     def run(self) -> None:
@@ -190,6 +192,7 @@ def test_no_bytes_at_any_time_raise_or_leave_the_timer_stuck(steps: list[bytes |
                 ended.append(event.exchange_id)
             elif isinstance(event, RequestReceived) and event.request_id % 2:
                 exchanges.respond(event.request_id, coap.CONTENT, now, payload=bytes(event.request_id * 7))
+        never_too_late(exchanges)
 
     for step in steps:
         if isinstance(step, bytes):

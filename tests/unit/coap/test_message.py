@@ -1,11 +1,14 @@
+from collections.abc import Callable
+
 import pytest
 from aiocoap import Message as WitnessMessage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lwm2m.coap import message as coap
-from lwm2m.coap.message import Malformed, Message, code_text, decode, encode, encode_fields
+from lwm2m.coap.message import Malformed, Message, Option, code_text, decode, encode, encode_fields, encode_options
 from lwm2m.errors import DecodeError, EncodeError
+from tests.unit.coap.plain_codec import read_plainly, write_plainly
 
 codes = st.integers(1, 255).filter(lambda code: code >> 5 not in (1, 6, 7))
 option_lists = st.lists(
@@ -56,6 +59,66 @@ def test_the_messages_of_rfc_7252_appendix_a_read_and_write(datagram: bytes, mes
 @given(messages)
 def test_what_is_written_reads_back(message: Message) -> None:
     assert decode(encode(message)) == message
+
+
+def outcome(what: Callable[[], object]) -> object:
+    """What it returns, or what its error says."""
+    try:
+        return what()
+    except Malformed as malformed:
+        return malformed.type, malformed.mid, malformed.reason
+    except EncodeError:
+        return EncodeError
+
+
+@settings(deadline=None, max_examples=400)
+@given(
+    st.one_of(
+        st.binary(max_size=40),
+        st.builds(lambda head, tail: bytes([0x40 | head]) + tail, st.integers(0, 63), st.binary(max_size=40)),
+        st.builds(lambda message, cut: encode(message)[:cut], messages, st.integers(4, 60)),
+        st.builds(lambda message, more: encode(message) + more, messages, st.binary(max_size=3)),
+    )
+)
+def test_any_bytes_mean_what_the_standard_says_step_by_step(datagram: bytes) -> None:
+    assert outcome(lambda: decode(datagram)) == outcome(lambda: read_plainly(datagram))
+
+
+@settings(deadline=None, max_examples=400)
+@given(
+    st.builds(
+        Message,
+        st.one_of(st.integers(0, 3), st.integers(-1, 5)),
+        st.one_of(codes, st.integers(-1, 257)),
+        st.one_of(st.integers(0, 65535), st.integers(-1, 70000)),
+        st.binary(max_size=9),
+        st.lists(
+            st.tuples(
+                st.one_of(st.integers(0, 40), st.integers(-1, 70000)),
+                st.one_of(
+                    st.binary(max_size=20),
+                    st.integers(0, 300).map(bytes),
+                    st.sampled_from([65803, 65804, 65805]).map(bytes),
+                ),
+            ),
+            max_size=6,
+        ),
+        st.binary(max_size=64),
+    )
+)
+def test_any_message_is_written_as_the_standard_says_step_by_step(message: Message) -> None:
+    assert outcome(lambda: encode(message)) == outcome(lambda: write_plainly(message))
+
+
+@settings(deadline=None)
+@given(option_lists, st.integers(0, 6))
+def test_options_written_in_two_parts_are_those_written_in_one(options: list[Option], cut: int) -> None:
+    first, second = options[:cut], options[cut:]
+    after = first[-1][0] if first else 0
+    assert encode_options(first) + encode_options(second, after) == encode_options(options)
+    if after:
+        with pytest.raises(EncodeError):
+            encode_options([*second, (after - 1, b"")], after)
 
 
 @settings(deadline=None, max_examples=50)

@@ -1,14 +1,31 @@
 """Our requests and the peer's answers, message by message."""
 
+from dataclasses import replace
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lwm2m.coap import message as coap
-from lwm2m.coap.events import ExchangeFailed, ExchangeFailure, ResponseReceived
+from lwm2m.coap.events import Event, ExchangeFailed, ExchangeFailure, ResponseReceived
 from lwm2m.coap.exchange import Exchanges
 from lwm2m.coap.message import Message, Option
-from lwm2m.coap.options import BLOCK1, BLOCK2, SIZE1, Block, decode_uint, uri_path, uri_query
+from lwm2m.coap.options import (
+    BLOCK1,
+    BLOCK2,
+    SIZE1,
+    URI_PATH,
+    URI_QUERY,
+    Block,
+    decode_uint,
+    encode_uint,
+    uri_path,
+    uri_query,
+)
 from lwm2m.coap.parameters import Parameters
+from lwm2m.errors import EncodeError
 from tests.unit.coap.peer import Peer, block1, block2, block_of
+from tests.unit.coap.plain_codec import write_plainly
 
 
 def delete(peer: Peer) -> tuple[int, Message]:
@@ -41,6 +58,96 @@ def test_a_request_is_sent_and_its_acknowledgement_answers_it() -> None:
     peer.answer(request, coap.CHANGED, [(12, b"")], b"diagnostic")
     assert peer.happened() == [ResponseReceived(exchange, coap.CHANGED, [(12, b"")], b"diagnostic", False)]
     assert peer.exchanges.next_timer() is None
+
+
+segments = st.lists(st.text(max_size=4), max_size=3)
+other_options = st.lists(
+    st.tuples(st.one_of(st.sampled_from([3, 12, 17, 23, 27, 28]), st.integers(0, 400)), st.binary(max_size=14)),
+    max_size=3,
+)
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from([coap.GET, coap.POST, coap.PUT, coap.DELETE]),
+    segments,
+    segments,
+    other_options,
+    st.binary(max_size=100),
+    st.sampled_from([16, 32, 64]),
+)
+def test_every_message_of_a_request_is_what_its_options_written_anew_would_be(
+    code: int, path: list[str], query: list[str], options: list[Option], payload: bytes, size: int
+) -> None:
+    peer = Peer(Parameters(block_size=size))
+    peer.exchanges.request(code, path, peer.now, options=options, payload=payload, query=query)
+    target = [
+        *((URI_PATH, segment.encode()) for segment in path),
+        *((URI_QUERY, argument.encode()) for argument in query),
+        *options,
+    ]
+    blocks = [payload[at : at + size] for at in range(0, len(payload), size)] or [b""]
+    for number, block in enumerate(blocks):
+        more = number + 1 < len(blocks)
+        given = [*target]
+        if len(blocks) > 1:
+            given.append(block1(number, more, size))
+            if number == 0:
+                given.append((SIZE1, encode_uint(len(payload))))
+        [datagram] = peer.exchanges.datagrams_to_send()
+        request = Message(coap.CON, code, 0x11 + number, b"\x20\x01", given, block)
+        assert datagram == write_plainly(request)
+        peer.answer(request, coap.CONTINUE if more else coap.CHANGED, [block1(number, more, size)] if more else [])
+    assert [type(event) for event in peer.happened()] == [ResponseReceived]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([coap.CONTINUE, coap.CONTINUE, coap.CHANGED, 0x80, 0x88, 0x8D]),
+            st.sampled_from([16, 32, None]),
+            st.integers(-1, 1),
+        ),
+        max_size=8,
+    )
+)
+def test_an_answer_that_names_its_block_as_it_was_named_means_what_it_means_in_more_bytes(
+    answers: list[tuple[int, int | None, int]],
+) -> None:
+    """The two ends of a conversation are the same, whether the block is recognised or read."""
+    short, long = Peer(Parameters(block_size=32)), Peer(Parameters(block_size=32))
+    for peer in (short, long):
+        peer.exchanges.request(coap.PUT, ("0", "1"), peer.now, payload=bytes(range(100)))
+    asked = short.exchanges.datagrams_to_send()
+    assert asked == long.exchanges.datagrams_to_send()
+    for code, size, off in answers:
+        if not asked:
+            break
+        request = coap.decode(asked[0])
+        block = block_of(request, BLOCK1)
+        number, named = block1(max(0, block.number + off), block.more, size or block.size)
+        short.answer(request, code, [(number, named)])
+        # Leading zeros are allowed (RFC 7252 3.2).
+        long.answer(request, code, [(number, bytes(3 - len(named)) + named)])
+        assert without_options(short) == without_options(long)
+        asked = short.exchanges.datagrams_to_send()
+        assert asked == long.exchanges.datagrams_to_send()
+
+
+def without_options(peer: Peer) -> list[Event]:
+    """What happened, whatever options it came with."""
+    return [replace(event, options=()) if isinstance(event, ResponseReceived) else event for event in peer.happened()]
+
+
+def test_a_request_that_cannot_be_written_is_refused_at_once_and_holds_up_no_other() -> None:
+    peer = Peer()
+    for code, options in ((coap.PUT, [(12, bytes(65805))]), (coap.PUT, [(65536, b"")]), (0, []), (0x20, []), (256, [])):
+        with pytest.raises(EncodeError):
+            peer.exchanges.request(code, ("0",), peer.now, options=options)
+    assert peer.sent() == []
+    _, request = delete(peer)
+    assert request.code == coap.DELETE
 
 
 def test_each_association_starts_where_it_is_told_and_every_request_has_a_new_token() -> None:
