@@ -13,8 +13,9 @@ from server.api.access import Caller, Reader
 from server.api.documented import documented
 from server.api.recorded import shown
 from server.store import listings
+from server.store.conditions import Condition
 from server.store.errors import StoreUnavailable
-from server.store.listings import Condition, Kind, Window
+from server.store.listings import Kind, Window
 
 router = APIRouter(prefix="/v1", tags=["What happened"])
 

@@ -8,7 +8,8 @@ from uuid import UUID
 
 from server.errors import BadRequest
 from server.store.certificates import serial_bytes
-from server.store.listings import OWN_CA, Condition, Listing, Type
+from server.store.conditions import OWN_CA, Condition, Type
+from server.store.listings import Listing
 
 # Query parameters that are no filters.
 PAGING = frozenset({"limit", "order", "sort", "after", "include", "filter"})

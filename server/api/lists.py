@@ -30,7 +30,7 @@ class Page:
         return "ASC" if self.ascending else "DESC"
 
 
-def page(
+async def page(
     limit: Annotated[int, Query(description="How many rows, 2 to 1000; what is outside is clamped.")] = USUAL,
     order: Annotated[Literal["ASC", "DESC"], Query(description="By time of creation.")] = "ASC",
     after: Annotated[str, Query(description="The id of the last row of the page before.")] = "",

@@ -14,7 +14,8 @@ from server.api.access import Caller, id_in_query
 from server.api.lists import FEWEST, Page, envelope, time
 from server.errors import BadRequest
 from server.store import listings
-from server.store.listings import LISTINGS, Kind, Type, Window
+from server.store.conditions import Type
+from server.store.listings import LISTINGS, Kind, Window
 
 # How rows of a list are called.
 OBJECTS: Mapping[Kind, str] = {

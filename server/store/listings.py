@@ -4,73 +4,31 @@ A page begins behind a row, so that rows that come meanwhile neither repeat nor 
 first one of the opposite order. A filter names a column of the view; its value always travels as a parameter.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from enum import Enum
-from typing import Any, Literal, assert_never
+import contextlib
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 from uuid import UUID
 
+from server.store.conditions import SPARSE, Condition, Type, Which
 from server.store.database import Database
 
 Kind = Literal["device", "session", "certificate", "audit", "certificate_enrollment"]
-
-_WORDS = ("eq", "neq", "in", "nin")
-_TIMES = (*_WORDS, "gte", "lte")
-
-
-class Type(Enum):
-    """What a column holds, hence which filters it takes and how its values are written."""
-
-    WORD = "word"
-    TEXT = "text"
-    NUMBER = "number"
-    ID = "id"
-    # The id of a CA, null for the embedded one, which is asked for as `own`.
-    CA = "ca"
-    HEX = "hex"
-    # Computed from the certificate: found by its index alone, so "not equal" is not offered.
-    FINGERPRINT = "fingerprint"
-    SERIAL = "serial"
-    # The state of an issuance; few are not delivered, and those have an index.
-    STATE = "state"
-    # The state of a device: whether it is registered, else whether it holds a certificate.
-    REGISTERED = "registered"
-    TIME = "time"
-    # The day of a time, which may be infinity for "never".
-    DAY = "day"
-    # Shown only.
-    PROSE = "prose"
-    JSON = "json"
-
-    @property
-    def operations(self) -> tuple[str, ...]:
-        """The filters of such a column."""
-        match self:
-            case Type.TEXT:
-                return (*_WORDS, "like")
-            case Type.TIME | Type.DAY:
-                return _TIMES
-            case Type.FINGERPRINT:
-                return ("eq", "in")
-            case Type.PROSE | Type.JSON:
-                return ()
-            case Type.WORD | Type.NUMBER | Type.ID | Type.CA | Type.HEX | Type.SERIAL | Type.STATE | Type.REGISTERED:
-                return _WORDS
-            case _:
-                assert_never(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
     """A list: its columns by their name in the API, and the sorts that have an index, the usual one first.
 
-    A sort's columns lead to one row; the last of them is unique within the others. `words` are all values that a column
-    can have, where they are few: a filter by another one is a mistake.
+    A sort's columns lead to one row; the last of them is unique within the others. The index of the sort `covering`
+    holds all that is filtered. `words` are all values that a column can have, where they are few: a filter by another
+    one is a mistake.
     """
 
     fields: Mapping[str, Type]
     sorts: Mapping[str, tuple[str, ...]]
+    covering: str = "created_at"
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -110,6 +68,7 @@ LISTINGS: Mapping[Kind, Listing] = {
             "endpoint_name": ("endpoint_name",),
             "connector_expiration_date": ("connector_expiration_date", "id"),
         },
+        covering="updated_at",
     ),
     "certificate": Listing(
         fields={
@@ -183,30 +142,15 @@ LISTINGS: Mapping[Kind, Listing] = {
     ),
 }
 
-# In a filter by CA: the embedded one.
-OWN_CA = "own"
-# By a CA's column: the one that is filled when there is a certificate, where there need not be one.
-_HELD = {"ca_id": "bootstrapped_timestamp"}
-# States of an issuance that has a certificate, none of which is "delivered".
-_UNDELIVERED = ("issued", "abandoned")
-# Columns that few rows fill: an index holds those alone.
-_SPARSE = frozenset({"description"})
 # Columns that tell whether a developer certificate vouched for a device: what they say if one did, and if not.
 _DEVELOPED: Mapping[str, tuple[object, object]] = {
     "device_execution_mode": (1, 0),
     "deployed_state": ("development", "production"),
 }
-# As `device_listed` tells them.
-_DEVICE_STATES = ("registered", "bootstrapped", "unenrolled")
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """One filter of a list: `op` is one of its column's `operations`, `values` are of its column's type."""
-
-    field: str
-    op: str
-    values: tuple[object, ...]
+# How many rows are looked at in the order of a sort before all that fit are gathered, and further ones a row wanted.
+NEAR, NEAR_EACH = 2000, 2
+# Types of which a value leads to few rows, by an index of its own or by PostgreSQL's count of them.
+_FEW = frozenset({Type.ID, Type.FINGERPRINT, Type.SERIAL, Type.TEXT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,133 +164,35 @@ class Window:
     limit: int
 
 
-@dataclass(slots=True)
-class _Which:
-    """The conditions of a statement, as text that names columns and parameters only."""
-
-    fields: Mapping[str, Type]
-    arguments: list[object]
-    text: list[str] = field(default_factory=list)
-
-    def parameter(self, value: object) -> str:
-        self.arguments.append(value)
-        return f"${len(self.arguments)}"
-
-    def add(self, condition: Condition) -> None:
-        """Narrow the list by one filter."""
-        column, values = condition.field, condition.values
-        match self.fields[column]:
-            case Type.TIME | Type.DAY as type:
-                self.text.append(f"AND {self._times(column, condition.op, values, type)}")
-            case Type.STATE:
-                self._states(column, condition.op, values)
-            case Type.CA:
-                self.text.append(f"AND {self._cas(column, condition.op, values)}")
-            case Type.REGISTERED:
-                self._registered(condition.op, values)
-            case _:
-                self.text.append(f"AND {self._words(column, condition.op, values)}")
-
-    def _words(self, column: str, op: str, values: tuple[object, ...]) -> str:
-        if op == "like":
-            # The C collation folds ASCII letters only, as `bytes.lower` does, and costs a tenth of what others cost.
-            return f'lower({column} COLLATE "C") LIKE {self.parameter(_anywhere(str(values[0])))}'
-        filled = f" AND {column} <> ''" if column in _SPARSE and "" not in values else ""
-        if op == "eq":
-            return f"{column} = {self.parameter(values[0])}{filled}"
-        if op == "neq":
-            return f"{column} IS DISTINCT FROM {self.parameter(values[0])}"
-        if op == "in":
-            return f"{column} = ANY ({self.parameter(list(values))}){filled}"
-        # How many rows that leaves PostgreSQL can tell; it could not of a coalesce.
-        return f"({column} <> ALL ({self.parameter(list(values))}) OR {column} IS NULL)"
-
-    def _cas(self, column: str, op: str, values: tuple[object, ...]) -> str:
-        others = tuple(value for value in values if value != OWN_CA)
-        if len(others) == len(values):
-            return self._words(column, op, values)
-        held = _HELD.get(column)
-        if op in ("eq", "in"):
-            own = f"({column} IS NULL AND {held} IS NOT NULL)" if held else f"{column} IS NULL"
-            return f"({self._words(column, 'in', others)} OR {own})" if others else own
-        own = f"({column} IS NOT NULL OR {held} IS NULL)" if held else f"{column} IS NOT NULL"
-        return f"({own} AND {self._words(column, 'nin', others)})" if others else own
-
-    def _times(self, column: str, op: str, values: tuple[object, ...], type: Type) -> str:
-        """Times are shown to the millisecond, days to the day: a row fits by what is shown of it."""
-        spans = [_span(value, type) for value in values if isinstance(value, datetime)]
-        if op == "gte":
-            (start, end), value = spans[0], values[0]
-            least = f"{column} >= {self.parameter(start if start == value else end)}"
-            # What never ends is shown as having no end.
-            return f"({least} AND {column} < 'infinity')" if type is Type.DAY else least
-        if op == "lte":
-            return f"{column} < {self.parameter(spans[0][1])}"
-        within = [f"({column} >= {self.parameter(start)} AND {column} < {self.parameter(end)})" for start, end in spans]
-        found = f"({' OR '.join(within)})"
-        return found if op in ("eq", "in") else f"(NOT {found} OR {column} IS NULL)"
-
-    def _states(self, column: str, op: str, values: tuple[object, ...]) -> None:
-        if op in ("neq", "nin"):
-            values = tuple(state for state in ("delivered", *_UNDELIVERED) if state not in values)
-        if values == ("delivered",):
-            self.text.append("AND delivered_at IS NOT NULL")
-            return
-        self.text.append(f"AND {column} = ANY ({self.parameter(list(values))})")
-        if "delivered" not in values:
-            self.text.append("AND delivered_at IS NULL")
-
-    def _registered(self, op: str, values: tuple[object, ...]) -> None:
-        """Told from what each state means: how many rows a CASE leaves, PostgreSQL would guess."""
-        wanted = {state for state in _DEVICE_STATES if (state in values) == (op in ("eq", "in"))}
-        registered = "id IN (SELECT device_id FROM registration WHERE expires_at > now())"
-        fits = [registered] if "registered" in wanted else []
-        for state, held in (("bootstrapped", "IS NOT NULL"), ("unenrolled", "IS NULL")):
-            if state in wanted:
-                fits.append(f"(bootstrapped_timestamp {held} AND NOT {registered})")
-        self.text.append(f"AND ({' OR '.join(fits) or 'false'})")
-
-
-def _anywhere(text: str) -> str:
-    """A pattern for what holds `text` in any letter case; its own % and _ stand for themselves."""
-    text = text.encode().lower().decode()
-    for special in ("\\", "%", "_"):
-        text = text.replace(special, f"\\{special}")
-    return f"%{text}%"
-
-
-def _span(value: datetime, type: Type) -> tuple[datetime, datetime]:
-    """The time that is shown like `value`: its millisecond, or its day in UTC."""
-    if type is Type.DAY:
-        start = value.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        return start, start + timedelta(days=1)
-    start = value.replace(microsecond=value.microsecond // 1000 * 1000)
-    return start, start + timedelta(milliseconds=1)
-
-
 async def page(database: Database, account_id: UUID, kind: Kind, window: Window) -> list[Mapping[str, Any]]:
     """Rows of a list as the record holds them; none when the row to begin after is gone."""
-    which = await _part(database, account_id, kind, window)
-    return [] if which is None else list(await _fetch(database, f"{kind}_page", which))
+    rows: list[Mapping[str, Any]] = []
+    async with _reading(database) as connection:
+        for text, arguments in await _statements(database, connection, account_id, kind, window):
+            rows = list(await connection.fetch(text, *arguments))
+            if len(rows) == window.limit:
+                break
+    return rows
 
 
 async def plan(database: Database, account_id: UUID, kind: Kind, window: Window) -> str:
-    """How PostgreSQL would find the page, in its own words."""
-    which = await _part(database, account_id, kind, window)
-    return (
-        "" if which is None else "\n".join(row[0] for row in await _fetch(database, f"{kind}_page", which, "EXPLAIN "))
-    )
+    """How PostgreSQL would find the page, in its own words; one line for each step of each statement."""
+    found: list[str] = []
+    async with _reading(database) as connection:
+        for text, arguments in await _statements(database, connection, account_id, kind, window):
+            found += [row[0] for row in await connection.fetch(f"EXPLAIN {text}", *arguments)]
+    return "\n".join(found)
 
 
-async def _told(database: Database, account_id: UUID, conditions: Sequence[Condition]) -> list[Condition]:
+async def _told(database: Database, connection: Any, account_id: UUID, given: Sequence[Condition]) -> list[Condition]:
     """The same conditions, those on developers' devices said by the certificates that vouched: how many rows fit a
     CASE, PostgreSQL would guess."""
     found: list[Condition] = []
-    for each in conditions:
+    for each in given:
         if each.field not in _DEVELOPED:
             found.append(each)
             continue
-        rows = await database.fetch("trusted_developer", account_id)
+        rows = await connection.fetch(database.queries["trusted_developer"], account_id)
         vouching = tuple(row["fingerprint"] for row in rows)
         developed, other = ((value in each.values) == (each.op in ("eq", "in")) for value in _DEVELOPED[each.field])
         if developed != other:
@@ -356,27 +202,63 @@ async def _told(database: Database, account_id: UUID, conditions: Sequence[Condi
     return found
 
 
-async def _part(database: Database, account_id: UUID, kind: Kind, window: Window) -> _Which | None:
+async def _statements(
+    database: Database, connection: Any, account_id: UUID, kind: Kind, window: Window
+) -> list[tuple[str, list[object]]]:
+    """What finds the page, with its arguments: a later one is asked when those before gave fewer rows than wanted."""
     listing = LISTINGS[kind]
-    which = _Which(listing.fields, [account_id, window.limit])
-    for condition in await _told(database, account_id, window.conditions):
+    conditions = await _told(database, connection, account_id, window.conditions)
+    which = Which(listing.fields, [account_id, window.limit])
+    for condition in conditions:
         which.add(condition)
+    fits = " ".join(which.text)
     columns = listing.sorts[window.sort]
+    place = ""
     if window.after is not None:
-        behind = await find(database, account_id, kind, window.after)
+        behind = await _find(database, connection, account_id, kind, window.after)
         if behind is None:
-            return None
-        place = ", ".join(which.parameter(behind[column]) for column in columns)
-        which.text.append(f"AND ({', '.join(columns)}) {'>' if window.ascending else '<'} ({place})")
-    which.text.append("ORDER BY " + ", ".join(f"{column}{'' if window.ascending else ' DESC'}" for column in columns))
-    return which
+            return []
+        values = ", ".join(which.parameter(behind[column]) for column in columns)
+        place = f"AND ({', '.join(columns)}) {'>' if window.ascending else '<'} ({values})"
+    order = "ORDER BY " + ", ".join(f"{column}{'' if window.ascending else ' DESC'}" for column in columns)
+    text, arguments = database.queries[f"{kind}_page"], which.arguments
+    if window.sort == listing.covering or not conditions or any(_leads_to_few(each, listing) for each in conditions):
+        return [(text.replace("/* which */", f"{fits} {place} {order}"), arguments)]
+    # PostgreSQL takes it that what fits lies all over the list. If it all lies at the other end, as with names that
+    # were given in the order of time, it would walk there row by row: so not too far, then all that fits is gathered.
+    candidates = database.queries[f"{kind}_candidates"]
+    near = candidates.replace("/* which */", f"{place} {order} LIMIT ${len(arguments) + 1}")
+    far = candidates.replace("/* which */", f"{fits} {place} OFFSET 0")
+    budget = NEAR + NEAR_EACH * window.limit
+    return [
+        (_within(text, near).replace("/* which */", f"{fits} {order}"), [*arguments, budget]),
+        (_within(text, far).replace("/* which */", order), arguments),
+    ]
+
+
+def _leads_to_few(condition: Condition, listing: Listing) -> bool:
+    type = listing.fields[condition.field]
+    return type is Type.STATE or (condition.op in ("eq", "in") and (type in _FEW or condition.field in SPARSE))
+
+
+def _within(text: str, candidates: str) -> str:
+    """The page's statement, which looks among the candidates in place of the whole list."""
+    return re.sub(r"/\* candidates \*/ \w+", lambda _: f"({candidates.rstrip(';')}) AS candidate", text)
 
 
 async def find(database: Database, account_id: UUID, kind: Kind, row_id: UUID) -> Mapping[str, Any] | None:
     """The row of a list with this id."""
-    which = _Which(LISTINGS[kind].fields, [account_id, 1])
+    async with _reading(database) as connection:
+        return await _find(database, connection, account_id, kind, row_id)
+
+
+async def _find(
+    database: Database, connection: Any, account_id: UUID, kind: Kind, row_id: UUID
+) -> Mapping[str, Any] | None:
+    which = Which(LISTINGS[kind].fields, [account_id, 1])
     which.add(Condition("id", "eq", (row_id,)))
-    rows = await _fetch(database, f"{kind}_page", which)
+    text = database.queries[f"{kind}_page"].replace("/* which */", " ".join(which.text))
+    rows = await connection.fetch(text, *which.arguments)
     return rows[0] if rows else None
 
 
@@ -384,14 +266,36 @@ async def count(
     database: Database, account_id: UUID, kind: Kind, conditions: Sequence[Condition], *, most: int | None = None
 ) -> int:
     """How many rows of a list fit; the counting ends at `most` if given, so that its cost has a bound."""
-    which = _Which(LISTINGS[kind].fields, [account_id, most])
-    for condition in await _told(database, account_id, conditions):
-        which.add(condition)
-    return int((await _fetch(database, f"{kind}_fitting", which))[0][0])
+    listing = LISTINGS[kind]
+    fitting = database.queries[f"{kind}_fitting"]
+    which = Which(listing.fields, [account_id, most])
+    async with _reading(database) as connection:
+        told = await _told(database, connection, account_id, conditions)
+        nearly_all = [] if most is not None else [each for each in told if _opposite(each, listing)][:1]
+        for condition in told:
+            if condition not in nearly_all:
+                which.add(condition)
+        text = fitting.replace("/* which */", " ".join(which.text))
+        for opposite in [found for each in nearly_all if (found := _opposite(each, listing))]:
+            which.add(opposite)
+            without = fitting.replace("/* which */", " ".join(which.text))
+            text = database.queries["listing_difference"].replace("0 /* all */", f"({text.rstrip(';')})")
+            text = text.replace("0 /* without */", f"({without.rstrip(';')})")
+        return int((await connection.fetch(text, *which.arguments))[0][0])
 
 
-async def _fetch(database: Database, name: str, which: _Which, before: str = "") -> Sequence[Any]:
+def _opposite(condition: Condition, listing: Listing) -> Condition | None:
+    """What the rows that do not fit have in common, if few are and an index holds them; None else."""
+    wanted = condition.op in ("eq", "in")
+    if condition.field in SPARSE and wanted == ("" in condition.values):
+        return replace(condition, op="nin" if wanted else "in")
+    if listing.fields[condition.field] is Type.STATE and wanted == ("delivered" in condition.values):
+        return replace(condition, op="nin" if wanted else "in")
+    return None
+
+
+@contextlib.asynccontextmanager
+async def _reading(database: Database) -> AsyncIterator[Any]:
     async with database.reading() as connection:
         await connection.execute(database.queries["listing_session"])
-        text = before + database.queries[name].replace("/* which */", " ".join(which.text))
-        return await connection.fetch(text, *which.arguments)  # type: ignore[no-any-return]
+        yield connection

@@ -1,6 +1,7 @@
 -- Pages of the lists. `/* which */` is where `server/store/listings.py` puts the conditions of a request, its place in
 -- the list and its order; every value goes as a parameter. What fits is found in an index, whole rows are fetched for
--- the page alone.
+-- the page alone. `/* candidates */` stands before the list that a page is looked for in: the whole one, unless the
+-- `_candidates` take its place.
 
 -- name: listing_session
 -- A plan must know the values: how many rows a filter leaves decides which index is walked. Lists are read through an
@@ -9,6 +10,10 @@ SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('ena
        set_config('random_page_cost', '1.1', true), set_config('max_parallel_workers_per_gather', '0', true),
        set_config('work_mem', '16MB', true);
 
+-- name: listing_difference
+-- How many fit when nearly all do: all, without those that do not, as one look at the record sees them.
+SELECT 0 /* all */ - 0 /* without */;
+
 -- name: device_page
 SELECT l.id, l.etag, l.account_id, l.created_at, l.updated_at, l.endpoint_name, l.name, l.profile, l.state,
        l.last_outcome, l.last_cause, l.last_failed_ca, l.lifecycle_status, l.mechanism, l.mechanism_url,
@@ -16,9 +21,17 @@ SELECT l.id, l.etag, l.account_id, l.created_at, l.updated_at, l.endpoint_name, 
        l.connector_expiration_date, l.bootstrap_expiration_date, l.enrolment_list_timestamp, l.deployed_state,
        l.description
 FROM (SELECT found.id, found.created_at, row_number() OVER () AS place
-      FROM (SELECT id, created_at FROM device_listed WHERE account_id = $1 /* which */ LIMIT $2) AS found) AS page
+      FROM (SELECT id, created_at FROM /* candidates */ device_listed WHERE account_id = $1 /* which */ LIMIT $2) AS found) AS page
 JOIN device_listed l ON l.id = page.id
 ORDER BY page.place;
+
+-- name: device_candidates
+-- Those of a list among which a page is looked for: in its order, so many; or all that fit.
+SELECT id, etag, account_id, created_at, updated_at, endpoint_name, name, profile, last_outcome, last_cause,
+       last_failed_ca, lifecycle_status, mechanism, mechanism_url, ca_id, device_key, issuer_fingerprint,
+       bootstrapped_timestamp, connector_expiration_date, bootstrap_expiration_date, enrolment_list_timestamp,
+       description
+FROM device_listed WHERE account_id = $1 /* which */;
 
 -- name: device_fitting
 SELECT count(*) FROM (SELECT FROM device_listed WHERE account_id = $1 /* which */ LIMIT $2) AS fitting;
@@ -28,9 +41,14 @@ SELECT l.id, l.endpoint_name, l.device_id, l.service, l.state, l.subject, l.seri
        l.issuer_fingerprint, l.fingerprint, l.created_at, l.not_before, l.not_after, l.revoked_at,
        l.revocation_reason
 FROM (SELECT found.id, found.created_at, row_number() OVER () AS place
-      FROM (SELECT id, created_at FROM certificate_listed WHERE account_id = $1 /* which */ LIMIT $2) AS found) AS page
+      FROM (SELECT id, created_at FROM /* candidates */ certificate_listed WHERE account_id = $1 /* which */ LIMIT $2) AS found) AS page
 JOIN certificate_listed l ON l.id = page.id
 ORDER BY page.place;
+
+-- name: certificate_candidates
+SELECT id, account_id, endpoint_name, device_id, service, state, delivered_at, subject, serial, certificate_issuer_id,
+       issuer_fingerprint, fingerprint, created_at, not_before, not_after, revoked_at, revocation_reason
+FROM certificate_listed WHERE account_id = $1 /* which */;
 
 -- name: certificate_fitting
 SELECT count(*) FROM (SELECT FROM certificate_listed WHERE account_id = $1 /* which */ LIMIT $2) AS fitting;

@@ -9,7 +9,8 @@ import pytest
 from server.api.filters import conditions
 from server.api.recorded import shown
 from server.store import listings
-from server.store.listings import LISTINGS, Condition, Kind, Type, Window
+from server.store.conditions import Condition, Type
+from server.store.listings import LISTINGS, Kind, Window
 from tests.api.conftest import Api
 from tests.console.measure import ABSENT, PATHS
 from tests.console.seed import seed
@@ -61,6 +62,65 @@ def fits(shown: object, op: str, value: str) -> bool:
             return shown is not None and str(shown)[: len(value)] >= value
         case _:
             return shown is not None and str(shown)[: len(value)] <= value
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_total_of_every_filter_is_the_number_of_rows_that_fit(seeded: Api, kind: Kind) -> None:
+    rows = await data(seeded, f"{PATHS[kind]}?limit=1000")
+    sample = next((row for row in rows if row.get("description")), rows[len(rows) // 2])
+    wanted = [
+        (field, op, str(value))
+        for field, type in LISTINGS[kind].fields.items()
+        for op in type.operations
+        for value in (sample[field], ABSENT[type])
+        if value not in (None, "")
+    ]
+    if kind == "device":
+        wanted += [("description", op, "") for op in ("eq", "neq", "in", "nin")]
+    for field, op, value in wanted:
+        query = f"{field}__{op}={value.replace('+', '%2B')}&limit=2&include=total_count"
+        page = await seeded.ask("GET", f"{PATHS[kind]}?{query}", 200)
+        assert page["total_count"] == sum(fits(row[field], op, value) for row in rows), query
+
+
+async def test_totals_of_several_filters_and_values_are_the_rows_that_fit(seeded: Api) -> None:
+    some = "in the cellar of house 50"
+    for path, query in (
+        (PATHS["device"], f"description__nin=,{some}"),
+        (PATHS["device"], f"description__in=,{some}"),
+        (PATHS["device"], f"description__neq={some}&profile__eq=meters"),
+        (PATHS["device"], "description__eq=&profile__neq=meters&last_outcome__eq=failed"),
+        (PATHS["device"], f"description__neq={some}&description__neq=&device_execution_mode__eq=0"),
+        (PATHS["certificate"], "state__in=delivered,issued"),
+        (PATHS["certificate"], "state__nin=issued,abandoned&service__eq=LWM2M"),
+        (PATHS["certificate"], "state__neq=abandoned&not_after__gte=2028-11-10T00:00:00Z"),
+    ):
+        rows = await data(seeded, f"{path}?limit=1000&{query}")
+        page = await seeded.ask("GET", f"{path}?limit=2&include=total_count&{query}", 200)
+        assert page["total_count"] == len(rows), query
+        assert len(rows) > 0, query
+
+
+@pytest.mark.parametrize("kind", ["device", "certificate"])
+async def test_rows_that_all_lie_at_the_other_end_of_a_list_are_found_as_well(
+    seeded: Api, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, listing = seeded.office.database, LISTINGS[kind]
+    sample = (await listings.page(database, seeded.account_id, kind, Window(limit=100)))[-1]
+    for field, type in listing.fields.items():
+        value = shown(kind, sample)[field]
+        if value in (None, "") or not type.operations:
+            continue
+        ops = [op for op in type.operations if op not in ("in", "nin")]
+        for op, sort, ascending in product(ops, listing.sorts, (True, False)):
+            narrowed = conditions([(f"{field}__{op}", str(value))], listing)
+            window = Window(conditions=narrowed, sort=sort, ascending=ascending, limit=7, after=sample["id"])
+            found = []
+            for near in (0, 2 * DEVICES):
+                monkeypatch.setattr(listings, "NEAR", near)
+                monkeypatch.setattr(listings, "NEAR_EACH", 0)
+                found.append([row["id"] for row in await listings.page(database, seeded.account_id, kind, window)])
+            assert found[0] == found[1], window
 
 
 async def test_what_the_embedded_ca_issued_is_found_by_own(seeded: Api) -> None:
@@ -152,6 +212,19 @@ async def test_a_list_is_counted_when_it_is_asked_for_as_the_sdk_takes_its_lengt
     assert "total_count" not in await seeded.ask("GET", "/v3/devices/?limit=3", 200)
     lamps = await seeded.ask("GET", "/v3/devices/?profile__eq=lamps&limit=1000", 200)
     assert lamps["total_count"] == DEVICES // 10
+
+
+async def test_a_list_is_not_walked_to_its_other_end_row_by_row(seeded: Api) -> None:
+    """The names of the fleet were given in the order of time: what was seen first stands last."""
+    window = Window(
+        conditions=conditions([("updated_at__lte", "2026-10-25T12:00:00Z")], LISTINGS["device"]),
+        sort="endpoint_name",
+        limit=51,
+    )
+    plan = await listings.plan(seeded.office.database, seeded.account_id, "device", window)
+    # So far in the order of the names, then all that were seen early enough.
+    assert "device_account_id_endpoint_key" in plan
+    assert "Index Only Scan using device_last_seen" in plan
 
 
 async def test_a_count_with_a_bound_ends_there(seeded: Api) -> None:

@@ -34,8 +34,9 @@ from server.api.app import Health, make_app
 from server.config import Config, ServerConfig
 from server.metrics import Merged
 from server.store.audit import Actor
+from server.store.conditions import Type
 from server.store.database import Database
-from server.store.listings import LISTINGS, Kind, Type
+from server.store.listings import LISTINGS, Kind
 from server.store.postgres import EmbeddedPostgres
 from server.store.secrets import Sealer
 from tests.console.seed import seed

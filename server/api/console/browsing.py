@@ -13,6 +13,7 @@ from server.api.console.door import Visitor
 from server.api.recorded import shown
 from server.errors import BadRequest
 from server.store import listings
+from server.store.conditions import Condition
 from server.store.listings import LISTINGS, Kind, Window
 
 # Rows of a page, and of a piece of an export.
@@ -144,6 +145,6 @@ def _sorting(given: Mapping[str, str], kind: Kind, sort: str, order: str) -> tup
     return wanted, direction
 
 
-def _conditions(request: Request, kind: Kind) -> list[listings.Condition]:
+def _conditions(request: Request, kind: Kind) -> list[Condition]:
     given = [pair for pair in request.query_params.multi_items() if pair[0] not in OURS]
     return filters.conditions(given, LISTINGS[kind])

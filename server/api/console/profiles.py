@@ -19,7 +19,7 @@ from server.api.console.page import Call, ConsoleRoute, call, go, render
 from server.errors import BadRequest, NotFound
 from server.profile import Profile, ProfileError, named_files, parse_profile
 from server.store import issuers, listings, profiles
-from server.store.listings import Condition
+from server.store.conditions import Condition
 from server.store.profiles import ProfileRow
 
 PATH = "/profiles"

@@ -18,7 +18,7 @@ from server.api.console.page import ConsoleRoute, call, go, render
 from server.api.trusted_certificates import LONGEST_DESCRIPTION, LONGEST_NAME, Filtered
 from server.errors import BadRequest, NotFound, ServiceError
 from server.store import listings, trust
-from server.store.listings import Condition
+from server.store.conditions import Condition
 from server.store.trust import Service, TrustedCertificate
 
 router = APIRouter(route_class=ConsoleRoute, prefix=CERTIFICATES)
