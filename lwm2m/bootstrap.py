@@ -8,9 +8,10 @@ comes next stands in `BootstrapSession._whole_course` and what it calls, in the 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
-from typing import TypeAlias, TypeVar
+from functools import lru_cache
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from lwm2m.bootstrap_request import BootstrapRequest, parse_bootstrap_request
 from lwm2m.coap.message import (
@@ -62,13 +63,19 @@ __all__ = [
 MAX_DIAGNOSTIC = 200
 """Characters kept of the text a device adds to an error (RFC 7252 5.5.2)."""
 
-_FINISH = Operation(OperationKind.FINISH, POST, ("bs",))
+_DISCOVER_REQUIRED = Send(Operation(OperationKind.DISCOVER, GET, (), accept=ContentFormat.LINK))
+_DISCOVER = replace(_DISCOVER_REQUIRED, may_be_silent=True)
+_FINISH = Send(Operation(OperationKind.FINISH, POST, ("bs",)))
 # Codes that may mean "not in this encoding": 4.15 by the standard, 4.00 from the clients that know no other.
 _ENCODING_REFUSED = frozenset({BAD_REQUEST, UNSUPPORTED_CONTENT_FORMAT})
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+@lru_cache(maxsize=256)
+def _deletion(path: Path) -> Send:
+    return Send(Operation(OperationKind.DELETE, DELETE, path.segments))
+
+
+class _Answer(NamedTuple):
     code: int
     content_format: int | None
     payload: bytes
@@ -114,8 +121,8 @@ class BootstrapSession:
         "_asking",
         "_began",
         "_course",
-        "_finish_operation",
         "_in_flight",
+        "_last_words",
         "_moved",
         "_plan",
         "_silent",
@@ -137,7 +144,7 @@ class BootstrapSession:
         self.log: list[StepRecord] = []
         self._plan = plan
         self._writes = Writes(plan, learned, request, credentials)
-        self._finish_operation = replace(_FINISH, query=finish_query) if finish_query else _FINISH
+        self._last_words = Send(replace(_FINISH.operation, query=finish_query)) if finish_query else _FINISH
         self._silent = False
         self._course = self._whole_course()
         self._in_flight: Send | None = None
@@ -163,6 +170,9 @@ class BootstrapSession:
         """The step after the device's response to the operation sent."""
         answer = _Answer(code, content_format, payload)
         self._landed(code, answer.diagnostic, now)
+        if self._silent and not self.learned.discover_silent:
+            # only now: before, the silence could have been that of a device that is gone
+            self.learned = replace(self.learned, discover_silent=True)
         return self._advance(answer)
 
     def no_answer(self, now: float | None = None) -> Step:
@@ -225,14 +235,14 @@ class BootstrapSession:
         format = operation.content_format
         self.log.append(
             StepRecord(
-                operation=operation.kind,
-                path=operation.path,
-                code=code,
-                bytes=len(operation.payload),
-                format=None if format is None else FORMAT_NAMES[format],
-                note="; ".join(filter(None, (send.note, said))),
-                at=_between(self._began, sent),
-                seconds=_between(sent, now),
+                operation.kind,
+                operation.path,
+                code,
+                len(operation.payload),
+                None if format is None else FORMAT_NAMES[format],
+                _notes(send.note, said) if said else send.note,
+                _between(self._began, sent),
+                _between(sent, now),
             )
         )
 
@@ -253,19 +263,12 @@ class BootstrapSession:
             yield from self._write(entry)
         yield from self._finish()
 
-    def _exchange(self, send: Send) -> _Course[_Answer | _Silence]:
+    def _operate(self, send: Send) -> _Course[_Answer]:
         outcome = yield send
-        assert isinstance(outcome, _Answer | _Silence)
-        if self._silent and isinstance(outcome, _Answer) and not self.learned.discover_silent:
-            # only now: before, the silence could have been that of a device that is gone
-            self.learned = replace(self.learned, discover_silent=True)
-        return outcome
-
-    def _operate(self, operation: Operation, note: str = "") -> _Course[_Answer]:
-        outcome = yield from self._exchange(Send(operation, note))
-        if isinstance(outcome, _Silence):
-            raise _End(outcome.value, operation.path)
-        return outcome
+        if isinstance(outcome, _Answer):
+            return outcome
+        assert isinstance(outcome, _Silence)
+        raise _End(outcome.value, send.operation.path)
 
     def _discover(self) -> _Course[Inventory | None]:
         required = self._plan.discover == "required"
@@ -274,8 +277,7 @@ class BootstrapSession:
         if self.learned.discover_silent and not required:
             self._silent = True
             return None
-        operation = Operation(OperationKind.DISCOVER, GET, (), accept=ContentFormat.LINK)
-        outcome = yield from self._exchange(Send(operation, may_be_silent=not required))
+        outcome = yield _DISCOVER_REQUIRED if required else _DISCOVER
         code, problem = None, "it cannot be done without (discover = required)"
         if isinstance(outcome, _Answer):
             code, problem = outcome.code, outcome.diagnostic
@@ -285,16 +287,17 @@ class BootstrapSession:
                 except DecodeError as error:
                     problem = str(error)
                 else:
-                    self.learned = replace(self.learned, discover_silent=False)
+                    if self.learned.discover_silent:
+                        self.learned = replace(self.learned, discover_silent=False)
                     self._writes.speaks_1_2 |= _is_1_2(inventory.version)
                     return inventory
         if required:
-            raise _End(FailureCause.DISCOVER_REQUIRED, operation.path, code, problem)
+            raise _End(FailureCause.DISCOVER_REQUIRED, _DISCOVER.operation.path, code, problem)
         self._silent = outcome is _Silence.NO_ANSWER
         return None
 
     def _delete(self, path: Path) -> _Course[None]:
-        answer = yield from self._operate(Operation(OperationKind.DELETE, DELETE, path.segments))
+        answer = yield from self._operate(_deletion(path))
         # nothing there is what a delete is for
         if answer.accepted or answer.code == NOT_FOUND or self._plan.on_error.delete == "continue":
             return
@@ -350,16 +353,16 @@ class BootstrapSession:
         return answer
 
     def _finish(self) -> _Course[None]:
-        answer = yield from self._operate(self._finish_operation)
+        answer = yield from self._operate(self._last_words)
         if answer.code == NOT_ACCEPTABLE:
             bent = yield from self._repair()
-            answer = yield from self._operate(self._finish_operation, "after the repair")
+            answer = yield from self._operate(Send(self._last_words.operation, "after the repair"))
             if answer.accepted:
                 self.learned = bent
             elif answer.code == NOT_ACCEPTABLE:
-                raise _End(FailureCause.FINISH_INCONSISTENT, _FINISH.path, answer.code, answer.diagnostic)
+                raise _End(FailureCause.FINISH_INCONSISTENT, _FINISH.operation.path, answer.code, answer.diagnostic)
         if not answer.accepted:
-            raise _End(FailureCause.FINISH_REFUSED, _FINISH.path, answer.code, answer.diagnostic)
+            raise _End(FailureCause.FINISH_REFUSED, _FINISH.operation.path, answer.code, answer.diagnostic)
 
     def _repair(self) -> _Course[Learned]:
         """Write everything once more, changing the first thing that may be the reason of a 4.06.
@@ -384,7 +387,7 @@ class BootstrapSession:
                 answer = yield from self._put(entry, "repair")
             if not answer.accepted and self._plan.on_error.write != "continue":
                 detail = f"the repair of {self._writes.path(entry)} was refused with {code_text(answer.code)}"
-                raise _End(FailureCause.FINISH_INCONSISTENT, _FINISH.path, NOT_ACCEPTABLE, detail)
+                raise _End(FailureCause.FINISH_INCONSISTENT, _FINISH.operation.path, NOT_ACCEPTABLE, detail)
         taken = self._writes.format
         return bent if taken is first_format else replace(bent, format=FORMAT_NAMES[taken])
 
@@ -398,12 +401,16 @@ class BootstrapSession:
             raise _End(FailureCause.CONFIGURATION_INVALID, str(path), None, str(error)) from error
         format = self._writes.format
         operation = Operation(OperationKind.WRITE, PUT, path.segments, content_format=format, payload=payload)
-        return (yield from self._operate(operation, "; ".join(filter(None, (why, what)))))
+        return (yield from self._operate(Send(operation, _notes(why, what))))
 
     def _fall_back(self, index: int) -> _Course[None]:
         if index not in self._writes.credentials:
             yield AskCredential(index)
         self._writes.est_refused.add(index)
+
+
+def _notes(first: str, second: str) -> str:
+    return f"{first}; {second}" if first and second else first or second
 
 
 def _between(earlier: float | None, later: float | None) -> float | None:

@@ -41,7 +41,7 @@ WRITE_FORMATS: Mapping[str, ContentFormat] = MappingProxyType(
 MAX_PAYLOAD = 65536
 """Bytes of one payload taken: what the CoAP layer puts together at most."""
 
-_PREFERRED = frozenset(WRITE_FORMATS.values())
+_PREFERRED: Mapping[int, ContentFormat] = {format: format for format in WRITE_FORMATS.values()}
 
 _ENCODERS: Mapping[int, Callable[[ObjectInstance], bytes]] = {
     ContentFormat.TLV: tlv.encode,
@@ -92,4 +92,4 @@ def negotiate(pct: int | None) -> ContentFormat | None:
     """
     if pct is None:
         return ContentFormat.TLV
-    return ContentFormat(pct) if pct in _PREFERRED else None
+    return _PREFERRED.get(pct)

@@ -56,6 +56,11 @@ def encode(instance: ObjectInstance) -> bytes:
     return cbor2.dumps({instance.object: {instance.instance: resources}})
 
 
+def opaque(id: int, value: bytes) -> bytes:
+    """Key and value of one opaque resource as they stand in an encoded instance."""
+    return cbor2.dumps(id) + cbor2.dumps(value)
+
+
 def decode(payload: bytes, at: Path) -> tuple[ObjectInstance, ...]:
     """The instances in an answer to a read of `at` (LwM2M Core 1.2 7.5.4), typed by OBJECTS.
 

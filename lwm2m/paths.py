@@ -51,8 +51,16 @@ class Path:
     @property
     def ids(self) -> tuple[int, ...]:
         """The identifiers from the object downwards; empty for the root."""
-        levels = (self.object, self.instance, self.resource, self.resource_instance)
-        return tuple(level for level in levels if level is not None)
+        # hot path: spelt out, as only trailing levels may be absent
+        if self.object is None:
+            return ()
+        if self.instance is None:
+            return (self.object,)
+        if self.resource is None:
+            return self.object, self.instance
+        if self.resource_instance is None:
+            return self.object, self.instance, self.resource
+        return self.object, self.instance, self.resource, self.resource_instance
 
     @property
     def segments(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from lwm2m.link_format import Inventory
 from lwm2m.paths import Path
@@ -11,6 +12,12 @@ from lwm2m.plan import Plan, SecurityPlan, ServerPlan
 
 SECURITY_OBJECT = 0
 SERVER_OBJECT = 1
+
+# Instances of a device whose placement is kept for the next device that holds the same.
+_MOST_REMEMBERED = 32
+
+_ROOT = Path()
+_OBJECTS = {object: Path(object) for object in (SECURITY_OBJECT, SERVER_OBJECT)}
 
 # A device that keeps silent at a Discover is of the family that hard-codes 0 = LwM2M server, 1 = bootstrap
 # account, the layout of the OMA test cases too: nothing else was seen to keep silent.
@@ -41,25 +48,40 @@ def place(plan: Plan, inventory: Inventory | None, *, silent: bool) -> Placement
     An instance of the same server is written again, the bootstrap account never (LwM2M Core 1.2 6.1.7.5).
     Raises BootstrapAccountInTheWay when the profile fixes an id that is known to be the account.
     """
+    # Devices of one make hold the same and get the same.
+    small = inventory is None or len(inventory.instances) <= _MOST_REMEMBERED
+    return (_remembered if small else _placed)(plan.securities, plan.servers, plan.delete, inventory, silent)
+
+
+def _placed(
+    securities: tuple[SecurityPlan, ...],
+    servers: tuple[ServerPlan, ...],
+    delete: tuple[Path, ...],
+    inventory: Inventory | None,
+    silent: bool,
+) -> Placement:
     account = inventory.bootstrap_account() if inventory is not None else None
     if account is not None:
-        for security in plan.securities:
+        for security in securities:
             if security.id == account.instance:
                 raise BootstrapAccountInTheWay(account)
     if inventory is None or not _of(inventory, SECURITY_OBJECT):
         taken = _SILENT_ACCOUNT if silent else _UNKNOWN_ACCOUNT
-        return Placement(_ids(plan.securities, {}, taken), _ids(plan.servers, {}, ()))
+        return Placement(_ids(securities, {}, taken), _ids(servers, {}, ()))
     security_ids = _of(inventory, SECURITY_OBJECT)
     kept = {account.instance} if account is not None else set(security_ids)
     same_server = {} if account is None else _by_server(inventory, SECURITY_OBJECT)
     return Placement(
-        _ids(plan.securities, same_server, kept | _surviving(plan.delete, SECURITY_OBJECT, security_ids)),
+        _ids(securities, same_server, kept | _surviving(delete, SECURITY_OBJECT, security_ids)),
         _ids(
-            plan.servers,
+            servers,
             _by_server(inventory, SERVER_OBJECT),
-            _surviving(plan.delete, SERVER_OBJECT, _of(inventory, SERVER_OBJECT)),
+            _surviving(delete, SERVER_OBJECT, _of(inventory, SERVER_OBJECT)),
         ),
     )
+
+
+_remembered = lru_cache(maxsize=256)(_placed)
 
 
 def _of(inventory: Inventory, object: int) -> tuple[int, ...]:
@@ -79,7 +101,7 @@ def _by_server(inventory: Inventory, object: int) -> dict[int, int]:
 
 
 def _surviving(delete: Sequence[Path], object: int, instances: Iterable[int]) -> set[int]:
-    if Path() in delete or Path(object) in delete:
+    if _ROOT in delete or _OBJECTS[object] in delete:
         return set()
     return {instance for instance in instances if Path(object, instance) not in delete}
 

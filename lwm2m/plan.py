@@ -20,6 +20,10 @@ FormatPolicy: TypeAlias = Literal["auto", "tlv", "senml-cbor", "senml-json", "lw
 OnDeleteError: TypeAlias = Literal["stop", "continue"]
 OnWriteError: TypeAlias = Literal["stop", "continue", "other-format"]
 
+_NEED_A_CREDENTIAL = frozenset({"server-key", "psk"})
+# Of a device that refused mode 4.
+_NEED_A_CREDENTIAL_LATER = _NEED_A_CREDENTIAL | {"est-then-server-key"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
@@ -73,7 +77,8 @@ class ServerPlan:
     lifetime: int = 86400
     binding: str = "U"
     notification_storing: bool = True
-    optional: Mapping[int, ResourceValue] = field(default_factory=dict)
+    # no part of the hash, as it may be a dict
+    optional: Mapping[int, ResourceValue] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,12 +102,8 @@ class Plan:
 
     def needs_credential(self, learned: Learned) -> tuple[int, ...]:
         """Indexes of `securities` that cannot be written without a credential from the start."""
-        return tuple(
-            index
-            for index, security in enumerate(self.securities)
-            if security.mode in ("server-key", "psk")
-            or (security.mode == "est-then-server-key" and learned.est_refused)
-        )
+        modes = _NEED_A_CREDENTIAL_LATER if learned.est_refused else _NEED_A_CREDENTIAL
+        return tuple([index for index, security in enumerate(self.securities) if security.mode in modes])
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +123,15 @@ class Learned:
 
     def as_json(self) -> str:
         """A JSON object with what differs from knowing nothing."""
+        if self == KNOWING_NOTHING:
+            return "{}"
         return json.dumps({f.name: value for f in fields(self) if (value := getattr(self, f.name))})
 
     @classmethod
     def from_json(cls, text: str) -> Learned:
         """Read `as_json`; what is not understood is not known, so that no row can lock a device out."""
+        if text == "{}":
+            return KNOWING_NOTHING
         try:
             known = json.loads(text)
         except (ValueError, RecursionError):
@@ -141,3 +146,6 @@ class Learned:
             izuma=known.get("izuma") is True,
             format=format if isinstance(format, str) else None,
         )
+
+
+KNOWING_NOTHING = Learned()

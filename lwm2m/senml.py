@@ -74,6 +74,16 @@ def encode_json(instance: ObjectInstance) -> bytes:
     return json.dumps(pack, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
+def opaque_cbor(id: int, value: bytes) -> bytes:
+    """The record of one opaque resource, not the first, as it stands in an encoded instance."""
+    return cbor2.dumps({0: str(id), 8: value})
+
+
+def opaque_json(id: int, value: bytes) -> bytes:
+    """As `opaque_cbor`, in JSON."""
+    return f'{{"n":"{id}","vd":"{_base64url(value)}"}}'.encode()
+
+
 def decode_cbor(payload: bytes, at: Path) -> tuple[ObjectInstance, ...]:
     """The instances in a SenML CBOR pack from `at`, typed by OBJECTS; DecodeError otherwise."""
     return collect(_at_paths(read_cbor(payload)), at)

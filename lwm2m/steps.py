@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeAlias
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii as _quoted
+from typing import NamedTuple, TypeAlias
 
 from lwm2m.coap.message import Option, code_text
 from lwm2m.coap.options import ACCEPT, CONTENT_FORMAT, encode_uint
@@ -65,19 +68,24 @@ class Operation:
     payload: bytes = field(default=b"", repr=False)
 
     @property
-    def options(self) -> list[Option]:
+    def options(self) -> tuple[Option, ...]:
         """The CoAP options it goes out with, beside its path."""
-        options: list[Option] = []
-        if self.content_format is not None:
-            options.append((CONTENT_FORMAT, encode_uint(self.content_format)))
-        if self.accept is not None:
-            options.append((ACCEPT, encode_uint(self.accept)))
-        return options
+        return _options(self.content_format, self.accept)
 
     @property
     def path(self) -> str:
         """The path as text."""
         return "/" + "/".join(self.segments)
+
+
+@lru_cache(maxsize=64)
+def _options(content_format: int | None, accept: int | None) -> tuple[Option, ...]:
+    options: list[Option] = []
+    if content_format is not None:
+        options.append((CONTENT_FORMAT, encode_uint(content_format)))
+    if accept is not None:
+        options.append((ACCEPT, encode_uint(accept)))
+    return tuple(options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +128,7 @@ class Failed:
 Step: TypeAlias = Send | AskCredential | Done | Failed
 
 
-@dataclass(frozen=True, slots=True)
-class StepRecord:
+class StepRecord(NamedTuple):
     """One operation as the record keeps it; `at` seconds after the start it took `seconds`, if told the time."""
 
     operation: OperationKind
@@ -149,3 +156,25 @@ class StepRecord:
         if self.seconds is not None:
             row["ms"] = round(self.seconds * 1000)
         return row
+
+
+def rows(steps: Iterable[StepRecord]) -> str:
+    """The rows of `steps` as one JSON array, as `json.dumps` writes them."""
+    # hot path: text put together, six rows a bootstrap
+    return f"[{', '.join([_row(step) for step in steps])}]"
+
+
+def _row(step: StepRecord) -> str:
+    operation, path, code, bytes, format, note, at, seconds = step
+    return "".join(
+        (
+            f'{{"op": "{operation.value}", "path": {_quoted(path)}',
+            "" if code is None else f', "code": "{code_text(code)}"',
+            f', "bytes": {bytes}' if bytes else "",
+            "" if format is None else f', "format": {_quoted(format)}',
+            f', "note": {_quoted(note)}' if note else "",
+            "" if at is None else f', "at": {round(at * 1000)}',
+            "" if seconds is None else f', "ms": {round(seconds * 1000)}',
+            "}",
+        )
+    )

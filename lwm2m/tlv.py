@@ -55,6 +55,11 @@ def encode(instance: ObjectInstance) -> bytes:
     return b"".join(records)
 
 
+def opaque(id: int, value: bytes) -> bytes:
+    """One opaque resource as it stands in an encoded instance; raises EncodeError when it is too long."""
+    return _record(_RESOURCE, id, value)
+
+
 def decode(payload: bytes, at: Path) -> tuple[ObjectInstance, ...]:
     """The instances in an answer to a read of `at` or a write to it (LwM2M Core 1.2 7.5.5).
 

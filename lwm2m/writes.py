@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
+from binascii import b2a_base64
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeAlias
@@ -15,6 +15,7 @@ from lwm2m.objects import ObjectInstance, ResourceValue
 from lwm2m.paths import Path
 from lwm2m.placement import SECURITY_OBJECT, SERVER_OBJECT, Placement
 from lwm2m.plan import Credential, Learned, Plan, PskCredential, SecurityPlan, ServerPlan
+from lwm2m.template import Template
 
 Entry: TypeAlias = tuple[int, int]
 """An object id and an index into the plan's list of its instances."""
@@ -73,7 +74,7 @@ class Writes:
         """Where an entry is written."""
         object, index = entry
         ids = self.placement.securities if object == SECURITY_OBJECT else self.placement.servers
-        return Path(object, ids[index])
+        return _instance_path(object, ids[index])
 
     def payload(self, entry: Entry) -> tuple[bytes, str]:
         """The payload of a write in the present encoding, and what to note of it.
@@ -94,8 +95,7 @@ class Writes:
             elif len(credential.chain) > 1:
                 note = "leaf alone, the LwM2M server must hold its issuer"
         security, id = self._plan.securities[index], self.placement.securities[index]
-        instance = security_instance(security, id, credential, est=est, pem=pem)
-        return encode_instance(instance, self.format), note
+        return security_payload(security, id, credential, self.format, est=est, pem=pem), note
 
     def other_formats(self) -> Iterator[ContentFormat]:
         """The formats a write could also have, the most common first."""
@@ -141,25 +141,17 @@ def security_instance(
     instead of the leaf as DER. Raises EncodeError when the credential is not the kind the mode needs.
     """
     resources: dict[int, ResourceValue] = {0: security.uri, 1: False, 10: security.short_server_id}
+    # Clients refuse mode 4 with 4.00 when 3 or 5 hold something.
+    own = _own_values(security, credential, est=est, pem=pem)
+    if own:
+        resources[3], resources[5] = own
     if security.mode == "nosec":
         resources |= {2: MODE_NOSEC, 3: b"", 4: b"", 5: b""}
     elif security.mode == "psk":
-        if not isinstance(credential, PskCredential):
-            raise EncodeError("mode psk needs a pre-shared key")
-        resources |= {2: MODE_PSK, 3: credential.identity, 4: b"", 5: credential.key}
+        resources |= {2: MODE_PSK, 4: b""}
     else:
-        if security.server_certificate is None:
-            raise EncodeError(f"mode {security.mode} needs the certificate of the LwM2M server or its CA")
-        resources[4] = _matched(security.server_certificate, security.matching_type)
-        if est:
-            # Clients refuse mode 4 with 4.00 when 3 or 5 hold something.
-            resources[2] = MODE_EST
-        elif isinstance(credential, Credential) and credential.chain:
-            resources[2] = MODE_CERTIFICATE
-            resources[3] = pem_bundle(credential.chain) if pem else credential.chain[0]
-            resources[5] = credential.private_key_pkcs8
-        else:
-            raise EncodeError(f"mode {security.mode} needs a certificate and its key")
+        resources[2] = MODE_EST if est else MODE_CERTIFICATE
+        resources[4] = _matched(security.server_certificate or b"", security.matching_type)
         if security.matching_type is not None:
             resources[13] = security.matching_type
         if security.sni is not None:
@@ -169,6 +161,55 @@ def security_instance(
     if security.ciphersuites:
         resources[16] = dict(enumerate(security.ciphersuites))
     return ObjectInstance(SECURITY_OBJECT, id, resources)
+
+
+def security_payload(
+    security: SecurityPlan,
+    id: int,
+    credential: Credential | PskCredential | None,
+    format: ContentFormat,
+    *,
+    est: bool,
+    pem: bool,
+) -> bytes:
+    """A `security_instance` encoded; raises EncodeError. Only what is the device's own is encoded anew."""
+    own = _own_values(security, credential, est=est, pem=pem)
+    return _usual_security(security, id, est, format).filled(own)
+
+
+def _own_values(
+    security: SecurityPlan, credential: Credential | PskCredential | None, *, est: bool, pem: bool
+) -> tuple[bytes, ...]:
+    """Resources 3 and 5 of a device; none when every device gets the same. Raises EncodeError."""
+    if security.mode == "nosec":
+        return ()
+    if security.mode == "psk":
+        if not isinstance(credential, PskCredential):
+            raise EncodeError("mode psk needs a pre-shared key")
+        return credential.identity, credential.key
+    if security.server_certificate is None:
+        raise EncodeError(f"mode {security.mode} needs the certificate of the LwM2M server or its CA")
+    if est:
+        return ()
+    if not isinstance(credential, Credential) or not credential.chain:
+        raise EncodeError(f"mode {security.mode} needs a certificate and its key")
+    return pem_bundle(credential.chain) if pem else credential.chain[0], credential.private_key_pkcs8
+
+
+# Stand in a template where each device's own will stand; drawn once, so that no profile holds them.
+_GAP_3 = bytes.fromhex("8f1d2c5e77a94b06b3e0c9d4516af8223e90b7c46d1f4a85a2d35be7096cf14d")
+_GAP_5 = bytes.fromhex("c47a90e31b5d4f68920fd6a7be3c15844af6182d95e04b7c83d91a5e60f7b2c9")
+
+
+@lru_cache(maxsize=256)
+def _usual_security(security: SecurityPlan, id: int, est: bool, format: ContentFormat) -> Template:
+    gaps: Credential | PskCredential
+    if security.mode == "psk":
+        gaps = PskCredential(identity=_GAP_3, key=_GAP_5)
+    else:
+        gaps = Credential(chain=(_GAP_3,), private_key_pkcs8=_GAP_5)
+    instance = security_instance(security, id, gaps, est=est, pem=False)
+    return Template(instance, (3, 5) if _own_values(security, gaps, est=est, pem=False) else (), format)
 
 
 def server_instance(server: ServerPlan, id: int) -> ObjectInstance:
@@ -207,12 +248,22 @@ def _usual_server(
 
 def pem_bundle(chain: Sequence[bytes]) -> bytes:
     """A chain in DER as one text of PEM blocks in the same order (RFC 7468 5.1)."""
-    blocks: list[bytes] = []
-    for certificate in chain:
-        text = base64.b64encode(certificate)
-        lines = [text[start : start + 64] for start in range(0, len(text), 64)]
-        blocks += [b"-----BEGIN CERTIFICATE-----", *lines, b"-----END CERTIFICATE-----"]
-    return b"\n".join([*blocks, b""])
+    return b"".join([_pem(chain[0]), *map(_pem_of_a_ca, chain[1:])]) if chain else b""
+
+
+def _pem(certificate: bytes) -> bytes:
+    # 48 bytes are a line of 64 characters, and its end comes with it
+    lines = [b2a_base64(certificate[start : start + 48]) for start in range(0, len(certificate), 48)]
+    return b"".join((b"-----BEGIN CERTIFICATE-----\n", *lines, b"-----END CERTIFICATE-----\n"))
+
+
+# What stands above the leaf is the same for every device of a CA.
+_pem_of_a_ca = lru_cache(maxsize=256)(_pem)
+
+
+@lru_cache(maxsize=1024)
+def _instance_path(object: int, id: int) -> Path:
+    return Path(object, id)
 
 
 def _matched(certificate: bytes, matching_type: int | None) -> bytes:

@@ -6,14 +6,14 @@ A device may ask before, during and after a bootstrap, or long after the last on
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID, uuid4
 
 from issuers.errors import IssuerError
 from lwm2m.est import MediaType
-from lwm2m.steps import Done, Failed, FailureCause, OperationKind, StepRecord
+from lwm2m.steps import Done, Failed, FailureCause, OperationKind, StepRecord, rows
 from server import logs, policy, sentences
 from server.errors import (
     ComeAgain,
@@ -126,7 +126,7 @@ class Enrollments:
         if session is not None and session.open:
             session.steps.append((ending.began, step))
         elif session is not None and not isinstance(verdict, Failed):
-            said = replace(step, at=ending.began - session.started)
+            said = step._replace(at=ending.began - session.started)
             writes.append(
                 self._writer.write(
                     AppendStep(
@@ -169,7 +169,7 @@ class Enrollments:
             cause=None if isinstance(verdict, Done) else verdict.cause.value,
             sentence="" if isinstance(verdict, Done) else sentences.for_failure(verdict, requester.endpoint),
             issuance_id=ending.issuance_id,
-            steps=json.dumps([replace(step, at=0.0).as_row()]),
+            steps=rows((step._replace(at=0.0),)),
         )
         writes: list[Awaitable[object]] = [self._writer.write(row)]
         # What goes wrong with a service of the operator's own says nothing of the device as such.

@@ -4,14 +4,13 @@ A Bootstrap-Request that was refused before any session ends here too, when its 
 """
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from lwm2m.coap.tape import Tape
-from lwm2m.steps import Done, Failed, StepRecord
+from lwm2m.steps import Done, Failed, StepRecord, rows
 from server import logs, sentences, transcripts
 from server.config import RecorderConfig
 from server.metrics import Metrics
@@ -97,7 +96,7 @@ class Outcomes:
                     cause=None if isinstance(verdict, Done) else verdict.cause.value,
                     sentence=sentence,
                     issuance_id=next(iter(outcome.issuances), None),
-                    steps=json.dumps([step.as_row() for step in outcome.steps]),
+                    steps=rows(outcome.steps),
                 )
             )
         )

@@ -400,5 +400,5 @@ def _steps(log: Sequence[StepRecord], visited: VisitedSession) -> Sequence[StepR
     """The operations of a session and the device's own requests meanwhile, in the order in which they began."""
     if not visited.steps:
         return log
-    asked = [replace(step, at=began - visited.started) for began, step in visited.steps]
+    asked = [step._replace(at=began - visited.started) for began, step in visited.steps]
     return sorted((*log, *asked), key=lambda step: step.at or 0.0)
