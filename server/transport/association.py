@@ -29,7 +29,7 @@ class Driver(Protocol):
     def local_address(self) -> str:
         """The IP address it is bound to."""
 
-    def send(self, datagrams: list[bytes], flow: Flow) -> None:
+    def send(self, datagram: bytes, flow: Flow) -> None:
         """Send to the peer of `flow`."""
 
     def forget(self, flow: Flow, association: "Association") -> None:
@@ -101,8 +101,9 @@ class Association:
             return
         if len(plaintext) > self.cleartext_mtu:
             self._driver.counters.oversized += 1
-        session.send(plaintext)
-        self._driver.send(session.datagrams_to_send(), self._flow)
+        datagram = session.send(plaintext)
+        if datagram:
+            self._driver.send(datagram, self._flow)
         if session.state is SessionState.CLOSED:
             self.end("failed")
 
@@ -118,10 +119,14 @@ class Association:
         if session is None:
             return
         self.last_received_at = now
-        plaintexts = session.receive(datagram)
-        outgoing = session.datagrams_to_send()
-        if outgoing:
-            self._driver.send(outgoing, self._flow)
+        plaintext = session.receive_record(datagram)
+        if plaintext:
+            # The usual case, all of it; whoever takes it may end the association.
+            if self._upper is not None:
+                self._upper.datagram_received(plaintext)
+            return
+        plaintexts = session.receive(datagram) if plaintext is None else []
+        self._send_waiting(session)
         self.deliver(plaintexts)
         if session.state is SessionState.CLOSED:
             self.end("closed_by_peer" if session.closed_by_peer else "failed")
@@ -142,8 +147,12 @@ class Association:
         session = self._session
         if session is not None:
             session.close()
-            self._driver.send(session.datagrams_to_send(), self._flow)
+            self._send_waiting(session)
             self.end(reason)
+
+    def _send_waiting(self, session: Session) -> None:
+        for datagram in session.datagrams_to_send():
+            self._driver.send(datagram, self._flow)
 
     def end(self, reason: str) -> None:
         """Free everything and tell the upper; nothing the second time."""

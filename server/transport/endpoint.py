@@ -105,7 +105,7 @@ class Endpoint:
         """Take what waits at the socket, at most `DRAIN` of it."""
         raise NotImplementedError
 
-    def send(self, datagrams: list[bytes], flow: Flow) -> None:
+    def send(self, datagram: bytes, flow: Flow) -> None:
         """Send to the peer of `flow`."""
         raise NotImplementedError
 

@@ -136,9 +136,9 @@ class SessionState(IntEnum):
 class Session(Protocol):
     """One DTLS association inside an engine.
 
-    After each of `receive`, `send`, `close` and `handle_timer` the caller must send `datagrams_to_send()` and
-    look at `state`; a CLOSED session, and one it gives up, it must `release()`. Nothing may be called after
-    that.
+    After each of `receive`, `close` and `handle_timer` the caller must send `datagrams_to_send()` and look at
+    `state`, after `send` at `state`; a CLOSED session, and one it gives up, it must `release()`. Nothing may be
+    called after that.
     """
 
     state: SessionState
@@ -163,8 +163,15 @@ class Session(Protocol):
     def receive(self, datagram: bytes) -> list[bytes]:
         """Take one datagram; returns the plaintexts it held (it may also complete or end the session)."""
 
-    def send(self, plaintext: bytes) -> None:
-        """Encrypt one record (ESTABLISHED only); DTLS does not fragment it (dtls.md 16)."""
+    def receive_record(self, datagram: bytes) -> bytes | None:
+        """`receive` for the usual datagram of an ESTABLISHED session, one record of application data: its plaintext.
+
+        Then nothing is to be sent and `state` is as it was. Empty: the record was dropped or ended the session, go on
+        as after `receive`. None: the datagram is of another kind and was not taken, `receive` it.
+        """
+
+    def send(self, plaintext: bytes) -> bytes:
+        """Encrypt one record (ESTABLISHED only), which has to leave; DTLS does not fragment it (dtls.md 16)."""
 
     def close(self) -> None:
         """Write close_notify; the session is CLOSED."""

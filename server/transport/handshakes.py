@@ -69,7 +69,7 @@ class Driver(Protocol):
     engine: Engine
     counters: Counters
 
-    def send(self, datagrams: list[bytes], flow: Flow) -> None:
+    def send(self, datagram: bytes, flow: Flow) -> None:
         """Send to the peer of `flow`."""
 
     def route(self, datagram: bytes, flow: Flow) -> None:
@@ -229,9 +229,8 @@ class Handshakes:
     def _follow(self, handshake: Handshake, plaintexts: list[bytes], now: float) -> None:
         """Send what the session wrote and go where it went."""
         session = handshake.session
-        outgoing = session.datagrams_to_send()
-        if outgoing:
-            self._driver.send(outgoing, handshake.flow)
+        for datagram in session.datagrams_to_send():
+            self._driver.send(datagram, handshake.flow)
         match session.state:
             case SessionState.ESTABLISHED:
                 self._unlist(handshake)

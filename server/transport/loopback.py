@@ -92,12 +92,12 @@ def _finish(client: SSL.Connection, session: Session, mtu: int) -> str:
             break
     else:
         raise EngineUnfit("the handshake came to no end")
-    session.send(_PROBE)
-    for datagram in session.datagrams_to_send():
-        client.bio_write(datagram)
+    client.bio_write(session.send(_PROBE))
     heard = client.recv(_BUFFER)
     client.send(heard)
-    if session.receive(client.bio_read(_BUFFER)) != [_PROBE]:
+    whole = session.receive(client.bio_read(_BUFFER))
+    client.send(heard)
+    if whole != [_PROBE] or session.receive_record(client.bio_read(_BUFFER)) != _PROBE:
         raise EngineUnfit("application data came back changed")
     return client.get_cipher_name() or ""
 

@@ -19,12 +19,20 @@ BUFFER_SIZE = 1 << 16
 LONGEST_RECORD = 16384
 SSL_ERROR_WANT_READ = int(_lib.SSL_ERROR_WANT_READ)
 SSL_ERROR_ZERO_RETURN = int(_lib.SSL_ERROR_ZERO_RETURN)
+# Asked for at each datagram: a name of this module is found sooner than one of the binding.
+_BIO_read, _BIO_write, _SSL_read, _SSL_write = _lib.BIO_read, _lib.BIO_write, _lib.SSL_read, _lib.SSL_write
+_bytes_of = _ffi.unpack
+_RECORD_HEADER = records.RECORD_HEADER
+_APPLICATION_DATA = records.APPLICATION_DATA
+# What a memory BIO is, the same at each call.
+_MEMORY = _lib.BIO_s_mem()
 
 
 class OpenSslSession:
     """One association; see `engine.Session`."""
 
     __slots__ = (
+        "_buffer",
         "_chain",
         "_engine",
         "_in",
@@ -44,6 +52,7 @@ class OpenSslSession:
 
     def __init__(self, engine: "OpenSslEngine", client_hello: bytes) -> None:
         self._engine = engine
+        self._buffer = engine.buffer
         self.state = SessionState.HANDSHAKING
         self.peer: PeerIdentity | None = None
         self.refusal: RefusalReason | None = None
@@ -57,8 +66,8 @@ class OpenSslSession:
         self._named: bytes | None = None
         self._key: PreSharedKey | None = None
         self._ssl = _lib.SSL_new(engine.context)
-        self._in = _lib.BIO_new(_lib.BIO_s_mem())
-        self._out = _lib.BIO_new(_lib.BIO_s_mem())
+        self._in = _lib.BIO_new(_MEMORY)
+        self._out = _lib.BIO_new(_MEMORY)
         _lib.SSL_set_bio(self._ssl, self._in, self._out)
         _lib.SSL_set_accept_state(self._ssl)
         if engine.stream:
@@ -102,33 +111,60 @@ class OpenSslSession:
 
         SSL_read never gives more than one record (SSL_read(3)), and the buffer holds the longest: each is one.
         """
-        _lib.BIO_write(self._in, datagram, len(datagram))
+        _BIO_write(self._in, datagram, len(datagram))
         if self.state is SessionState.HANDSHAKING and not self._handshake():
             return []
-        ssl, buffer = self._ssl, self._engine.buffer
+        ssl, buffer = self._ssl, self._buffer
         plaintexts: list[bytes] = []
         # A lost last flight is repeated from inside SSL_read (dtls.md 18), so it is called even for handshake
         # records.
-        while (length := _lib.SSL_read(ssl, buffer, BUFFER_SIZE)) > 0:
-            plaintexts.append(_ffi.buffer(buffer, length)[:])
-        error = _lib.SSL_get_error(ssl, length)
+        while (length := _SSL_read(ssl, buffer, BUFFER_SIZE)) > 0:
+            plaintexts.append(_bytes_of(buffer, length))
+        self._read_nothing(length)
+        return plaintexts
+
+    def receive_record(self, datagram: bytes) -> bytes | None:
+        """`receive` for a datagram that is one record of application data (ESTABLISHED only).
+
+        Once SSL_read gave it nothing is left to read and nothing was written, so neither is asked for; and OpenSSL lets
+        its buffer of 16 KB go (SSL_MODE_RELEASE_BUFFERS), which a second SSL_read would make it hold on to.
+        """
+        length = len(datagram)
+        if (
+            length <= _RECORD_HEADER
+            or datagram[0] != _APPLICATION_DATA
+            or length != _RECORD_HEADER + (datagram[11] << 8 | datagram[12])
+            or self._engine.stream
+        ):
+            return None
+        _BIO_write(self._in, datagram, length)
+        buffer = self._buffer
+        got = _SSL_read(self._ssl, buffer, BUFFER_SIZE)
+        if got > 0:
+            return _bytes_of(buffer, got)  # type: ignore[no-any-return]
+        self._read_nothing(got)
+        return b""
+
+    def _read_nothing(self, result: int) -> None:
+        """SSL_read gave `result` and no plaintext: mostly because there is no more."""
+        error = _lib.SSL_get_error(self._ssl, result)
         if error != SSL_ERROR_WANT_READ:
             if error == SSL_ERROR_ZERO_RETURN:
                 # RFC 5246 7.2.1: close_notify is answered with one.
                 self.closed_by_peer = True
-                _lib.SSL_shutdown(ssl)
+                _lib.SSL_shutdown(self._ssl)
             else:
                 self.detail = self._reason()[1]
             self.state = SessionState.CLOSED
             _lib.ERR_clear_error()
-        return plaintexts
 
-    def send(self, plaintext: bytes) -> None:
-        """Encrypt one record (ESTABLISHED only); of a stream at most `cleartext_mtu` bytes are one."""
-        if _lib.SSL_write(self._ssl, plaintext, len(plaintext)) <= 0:
+    def send(self, plaintext: bytes) -> bytes:
+        """Encrypt one record (ESTABLISHED only), which has to leave; in a stream `cleartext_mtu` bytes are one."""
+        if _SSL_write(self._ssl, plaintext, len(plaintext)) <= 0:
             self.state = SessionState.CLOSED
             self.detail = self._reason()[1]
             _lib.ERR_clear_error()
+        return self._written()
 
     def close(self) -> None:
         """Write close_notify; the session is CLOSED."""
@@ -139,15 +175,22 @@ class OpenSslSession:
 
     def datagrams_to_send(self) -> list[bytes]:
         """What has to leave now, in datagrams no larger than the MTU where the records allow."""
-        buffer = self._engine.buffer
-        length = _lib.BIO_read(self._out, buffer, BUFFER_SIZE)
-        if length <= 0:
+        written = self._written()
+        if not written:
             return []
-        written = _ffi.buffer(buffer, length)[:]
-        # A memory BIO gives all it has, as far as there is room.
-        while length == BUFFER_SIZE and (length := _lib.BIO_read(self._out, buffer, BUFFER_SIZE)) > 0:
-            written += _ffi.buffer(buffer, length)[:]
-        return [written] if self._engine.stream else records.datagrams(written, self._engine.mtu)
+        engine = self._engine
+        return [written] if engine.stream else records.datagrams(written, engine.mtu)
+
+    def _written(self) -> bytes:
+        """All that OpenSSL wrote: a memory BIO gives all it has, as far as there is room."""
+        buffer = self._buffer
+        length = _BIO_read(self._out, buffer, BUFFER_SIZE)
+        if length <= 0:
+            return b""
+        written: bytes = _bytes_of(buffer, length)
+        while length == BUFFER_SIZE and (length := _BIO_read(self._out, buffer, BUFFER_SIZE)) > 0:
+            written += _bytes_of(buffer, length)
+        return written
 
     def next_timer(self) -> float | None:
         """Seconds until `handle_timer` is due (0 = now); None = nothing to retransmit."""
@@ -227,8 +270,8 @@ class OpenSslSession:
                 certificate = _lib.sk_X509_value(chain, index)
                 _lib.i2d_X509_bio(engine.der, certificate)
                 der = b""
-                while (length := _lib.BIO_read(engine.der, engine.buffer, BUFFER_SIZE)) > 0:
-                    der += _ffi.buffer(engine.buffer, length)[:]
+                while (length := _BIO_read(engine.der, engine.buffer, BUFFER_SIZE)) > 0:
+                    der += _bytes_of(engine.buffer, length)
                 yield der
         finally:
             for index in range(_lib.sk_X509_num(chain)):

@@ -10,7 +10,7 @@ import asyncio
 import errno
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from server.transport.association import Association, Upper
 from server.transport.counters import Counters
@@ -72,22 +72,21 @@ class Connection:
             # Reset, or the kernel gave up repeating: over without a goodbye.
             return b""
 
-    def send(self, datagrams: list[bytes], flow: Flow) -> None:
+    def send(self, datagram: bytes, flow: Flow) -> None:
         """Write all of it now or end the connection: who does not read makes nothing grow here."""
         if self.broken or not self.open:
             return
-        for data in datagrams:
-            try:
-                whole = self._sock.send(data) == len(data)
-            except OSError:
-                whole = False
-            if not whole:
-                # Not from here: the association may be in the middle of a step.
-                self.broken = True
-                self.counters.dropped_sending += 1
-                self._endpoint.give_up(self)
-                return
+        try:
+            whole = self._sock.send(datagram) == len(datagram)
+        except OSError:
+            whole = False
+        if whole:
             self.counters.sent += 1
+        else:
+            # Not from here: the association may be in the middle of a step.
+            self.broken = True
+            self.counters.dropped_sending += 1
+            self._endpoint.give_up(self)
 
     def forget(self, flow: Flow, association: Association) -> None:
         """The association ended, and so does the connection."""
@@ -262,11 +261,11 @@ class TlsEndpoint(Endpoint):
 
     # -- for the handshakes and the associations ------------------------------------------------------------
 
-    def send(self, datagrams: Sequence[bytes], flow: Flow) -> None:
+    def send(self, datagram: bytes, flow: Flow) -> None:
         """Write to the connection of `flow`."""
         connection = self._connections.get(flow)
         if connection is not None:
-            connection.send(list(datagrams), flow)
+            connection.send(datagram, flow)
 
     def handshake_failed(self, flow: Flow) -> None:
         """What was to be said is written; close."""

@@ -1,6 +1,7 @@
 """What the transport tests share: certificates, a DTLS client in memory, a fake socket and clock."""
 
 import asyncio
+import errno
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -222,6 +223,8 @@ class FakeSocket:
         return ("192.0.2.200", 5684)
 
     def recvfrom(self, _size: int) -> tuple[bytes, Any]:
+        if not self.open:
+            raise OSError(errno.EBADF, "closed")
         if not self.incoming:
             raise BlockingIOError
         datagram, address = self.incoming.popleft()

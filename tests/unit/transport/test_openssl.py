@@ -1,6 +1,7 @@
 """The OpenSSL engine in memory: the traps of dtls.md that need no socket."""
 
 import gc
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +22,9 @@ from tests.unit.transport.conftest import Pki
 from tests.unit.transport.rig import NOW, PSK_SUITES, Client, Made, anchor, lib, make, psk
 
 COOKIE = b"c" * 32
+# RFC 6347 4.1.
+MAX_PLAINTEXT = 16384
+Door = Callable[[OpenSslSession, bytes], list[bytes]]
 
 
 def engine(pki: Pki, index: TrustIndex | None = None, **options: Any) -> OpenSslEngine:
@@ -218,7 +222,7 @@ def test_renegotiation_is_refused_and_harms_nothing(pki: Pki) -> None:
     for datagram in client.output():
         session.receive(datagram)
     assert session.state is SessionState.ESTABLISHED
-    session.send(b"still here")
+    assert session.send(b"still here")
 
 
 def test_trust_is_asked_anew_for_every_device(pki: Pki) -> None:
@@ -406,9 +410,8 @@ def test_our_flights_keep_the_mtu(pki: Pki, mtu: int) -> None:
             session.receive(answer)
         waiting = session.datagrams_to_send()
     assert session.state is SessionState.ESTABLISHED
-    session.send(b"x" * session.cleartext_mtu)
-    (datagram,) = session.datagrams_to_send()
-    assert len(datagram) <= mtu
+    assert 0 < len(session.send(b"x" * session.cleartext_mtu)) <= mtu
+    assert session.datagrams_to_send() == []
 
 
 def test_the_timer_of_our_flight_is_told_and_ends_with_the_handshake(pki: Pki) -> None:
@@ -433,30 +436,119 @@ RUBBISH = [
 ]
 
 
+def by_receive(session: OpenSslSession, datagram: bytes) -> list[bytes]:
+    """The door that takes every datagram."""
+    return session.receive(datagram)
+
+
+def by_record(session: OpenSslSession, datagram: bytes) -> list[bytes]:
+    """As an association does it: the short way first."""
+    plaintext = session.receive_record(datagram)
+    if plaintext is None:
+        return session.receive(datagram)
+    return [plaintext] if plaintext else []
+
+
+DOORS = [by_receive, by_record]
+
+
+@pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("rubbish", RUBBISH, ids=range(len(RUBBISH)))
-def test_rubbish_before_a_good_datagram_does_not_swallow_it(pki: Pki, rubbish: bytes) -> None:
+def test_rubbish_before_a_good_datagram_does_not_swallow_it(pki: Pki, rubbish: bytes, door: Door) -> None:
     """dtls.md 14."""
     client = x509_client(pki)
     session = connect(engine(pki), client)
-    assert session.receive(rubbish) == []
+    assert door(session, rubbish) == []
     (datagram,) = client.send(b"good")
-    assert session.receive(datagram) == [b"good"]
+    assert door(session, datagram) == [b"good"]
+    assert session.state is SessionState.ESTABLISHED
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.tuples(st.integers(0, 7), st.binary(min_size=1, max_size=1171)), max_size=12), st.booleans())
+def test_the_short_way_in_gives_what_the_long_one_does(talk: list[tuple[int, bytes]], ends: bool) -> None:
+    """Both doors hear the same conversation with its faults, each of a client of its own."""
+    heard = []
+    for door in DOORS:
+        client, session = fresh()
+        said: list[object] = []
+        last = b""
+        for kind, plaintext in talk:
+            (datagram,) = client.send(plaintext)
+            whole = datagram
+            if kind == 1:
+                datagram = datagram[:-1] + bytes((datagram[-1] ^ 1,))
+            elif kind == 2:
+                datagram = last or datagram
+            elif kind == 3:
+                datagram += client.send(plaintext)[0]
+            elif kind == 4:
+                datagram = datagram[:-3]
+            elif kind == 5:
+                datagram += b"\x17"
+            elif kind == 6:
+                datagram = datagram[:3] + b"\0\0" + datagram[5:]
+            last = whole
+            said.append((door(session, datagram), session.state))
+            # A repeated handshake would be answered, nothing else is.
+            assert session.datagrams_to_send() == []
+        if ends:
+            for datagram in client.close():
+                said.append((door(session, datagram), session.state, session.closed_by_peer))
+            said.append(len(session.datagrams_to_send()))
+        heard.append(said)
+    assert heard[0] == heard[1]
+
+
+def test_the_short_way_in_takes_one_whole_record_of_application_data_and_nothing_else(pki: Pki) -> None:
+    client = x509_client(pki)
+    session = connect(engine(pki), client)
+    (one,) = client.send(b"one")
+    (two,) = client.send(b"two")
+    assert [session.receive_record(one[:cut]) for cut in range(len(one))] == [None] * len(one)
+    assert session.receive_record(one + two) is None
+    assert session.receive_record(b"\x16" + one[1:]) is None
+    assert session.receive_record(one) == b"one"
+    assert session.receive_record(one) == b""
+    assert session.receive_record(two) == b"two"
+    (goodbye,) = client.close()
+    assert session.receive_record(goodbye) is None
+    assert session.state is SessionState.ESTABLISHED
+
+
+def test_a_session_that_failed_has_no_record_to_send(pki: Pki) -> None:
+    session = connect(engine(pki), x509_client(pki))
+    assert session.send(b"x" * (MAX_PLAINTEXT + 1)) == b""
+    assert session.state is SessionState.CLOSED
+    assert session.detail
 
 
 @settings(deadline=None, max_examples=300)
-@given(st.binary(min_size=13, max_size=200), st.booleans())
-def test_no_bytes_disturb_a_live_session(datagram: bytes, as_record: bool) -> None:
+@given(st.binary(min_size=13, max_size=200), st.booleans(), st.sampled_from(DOORS))
+def test_no_bytes_disturb_a_live_session(datagram: bytes, as_record: bool, door: Door) -> None:
     client, session = live()
     if as_record:
         datagram = (
             datagram[:1] + b"\xfe\xfd\0\1" + datagram[5:11] + (len(datagram) - 13).to_bytes(2, "big") + datagram[13:]
         )
-    assert session.receive(datagram) == []
+    assert door(session, datagram) == []
     (good,) = client.send(b"good")
-    assert session.receive(good) == [b"good"]
+    assert door(session, good) == [b"good"]
 
 
 _LIVE: list[tuple[Client, OpenSslSession]] = []
+
+
+_FRESH: list[tuple[OpenSslEngine, Client]] = []
+
+
+def fresh() -> tuple[Client, OpenSslSession]:
+    """A live session that nothing has happened to, with a key: that is made soon."""
+    if not _FRESH:
+        _FRESH.append((engine(Pki()), psk_client()))
+    made, client = _FRESH[0]
+    client.renew()
+    return client, connect(made, client, psk())
 
 
 def live() -> tuple[Client, OpenSslSession]:

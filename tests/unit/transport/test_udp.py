@@ -582,6 +582,21 @@ async def test_an_association_closed_by_us_tells_the_device_and_the_upper_once(p
     assert server.endpoint.established == 0
 
 
+async def test_a_scrap_of_a_record_from_the_address_of_an_association_is_malformed(pki: Pki) -> None:
+    server = Server(pki.index, pki.server)
+    client = await server.connect(x509_client(pki))
+    assert server.deliver([b"", b"\x17", client.send(b"x")[0][: records.RECORD_HEADER - 1]]) == []
+    assert server.endpoint.counters.dropped_malformed == 3
+    assert server.deliver(client.send(b"y"))
+
+
+async def test_two_records_in_one_datagram_are_two_messages(pki: Pki) -> None:
+    server = Server(pki.index, pki.server)
+    client = await server.connect(x509_client(pki))
+    server.deliver([client.send(b"one")[0] + client.send(b"two")[0]])
+    assert server.uppers[0].received == [b"one", b"two"]
+
+
 async def test_a_device_that_says_goodbye_is_forgotten_and_answered(pki: Pki) -> None:
     server = Server(pki.index, pki.server)
     client = await server.connect(x509_client(pki))
@@ -647,6 +662,19 @@ async def test_a_fault_above_one_device_is_reported_and_reaches_no_other(pki: Pk
     server.sock.incoming.append((faulty.send(b"x")[0], ADDRESS))
     assert server.deliver(sound.send(b"y"), OTHER)
     assert len(server.loop.faults) == 1
+
+
+async def test_an_endpoint_that_is_closed_in_the_middle_of_a_wake_up_takes_no_more(pki: Pki) -> None:
+    class Closing(Echo):
+        def datagram_received(self, plaintext: bytes) -> None:
+            super().datagram_received(plaintext)
+            server.endpoint.close()
+
+    server = Server(pki.index, pki.server, upper=Closing)
+    client = await server.connect(x509_client(pki))
+    server.deliver([*client.send(b"one"), *client.send(b"two")])
+    assert [upper.received for upper in server.uppers] == [[b"one"]]
+    assert server.endpoint.counters.socket_errors == 0
 
 
 async def test_an_upper_that_cannot_be_made_ends_its_association(pki: Pki) -> None:
