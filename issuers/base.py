@@ -7,7 +7,7 @@ An adapter speaks to one CA and does one thing per call. It never retries, keeps
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import ClassVar, Literal
@@ -64,11 +64,15 @@ class IssueRequest:
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """What the CA gave: `chain` begins with `leaf` and has no root; `reference` is the CA's own name for it."""
+    """What the CA gave: `chain` begins with `leaf` and has no root; `reference` is the CA's own name for it.
+
+    `der` is `leaf` in bytes where the adapter has them.
+    """
 
     leaf: x509.Certificate
     chain: tuple[x509.Certificate, ...]
     reference: str
+    der: bytes = field(default=b"", repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

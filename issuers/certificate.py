@@ -4,10 +4,9 @@ All that is constant about CA certificates is remembered by their content, what 
 checks of a returned certificate run in every bootstrap, and there only the leaf is new.
 """
 
-from dataclasses import dataclass
-from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
+from typing import Literal
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -16,7 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AuthorityInformationAccessOID, PublicKeyAlgorithmOID, SignatureAlgorithmOID
 
-from issuers.der import issuer_name, signature_algorithms
+from issuers.der import issuer_name, names, signature_algorithms
+from issuers.end_entity import end_entity
+from issuers.name import same_name
 
 STRONG_HASHES = frozenset({"sha256", "sha384", "sha512", "sha3-256", "sha3-384", "sha3-512"})
 
@@ -30,138 +31,203 @@ UNREADABLE = (
 )
 """All that cryptography raises on what it cannot read."""
 
+# CA certificates known by their objects; at the limit the memory starts anew.
+LIMIT = 256
+
 _STRONG_WITHOUT_HASH = frozenset({SignatureAlgorithmOID.ED25519, SignatureAlgorithmOID.ED448})
+_ECDSA = {digest.name: ec.ECDSA(digest) for digest in (hashes.SHA256(), hashes.SHA384(), hashes.SHA512())}
 # AlgorithmIdentifier, DER (RFC 5758 3.2).
-_ECDSA = {
-    bytes.fromhex("300a06082a8648ce3d040302"): ec.ECDSA(hashes.SHA256()),
-    bytes.fromhex("300a06082a8648ce3d040303"): ec.ECDSA(hashes.SHA384()),
-    bytes.fromhex("300a06082a8648ce3d040304"): ec.ECDSA(hashes.SHA512()),
+_ALGORITHMS = {
+    bytes.fromhex("300a06082a8648ce3d040302"): _ECDSA["sha256"],
+    bytes.fromhex("300a06082a8648ce3d040303"): _ECDSA["sha384"],
+    bytes.fromhex("300a06082a8648ce3d040304"): _ECDSA["sha512"],
 }
 _RSA = frozenset({PublicKeyAlgorithmOID.RSAES_PKCS1_v1_5, PublicKeyAlgorithmOID.RSASSA_PSS})
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Certificate:
-    """A certificate read; `self_signed` is verified, `self_issued` a matter of names; times are UTC."""
+    """A certificate read; `self_signed` is verified, `self_issued` a matter of names; times are UTC.
 
-    parsed: x509.Certificate
-    der: bytes
-    fingerprint: bytes
-    subject: x509.Name
-    issuer: x509.Name
-    serial: int
-    not_before: datetime
-    not_after: datetime
-    self_issued: bool
-    self_signed: bool
-    strong_signature: bool
-    has_rsa_key: bool
-    is_ca: bool
-    path_length: int | None
-    key_usage: x509.KeyUsage | None
-    key_usage_critical: bool
-    extended_key_usage: x509.ExtendedKeyUsage | None
-    subject_key_id: bytes | None
-    authority_key_id: bytes | None
-    has_san: bool
-    has_revocation_pointers: bool
+    `plain` are its parts where it has the usual form of a device's (`end_entity.py`); then nothing of it is parsed that
+    nobody asks for. It is its bytes: two of the same are equal.
+    """
+
+    __slots__ = (
+        "_ec_key",
+        "_fingerprint",
+        "_issuer",
+        "_subject",
+        "authority_key_id",
+        "der",
+        "extended_key_usage",
+        "has_revocation_pointers",
+        "has_rsa_key",
+        "has_san",
+        "is_ca",
+        "issuer_der",
+        "key_usage",
+        "key_usage_critical",
+        "not_after",
+        "not_before",
+        "parsed",
+        "path_length",
+        "plain",
+        "self_issued",
+        "self_signed",
+        "serial",
+        "strong_signature",
+        "subject_der",
+        "subject_key_id",
+    )
+
+    def __init__(self, parsed: x509.Certificate, der: bytes) -> None:
+        """`der` is `parsed`; raises one of UNREADABLE."""
+        self.parsed = parsed
+        self.der = der
+        self._subject: x509.Name | None = None
+        self._issuer: x509.Name | None = None
+        self._fingerprint = b""
+        # None = not looked for yet.
+        self._ec_key: ec.EllipticCurvePublicKey | Literal[False] | None = None
+        self.is_ca = self.has_rsa_key = self.has_revocation_pointers = False
+        self.path_length: int | None = None
+        plain = self.plain = end_entity(der)
+        if plain is None:
+            self._read_whole(parsed)
+        else:
+            self.subject_der, self.issuer_der, self.serial = plain.subject, plain.issuer, plain.serial
+            self.not_before, self.not_after = plain.not_before, plain.not_after
+            (
+                self.key_usage,
+                self.key_usage_critical,
+                self.extended_key_usage,
+                self.subject_key_id,
+                self.authority_key_id,
+                self.has_san,
+            ) = plain.extensions
+            self.self_issued = plain.attributes == plain.issuer_attributes
+            self.strong_signature = True
+        self.self_signed = self.self_issued and _signed_by(self, self)
+
+    def _read_whole(self, parsed: x509.Certificate) -> None:
+        self.key_usage = self.extended_key_usage = self.subject_key_id = self.authority_key_id = None
+        self.key_usage_critical = self.has_san = False
+        for extension in parsed.extensions:
+            match extension.value:
+                case x509.KeyUsage() as usage:
+                    self.key_usage, self.key_usage_critical = usage, extension.critical
+                case x509.ExtendedKeyUsage() as extended:
+                    self.extended_key_usage = extended
+                case x509.AuthorityKeyIdentifier(key_identifier=identifier):
+                    self.authority_key_id = identifier
+                case x509.SubjectKeyIdentifier(digest=identifier):
+                    self.subject_key_id = identifier
+                case x509.BasicConstraints(ca=is_ca, path_length=path_length):
+                    self.is_ca, self.path_length = is_ca, path_length
+                case x509.SubjectAlternativeName():
+                    self.has_san = True
+                case x509.CRLDistributionPoints():
+                    self.has_revocation_pointers = True
+                case x509.AuthorityInformationAccess() as access if any(
+                    each.access_method == AuthorityInformationAccessOID.OCSP for each in access
+                ):
+                    self.has_revocation_pointers = True
+                case _:
+                    pass
+        self._subject, self._issuer = parsed.subject, issuer_name(parsed, self.der)
+        self.issuer_der, self.subject_der = names(self.der)
+        self.serial = parsed.serial_number
+        self.not_before, self.not_after = parsed.not_valid_before_utc, parsed.not_valid_after_utc
+        self.self_issued = self._subject == self._issuer
+        self.strong_signature = _is_strong(parsed)
+        self.has_rsa_key = parsed.public_key_algorithm_oid in _RSA
+
+    @property
+    def subject(self) -> x509.Name:
+        """Parsed when first asked for."""
+        if self._subject is None:
+            self._subject = self.parsed.subject
+        return self._subject
+
+    @property
+    def issuer(self) -> x509.Name:
+        """Parsed when first asked for."""
+        if self._issuer is None:
+            self._issuer = issuer_name(self.parsed, self.der)
+        return self._issuer
 
     @property
     def name(self) -> str:
         """The subject for messages."""
         return self.subject.rfc4514_string() or "(no subject)"
 
+    @property
+    def fingerprint(self) -> bytes:
+        """Its SHA-256."""
+        if not self._fingerprint:
+            self._fingerprint = sha256(self.der).digest()
+        return self._fingerprint
 
-def read_certificate(certificate: x509.Certificate) -> Certificate:
-    """Read a certificate; raises one of UNREADABLE."""
-    basic: x509.BasicConstraints | None = None
-    key_usage: x509.KeyUsage | None = None
-    key_usage_critical = False
-    extended: x509.ExtendedKeyUsage | None = None
-    subject_key_id: bytes | None = None
-    authority_key_id: bytes | None = None
-    has_san = has_revocation_pointers = False
-    for extension in certificate.extensions:
-        match extension.value:
-            case x509.KeyUsage() as key_usage:
-                key_usage_critical = extension.critical
-            case x509.ExtendedKeyUsage() as extended:
-                pass
-            case x509.AuthorityKeyIdentifier(key_identifier=authority_key_id):
-                pass
-            case x509.SubjectKeyIdentifier(digest=subject_key_id):
-                pass
-            case x509.BasicConstraints() as basic:
-                pass
-            case x509.SubjectAlternativeName():
-                has_san = True
-            case x509.CRLDistributionPoints():
-                has_revocation_pointers = True
-            case x509.AuthorityInformationAccess() as access if any(
-                each.access_method == AuthorityInformationAccessOID.OCSP for each in access
-            ):
-                has_revocation_pointers = True
-            case _:
-                pass
-    der = certificate.public_bytes(Encoding.DER)
-    subject, issuer = certificate.subject, issuer_name(certificate, der)
-    self_issued = subject == issuer
-    return Certificate(
-        parsed=certificate,
-        der=der,
-        fingerprint=sha256(der).digest(),
-        subject=subject,
-        issuer=issuer,
-        serial=certificate.serial_number,
-        not_before=certificate.not_valid_before_utc,
-        not_after=certificate.not_valid_after_utc,
-        self_issued=self_issued,
-        self_signed=self_issued and _signed_by(certificate, certificate),
-        strong_signature=_is_strong(certificate),
-        has_rsa_key=certificate.public_key_algorithm_oid in _RSA,
-        is_ca=basic is not None and basic.ca,
-        path_length=basic.path_length if basic is not None else None,
-        key_usage=key_usage,
-        key_usage_critical=key_usage_critical,
-        extended_key_usage=extended,
-        subject_key_id=subject_key_id,
-        authority_key_id=authority_key_id,
-        has_san=has_san,
-        has_revocation_pointers=has_revocation_pointers,
-    )
+    @property
+    def ec_key(self) -> ec.EllipticCurvePublicKey | None:
+        """Its public key where that is an EC key that can be loaded; loaded once."""
+        if self._ec_key is None:
+            try:
+                key = self.parsed.public_key()
+            except UNREADABLE:
+                self._ec_key = False
+            else:
+                self._ec_key = key if isinstance(key, ec.EllipticCurvePublicKey) else False
+        return self._ec_key or None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Certificate) and self.der == other.der
+
+    def __hash__(self) -> int:
+        return hash(self.der)
 
 
-ca_certificate = lru_cache(maxsize=1024)(read_certificate)
-"""`read_certificate` for CA certificates, remembered."""
+def read_certificate(certificate: x509.Certificate, der: bytes = b"") -> Certificate:
+    """Read a certificate; `der` is the same in bytes, for whoever has them. Raises one of UNREADABLE."""
+    return Certificate(certificate, der or certificate.public_bytes(Encoding.DER))
+
+
+def ca_certificate(certificate: x509.Certificate) -> Certificate:
+    """`read_certificate` for CA certificates, remembered."""
+    known = _known.get(id(certificate))
+    # The same object costs no hashing of its content; kept here, it keeps its id.
+    if known is None or known[0] is not certificate:
+        if len(_known) >= LIMIT:
+            _known.clear()
+        known = _known[id(certificate)] = certificate, _ca_certificate(certificate)
+    return known[1]
+
+
+_known: dict[int, tuple[x509.Certificate, Certificate]] = {}
+_ca_certificate = lru_cache(maxsize=1024)(read_certificate)
 
 
 def signed_by(child: Certificate, issuer: Certificate) -> bool:
     """Whether `issuer`'s key made the signature of `child`; remembered when `child` is a CA."""
-    return (_signed_by_remembered if child.is_ca else _signed_by)(child.parsed, issuer.parsed)
+    return (_signed_by_remembered if child.is_ca else _signed_by)(child, issuer)
 
 
-def _signed_by(child: x509.Certificate, issuer: x509.Certificate) -> bool:
+def _signed_by(child: Certificate, issuer: Certificate) -> bool:
     """As `verify_directly_issued_by`, at the price of the verification alone where a remembered EC key does it."""
+    key, plain = issuer.ec_key, child.plain
     try:
-        der = child.public_bytes(Encoding.DER)
-        inner, outer = signature_algorithms(der)
-        key, algorithm = _ec_key(issuer), _ECDSA.get(inner)
+        if key is not None and plain is not None:
+            key.verify(plain.signature, plain.tbs, _ECDSA[plain.digest.name])
+            return same_name(plain.issuer, issuer.subject_der)
+        inner, outer = signature_algorithms(child.der)
+        algorithm = _ALGORITHMS.get(inner)
         if key is None or algorithm is None or inner != outer:
-            child.verify_directly_issued_by(issuer)
+            child.parsed.verify_directly_issued_by(issuer.parsed)
             return True
-        key.verify(child.signature, child.tbs_certificate_bytes, algorithm)
-        return issuer_name(child, der) == issuer.subject
+        key.verify(child.parsed.signature, child.parsed.tbs_certificate_bytes, algorithm)
+        return child.issuer == issuer.subject
     except (InvalidSignature, *UNREADABLE):
         return False
-
-
-@lru_cache(maxsize=1024)
-def _ec_key(issuer: x509.Certificate) -> ec.EllipticCurvePublicKey | None:
-    try:
-        key = issuer.public_key()
-    except UNREADABLE:
-        return None
-    return key if isinstance(key, ec.EllipticCurvePublicKey) else None
 
 
 _signed_by_remembered = lru_cache(maxsize=1024)(_signed_by)

@@ -11,6 +11,9 @@ from cryptography import x509
 # Names kept; at the limit the memory starts anew. Peers choose names, so it must not grow with them.
 LIMIT = 1024
 
+_VERSION_1 = bytes.fromhex("020100")
+_NO_ATTRIBUTES = bytes.fromhex("a000")
+
 _remembered: dict[bytes, x509.Name] = {}
 
 
@@ -59,6 +62,11 @@ def request_names(der: bytes) -> tuple[bytes, bytes]:
     subject = _end(der, version)
     spki = _end(der, subject)
     return der[subject:spki], der[spki : _end(der, spki)]
+
+
+def bare_request(subject: bytes, spki: bytes) -> bytes:
+    """The CertificationRequestInfo of a CSR that asks for nothing but a subject and a key, both DER (RFC 2986 4.1)."""
+    return element(0x30, _VERSION_1 + subject + spki + _NO_ATTRIBUTES)
 
 
 def element(tag: int, content: bytes) -> bytes:

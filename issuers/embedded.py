@@ -194,6 +194,7 @@ class EmbeddedIssuer(Issuer):
         emails = name.get_attributes_for_oid(NameOID.EMAIL_ADDRESS)
         if emails or self._options.subject_key_identifier:
             leaf = self._built(name, public_key, request.serial, begin - BACKDATE, end, emails)
+            der = leaf.public_bytes(Encoding.DER)
         else:
             der = self._template.certificate(
                 serial=request.serial,
@@ -211,14 +212,14 @@ class EmbeddedIssuer(Issuer):
                 endpoint=request.endpoint,
                 csr_sha256=sha256(csr_der).digest(),
                 spki_sha256=sha256(spki).digest(),
-                certificate_sha256=sha256(leaf.public_bytes(Encoding.DER)).digest(),
+                certificate_sha256=sha256(der).digest(),
                 issuance_id=request.issuance_id,
                 requested_at=request.not_before,
                 purpose=request.purpose,
                 recovered=recovered,
             )
         )
-        return Issued(leaf, (leaf, *self._chain), f"{request.serial:x}")
+        return Issued(leaf, (leaf, *self._chain), f"{request.serial:x}", der)
 
     def _built(
         self,

@@ -7,6 +7,7 @@ from cryptography import x509
 
 from issuers.certificate import Certificate, signed_by
 from issuers.errors import BadCertificate, Check
+from issuers.name import same_name
 
 DEEPEST = 8
 """Certificates of one path; a device takes five (`izuma.md` D)."""
@@ -61,7 +62,7 @@ class _Search:
             return
         known = False
         for candidate in self._candidates:
-            if candidate.subject != child.issuer or any(candidate.der == each.der for each in path):
+            if not same_name(candidate.subject_der, child.issuer_der) or candidate in path:
                 continue
             known = True
             misfit = self._misfit(candidate, path)

@@ -6,6 +6,7 @@ The plainest fault is named first. The path is `path.py`'s work; certificates ar
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from cryptography import x509
@@ -13,7 +14,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from issuers.base import Issued
 from issuers.certificate import UNREADABLE, Certificate, ca_certificate, read_certificate
+from issuers.der import bare_request
 from issuers.errors import BadCertificate, Check
+from issuers.name import COMMON_NAME
 from issuers.path import DEEPEST, find_path
 from issuers.subject import short_name
 
@@ -77,21 +80,20 @@ def check_returned(issued: Issued, expected: Expectation) -> Checked:
     if len(issued.chain) > DEEPEST:
         raise BadCertificate(Check.SIZE, f"the CA sent {len(issued.chain)} certificates; {DEEPEST} are looked at")
     try:
-        leaf = read_certificate(issued.leaf)
-        others = [ca_certificate(each) for each in issued.chain if each != issued.leaf]
+        leaf = read_certificate(issued.leaf, _bytes_at_hand(issued))
+        # Asked by identity first: two equal certificates are compared down to the last octet.
+        others = [ca_certificate(each) for each in issued.chain if each is not issued.leaf and each != issued.leaf]
         anchors = [ca_certificate(each) for each in expected.anchors]
-        same_key = issued.leaf.public_key() == expected.csr.public_key()
-        wanted = expected.csr.subject
-        asked = expected.csr.extensions
+        asked = _asked(expected.csr, leaf)
     except UNREADABLE as error:
         raise BadCertificate(Check.PARSE, f"the CA's answer cannot be read: {error}") from error
     _check_one_leaf(issued, others)
-    if not same_key:
+    if not asked.same_key:
         raise BadCertificate(
             Check.KEY, "the certificate is for another key than the CSR's; the CA mixed up its answers"
         )
     _check_usage(leaf)
-    _check_subject(leaf.subject, wanted, expected)
+    _check_subject(leaf, asked.subject, expected)
     _check_serial(leaf.serial, expected)
     if not leaf.strong_signature:
         raise BadCertificate(
@@ -101,18 +103,46 @@ def check_returned(issued: Issued, expected: Expectation) -> Checked:
     _check_validity(leaf, path[1], expected)
     delivered = [leaf, *(each for each in path[1:] if not each.self_signed)]
     _check_sizes(delivered, expected.limits)
-    san_dropped = not leaf.has_san and any(each.oid == x509.SubjectAlternativeName.oid for each in asked)
+    san_dropped = asked.has_san and not leaf.has_san
     return Checked(
         leaf=issued.leaf,
         chain=tuple(each.der for each in delivered),
         serial=leaf.serial,
         issuer_fingerprint=path[1].fingerprint,
-        warnings=tuple(_warnings(leaf, path, wanted, san_dropped, expected.unusual_validity)),
+        warnings=tuple(_warnings(leaf, path, asked.subject, san_dropped, expected.unusual_validity)),
+    )
+
+
+def _bytes_at_hand(issued: Issued) -> bytes:
+    """The leaf as its adapter has it in bytes, if they are the leaf: parsing costs less than encoding."""
+    return issued.der if issued.der and x509.load_der_x509_certificate(issued.der) == issued.leaf else b""
+
+
+class _Asked(NamedTuple):
+    """What the CSR says beside the certificate; `subject` None = the very same bytes."""
+
+    same_key: bool
+    subject: x509.Name | None
+    has_san: bool
+
+
+def _asked(csr: x509.CertificateSigningRequest, leaf: Certificate) -> _Asked:
+    """Compare bytes; only where they differ the CSR is parsed, whose values may still be the same.
+
+    Raises one of UNREADABLE.
+    """
+    plain = leaf.plain
+    if plain is not None and csr.tbs_certrequest_bytes == bare_request(plain.subject, plain.spki):
+        return _Asked(same_key=True, subject=None, has_san=False)
+    return _Asked(
+        same_key=leaf.parsed.public_key() == csr.public_key(),
+        subject=csr.subject,
+        has_san=any(each.oid == x509.SubjectAlternativeName.oid for each in csr.extensions),
     )
 
 
 def _check_one_leaf(issued: Issued, others: Sequence[Certificate]) -> None:
-    if not issued.chain or issued.chain[0] != issued.leaf:
+    if not issued.chain or (issued.chain[0] is not issued.leaf and issued.chain[0] != issued.leaf):
         raise BadCertificate(Check.ONE_LEAF, "the chain does not begin with the certificate")
     for each in others:
         if not each.is_ca:
@@ -139,17 +169,18 @@ def _check_usage(leaf: Certificate) -> None:
         )
 
 
-def _check_subject(subject: x509.Name, wanted: x509.Name, expected: Expectation) -> None:
-    """Compared by value, never by DER: CAs re-encode strings (`issuers.md` A5)."""
-    names = _values(subject, NameOID.COMMON_NAME)
+def _check_subject(leaf: Certificate, wanted: x509.Name | None, expected: Expectation) -> None:
+    """Compared by value, never by DER alone: CAs re-encode strings (`issuers.md` A5)."""
+    names = _common_names(leaf)
     if names != [expected.endpoint]:
         raise BadCertificate(
             Check.SUBJECT,
             f"the certificate's CN is {', '.join(map(repr, names)) or 'missing'} and not the endpoint name "
             f"{expected.endpoint!r}; set the CA profile to keep the CSR's subject",
         )
-    if subject == wanted:
+    if wanted is None or leaf.subject == wanted:
         return
+    subject = leaf.subject
     lost = set(_values(wanted, NameOID.LOCALITY_NAME)) - set(_values(subject, NameOID.LOCALITY_NAME))
     if lost:
         raise BadCertificate(
@@ -163,6 +194,12 @@ def _check_subject(subject: x509.Name, wanted: x509.Name, expected: Expectation)
         raise BadCertificate(
             Check.SUBJECT, f"the CA dropped or changed OU={account}, the account; set the CA profile to keep OU"
         )
+
+
+def _common_names(leaf: Certificate) -> Sequence[str | bytes]:
+    if leaf.plain is not None:
+        return [value for kind, value in leaf.plain.attributes if kind == COMMON_NAME]
+    return _values(leaf.subject, NameOID.COMMON_NAME)
 
 
 def _values(subject: x509.Name, oid: x509.ObjectIdentifier) -> list[str | bytes]:
@@ -214,7 +251,7 @@ def _check_sizes(delivered: Sequence[Certificate], limits: DeviceLimits) -> None
 
 
 def _warnings(
-    leaf: Certificate, path: Sequence[Certificate], wanted: x509.Name, san_dropped: bool, unusual: timedelta
+    leaf: Certificate, path: Sequence[Certificate], wanted: x509.Name | None, san_dropped: bool, unusual: timedelta
 ) -> Iterator[str]:
     """What is allowed and still worth an operator's eye (`issuers.md` D4, second tier)."""
     if leaf.key_usage is None:
@@ -234,7 +271,7 @@ def _warnings(
         yield f"the certificate is valid until {leaf.not_after:%Y-%m-%d}"
     if san_dropped:
         yield "the CA dropped the CSR's subject alternative name"
-    if leaf.subject != wanted:
+    if wanted is not None and leaf.subject != wanted:
         yield from _subject_warnings(leaf.subject, wanted)
 
 

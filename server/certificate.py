@@ -16,6 +16,7 @@ from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from issuers.der import names
+from issuers.end_entity import EndEntity, end_entity
 
 UNREADABLE = (
     ValueError,
@@ -32,6 +33,7 @@ _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 # The device proves possession with ECDSA (dtls.md 2): only these curves can.
 _LEAF_CURVES = (ec.SECP256R1, ec.SECP384R1)
 HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
+_ECDSA: dict[type[hashes.HashAlgorithm], ec.ECDSA] = {digest: ec.ECDSA(digest()) for digest in HASHES}
 _CLIENT_USAGES = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
 # Critical extensions applied below; policies restrict nothing (any-policy, RFC 5280 6.1.1 (c)).
 _UNDERSTOOD = frozenset(
@@ -62,6 +64,11 @@ class RefusalReason(Enum):
     MALFORMED = "malformed"
 
 
+_Reason = tuple[RefusalReason, str]
+_NO_CLIENT = (RefusalReason.WRONG_USAGE, "extendedKeyUsage without clientAuth")
+_NOT_A_CA = (RefusalReason.NOT_A_CA, "an issuer without basicConstraints CA:TRUE")
+
+
 class Fault(Exception):
     """A certificate that may not stand where it stands."""
 
@@ -83,9 +90,10 @@ def _leniently() -> Iterator[None]:
 
 
 class Certificate:
-    """A parsed certificate with everything a path asks of it, read once; plain slots, it is per handshake."""
+    """A certificate with everything a path asks of it, read once; plain slots, it is per handshake."""
 
     __slots__ = (
+        "_key",
         "_spki",
         "authority_key_id",
         "ca",
@@ -93,7 +101,6 @@ class Certificate:
         "fault",
         "issuer",
         "issuer_fault",
-        "key",
         "key_id",
         "not_after",
         "not_before",
@@ -108,7 +115,41 @@ class Certificate:
     def __init__(self, der: bytes) -> None:
         """Raises Fault when `der` is not a certificate we can read."""
         self.der = der
+        self._key: _PublicKey | None = None
         self._spki: bytes | None = None
+        self.ca = False
+        self.path_length: int | None = None
+        self.key_id: bytes | None = None
+        self.authority_key_id: bytes | None = None
+        # What forbids it as a device's certificate, and what as an issuer; None = nothing.
+        self.fault: _Reason | None = None
+        self.issuer_fault: _Reason | None = None
+        self.signature_hash: hashes.HashAlgorithm | None = None
+        self.signature_padding: object = None
+        plain = end_entity(der)
+        if plain is None:
+            self._read_whole()
+        else:
+            self._take(plain)
+        if self.issuer_fault is None and not self.ca:
+            self.issuer_fault = _NOT_A_CA
+
+    def _take(self, plain: EndEntity) -> None:
+        """What `_read_whole` would find in a certificate of the usual form, without parsing it; its key is P-256."""
+        self.issuer, self.subject = plain.issuer, plain.subject
+        self.not_before, self.not_after = plain.not_before, plain.not_after
+        self.tbs, self.signature, self.signature_hash = plain.tbs, plain.signature, plain.digest
+        self._spki = plain.spki
+        extensions = plain.extensions
+        self.key_id, self.authority_key_id = extensions.subject_key_id, extensions.authority_key_id
+        if extensions.key_usage is not None:
+            self._apply(extensions.key_usage)
+        if extensions.extended_key_usage is not None and _CLIENT_USAGES.isdisjoint(extensions.extended_key_usage):
+            self.fault = self.fault or _NO_CLIENT
+            self.issuer_fault = self.issuer_fault or _NO_CLIENT
+
+    def _read_whole(self) -> None:
+        der = self.der
         try:
             with _leniently():
                 parsed = x509.load_der_x509_certificate(der)
@@ -128,27 +169,19 @@ class Certificate:
         if der[-len(self.signature) - 1 :][:1] != b"\0":
             # The count of unused bits stands outside what is signed; every signature has whole bytes.
             raise Fault(RefusalReason.MALFORMED, "the signature has unused bits")
-        self.key: _PublicKey | None = (
-            key
-            if isinstance(
-                key,
-                ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey,
-            )
-            else None
-        )
-        self.ca = False
-        self.path_length: int | None = None
-        self.key_id: bytes | None = None
-        self.authority_key_id: bytes | None = None
-        # What forbids it as a device's certificate, and what as an issuer; None = nothing.
+        if isinstance(
+            key,
+            ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey,
+        ):
+            self._key = key
+        else:
+            self._spki = b""
         self.fault = self._key_fault(leaf=True)
         self.issuer_fault = self._key_fault(leaf=False)
         self._read(extensions)
-        if self.issuer_fault is None and not self.ca:
-            self.issuer_fault = (RefusalReason.NOT_A_CA, "an issuer without basicConstraints CA:TRUE")
 
-    def _key_fault(self, *, leaf: bool) -> tuple[RefusalReason, str] | None:
-        match self.key:
+    def _key_fault(self, *, leaf: bool) -> _Reason | None:
+        match self._key:
             case ec.EllipticCurvePublicKey(curve=curve):
                 allowed = _LEAF_CURVES if leaf else _CURVES
                 return None if isinstance(curve, allowed) else (RefusalReason.WEAK_KEY, f"curve {curve.name}")
@@ -164,7 +197,7 @@ class Certificate:
                 return RefusalReason.WEAK_KEY, "a key of a kind not accepted"
 
     def _read(self, extensions: x509.Extensions) -> None:
-        both: tuple[RefusalReason, str] | None = None
+        both: _Reason | None = None
         for extension in extensions:
             value = extension.value
             match value:
@@ -172,16 +205,10 @@ class Certificate:
                     self.ca = value.ca
                     self.path_length = value.path_length
                 case x509.KeyUsage():
-                    if not value.digital_signature and self.fault is None:
-                        self.fault = (RefusalReason.WRONG_USAGE, "keyUsage without digitalSignature")
-                    if not value.key_cert_sign and self.issuer_fault is None:
-                        self.issuer_fault = (
-                            RefusalReason.NOT_A_CA,
-                            "an issuer whose keyUsage lacks keyCertSign",
-                        )
+                    self._apply(value)
                 case x509.ExtendedKeyUsage():
                     if _CLIENT_USAGES.isdisjoint(value):
-                        both = (RefusalReason.WRONG_USAGE, "extendedKeyUsage without clientAuth")
+                        both = _NO_CLIENT
                 case x509.SubjectKeyIdentifier():
                     self.key_id = value.digest
                 case x509.AuthorityKeyIdentifier():
@@ -199,11 +226,25 @@ class Certificate:
             self.fault = self.fault or both
             self.issuer_fault = self.issuer_fault or both
 
+    def _apply(self, usage: x509.KeyUsage) -> None:
+        if not usage.digital_signature and self.fault is None:
+            self.fault = (RefusalReason.WRONG_USAGE, "keyUsage without digitalSignature")
+        if not usage.key_cert_sign and self.issuer_fault is None:
+            self.issuer_fault = (RefusalReason.NOT_A_CA, "an issuer whose keyUsage lacks keyCertSign")
+
+    @property
+    def key(self) -> _PublicKey | None:
+        """Its public key, None for a kind not accepted; of a device's certificate loaded when first asked."""
+        if self._key is None and self._spki:
+            key = serialization.load_der_public_key(self._spki)
+            self._key = key if isinstance(key, ec.EllipticCurvePublicKey) else None
+        return self._key
+
     @property
     def spki(self) -> bytes:
         """Its SubjectPublicKeyInfo in DER, empty for a kind not accepted; made when first asked."""
         if self._spki is None:
-            self._spki = b"" if self.key is None else _public_key_info(self.key)
+            self._spki = b"" if self._key is None else _public_key_info(self._key)
         return self._spki
 
     def check_time(self, now: datetime) -> None:
@@ -227,7 +268,7 @@ class Certificate:
                 case ec.EllipticCurvePublicKey():
                     if digest is None:
                         return False
-                    key.verify(child.signature, child.tbs, ec.ECDSA(digest))
+                    key.verify(child.signature, child.tbs, _ECDSA.get(type(digest)) or ec.ECDSA(digest))
                 case rsa.RSAPublicKey():
                     scheme = child.signature_padding
                     if digest is None or not isinstance(scheme, padding.PKCS1v15 | padding.PSS):

@@ -13,6 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
+from issuers.end_entity import end_entity
+from issuers.name import COMMON_NAME
 from lwm2m.bootstrap_request import BootstrapRequest
 from server.errors import BadRequest, NoProfile, NotAuthenticated, NotAuthorized
 from server.izuma import fitted, is_izuma
@@ -167,11 +169,18 @@ def factory(peer: PeerIdentity, account_id: UUID) -> Factory | None:
     anchor = next((found for found in _bootstrap_anchors(peer) if found.account_id == account_id), None)
     if anchor is None:
         return None
-    certificate = x509.load_der_x509_certificate(peer.chain[0])
-    until = certificate.not_valid_after_utc
-    spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    until, spki = _end_and_key(peer.chain[0])
     # 99991231235959Z is "no end" (RFC 5280 4.1.2.5).
     return Factory(anchor.fingerprint, until if until.year < 9999 else None, sha256(spki).digest())
+
+
+def _end_and_key(der: bytes) -> tuple[datetime, bytes]:
+    plain = end_entity(der)
+    if plain is not None:
+        return plain.not_after, plain.spki
+    certificate = x509.load_der_x509_certificate(der)
+    key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return certificate.not_valid_after_utc, key
 
 
 def _bootstrap_anchors(peer: PeerIdentity) -> list[Anchor]:
@@ -187,9 +196,16 @@ def _account_id(aid: str) -> UUID | None:
 
 
 def _common_name(peer: PeerIdentity) -> str:
-    # trust.py has read this certificate whole, or the peer would not be here
-    subject = x509.load_der_x509_certificate(peer.chain[0]).subject
-    names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    if len(names) != 1 or not isinstance(names[0].value, str) or not names[0].value:
+    names = _common_names(peer.chain[0])
+    if len(names) != 1 or not isinstance(names[0], str) or not names[0]:
         raise BadRequest("the subject of the certificate must have exactly one common name, the endpoint name")
-    return names[0].value
+    return names[0]
+
+
+def _common_names(der: bytes) -> Sequence[str | bytes]:
+    plain = end_entity(der)
+    if plain is not None:
+        return [value for kind, value in plain.attributes if kind == COMMON_NAME]
+    # trust.py has read this certificate whole, or the peer would not be here
+    subject = x509.load_der_x509_certificate(der).subject
+    return [each.value for each in subject.get_attributes_for_oid(NameOID.COMMON_NAME)]

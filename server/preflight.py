@@ -19,6 +19,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
 from issuers.der import issuer_name
+from issuers.der import names as names_of
+from issuers.end_entity import end_entity
+from issuers.name import parsed_name, same_name
 from lwm2m.plan import Credential, Learned, Plan, PskCredential, SecurityPlan
 from server.certificate import UNREADABLE
 
@@ -171,22 +174,21 @@ def _server_time(security: SecurityPlan, now: datetime) -> Iterator[str]:
 def _certificate_findings(security: SecurityPlan, credential: Credential, learned: Learned) -> Iterator[Finding]:
     chain = credential.chain
     try:
-        leaf = x509.load_der_x509_certificate(chain[0])
-        # names are parsed when first asked for, and may be what is broken
-        names = [(leaf.subject, issuer_name(leaf, chain[0])), *map(_ca_names, chain[1:])]
+        names = [_leaf_names(chain[0]), *map(_ca_names, chain[1:])]
     except (IndexError, *UNREADABLE):
         yield Finding("error", "the chain holds something that is not a certificate; the issuer must be mended")
         return
-    for (child, issued_by), (issuer, _) in pairwise(names):
-        if issued_by != issuer:
+    for (issued_by, child), (_, issuer) in pairwise(names):
+        if not same_name(issued_by, issuer):
             yield Finding(
                 "error",
-                f"the chain is out of order: {child.rfc4514_string()} is not issued by "
-                f"{issuer.rfc4514_string()}; it must stand leaf first, each next the issuer of the one before",
+                f"the chain is out of order: {parsed_name(child).rfc4514_string()} is not issued by "
+                f"{parsed_name(issuer).rfc4514_string()}; it must stand leaf first, each next the issuer of the one "
+                "before",
             )
-    if len(names) > 1 and names[-1][0] == names[-1][1]:
+    if len(names) > 1 and same_name(*names[-1]):
         yield Finding("warning", "the chain ends with a root, which no device needs; the issuer should leave it out")
-    if not _key_fits(credential, leaf):
+    if not _key_fits(credential):
         yield Finding("error", "the private key does not belong to the certificate; nothing was written")
     if max(map(len, chain)) > MAX_CERTIFICATE:
         yield Finding(
@@ -209,11 +211,21 @@ def _certificate_findings(security: SecurityPlan, credential: Credential, learne
             )
 
 
-# What stands above the leaf is the same for every device of a CA.
-@lru_cache(maxsize=256)
-def _ca_names(der: bytes) -> tuple[x509.Name, x509.Name]:
+def _leaf_names(der: bytes) -> tuple[bytes, bytes]:
+    """Issuer and subject of a certificate, DER; raises one of UNREADABLE."""
+    plain = end_entity(der)
+    return _read_names(der) if plain is None else (plain.issuer, plain.subject)
+
+
+def _read_names(der: bytes) -> tuple[bytes, bytes]:
     certificate = x509.load_der_x509_certificate(der)
-    return certificate.subject, certificate.issuer
+    # names are parsed when first asked for, and may be what is broken
+    _ = certificate.subject, issuer_name(certificate, der)
+    return names_of(der)
+
+
+_ca_names = lru_cache(maxsize=256)(_read_names)
+"""What stands above the leaf is the same for every device of a CA."""
 
 
 def _psk_findings(credential: PskCredential) -> Iterator[Finding]:
@@ -230,7 +242,7 @@ def _psk_findings(credential: PskCredential) -> Iterator[Finding]:
         )
 
 
-def _key_fits(credential: Credential, leaf: x509.Certificate) -> bool:
+def _key_fits(credential: Credential) -> bool:
     # The PKCS#8 form of a P-256 key ends with its public point, which stands in the certificate too: comparing
     # bytes spares every bootstrap the loading of a key.
     point = credential.private_key_pkcs8[-_POINT:]
@@ -238,7 +250,7 @@ def _key_fits(credential: Credential, leaf: x509.Certificate) -> bool:
         return True
     try:
         key = serialization.load_der_private_key(credential.private_key_pkcs8, None)
-        return key.public_key() == leaf.public_key()
+        return key.public_key() == x509.load_der_x509_certificate(credential.chain[0]).public_key()
     except UNREADABLE:
         return False
 

@@ -15,6 +15,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsag
 from hypothesis import given
 from hypothesis import strategies as st
 
+from issuers import certificate
 from issuers.base import Issued
 from issuers.errors import BadCertificate, Check
 from issuers.returned import CLOCK_SKEW, Checked, DeviceLimits, Expectation, check_returned
@@ -29,6 +30,15 @@ KEY = pki.make_key()
 ROOT = pki.make_factory_ca("Root")
 ISSUING = pki.make_factory_ca("Issuing", issuer=ROOT, path_length=0)
 CSR = x509.CertificateSigningRequestBuilder().subject_name(SUBJECT).sign(KEY, hashes.SHA256())
+
+OTHER_SUBJECT = pki.make_name(NAME, locality_name="d2", organizational_unit_name=ACCOUNT.hex)
+OTHER_CSR = x509.CertificateSigningRequestBuilder().subject_name(OTHER_SUBJECT).sign(KEY, hashes.SHA256())
+WITH_NAMES = (
+    x509.CertificateSigningRequestBuilder()
+    .subject_name(SUBJECT)
+    .add_extension(x509.SubjectAlternativeName([x509.DNSName("d1")]), critical=False)
+    .sign(KEY, hashes.SHA256())
+)
 
 EXPECTED = Expectation(
     csr=CSR,
@@ -581,3 +591,31 @@ def test_a_certificate_of_another_version_is_none() -> None:
     """What an adapter has to reckon with when it reads a CA's answer: it is no ValueError."""
     with pytest.raises(x509.InvalidVersion):
         x509.load_der_x509_certificate(surgery.of_unknown_version(SOUND))
+
+
+def test_bytes_that_are_not_the_certificate_do_not_reach_the_device() -> None:
+    issued, other = answer(leaf()), leaf()
+    for der in (other.public_bytes(Encoding.DER), ISSUING.der):
+        checked = check_returned(replace(issued, der=der), EXPECTED)
+        assert checked.chain[0] == issued.leaf.public_bytes(Encoding.DER)
+    with pytest.raises(BadCertificate) as raised:
+        check_returned(replace(issued, der=b"0"), EXPECTED)
+    assert raised.value.check is Check.PARSE
+    own = issued.leaf.public_bytes(Encoding.DER)
+    assert check_returned(replace(issued, der=own), EXPECTED).chain[0] == own
+
+
+@pytest.mark.parametrize("issued", [answer(leaf()), answer(leaf(key=pki.make_key())), answer(leaf(OTHER_SUBJECT))])
+@pytest.mark.parametrize("csr", [CSR, WITH_NAMES, OTHER_CSR])
+def test_the_answer_is_judged_the_same_without_the_quick_reading(
+    issued: Issued, csr: x509.CertificateSigningRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def verdict() -> Checked | tuple[Check, str]:
+        try:
+            return check_returned(issued, replace(EXPECTED, csr=csr))
+        except BadCertificate as error:
+            return error.check, error.message
+
+    quick = verdict()
+    monkeypatch.setattr(certificate, "end_entity", lambda _der: None)
+    assert verdict() == quick
