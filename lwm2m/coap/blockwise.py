@@ -56,20 +56,15 @@ class BlockRefused(DecodeError):
 
 class Upload:
     """Cuts the payload of one of our requests into Block1 blocks, RFC 7959 2.5; `size` is the block size in
-    bytes, `block` the one to send now.
+    bytes, `block` the one to send now and `chunk` its bytes.
     """
 
-    __slots__ = ("_restarted", "block", "offset", "payload", "size")
+    __slots__ = ("_restarted", "block", "chunk", "offset", "payload", "size")
 
     def __init__(self, payload: bytes, size: int) -> None:
         self.payload = payload
         self._restarted = False
         self._go_to(0, size)
-
-    @property
-    def chunk(self) -> bytes:
-        """The bytes of that block."""
-        return self.payload[self.offset : self.offset + self.size]
 
     def answered(self, code: int, block: Block | None, size1: int | None) -> bool:
         """Take the answer to the block sent last: True to send another one now, False when it ends the
@@ -105,6 +100,7 @@ class Upload:
         self.offset = offset
         self.size = size
         self.block = Block(offset // size, offset + size < len(self.payload), size)
+        self.chunk = self.payload[offset : offset + size]
 
 
 class Download:

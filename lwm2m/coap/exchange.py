@@ -75,7 +75,8 @@ class Exchanges:
             self._incoming.receive(Message(type, code, mid, token, options, payload))
         else:
             self._receive_empty(type, mid)
-        return self.take_events() if messages.events else []
+        events, messages.events = messages.events, []
+        return events
 
     def request(
         self,

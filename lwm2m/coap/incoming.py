@@ -28,7 +28,6 @@ from lwm2m.coap.options import (
     BadOption,
     Block,
     Target,
-    accept,
     encode_block,
     encode_uint,
     read_target,
@@ -105,7 +104,7 @@ class IncomingRequests:
             return
         layer.make_room()
         payload = message.payload
-        key = (message.code, target.path, target.query, accept(message.options))
+        key = (message.code, target.path, target.query, target.accept)
         if target.block1 is not None or target.block2 is not None:
             whole = self._receive_block(message, key, target)
             if whole is None:

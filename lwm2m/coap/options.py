@@ -66,10 +66,11 @@ class Block(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What a request is about: path and query, and its place in a block-wise transfer."""
+    """What a request is about: path and query, the format asked for, and its place in a block-wise transfer."""
 
     path: tuple[str, ...]
     query: tuple[str, ...]
+    accept: int | None
     block1: Block | None
     block2: Block | None
 
@@ -115,7 +116,7 @@ def read_target(options: Sequence[Option]) -> Target:
     """
     path: list[str] = []
     query: list[str] = []
-    block1 = block2 = None
+    accept = block1 = block2 = None
     previous = 0
     for number, value in options:
         if number == URI_PATH:
@@ -132,8 +133,10 @@ def read_target(options: Sequence[Option]) -> Target:
                 block1 = decode_block(value)
             elif number == BLOCK2:
                 block2 = decode_block(value)
+            elif number == ACCEPT:
+                accept = decode_uint(value)
         previous = number
-    return Target(tuple(path), tuple(query), block1, block2)
+    return Target(tuple(path), tuple(query), accept, block1, block2)
 
 
 def read_blocks(options: Sequence[Option]) -> tuple[Block | None, Block | None]:

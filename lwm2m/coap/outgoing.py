@@ -143,6 +143,7 @@ class Outgoing:
         larger.
         """
         self.block_size = block_size
+        self.repeats_left = self.repeats
         if len(self._payload) > block_size:
             self._upload = Upload(self._payload, block_size)
 
@@ -300,7 +301,10 @@ class OutgoingRequests:
             self._acknowledge(type, mid)
         self._block_size = outgoing.block_size
         if answer is None:
-            self._begin(outgoing)
+            # Its next message has all the tries of the first.
+            outgoing.mids.clear()
+            outgoing.repeats_left = outgoing.repeats
+            self._transmit(outgoing)
             return
         self._current = None
         code, options, payload = answer
@@ -352,15 +356,10 @@ class OutgoingRequests:
         if self._current is None and self._queue:
             self._current = outgoing = self._queue.popleft()
             outgoing.start(self._block_size)
-            self._begin(outgoing)
-
-    def _begin(self, outgoing: Outgoing) -> None:
-        """Send what `outgoing` has to say now as a new message, with all its tries before it."""
-        outgoing.mids.clear()
-        outgoing.repeats_left = outgoing.repeats
-        self._transmit(outgoing)
+            self._transmit(outgoing)
 
     def _transmit(self, outgoing: Outgoing) -> None:
+        """Send what `outgoing` has to say now as a new message."""
         layer = self._layer
         mid = layer.next_mid()
         outgoing.mids.append(mid)

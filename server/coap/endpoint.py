@@ -60,7 +60,7 @@ class CoapAssociation:
         "_delivered",
         "_endpoint",
         "_exchanges",
-        "_future",
+        "_loop",
         "_lost",
         "_messages",
         "association",
@@ -81,7 +81,7 @@ class CoapAssociation:
         self._endpoint = endpoint
         self._exchanges = exchanges
         self._messages = exchanges.messages
-        self._future = asyncio.get_running_loop().create_future
+        self._loop = asyncio.get_running_loop()
         self._answers: dict[int, asyncio.Future[Outcome]] = {}
         self._delivered: dict[int, asyncio.Future[bool]] = {}
         self._lost: list[Callable[[str], None]] = []
@@ -105,7 +105,9 @@ class CoapAssociation:
         events = self._exchanges.receive(plaintext, now)
         if events:
             self._take(events)
-        self._flush(now)
+        messages = self._messages
+        if messages.outbox or messages.due < self.due:
+            self._flush(now)
 
     def association_lost(self, reason: str) -> None:
         """The association is gone: whoever waits learns it at once."""
@@ -144,7 +146,8 @@ class CoapAssociation:
             return Gone(self.gone)
         now = self._endpoint.clock()
         if self.tape is not None:
-            self.tape.body(payload)
+            if payload:
+                self.tape.body(payload)
             self.tape.note(Requested, now)
         exchange = self._exchanges.request(
             code,
@@ -156,7 +159,7 @@ class CoapAssociation:
             max_retransmit=0 if may_be_silent else None,
             patience=patience,
         )
-        answer: asyncio.Future[Outcome] = self._future()
+        answer: asyncio.Future[Outcome] = self._loop.create_future()
         self._answers[exchange] = answer
         self._flush(now)
         try:
@@ -177,7 +180,7 @@ class CoapAssociation:
 
         False at once for a request that has its answer: the first one stays.
         """
-        delivered: asyncio.Future[bool] = self._future()
+        delivered: asyncio.Future[bool] = self._loop.create_future()
         now = self._endpoint.clock()
         if self.gone is not None or not self._exchanges.respond(
             request_id, code, now, options=options, payload=payload
@@ -237,7 +240,7 @@ class CoapAssociation:
                         delivered.set_result(isinstance(event, ResponseDelivered))
 
     def _flush(self, now: float) -> None:
-        """Send what is to be sent and have the timers looked at in time; most calls find neither to do."""
+        """Send what is to be sent, and have the timers looked at in time."""
         messages = self._messages
         if messages.outbox:
             send, tape = self.association.send, self.tape

@@ -86,7 +86,9 @@ def test_block_size_exponent_7_is_a_bad_request(value: bytes) -> None:
 
 def test_a_bootstrap_request_is_read() -> None:
     target = read_target([(3, b"bs.example"), (7, b"\x16\x34"), (11, b"bs"), (15, b"ep=a"), (15, b"pct=112")])
-    assert target == (("bs",), ("ep=a", "pct=112"), None, None)
+    assert target == (("bs",), ("ep=a", "pct=112"), None, None, None)
+    assert read_target([(17, b"\x28")]).accept == 40
+    assert read_target([(17, b"")]).accept == 0
 
 
 @settings(deadline=None, max_examples=300)
