@@ -1,8 +1,14 @@
-"""The log: past-tense facts with fields, one line each; nothing secret has a field name here."""
+"""The log: past-tense facts with fields, one line each; nothing secret has a field name here.
+
+structlog writes it. The plain lines of the console, several for each bootstrap, are put together here in one go.
+"""
 
 import logging
 import re
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TextIO
 
 import structlog
@@ -12,28 +18,94 @@ REDACTED = frozenset(
     {"key", "private_key", "psk", "secret", "password", "passphrase", "token", "credentials", "authorization"}
 )
 
-_WORD = re.compile(r"[^\s\"'=\x00-\x1f\x7f-\x9f]*")
+_is_word = re.compile(r"[^\s\"'=\x00-\x1f\x7f-\x9f]*").fullmatch
+
+# Fields that a processor of structlog reads or writes.
+_STRUCTLOGS_OWN = frozenset({"exc_info", "stack_info", "exception", "level"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Console:
+    """Where plain lines go; `processors` are those that structlog was given with it."""
+
+    processors: list[structlog.typing.Processor]
+    least: int
+    logger: structlog.WriteLogger
+
+
+_console: _Console | None = None
+
+
+class Log:
+    """The log of one part of the server; each line carries `part`."""
+
+    __slots__ = ("_others", "_part")
+
+    def __init__(self, part: str) -> None:
+        self._part = part
+        self._others: structlog.typing.FilteringBoundLogger = structlog.get_logger(part=part)
+
+    def debug(self, event: str, **fields: object) -> None:
+        """Say what only a search for a fault needs."""
+        if not self._said("debug", logging.DEBUG, event, fields):
+            self._others.debug(event, **fields)
+
+    def info(self, event: str, **fields: object) -> None:
+        """Say what happened."""
+        if not self._said("info", logging.INFO, event, fields):
+            self._others.info(event, **fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Say what somebody may have to look at."""
+        if not self._said("warning", logging.WARNING, event, fields):
+            self._others.warning(event, **fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        """Say what somebody has to mend."""
+        if not self._said("error", logging.ERROR, event, fields):
+            self._others.error(event, **fields)
+
+    def exception(self, event: str, **fields: object) -> None:
+        """Say a fault of ours, with the traceback of the exception under way."""
+        self._others.exception(event, **fields)
+
+    def _said(self, level: str, number: int, event: str, fields: dict[str, object]) -> bool:
+        """Write a plain line of the console, as structlog's chain of processors would; whether that was one."""
+        # hot path: three lines a bootstrap, each a third of what the chain costs
+        console = _console
+        if console is None or not _STRUCTLOGS_OWN.isdisjoint(fields):
+            return False
+        processors = structlog.get_config()["processors"]
+        if processors is not console.processors or processors[-1] is not _line:
+            # configured anew, or listened to by a test
+            return False
+        if number >= console.least:
+            for name in REDACTED.intersection(fields):
+                fields[name] = "[redacted]"
+            fields.setdefault("part", self._part)
+            fields["at"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+            console.logger.msg(_text(level, event, fields))
+        return True
 
 
 def configure(format: str, level: str, stream: TextIO | None = None) -> None:
     """Send every log line of this process to `stream` (default standard error) as `console` or `json`."""
-    renderer: structlog.typing.Processor
-    if format == "json":
-        renderer = structlog.processors.JSONRenderer(sort_keys=False)
-    else:
-        renderer = _line
+    global _console
+    least: int = getattr(logging, level.upper())
     processors: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
         _redact,
+        structlog.processors.format_exc_info,
+        structlog.processors.JSONRenderer(sort_keys=False) if format == "json" else _line,
     ]
-    processors.append(structlog.processors.format_exc_info)
     structlog.configure(
-        processors=[*processors, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=structlog.WriteLoggerFactory(file=stream or sys.stderr),
         cache_logger_on_first_use=False,
     )
+    _console = None if format == "json" else _Console(processors, least, structlog.WriteLogger(stream or sys.stderr))
 
 
 def _redact(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -45,17 +117,21 @@ def _redact(_logger: object, _method: str, event: structlog.typing.EventDict) ->
 def _line(_logger: object, _method: str, event: structlog.typing.EventDict) -> str:
     """One line for people, as structlog's ConsoleRenderer writes it without colours, and a line costs half."""
     level, name, exception = event.pop("level", ""), event.pop("event", ""), event.pop("exception", None)
-    words = " ".join([f"{field}={_shown(event[field])}" for field in sorted(event)])
-    line = f"[{level:<9}] {name!s:<28} {words}"
+    line = _text(level, name, event)
     return line if exception is None else f"{line}\n{exception}"
+
+
+def _text(level: str, event: object, fields: Mapping[str, object]) -> str:
+    words = [f"{name}={_shown(fields[name])}" for name in sorted(fields)]
+    return f"[{level:<9}] {event!s:<28} {' '.join(words)}"
 
 
 def _shown(value: object) -> str:
     """Plain text as it is, anything else, and text that would look like more than one word, as Python writes it."""
-    return value if type(value) is str and _WORD.fullmatch(value) else repr(value)
+    # isalnum is true of words alone, and costs a third
+    return value if type(value) is str and (value.isalnum() or _is_word(value)) else repr(value)
 
 
-def get(name: str) -> structlog.typing.FilteringBoundLogger:
+def get(name: str) -> Log:
     """A logger whose lines carry `part=name`."""
-    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(part=name)
-    return logger
+    return Log(name)

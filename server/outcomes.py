@@ -3,7 +3,6 @@
 A Bootstrap-Request that was refused before any session ends here too, when its credential proved whose it was.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -124,9 +123,11 @@ class Outcomes:
             if succeeded:
                 # What follows on this association is nobody's attempt.
                 outcome.tape.stop()
-        for result in await asyncio.gather(*writes, return_exceptions=True):
-            if isinstance(result, BaseException):
-                log.error("record_postponed", endpoint=outcome.endpoint, reason=str(result))
+        for written in writes:
+            try:
+                await written
+            except Exception as error:
+                log.error("record_postponed", endpoint=outcome.endpoint, reason=str(error))
 
     def _transcript(self, outcome: Outcome, tape: Tape[TapedSession], sentence: str) -> RecordTranscript:
         verdict = outcome.verdict

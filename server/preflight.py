@@ -60,7 +60,7 @@ def check_plan(
     for index, security in enumerate(plan.securities):
         where = f"[[security]] {index + 1}"
         if security.uses_certificates:
-            findings += [Finding(f.severity, f"{where}: {f.sentence}") for f in _server_side(security)]
+            findings += _server_side(security, where)
             findings += [Finding("error", f"{where}: {text}") for text in _server_time(security, now)]
         credential = credentials.get(index)
         if isinstance(credential, Credential):
@@ -75,8 +75,8 @@ def check_plan(
 
 # A plan is the same for thousands of devices: its server side is looked at once.
 @lru_cache(maxsize=256)
-def _server_side(security: SecurityPlan) -> tuple[Finding, ...]:
-    return tuple(_server_findings(security))
+def _server_side(security: SecurityPlan, where: str) -> tuple[Finding, ...]:
+    return tuple([Finding(f.severity, f"{where}: {f.sentence}") for f in _server_findings(security)])
 
 
 @lru_cache(maxsize=256)
@@ -88,6 +88,12 @@ def _server_certificate(der: bytes) -> x509.Certificate | None:
     except UNREADABLE:
         return None
     return certificate
+
+
+@lru_cache(maxsize=256)
+def _server_validity(der: bytes) -> tuple[datetime, datetime] | None:
+    certificate = _server_certificate(der)
+    return None if certificate is None else (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
 
 
 def _server_findings(security: SecurityPlan) -> Iterator[Finding]:
@@ -162,13 +168,14 @@ def _name_findings(security: SecurityPlan, certificate: x509.Certificate) -> Ite
 
 
 def _server_time(security: SecurityPlan, now: datetime) -> Iterator[str]:
-    certificate = _server_certificate(security.server_certificate or b"")
-    if certificate is None:
+    validity = _server_validity(security.server_certificate or b"")
+    if validity is None:
         return
-    if now > certificate.not_valid_after_utc:
-        yield f"the server certificate expired on {certificate.not_valid_after_utc:%Y-%m-%d}; give a newer one"
-    if now < certificate.not_valid_before_utc:
-        yield f"the server certificate is valid only from {certificate.not_valid_before_utc:%Y-%m-%d}; check the clock"
+    since, until = validity
+    if now > until:
+        yield f"the server certificate expired on {until:%Y-%m-%d}; give a newer one"
+    if now < since:
+        yield f"the server certificate is valid only from {since:%Y-%m-%d}; check the clock"
 
 
 def _certificate_findings(security: SecurityPlan, credential: Credential, learned: Learned) -> Iterator[Finding]:

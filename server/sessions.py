@@ -219,7 +219,7 @@ class Sessions:
         machine = BootstrapSession(
             request=admitted.request,
             plan=admitted.profile.plan,
-            learned=replace(learned, izuma=admitted.izuma),
+            learned=learned if learned.izuma == admitted.izuma else replace(learned, izuma=admitted.izuma),
             credentials=credentials,
             finish_query=last_words,
         )
@@ -234,7 +234,16 @@ class Sessions:
         while True:
             match step:
                 case Send():
-                    step = await self._send(conversation, machine, step)
+                    operation = step.operation
+                    outcome = await conversation.request(
+                        operation.code,
+                        operation.segments,
+                        options=operation.options,
+                        payload=operation.payload,
+                        query=operation.query,
+                        may_be_silent=step.may_be_silent,
+                    )
+                    step = self._answered(machine, outcome)
                 case AskCredential():
                     step = await self._after_accept(running, machine, step.index)
                 case Done() | Failed():
@@ -242,16 +251,7 @@ class Sessions:
                 case _:
                     assert_never(step)
 
-    async def _send(self, conversation: CoapAssociation, machine: BootstrapSession, send: Send) -> Step:
-        operation = send.operation
-        outcome = await conversation.request(
-            operation.code,
-            operation.segments,
-            options=operation.options,
-            payload=operation.payload,
-            query=operation.query,
-            may_be_silent=send.may_be_silent,
-        )
+    def _answered(self, machine: BootstrapSession, outcome: ResponseReceived | ExchangeFailed | Gone) -> Step:
         now = self._clock()
         match outcome:
             case ResponseReceived():

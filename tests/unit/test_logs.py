@@ -1,7 +1,12 @@
 import io
 import json
+import re
+from typing import Any
 
 import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from server import logs
 
@@ -44,3 +49,46 @@ def test_a_fault_stands_below_its_line_with_its_traceback() -> None:
     assert first.startswith("[error    ] session_failed")
     assert rest[0] == "Traceback (most recent call last):"
     assert rest[-1] == "ValueError: of ours"
+
+
+values = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), st.lists(st.text()))
+names = st.one_of(
+    st.from_regex(r"[a-z_]{1,10}", fullmatch=True).filter(lambda name: name not in ("event", "self")),
+    st.sampled_from([*sorted(logs.REDACTED), "part", "at", "level", "exception", "stack_info"]),
+)
+
+
+@given(st.sampled_from(["debug", "info", "warning", "error"]), st.text(), st.dictionaries(names, values, max_size=6))
+def test_a_plain_line_is_the_one_structlogs_chain_would_write(level: str, event: str, fields: dict[str, Any]) -> None:
+    """The line put together at once against its readable twin, structlog with the processors it was given."""
+    fast, twin = io.StringIO(), io.StringIO()
+    logs.configure("console", "info", fast)
+    getattr(logs.get("test"), level)(event, **fields)
+    logs.configure("console", "info", twin)
+    getattr(structlog.get_logger(part="test"), level)(event, **fields)
+    at = re.compile(r"(?<= at=)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z(?= |$)", re.MULTILINE)
+    said, expected = (at.sub("now", stream.getvalue()) for stream in (fast, twin))
+    assert said == expected
+    assert bool(said) == (level != "debug")
+
+
+def test_what_listens_to_structlog_hears_the_console_too() -> None:
+    stream = io.StringIO()
+    logs.configure("console", "info", stream)
+    log = logs.get("test")
+    with capture_logs() as lines:
+        log.info("heard", endpoint="device-1")
+    log.info("written")
+    assert lines == [{"event": "heard", "endpoint": "device-1", "part": "test", "log_level": "info"}]
+    assert "heard" not in stream.getvalue()
+    assert "written" in stream.getvalue()
+
+
+def test_a_line_goes_where_the_log_was_last_sent() -> None:
+    first, last = io.StringIO(), io.StringIO()
+    logs.configure("console", "info", first)
+    log = logs.get("test")
+    logs.configure("json", "info", last)
+    log.info("written")
+    assert not first.getvalue()
+    assert json.loads(last.getvalue())["event"] == "written"
