@@ -30,7 +30,7 @@ from server.visit import Visit
 
 log = logs.get("coap")
 
-# Seconds between two looks at the timers: a retransmission may be this late, an idle worker wakes this often.
+# Seconds between two looks at the timers, while there are any: a retransmission may be this late.
 TICK = 0.05
 # Seconds a timer is looked at ahead of time at most. A timer of minutes would keep a conversation in the heap, with all
 # that its device made us keep, for minutes after the association ended.
@@ -279,6 +279,8 @@ class CoapEndpoint:
         self._metrics = metrics
         self._heap: list[tuple[float, int, CoapAssociation]] = []
         self._pushed = 0
+        # Set when the heap holds something; where nothing is due the worker sleeps.
+        self._anything_due = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def established(self, association: Association) -> CoapAssociation:
@@ -303,6 +305,8 @@ class CoapEndpoint:
     def schedule(self, conversation: CoapAssociation, due: float) -> None:
         """Look at the timers of `conversation` then, and not later; an earlier entry for it becomes stale."""
         if due < conversation.due:
+            if not self._heap:
+                self._anything_due.set()
             conversation.due = due
             self._pushed += 1
             heapq.heappush(self._heap, (due, self._pushed, conversation))
@@ -319,8 +323,11 @@ class CoapEndpoint:
             conversation.handle_timer(now)
 
     async def run(self) -> None:
-        """Tick until cancelled."""
+        """Tick until cancelled, as long as there is anything that will be due."""
         while True:
+            if not self._heap:
+                self._anything_due.clear()
+                await self._anything_due.wait()
             await asyncio.sleep(TICK)
             try:
                 self.tick()

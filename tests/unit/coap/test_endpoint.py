@@ -9,6 +9,7 @@ from lwm2m.coap import message as coap
 from lwm2m.coap.events import ExchangeFailed, ExchangeFailure, RequestReceived, ResponseReceived
 from lwm2m.coap.exchange import Parameters
 from lwm2m.coap.options import BLOCK1, BLOCK2, MAX_AGE, URI_PATH, decode_block
+from server.coap import endpoint
 from server.coap.endpoint import ANY, CoapAssociation, Gone
 from server.errors import BadRequest, TemporarilyUnavailable
 from tests.unit.coap.conversation import Rig, Talk, settle
@@ -322,3 +323,51 @@ async def test_a_large_answer_to_an_impatient_device_says_which_block_it_is() ->
     await talk.say(coap.CON, coap.GET, "bs", options=[block2(0, False, 64)])
     answer = talk.sent_one()
     assert (decode_block(dict(answer.options)[BLOCK2]), answer.payload) == ((0, True, 64), bytes(range(64)))
+
+
+# -- time ---------------------------------------------------------------------------------------------------
+
+
+async def test_timers_are_looked_at_as_long_as_anything_will_be_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[float] = []
+
+    class Counted:
+        """asyncio, whose sleep is one turn of the loop and is counted."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(asyncio, name)
+
+        async def sleep(self, _seconds: float) -> None:
+            looks.append(rig.now)
+            await asyncio.sleep(0)
+
+    rig = Rig()
+    monkeypatch.setattr(endpoint, "asyncio", Counted())
+    running = asyncio.create_task(rig.endpoint.run())
+    try:
+        await settle()
+        assert looks == []
+        talk = rig.connect()
+        asked = asyncio.create_task(talk.conversation.request(coap.DELETE, ("0",)))
+        await settle()
+        request = talk.sent_one()
+        assert looks
+        rig.now += 4.0
+        await settle()
+        # The loop itself sent it again.
+        assert talk.sent_one() == request
+        await talk.answer(request, coap.DELETED)
+        assert isinstance(await asked, ResponseReceived)
+        rig.now += 2 * endpoint.LOOK_AHEAD + 1000.0
+        await settle()
+        await settle()
+        seen = len(looks)
+        await settle()
+        assert len(looks) == seen
+        # And again from there.
+        asked = asyncio.create_task(talk.conversation.request(coap.DELETE, ("0",)))
+        await settle()
+        assert len(looks) > seen
+        asked.cancel()
+    finally:
+        running.cancel()
