@@ -79,10 +79,7 @@ class _Answer(NamedTuple):
     code: int
     content_format: int | None
     payload: bytes
-
-    @property
-    def accepted(self) -> bool:
-        return self.code >> 5 == 2
+    accepted: bool
 
     @property
     def diagnostic(self) -> str:
@@ -168,8 +165,8 @@ class BootstrapSession:
 
     def answer(self, code: int, content_format: int | None, payload: bytes, now: float | None = None) -> Step:
         """The step after the device's response to the operation sent."""
-        answer = _Answer(code, content_format, payload)
-        self._landed(code, answer.diagnostic, now)
+        answer = _Answer(code, content_format, payload, accepted=code >> 5 == 2)
+        self._landed(code, "" if answer.accepted else answer.diagnostic, now)
         if self._silent and not self.learned.discover_silent:
             # only now: before, the silence could have been that of a device that is gone
             self.learned = replace(self.learned, discover_silent=True)
@@ -231,7 +228,7 @@ class BootstrapSession:
         if send is None:
             raise ValueError("no operation is under way")
         operation = send.operation
-        sent, self._moved = self._moved, now
+        began, sent, self._moved = self._began, self._moved, now
         format = operation.content_format
         self.log.append(
             StepRecord(
@@ -241,8 +238,8 @@ class BootstrapSession:
                 len(operation.payload),
                 None if format is None else FORMAT_NAMES[format],
                 _notes(send.note, said) if said else send.note,
-                _between(self._began, sent),
-                _between(sent, now),
+                None if began is None or sent is None else sent - began,
+                None if sent is None or now is None else now - sent,
             )
         )
 
@@ -330,7 +327,7 @@ class BootstrapSession:
 
     def _write_or_bend(self, entry: Entry) -> _Course[_Answer]:
         """Write one instance in the present format; a refused mode 4 or PEM chain gives way once each."""
-        answer = yield from self._put(entry)
+        answer = yield from self._operate(self._written(entry))
         object, index = entry
         if object != SECURITY_OBJECT:
             return answer
@@ -340,10 +337,10 @@ class BootstrapSession:
             # Learned at once: Izuma clients end their bootstrap with the refusal, and come back.
             self.learned = replace(self.learned, est_refused=True)
             yield from self._fall_back(index)
-            answer = yield from self._put(entry, "mode 4 was refused")
+            answer = yield from self._operate(self._written(entry, "mode 4 was refused"))
         if answer.code in _ENCODING_REFUSED and self._writes.pem_may_give_way(index):
             self._writes.leaf_only = True
-            answer = yield from self._put(entry, "the PEM chain was refused")
+            answer = yield from self._operate(self._written(entry, "the PEM chain was refused"))
             if answer.accepted:
                 self.learned = replace(self.learned, leaf_only=True)
             self._writes.leaf_only = answer.accepted
@@ -381,10 +378,10 @@ class BootstrapSession:
         elif self._plan.content_format == "auto":
             self._writes.format = next(self._writes.other_formats())
         for entry in self._writes.entries():
-            answer = yield from self._put(entry, "repair")
+            answer = yield from self._operate(self._written(entry, "repair"))
             if not answer.accepted and self._writes.format is not first_format:
                 self._writes.format = first_format
-                answer = yield from self._put(entry, "repair")
+                answer = yield from self._operate(self._written(entry, "repair"))
             if not answer.accepted and self._plan.on_error.write != "continue":
                 detail = f"the repair of {self._writes.path(entry)} was refused with {code_text(answer.code)}"
                 raise _End(FailureCause.FINISH_INCONSISTENT, _FINISH.operation.path, NOT_ACCEPTABLE, detail)
@@ -393,7 +390,7 @@ class BootstrapSession:
 
     # -- one write ------------------------------------------------------------------------------------------
 
-    def _put(self, entry: Entry, why: str = "") -> _Course[_Answer]:
+    def _written(self, entry: Entry, why: str = "") -> Send:
         path = self._writes.path(entry)
         try:
             payload, what = self._writes.payload(entry)
@@ -401,7 +398,7 @@ class BootstrapSession:
             raise _End(FailureCause.CONFIGURATION_INVALID, str(path), None, str(error)) from error
         format = self._writes.format
         operation = Operation(OperationKind.WRITE, PUT, path.segments, content_format=format, payload=payload)
-        return (yield from self._operate(Send(operation, _notes(why, what))))
+        return Send(operation, _notes(why, what))
 
     def _fall_back(self, index: int) -> _Course[None]:
         if index not in self._writes.credentials:
@@ -411,10 +408,6 @@ class BootstrapSession:
 
 def _notes(first: str, second: str) -> str:
     return f"{first}; {second}" if first and second else first or second
-
-
-def _between(earlier: float | None, later: float | None) -> float | None:
-    return None if earlier is None or later is None else later - earlier
 
 
 def _is_1_2(version: str | None) -> bool:

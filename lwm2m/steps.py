@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import NamedTuple, TypeAlias
@@ -42,7 +42,7 @@ class FailureCause(Enum):
     INTERNAL = "internal"
 
 
-class OperationKind(Enum):
+class OperationKind(StrEnum):
     """The operations of the bootstrap interface this server starts (LwM2M Core 1.2 6.1.7), and EST's, which the device
     starts (RFC 9148).
     """
@@ -66,16 +66,15 @@ class Operation:
     query: tuple[str, ...] = ()
     # kept out of repr: the payload of a Security instance holds the device's secret key
     payload: bytes = field(default=b"", repr=False)
+    options: tuple[Option, ...] = field(init=False, repr=False, compare=False)
+    """The CoAP options it goes out with, beside its path."""
+    path: str = field(init=False, repr=False, compare=False)
+    """The path as text."""
 
-    @property
-    def options(self) -> tuple[Option, ...]:
-        """The CoAP options it goes out with, beside its path."""
-        return _options(self.content_format, self.accept)
-
-    @property
-    def path(self) -> str:
-        """The path as text."""
-        return "/" + "/".join(self.segments)
+    def __post_init__(self) -> None:
+        # once: most operations are made for all devices
+        object.__setattr__(self, "options", _options(self.content_format, self.accept))
+        object.__setattr__(self, "path", "/" + "/".join(self.segments))
 
 
 @lru_cache(maxsize=64)
@@ -158,6 +157,10 @@ class StepRecord(NamedTuple):
         return row
 
 
+# One byte is a code.
+_CODE_TEXTS = tuple([code_text(code) for code in range(256)])
+
+
 def rows(steps: Iterable[StepRecord]) -> str:
     """The rows of `steps` as one JSON array, as `json.dumps` writes them."""
     # hot path: text put together, six rows a bootstrap
@@ -168,8 +171,8 @@ def _row(step: StepRecord) -> str:
     operation, path, code, bytes, format, note, at, seconds = step
     return "".join(
         (
-            f'{{"op": "{operation.value}", "path": {_quoted(path)}',
-            "" if code is None else f', "code": "{code_text(code)}"',
+            f'{{"op": "{operation}", "path": {_quoted(path)}',
+            "" if code is None else f', "code": "{_CODE_TEXTS[code]}"',
             f', "bytes": {bytes}' if bytes else "",
             "" if format is None else f', "format": {_quoted(format)}',
             f', "note": {_quoted(note)}' if note else "",

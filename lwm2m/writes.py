@@ -65,10 +65,10 @@ class Writes:
         self.speaks_1_2 = request.asked_for_pack or request.pct == ContentFormat.LWM2M_CBOR
         self.placement = Placement((), ())
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> list[Entry]:
         """All instances in the order they are written: Security before the Server that points at it."""
-        yield from ((SECURITY_OBJECT, index) for index in range(len(self._plan.securities)))
-        yield from ((SERVER_OBJECT, index) for index in range(len(self._plan.servers)))
+        securities = [(SECURITY_OBJECT, index) for index in range(len(self._plan.securities))]
+        return securities + [(SERVER_OBJECT, index) for index in range(len(self._plan.servers))]
 
     def path(self, entry: Entry) -> Path:
         """Where an entry is written."""

@@ -122,14 +122,13 @@ def _line(_logger: object, _method: str, event: structlog.typing.EventDict) -> s
 
 
 def _text(level: str, event: object, fields: Mapping[str, object]) -> str:
-    words = [f"{name}={_shown(fields[name])}" for name in sorted(fields)]
-    return f"[{level:<9}] {event!s:<28} {' '.join(words)}"
-
-
-def _shown(value: object) -> str:
-    """Plain text as it is, anything else, and text that would look like more than one word, as Python writes it."""
+    """A word as it is; anything else, and text that would look like more than one word, as Python writes it."""
     # isalnum is true of words alone, and costs a third
-    return value if type(value) is str and (value.isalnum() or _is_word(value)) else repr(value)
+    words = [
+        f"{name}={value}" if type(value) is str and (value.isalnum() or _is_word(value)) else f"{name}={value!r}"
+        for name, value in [(name, fields[name]) for name in sorted(fields)]
+    ]
+    return f"[{level:<9}] {event!s:<28} {' '.join(words)}"
 
 
 def get(name: str) -> Log:

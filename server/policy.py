@@ -141,14 +141,16 @@ def choose_profile(profiles: Sequence[Profile], endpoint: str, anchors: frozense
     letters over one with fewer; of equals the first by name.
     """
     fitting = [profile for profile in profiles if profile.matches(endpoint, anchors)]
-    if not fitting:
-        return None
+    if len(fitting) < 2:
+        return fitting[0] if fitting else None
     best = max(profile.specificity for profile in fitting)
     return min((profile for profile in fitting if profile.specificity == best), key=lambda profile: profile.name)
 
 
 def is_shared(peer: PeerIdentity) -> bool:
     """Whether several accounts hold the peer's anchor, so that something else must tell whose it is."""
+    if peer.trusted is None or len(peer.trusted.anchors) < 2:
+        return False
     return len({anchor.account_id for anchor in _bootstrap_anchors(peer)}) > 1
 
 

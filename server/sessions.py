@@ -255,7 +255,7 @@ class Sessions:
         now = self._clock()
         match outcome:
             case ResponseReceived():
-                content_format = coap_options.content_format(outcome.options)
+                content_format = coap_options.content_format(outcome.options) if outcome.options else None
                 return machine.answer(outcome.code, content_format, outcome.payload, now)
             case ExchangeFailed():
                 return machine.reset(now) if outcome.cause is ExchangeFailure.RESET else machine.no_answer(now)
