@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from lwm2m.errors import DecodeError, EncodeError
 
@@ -92,6 +93,7 @@ class Message:
     payload: bytes
 
 
+@lru_cache(256)
 def code_text(code: int) -> str:
     """A code as people write it, RFC 7252 3: 0x44 is "2.04"."""
     return f"{code >> 5}.{code & 31:02d}"

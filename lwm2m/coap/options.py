@@ -168,7 +168,7 @@ def uri_query(options: Sequence[Option]) -> tuple[str, ...]:
 
 def content_format(options: Sequence[Option]) -> int | None:
     """The format of the payload, RFC 7252 5.10.3; None when absent."""
-    return _elective_uint(options, CONTENT_FORMAT, 2)
+    return _elective_uint(options, CONTENT_FORMAT, 2) if options else None
 
 
 def accept(options: Sequence[Option]) -> int | None:
