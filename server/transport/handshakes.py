@@ -94,7 +94,7 @@ class Handshakes:
     `reader` makes what reads a key exchange on this transport; on a `reliable` one a client sends nothing twice.
     """
 
-    __slots__ = ("_by_flow", "_by_source", "_driver", "_limits", "_loop", "_psk_lookup", "_reader", "_reliable")
+    __slots__ = ("_by_source", "_driver", "_limits", "_loop", "_psk_lookup", "_reader", "_reliable", "by_flow")
 
     def __init__(
         self,
@@ -112,19 +112,20 @@ class Handshakes:
         self._psk_lookup = psk_lookup
         self._limits = limits
         self._loop = loop
-        self._by_flow: dict[Flow, Handshake] = {}
+        # For others to look into: the socket asks it at each datagram.
+        self.by_flow: dict[Flow, Handshake] = {}
         self._by_source: dict[str, int] = {}
 
     def __len__(self) -> int:
-        return len(self._by_flow)
+        return len(self.by_flow)
 
     def __iter__(self) -> Iterator[Handshake]:
         """A copy: looking at one may end it."""
-        return iter(list(self._by_flow.values()))
+        return iter(list(self.by_flow.values()))
 
     def get(self, flow: Flow) -> Handshake | None:
         """The handshake of `flow`."""
-        return self._by_flow.get(flow)
+        return self.by_flow.get(flow)
 
     def begin(self, client_hello: bytes, random: bytes, flow: Flow, now: float, *, established: int) -> bool:
         """Begin one for a peer whose address is proven; False, and no state, when a limit forbids it.
@@ -134,16 +135,16 @@ class Handshakes:
         """
         counters, limits = self._driver.counters, self._limits
         source = flow[0][0]
-        if len(self._by_flow) >= limits.max_handshakes:
+        if len(self.by_flow) >= limits.max_handshakes:
             counters.dropped_handshakes_full += 1
-        elif len(self._by_flow) + established >= limits.max_associations:
+        elif len(self.by_flow) + established >= limits.max_associations:
             counters.dropped_associations_full += 1
         elif self._by_source.get(source, 0) >= limits.per_source:
             counters.dropped_source_full += 1
         else:
             counters.started += 1
             handshake = Handshake(flow, self._driver.engine.accept(client_hello), self._reader(), random, now)
-            self._by_flow[flow] = handshake
+            self.by_flow[flow] = handshake
             self._by_source[source] = self._by_source.get(source, 0) + 1
             self._follow(handshake, [], now)
             return True
@@ -207,7 +208,7 @@ class Handshakes:
             away = True
             self._driver.report("a pre-shared key could not be looked up", error)
         handshake.looking_up = None
-        if self._by_flow.get(handshake.flow) is not handshake:
+        if self.by_flow.get(handshake.flow) is not handshake:
             return
         parked, handshake.parked = handshake.parked, []
         if away and self._reliable:
@@ -265,7 +266,7 @@ class Handshakes:
         )
 
     def _unlist(self, handshake: Handshake) -> None:
-        del self._by_flow[handshake.flow]
+        del self.by_flow[handshake.flow]
         source = handshake.flow[0][0]
         left = self._by_source[source] - 1
         if left:

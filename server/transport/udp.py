@@ -38,7 +38,7 @@ BEHIND = 1.0
 # Seconds of one wake-up after which no further `DRAIN` datagrams are taken: a crowd that is turned away goes at once.
 LONG_DRAIN = 0.005
 # With `waited`, the wait of one datagram in so many is told; odd, so that it is not always the same of a conversation.
-SAMPLE = 7
+SAMPLE = 23
 # The type of a record as the byte it begins with: bytes of a datagram compare sooner than numbers.
 _APPLICATION_DATA = bytes((records.APPLICATION_DATA,))
 
@@ -104,7 +104,7 @@ class UdpEndpoint(Endpoint):
 
     def _drain(self) -> None:
         """As many datagrams as one wake-up takes; one reading of the clock serves `DRAIN` of them."""
-        counters, live, handshakes = self.counters, self._live, self._handshakes
+        counters, live, handshaking = self.counters, self._live, self._handshakes.by_flow
         began = now = self._clock()
         while True:
             for receive in islice(self._receivers, DRAIN):
@@ -126,7 +126,7 @@ class UdpEndpoint(Endpoint):
                         (association := live.get(flow)) is not None
                         and datagram[:1] == _APPLICATION_DATA
                         and len(datagram) >= records.RECORD_HEADER
-                        and handshakes.get(flow) is None
+                        and flow not in handshaking
                     ):
                         association.receive(datagram, now)
                     else:
