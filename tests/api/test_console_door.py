@@ -121,6 +121,16 @@ async def test_a_wrong_password_and_an_unknown_name_read_the_same(api: Api, brow
     assert said[0][0] == said[1][0]
 
 
+async def test_who_was_refused_may_type_where_it_was_wrong(api: Api, browser: httpx.AsyncClient) -> None:
+    await person(api)
+    for answer, field in (
+        (await browser.get("/sign-in"), "name"),
+        (await signed_in(browser, password="something else entirely"), "name"),
+        (await signed_in(browser, name="", key="ak_unknown"), "key"),
+    ):
+        assert re.findall(r'<input id="f-(\w+)"[^>]* autofocus', answer.text) == [field]
+
+
 async def test_whoever_guesses_a_password_has_to_wait_and_a_good_one_does_not_help(
     api: Api, browser: httpx.AsyncClient
 ) -> None:

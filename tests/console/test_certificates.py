@@ -145,6 +145,23 @@ async def test_issued_certificates_are_found_by_name_serial_number_and_ca(rig: R
     await expect(names).to_have_count(len(ours["data"]))
     await page.get_by_role("link", name="Ends within 30 days").click()
     await expect(page.get_by_role("heading", name="Nothing fits")).to_be_visible()
+    # What ends next would come first.
+    await expect(page).to_have_url(re.compile("sort=not_after&order=ASC"))
+
+
+async def test_a_certificate_that_no_device_holds_says_why_and_what_comes_next(rig: Rig, page: Page) -> None:
+    (lost,) = (await rig.ask("GET", "/v1/certificates?endpoint_name__eq=valve-1"))["data"]
+    assert lost["state"] in ("issued", "abandoned")
+    await page.goto(f"{CERTIFICATES}/issued/{lost['id']}")
+    await expect(page.get_by_role("heading", name="The chain that was issued")).to_be_visible()
+    # Its bootstrap failed; that it is given up, the server finds a little later.
+    next_step = re.compile(
+        "not yet confirmed by the device: it gets it|at its next bootstrap it gets another certificate"
+    )
+    await expect(page.get_by_text(next_step)).to_be_visible()
+    (held,) = (await rig.ask("GET", "/v1/certificates?endpoint_name__eq=pump-0002"))["data"]
+    await page.goto(f"{CERTIFICATES}/issued/{held['id']}")
+    await expect(page.get_by_role("heading", name="The chain as the device holds it")).to_be_visible()
 
 
 async def test_a_chain_is_downloaded_as_the_device_holds_it(rig: Rig, page: Page) -> None:

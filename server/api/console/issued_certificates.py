@@ -50,7 +50,8 @@ async def list_issued(request: Request, visitor: ReaderVisits, page: Paged) -> R
     listing = await gathered(visitor.caller, request, page, "certificate")
     now = visitor.caller.office.now()
     given = dict(request.query_params)
-    soon = {"not_after__gte": time(now), "not_after__lte": time(now + SOON), "order": "DESC"}
+    # What ends next comes first.
+    soon = {"not_after__gte": time(now), "not_after__lte": time(now + SOON), "sort": "not_after", "order": "ASC"}
     return render(
         request,
         "issued.html",
@@ -58,7 +59,7 @@ async def list_issued(request: Request, visitor: ReaderVisits, page: Paged) -> R
         calls=[call("GET", f"{API}?{urlencode({'order': 'DESC', **given})}")],
         listing=listing,
         names=await _names(visitor),
-        filtered=any(name not in ("order", "after", "limit") for name in given),
+        filtered=any(name not in ("sort", "order", "after", "limit") for name in given),
         soon="not_after__lte" in given,
         soon_path=f"{PATH}?{urlencode(soon)}",
         first=f"{PATH}?{urlencode({name: value for name, value in given.items() if name != 'after'})}",
@@ -84,7 +85,7 @@ async def as_csv(request: Request, visitor: ReaderVisits) -> Response:
 
 @router.get("/{certificate_id}")
 async def show(request: Request, visitor: ReaderVisits, certificate_id: str) -> Response:
-    """One certificate with the chain as the device holds it."""
+    """One certificate with its chain, as the device holds it if it was delivered."""
     row = await _find(visitor, certificate_id)
     shown = api.shown(row)
     return render(

@@ -66,7 +66,7 @@ async def sign_in(request: Request) -> Response:
             ),
         )
         problem = error.message[0].upper() + error.message[1:] + "."
-        return _form(request, then=then, name=name, problem=problem, status=401)
+        return _form(request, then=then, name=name, by_key=bool(key), problem=problem, status=401)
     tries.worked(source, name)
     token = door.new_token()
     now = office.now()
@@ -108,7 +108,9 @@ async def _who(office: Office, form: Form, name: str, key: str) -> tuple[UUID | 
     return found.id, None, found.account_id, found.name
 
 
-def _form(request: Request, *, then: str, name: str = "", problem: str = "", status: int = 200) -> Response:
+def _form(
+    request: Request, *, then: str, name: str = "", by_key: bool = False, problem: str = "", status: int = 200
+) -> Response:
     before = door.cookie(request, "before") or door.new_token()
     response = render(
         request,
@@ -116,6 +118,7 @@ def _form(request: Request, *, then: str, name: str = "", problem: str = "", sta
         status=status,
         then=then,
         name=name,
+        by_key=by_key,
         problem=problem,
         csrf_token=door.csrf_of(before),
     )
