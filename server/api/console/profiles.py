@@ -102,7 +102,7 @@ async def dry_run(request: Request, visitor: ReaderVisits) -> Response:
     izuma = given.get("izuma") == "true"
     found, problem = await _explained(visitor, endpoint, version, None, izuma=izuma) if endpoint else (None, "")
     said = (f"&version={version}" if version else "") + ("&izuma=true" if izuma else "")
-    calls = [call("GET", f"/v1/dry-run?endpoint_name={quote(endpoint)}{said}")] if endpoint else []
+    calls = [call("GET", f"/v1/dry-run?endpoint_name={quote(endpoint) or 'ENDPOINT-NAME'}{said}")]
     return render(
         request,
         "dry_run.html",

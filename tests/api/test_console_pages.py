@@ -1,0 +1,125 @@
+"""Every page and dialog of the console that a link leads to: it answers, tells its API call, and holds no secret."""
+
+import csv
+import html
+import io
+import re
+from collections import deque
+
+import httpx
+import pytest
+
+from server.admin import operators
+from tests.api.conftest import PERSON, Api
+from tests.api.test_console_door import ORIGIN, PASSWORD, hidden
+from tests.console.seed import seed
+from tests.integration.rows import NOW
+from tests.pki import make_factory_ca
+
+HMAC_KEY = "00C0FFEE" * 4
+PSK_KEY = "5EC2E7" * 6
+MOST = 400
+LINK = re.compile(r'(?:href|hx-get)="(/[^"#]*)')
+# An id and a query are one page of many that are alike.
+ALIKE = re.compile(r"[0-9a-f]{32}")
+# Documents of the API, not of the console, and files that never change.
+ELSEWHERE = ("/docs", "/static", "/assets", "/openapi.json")
+
+
+@pytest.fixture
+async def operated(api: Api) -> dict[str, str]:
+    """An installation with something on every page; its secrets by what they are."""
+    key = api.client.headers["Authorization"].removeprefix("Bearer ")
+    secrets = {"API key": key, "HMAC key": HMAC_KEY, "pre-shared key": PSK_KEY, "password": PASSWORD}
+    await seed(api.office.database, api.account_id, devices=60, now=NOW)
+    await operators.add(api.office.database, PERSON, api.account_id, name="Aino", role="operator", password=PASSWORD)
+    default = await api.ask("GET", "/v1/profiles/default", 200)
+    for name in ("lamps", "meters"):
+        body = {
+            "toml": str(default["toml"]).replace('endpoint = "*"', f'endpoint = "{name}-*"'),
+            "files": default["files"],
+        }
+        await api.ask("PUT", f"/v1/profiles/{name}", 200, body)
+    certificate = make_factory_ca("Oulu factory").pem.decode()
+    factory = {"name": "Oulu factory", "service": "bootstrap", "certificate": certificate}
+    await api.ask("POST", "/v3/trusted-certificates", 201, factory)
+    developer = await api.ask("POST", "/v3/developer-certificates", 201, {"name": "desk"})
+    secrets["developer's key"] = str(developer["developer_private_key"]).splitlines()[1]
+    cfssl = {"host_url": "http://192.0.2.1:8888"}
+    await api.ask(
+        "POST",
+        "/v3/certificate-issuers",
+        201,
+        {
+            "issuer_type": "CFSSL_AUTH",
+            "name": "Plant CA",
+            "issuer_attributes": cfssl,
+            "issuer_credentials": {"hmac_hex_key": HMAC_KEY},
+        },
+    )
+    await api.ask(
+        "POST",
+        "/v1/pre-shared-keys",
+        201,
+        {"identity": "pump-1", "endpoint_name": "pump-1", "key": PSK_KEY},
+    )
+    form = await api.client.get("/sign-in")
+    await api.client.post("/sign-in", data={"csrf": hidden(form.text, "csrf"), "key": key}, headers=ORIGIN)
+    secrets["session"] = api.client.cookies["firstlight-session"]
+    del api.client.headers["Authorization"]
+    return secrets
+
+
+async def walk(client: httpx.AsyncClient) -> dict[str, httpx.Response]:
+    """Every page that links lead to from the start page, one of those that are alike."""
+    found: dict[str, httpx.Response] = {}
+    alike = set[str]()
+    left = deque(["/"])
+    while left:
+        path = left.popleft()
+        kind = ALIKE.sub("ID", path.partition("?")[0])
+        if kind in alike or path.startswith(ELSEWHERE):
+            continue
+        alike.add(kind)
+        found[path] = await client.get(path, follow_redirects=True)
+        assert len(found) < MOST
+        if found[path].headers.get("Content-Type", "").startswith("text/html"):
+            left.extend(html.unescape(link) for link in LINK.findall(found[path].text))
+    return found
+
+
+async def test_every_link_leads_to_a_page_that_tells_its_api_call_and_holds_no_secret(
+    api: Api, operated: dict[str, str]
+) -> None:
+    pages = await walk(api.client)
+    assert len(pages) > 30
+    for path, page in pages.items():
+        assert page.status_code in (200, 204), f"{path}: {page.status_code}"
+        assert page.url.path != "/sign-in", path
+        for what, secret in operated.items():
+            assert secret.lower() not in page.text.lower(), f"{what} on {path}"
+    # A fragment that a page asks for later stands on a page that tells the call. People are no resource of the API.
+    untold = [path for path, page in pages.items() if "<h1" in page.text and "curl -" not in page.text]
+    assert [path for path in untold if not path.startswith("/access/operators/")] == []
+
+
+async def test_each_list_comes_as_csv_with_the_filters_of_its_address(api: Api, operated: dict[str, str]) -> None:
+    assert operated
+    for page, rows in (
+        ("/devices?profile__eq=lamps", 6),
+        ("/devices/seen", 2000),
+        ("/device-identity/certificates?service__eq=bootstrap", 2),
+        ("/device-identity/certificates/issued?endpoint_name__like=urn&state__eq=delivered", 72),
+        ("/device-identity/certificate-authorities", 2),
+        ("/profiles", 3),
+        ("/audit?action__eq=profile.set", 77),
+        ("/access", 1),
+    ):
+        shown = (await api.client.get(page)).text
+        links = [html.unescape(link) for link in LINK.findall(shown) if ".csv" in link]
+        assert links, page
+        answer = await api.client.get(links[0])
+        assert answer.headers["Content-Type"].startswith("text/csv"), page
+        found = list(csv.DictReader(io.StringIO(answer.text)))
+        assert len(found) == rows, page
+        assert all(found), page
