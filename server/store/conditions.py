@@ -1,5 +1,6 @@
 """Filters of a list as PostgreSQL reads them: a condition names a column, its value always travels as a parameter."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -60,6 +61,7 @@ _HELD = {"ca_id": "bootstrapped_timestamp"}
 _UNDELIVERED = ("issued", "abandoned")
 # Columns that few rows fill: an index holds those alone.
 SPARSE = frozenset({"description"})
+_LETTER = re.compile("[a-z]")
 # As `device_listed` tells them.
 _DEVICE_STATES = ("registered", "bootstrapped", "unenrolled")
 
@@ -102,8 +104,11 @@ class Which:
 
     def _words(self, column: str, op: str, values: tuple[object, ...]) -> str:
         if op == "like":
-            # The C collation folds ASCII letters only, as `bytes.lower` does, and costs a tenth of what others cost.
-            return f'lower({column} COLLATE "C") LIKE {self.parameter(_anywhere(str(values[0])))}'
+            # The C collation folds ASCII letters only, as `bytes.lower` does, and costs a tenth of what others cost. A
+            # text without letters is found as it stands, and strpos finds it in less time than LIKE.
+            text = str(values[0]).encode().lower().decode()
+            folded = f'lower({column} COLLATE "C")' if _LETTER.search(text) else f'{column} COLLATE "C"'
+            return f"strpos({folded}, {self.parameter(text)}) > 0"
         # What is not empty, as the index of such a column says it.
         filled = ""
         if column in SPARSE and (op in ("eq", "in")) != ("" in values):
@@ -161,14 +166,6 @@ class Which:
             if state in wanted:
                 fits.append(f"(bootstrapped_timestamp {held} AND NOT {registered})")
         self.text.append(f"AND ({' OR '.join(fits) or 'false'})")
-
-
-def _anywhere(text: str) -> str:
-    """A pattern for what holds `text` in any letter case; its own % and _ stand for themselves."""
-    text = text.encode().lower().decode()
-    for special in ("\\", "%", "_"):
-        text = text.replace(special, f"\\{special}")
-    return f"%{text}%"
 
 
 def _span(value: datetime, type: Type) -> tuple[datetime, datetime]:

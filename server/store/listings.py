@@ -226,13 +226,20 @@ async def _statements(
         return [(text.replace("/* which */", f"{fits} {place} {order}"), arguments)]
     # PostgreSQL takes it that what fits lies all over the list. If it all lies at the other end, as with names that
     # were given in the order of time, it would walk there row by row: so not too far, then all that fits is gathered.
-    candidates = database.queries[f"{kind}_candidates"]
-    near = candidates.replace("/* which */", f"{place} {order} LIMIT ${len(arguments) + 1}")
-    far = candidates.replace("/* which */", f"{fits} {place} OFFSET 0")
+    given = len(arguments)
+    leading = Which(listing.fields, arguments)
+    for condition in conditions:
+        # Where a range of the sort's own column is asked for, its walk begins there.
+        if condition.field == columns[0]:
+            leading.add(condition)
+    near = database.queries[f"{kind}_candidates"].replace(
+        "/* which */", f"{' '.join(leading.text)} {place} {order} LIMIT ${len(arguments) + 1}"
+    )
+    far = database.queries[f"{kind}_gathered"].replace("/* which */", f"{fits} {place} OFFSET 0")
     budget = NEAR + NEAR_EACH * window.limit
     return [
         (_within(text, near).replace("/* which */", f"{fits} {order}"), [*arguments, budget]),
-        (_within(text, far).replace("/* which */", order), arguments),
+        (_within(text, far).replace("/* which */", order), arguments[:given]),
     ]
 
 

@@ -1,7 +1,7 @@
 -- Pages of the lists. `/* which */` is where `server/store/listings.py` puts the conditions of a request, its place in
 -- the list and its order; every value goes as a parameter. What fits is found in an index, whole rows are fetched for
--- the page alone. `/* candidates */` stands before the list that a page is looked for in: the whole one, unless the
--- `_candidates` take its place.
+-- the page alone. `/* candidates */` stands before the list that a page is looked for in: the whole one, unless
+-- `_candidates` or `_gathered` take its place.
 
 -- name: listing_session
 -- A plan must know the values: how many rows a filter leaves decides which index is walked. Lists are read through an
@@ -26,11 +26,16 @@ JOIN device_listed l ON l.id = page.id
 ORDER BY page.place;
 
 -- name: device_candidates
--- Those of a list among which a page is looked for: in its order, so many; or all that fit.
+-- The beginning of a list in its order, of which a page takes what fits; with every column that is filtered.
 SELECT id, etag, account_id, created_at, updated_at, endpoint_name, name, profile, last_outcome, last_cause,
        last_failed_ca, lifecycle_status, mechanism, mechanism_url, ca_id, device_key, issuer_fingerprint,
        bootstrapped_timestamp, connector_expiration_date, bootstrap_expiration_date, enrolment_list_timestamp,
        description
+FROM device_listed WHERE account_id = $1 /* which */;
+
+-- name: device_gathered
+-- All that fit, for a page to be sorted out of; with the columns of every sort alone, as there may be 100,000.
+SELECT id, account_id, created_at, updated_at, endpoint_name, connector_expiration_date
 FROM device_listed WHERE account_id = $1 /* which */;
 
 -- name: device_fitting
@@ -48,6 +53,10 @@ ORDER BY page.place;
 -- name: certificate_candidates
 SELECT id, account_id, endpoint_name, device_id, service, state, delivered_at, subject, serial, certificate_issuer_id,
        issuer_fingerprint, fingerprint, created_at, not_before, not_after, revoked_at, revocation_reason
+FROM certificate_listed WHERE account_id = $1 /* which */;
+
+-- name: certificate_gathered
+SELECT id, account_id, created_at, endpoint_name, not_after
 FROM certificate_listed WHERE account_id = $1 /* which */;
 
 -- name: certificate_fitting

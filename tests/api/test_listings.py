@@ -252,6 +252,10 @@ async def test_a_percent_sign_is_looked_for_as_itself(seeded: Api) -> None:
     assert await data(seeded, "/v3/devices/?endpoint_name__like=%25") == []
     assert await data(seeded, "/v3/devices/?endpoint_name__like=urn_imei") == []
     assert len(await data(seeded, "/v3/devices/?endpoint_name__like=URN:IMEI&limit=1000")) == DEVICES
+    # Without a letter, and with nothing at all.
+    assert len(await data(seeded, "/v3/devices/?endpoint_name__like=0000000000123&limit=1000")) == 1
+    assert len(await data(seeded, "/v3/devices/?endpoint_name__like=:35&limit=1000")) == DEVICES
+    assert len(await data(seeded, "/v3/devices/?endpoint_name__like=&limit=1000")) == DEVICES
 
 
 async def test_a_day_is_a_day_in_utc(seeded: Api) -> None:
