@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 from uuid import UUID
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from issuers.errors import NotSupported
 from issuers.reach import Reach
@@ -49,7 +50,8 @@ class IssueRequest:
     """One wish for a certificate, recorded before it is handed to an adapter.
 
     `csr` has passed `csr.check_csr` or was made by us. `serial` (159 random bits) and `not_before` (UTC, the time of
-    the intent) are for CAs that let us choose. `validity` of None leaves it to the issuer's own setting.
+    the intent) are for CAs that let us choose. `validity` of None leaves it to the issuer's own setting. `der` and
+    `public_key` are those of `csr`, where who asks has them at hand.
     """
 
     issuance_id: UUID
@@ -60,6 +62,8 @@ class IssueRequest:
     endpoint: str
     account_id: UUID
     purpose: Purpose
+    der: bytes = field(default=b"", repr=False, compare=False)
+    public_key: ec.EllipticCurvePublicKey | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,7 +178,7 @@ class EmbeddedIssuer(Issuer):
 
     def _issue(self, request: IssueRequest, *, recovered: bool) -> Issued:
         csr = request.csr
-        public_key = csr.public_key()
+        public_key = request.public_key or csr.public_key()
         if not isinstance(public_key, ec.EllipticCurvePublicKey) or not isinstance(public_key.curve, ec.SECP256R1):
             raise Rejected("the embedded CA signs P-256 keys only")
         begin = request.not_before.replace(microsecond=0)
@@ -189,7 +189,7 @@ class EmbeddedIssuer(Issuer):
             )
         csr_name = csr.subject
         name = _subject(csr_name, request.endpoint)
-        csr_der = csr.public_bytes(Encoding.DER)
+        csr_der = request.der or csr.public_bytes(Encoding.DER)
         subject, spki = request_names(csr_der)
         emails = name.get_attributes_for_oid(NameOID.EMAIL_ADDRESS)
         if emails or self._options.subject_key_identifier:

@@ -1,4 +1,4 @@
-"""The fast path of a CA of ours: what all its certificates share is encoded once (RFC 5280 4.1, X.690).
+"""The fast path of certificates and CSRs of ours: what all share is encoded once (RFC 5280 4.1, RFC 2986, X.690).
 
 `x509.CertificateBuilder` stays the only place that says how a certificate looks: a template is cut out of one that it
 made, and a test holds that both give the same bytes. Built by the library a certificate costs 114 µs, of which its
@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from issuers import der
 
 _INTEGER, _BIT_STRING, _UTC_TIME, _GENERALIZED_TIME, _SEQUENCE = 0x02, 0x03, 0x17, 0x18, 0x30
+# RFC 5758 3.2.
+_ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
 _VERSION_3 = bytes.fromhex("a003020102")
 
 
@@ -55,6 +57,12 @@ class Template:
             + self.extensions,
         )
         return der.element(_SEQUENCE, inner + self.algorithm + der.element(_BIT_STRING, b"\0" + sign(inner)))
+
+
+def request(*, subject: bytes, spki: bytes, sign: Callable[[bytes], bytes]) -> bytes:
+    """A CSR in DER that asks for nothing but a subject and a key, both DER; `sign` signs with ECDSA and SHA-256."""
+    inner = der.bare_request(subject, spki)
+    return der.element(_SEQUENCE, inner + _ECDSA_SHA256 + der.element(_BIT_STRING, b"\0" + sign(inner)))
 
 
 def _time(at: datetime) -> bytes:

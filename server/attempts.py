@@ -13,8 +13,10 @@ from typing import Protocol, assert_never
 from uuid import UUID
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from issuers.base import Issued, Issuer, IssueRequest, Pending, Recovery, Unsettled
+from issuers.csr import OwnRequest
 from issuers.errors import (
     BadCertificate,
     Check,
@@ -137,7 +139,7 @@ class Attempts:
 
     # -- asking ----------------------------------------
 
-    async def ask(self, active: ActiveIssuer, intent: OpenIssuance, csr: x509.CertificateSigningRequest) -> Checked:
+    async def ask(self, active: ActiveIssuer, intent: OpenIssuance, request: OwnRequest) -> Checked:
         """Write the intent, have it signed, check and record what came; then the row is ours until it is settled.
 
         Raises as `asked`, StoreUnavailable, and ComeAgain when it would be one too many.
@@ -147,7 +149,7 @@ class Attempts:
             raise too_many(intent)
         if not isinstance(outcome, Inserted):
             raise AssertionError(f"a key made a moment ago is known: {outcome}")
-        return await self.asked(active, intent, csr)
+        return await self.asked(active, intent, request.csr, public_key=request.public_key)
 
     async def asked(
         self,
@@ -155,6 +157,7 @@ class Attempts:
         intent: OpenIssuance,
         csr: x509.CertificateSigningRequest,
         limits: DeviceLimits = USUAL_LIMITS,
+        public_key: ec.EllipticCurvePublicKey | None = None,
     ) -> Checked:
         """Have an intent signed that is on record, check and record what came; the row is ours until it is settled.
 
@@ -166,7 +169,7 @@ class Attempts:
         self.take([intent.id])
         try:
             async with self.accounted(intent):
-                request = request_for(intent, csr)
+                request = request_for(intent, csr, public_key)
                 try:
                     answer = await active.issuer.issue(request)
                 except OutcomeUnknown as lost:
@@ -354,8 +357,10 @@ def state_after(error: IssuerError) -> str:
             return "failed"
 
 
-def request_for(row: Row, csr: x509.CertificateSigningRequest) -> IssueRequest:
-    """What a CA is asked for `row`, the same each time."""
+def request_for(
+    row: Row, csr: x509.CertificateSigningRequest, public_key: ec.EllipticCurvePublicKey | None = None
+) -> IssueRequest:
+    """What a CA is asked for `row`, the same each time; `public_key` of the CSR, if it is at hand."""
     return IssueRequest(
         issuance_id=row.id,
         csr=csr,
@@ -365,6 +370,8 @@ def request_for(row: Row, csr: x509.CertificateSigningRequest) -> IssueRequest:
         endpoint=row.endpoint,
         account_id=row.account_id,
         purpose="device",
+        der=row.csr,
+        public_key=public_key,
     )
 
 

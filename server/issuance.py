@@ -21,10 +21,8 @@ from hashlib import sha256
 from uuid import UUID, uuid4
 
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from issuers.csr import make_csr
+from issuers.csr import OwnRequest, request_for_new_key
 from issuers.errors import IssuerError, OutcomeUnknown
 from lwm2m.bootstrap import Credential
 from server import logs
@@ -277,20 +275,12 @@ class Issuance:
         raise AssertionError("the last attempt returns or raises")
 
     async def _attempt(self, wish: Wish, active: ActiveIssuer, attempt: int) -> ServerMade:
-        key = ec.generate_private_key(ec.SECP256R1())
-        csr = make_csr(key, wish.subject)
-        intent = self._intent(wish, key.public_key(), csr, active, attempt)
-        checked = await self._attempts.ask(active, intent, csr)
+        request = request_for_new_key(wish.subject)
+        intent = self._intent(wish, request, active, attempt)
+        checked = await self._attempts.ask(active, intent, request)
         return ServerMade(
             issuance_id=intent.id,
-            credential=Credential(
-                chain=checked.chain,
-                private_key_pkcs8=key.private_bytes(
-                    serialization.Encoding.DER,
-                    serialization.PrivateFormat.PKCS8,
-                    serialization.NoEncryption(),
-                ),
-            ),
+            credential=Credential(chain=checked.chain, private_key_pkcs8=request.key),
             serial=checked.serial,
             issuer=active.name,
             warnings=checked.warnings,
@@ -317,17 +307,8 @@ class Issuance:
                 retry_after=HOLD_RETRY_AFTER,
             )
 
-    def _intent(
-        self,
-        wish: Wish,
-        public_key: ec.EllipticCurvePublicKey,
-        csr: x509.CertificateSigningRequest,
-        active: ActiveIssuer,
-        attempt: int,
-    ) -> OpenIssuance:
+    def _intent(self, wish: Wish, request: OwnRequest, active: ActiveIssuer, attempt: int) -> OpenIssuance:
         now = self._now()
-        der = csr.public_bytes(serialization.Encoding.DER)
-        spki = public_key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
         return OpenIssuance(
             id=uuid4(),
             account_id=wish.account_id,
@@ -335,9 +316,9 @@ class Issuance:
             endpoint=wish.endpoint,
             service=wish.service,
             issuer_id=active.id,
-            csr=der,
-            csr_sha256=sha256(der).digest(),
-            spki_sha256=sha256(spki).digest(),
+            csr=request.der,
+            csr_sha256=sha256(request.der).digest(),
+            spki_sha256=sha256(request.spki).digest(),
             server_key=True,
             # 159 random bits, recorded before anything is signed with them (issuers.md E).
             serial=x509.random_serial_number(),

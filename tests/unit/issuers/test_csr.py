@@ -6,12 +6,27 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID
-from hypothesis import given
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_der_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from issuers.csr import LARGEST, alternative_names, check_csr, make_csr, require_names, same_names
+from issuers import template
+from issuers.csr import (
+    LARGEST,
+    alternative_names,
+    check_csr,
+    make_csr,
+    request_for_new_key,
+    require_names,
+    same_names,
+)
 from issuers.errors import Rejected
 from tests import pki
 from tests.unit.issuers import surgery
@@ -308,3 +323,45 @@ def test_two_csrs_ask_for_the_same_when_subject_and_alternative_names_are_equal(
     assert same_names(named, request(extensions=[san(x509.DNSName("one"))]))
     assert not same_names(named, request())
     assert not same_names(request(), request(pki.make_name("another")))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([NameOID.COMMON_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME, NameOID.COUNTRY_NAME]),
+            st.text(st.characters(min_codepoint=0x20, exclude_categories=("Cs",)), min_size=2, max_size=16),
+        ),
+        max_size=6,
+    )
+)
+@settings(deadline=None)
+def test_a_request_of_ours_is_the_one_that_the_builder_makes(
+    attributes: list[tuple[x509.ObjectIdentifier, str]],
+) -> None:
+    subject = x509.Name(
+        [
+            x509.NameAttribute(oid, "DE" if oid == NameOID.COUNTRY_NAME else text, _validate=False)
+            for oid, text in attributes
+        ]
+    )
+    ours = request_for_new_key(subject)
+    private_key = load_der_private_key(ours.key, None)
+    assert isinstance(private_key, ec.EllipticCurvePrivateKey)
+    builders = make_csr(private_key, subject)
+    # A signature is another each time; everything else is the same.
+    assert ours.csr.tbs_certrequest_bytes == builders.tbs_certrequest_bytes
+    assert ours.csr.is_signature_valid
+    assert template.request(
+        subject=subject.public_bytes(), spki=ours.spki, sign=lambda _inner: builders.signature
+    ) == der(builders)
+    assert ours.der == der(ours.csr)
+    assert ours.public_key == private_key.public_key() == ours.csr.public_key()
+    assert ours.spki == private_key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    assert ours.key == private_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+
+
+def test_a_request_of_ours_is_fit_for_a_ca_and_does_not_show_its_key() -> None:
+    ours = request_for_new_key(pki.make_name(NAME))
+    assert check_csr(ours.der, endpoint=NAME).subject == pki.make_name(NAME)
+    assert ours.key.hex() not in repr(ours)
+    assert str(ours.key) not in f"{ours} {ours!r}"
