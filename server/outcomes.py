@@ -15,7 +15,7 @@ from server.config import RecorderConfig
 from server.metrics import Metrics
 from server.policy import Factory
 from server.recorder import TapedSession
-from server.store.writer import MarkDelivered, RecordSession, RecordTranscript, TouchDevice, Writer
+from server.store.writer import EndSession, RecordSession, RecordTranscript, TouchDevice, Writer
 
 log = logs.get("bootstrap")
 
@@ -77,46 +77,37 @@ class Outcomes:
     async def _commit(self, outcome: Outcome, sentence: str) -> None:
         verdict = outcome.verdict
         succeeded = isinstance(verdict, Done)
-        writes: list[Awaitable[object]] = []
-        if succeeded:
-            writes += [self._writer.write(MarkDelivered(issuance)) for issuance in outcome.issuances]
-        writes.append(
-            self._writer.write(
-                RecordSession(
-                    id=outcome.session_id,
-                    account_id=outcome.account_id,
-                    endpoint=outcome.endpoint,
-                    started_at=outcome.started_at,
-                    ended_at=self._now(),
-                    profile=outcome.profile or "",
-                    credential=outcome.credential,
-                    address=outcome.address,
-                    outcome="succeeded" if succeeded else "failed",
-                    cause=None if isinstance(verdict, Done) else verdict.cause.value,
-                    sentence=sentence,
-                    issuance_id=next(iter(outcome.issuances), None),
-                    steps=rows(outcome.steps),
-                )
-            )
+        session = RecordSession(
+            id=outcome.session_id,
+            account_id=outcome.account_id,
+            endpoint=outcome.endpoint,
+            started_at=outcome.started_at,
+            ended_at=self._now(),
+            profile=outcome.profile or "",
+            credential=outcome.credential,
+            address=outcome.address,
+            outcome="succeeded" if succeeded else "failed",
+            cause=None if isinstance(verdict, Done) else verdict.cause.value,
+            sentence=sentence,
+            issuance_id=next(iter(outcome.issuances), None),
+            steps=rows(outcome.steps),
         )
-        writes.append(
-            self._writer.write(
-                TouchDevice(
-                    account_id=outcome.account_id,
-                    endpoint=outcome.endpoint,
-                    profile=outcome.profile,
-                    session_id=outcome.session_id,
-                    # The start: an old session that ends late, maybe in another worker, must not hide a newer one.
-                    at=outcome.started_at,
-                    state="bootstrapped" if succeeded else "failed",
-                    cause=None if isinstance(verdict, Done) else verdict.cause.value,
-                    learned=outcome.learned,
-                    verified_by=outcome.factory.verified_by if outcome.factory is not None else None,
-                    factory_until=outcome.factory.until if outcome.factory is not None else None,
-                    factory_key=outcome.factory.key if outcome.factory is not None else None,
-                )
-            )
+        device = TouchDevice(
+            account_id=outcome.account_id,
+            endpoint=outcome.endpoint,
+            profile=outcome.profile,
+            session_id=outcome.session_id,
+            # The start: an old session that ends late, maybe in another worker, must not hide a newer one.
+            at=outcome.started_at,
+            state="bootstrapped" if succeeded else "failed",
+            cause=None if isinstance(verdict, Done) else verdict.cause.value,
+            learned=outcome.learned,
+            verified_by=outcome.factory.verified_by if outcome.factory is not None else None,
+            factory_until=outcome.factory.until if outcome.factory is not None else None,
+            factory_key=outcome.factory.key if outcome.factory is not None else None,
         )
+        delivered = outcome.issuances if succeeded else ()
+        writes: list[Awaitable[object]] = [self._writer.write(EndSession(session, device, delivered))]
         if outcome.tape is not None:
             if not succeeded or self._recorder.outcomes == "all":
                 writes.append(self._writer.write(self._transcript(outcome, outcome.tape, sentence)))

@@ -1,11 +1,12 @@
 """One transaction of the group-commit writer: many operations, one statement a kind."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from server.store.issuances import issuance_row
 from server.store.operations import (
+    EndSession,
     Inserted,
     Joined,
     KeyTaken,
@@ -17,10 +18,20 @@ from server.store.operations import (
     TooMany,
     grouped,
 )
+from server.store.sql import together
 
 # Rounds in which a row may be found in nobody's way and still not go in: each needs another writer's commit between
 # two of our statements.
 ROUNDS = 5
+
+
+# Batches after which plans are made anew, at first and later on: made for tables that are still empty, where PostgreSQL
+# takes any index, they must not go on when the tables have grown.
+PLANS_LAST_FIRST = 16
+PLANS_LAST = 1024
+
+# What a bootstrap writes.
+TOGETHER = frozenset({OpenIssuance, RecordIssued, EndSession})
 
 
 class Undecided(Exception):
@@ -33,26 +44,36 @@ class Batches:
     def __init__(self, connection: Any, queries: Mapping[str, str]) -> None:
         self._connection = connection
         self._queries = queries
-        self._prepared: dict[str, Any] = {}
+        self._prepared: dict[tuple[str, ...], Any] = {}
         # How often the database answered: as long as it grows the database is there, however long a batch takes.
         self.answers = 0
+        self._batches = 0
+        self._plans_end = PLANS_LAST_FIRST
 
     async def write(self, operations: Sequence[Operation[object]]) -> list[object]:
         """Write `operations` in one transaction; their outcomes, which are durable when this returns.
 
         Raises what asyncpg raises; then nothing was written, unless the connection was lost during the commit.
         """
+        if self._batches >= self._plans_end:
+            # Twice as many each time: a new table grows fast.
+            await self._execute("DISCARD PLANS")
+            self._plans_end += min(self._plans_end, PLANS_LAST)
+        self._batches += 1
         groups = grouped(operations)
         outcomes: list[object] = [None] * len(operations)
         # One statement is a transaction by itself and saves two round trips.
-        alone = len(groups) == 1 and not any(_takes_more(operation) for operation in operations)
+        alone = not any(_takes_more(operation) for operation in operations) and (
+            len(groups) == 1 or _fit_together(operations)
+        )
         if not alone:
             await self._execute("BEGIN")
         try:
-            for positions in groups:
-                group = [operations[position] for position in positions]
-                for position, outcome in zip(positions, await self._write_group(group), strict=True):
-                    outcomes[position] = outcome
+            for run in [groups] if alone else [[positions] for positions in groups]:
+                kinds = [[operations[position] for position in positions] for positions in run]
+                for positions, answers in zip(run, await self._write_kinds(kinds), strict=True):
+                    for position, outcome in zip(positions, answers, strict=True):
+                        outcomes[position] = outcome
         except Exception:
             if not alone and not self._connection.is_closed():
                 await self._execute("ROLLBACK")
@@ -61,37 +82,52 @@ class Batches:
             await self._execute("COMMIT")
         return outcomes
 
-    async def _write_group(self, group: list[Any]) -> Sequence[object]:
+    async def _write_kinds(self, groups: Sequence[list[Any]]) -> list[Sequence[object]]:
+        """Write `groups`, each of one kind, by one statement; their answers."""
+        for group in groups:
+            if isinstance(group[0], OpenIssuance):
+                await self._make_room(group)
+        arguments: list[object] = []
+        for group in groups:
+            arguments += _arguments(group)
+        rows = await self._fetch(tuple(group[0].statement for group in groups), *arguments)
+        written = {row[0] for row in rows}
+        return [await self._answers(group, written) for group in groups]
+
+    async def _answers(self, group: list[Any], written: set[UUID]) -> Sequence[object]:
         first = group[0]
         if isinstance(first, OpenIssuance):
-            return await self._open(group)
+            return await self._opened(group, written)
         if isinstance(first, RecordIssued):
-            return await self._issue(group)
-        rows = await self._fetch(first.statement, *_columns(group))
-        if not isinstance(first, Step):
-            return [None] * len(group)
-        written = {row[0] for row in rows}
-        return [operation.id in written for operation in group]
+            return await self._issued(group, written)
+        if isinstance(first, Step):
+            return [operation.id in written for operation in group]
+        return [None] * len(group)
 
-    async def _open(self, group: list[OpenIssuance]) -> list[Opened]:
+    async def _make_room(self, group: list[OpenIssuance]) -> None:
         replaced = [wish.replaces for wish in group if wish.replaces is not None]
         if replaced:
-            await self._fetch("write_retired", replaced)
+            await self._fetch(("write_retired",), replaced)
         # In one order, so that two writers wait for each other in one direction only.
         locks = sorted({wish.lock for wish in group if wish.most is not None})
         if locks:
-            await self._fetch("write_opened_locks", locks)
+            await self._fetch(("write_opened_locks",), locks)
+
+    async def _opened(self, group: list[OpenIssuance], written: set[UUID]) -> list[Opened]:
+        """What became of intents, of which `written` were inserted at the first try."""
         outcomes: dict[UUID, Opened] = {}
         left = group
         for _ in range(ROUNDS):
-            rows = await self._fetch(OpenIssuance.statement, *_columns(left))
-            for row in rows:
-                outcomes[row[0]] = Inserted()
+            for wish in left:
+                if wish.id in written:
+                    outcomes[wish.id] = Inserted()
             left = [wish for wish in left if wish.id not in outcomes]
             if left:
                 left = await self._look(left, outcomes)
             if not left:
                 return [outcomes[wish.id] for wish in group]
+            rows = await self._fetch((OpenIssuance.statement,), *_columns(left))
+            written = {row[0] for row in rows}
         raise Undecided(f"{len(left)} intents")
 
     async def _look(self, wishes: list[OpenIssuance], outcomes: dict[UUID, Opened]) -> list[OpenIssuance]:
@@ -99,7 +135,7 @@ class Batches:
         over: list[UUID] = []
         again: list[OpenIssuance] = []
         rows = await self._fetch(
-            "write_opened_look",
+            ("write_opened_look",),
             [wish.id for wish in wishes],
             [wish.account_id for wish in wishes],
             [wish.service for wish in wishes],
@@ -124,34 +160,30 @@ class Batches:
                     over.append(row["id"])
                 again.append(wish)
         if over:
-            await self._fetch("write_retired", over)
+            await self._fetch(("write_retired",), over)
         counted = [(wish.id, wish.account_id, wish.endpoint, wish.most) for wish in again if wish.most is not None]
         if counted:
-            rows = await self._fetch("write_opened_lately", *zip(*counted, strict=True))
+            rows = await self._fetch(("write_opened_lately",), *zip(*counted, strict=True))
             outcomes.update((row["id"], TooMany()) for row in rows)
         return [wish for wish in again if wish.id not in outcomes]
 
-    async def _issue(self, group: list[RecordIssued]) -> list[bool]:
-        columns = _columns(group)
-        # A set of a few: all leaves of one CA share what stands above them.
-        chains = dict(zip(columns[6], [operation.above() for operation in group], strict=True))
-        rows = await self._fetch(RecordIssued.statement, *columns, list(chains), list(chains.values()))
-        written = {row[0] for row in rows}
+    async def _issued(self, group: list[RecordIssued], written: set[UUID]) -> list[bool]:
         missing = [operation for operation in group if operation.id not in written]
         if missing:
             # It may be there from a try whose commit was answered by a lost connection.
             rows = await self._fetch(
-                "write_issued_look",
+                ("write_issued_look",),
                 [operation.id for operation in missing],
                 [operation.chain[0] for operation in missing],
             )
-            written.update(row[0] for row in rows)
+            written = written | {row[0] for row in rows}
         return [operation.id in written for operation in group]
 
-    async def _fetch(self, name: str, *arguments: object) -> list[Any]:
-        statement = self._prepared.get(name)
+    async def _fetch(self, names: tuple[str, ...], *arguments: object) -> list[Any]:
+        statement = self._prepared.get(names)
         if statement is None:
-            statement = self._prepared[name] = await self._connection.prepare(self._queries[name])
+            text = together([self._queries[name] for name in names])
+            statement = self._prepared[names] = await self._connection.prepare(text)
             self.answers += 1
         rows: list[Any] = await statement.fetch(*arguments)
         self.answers += 1
@@ -164,6 +196,32 @@ class Batches:
 
 def _columns(group: Sequence[Operation[object]]) -> list[tuple[Any, ...]]:
     return list(zip(*[operation.row() for operation in group], strict=True))
+
+
+def _arguments(group: Sequence[Any]) -> list[object]:
+    """The arguments of the statement of `group`: its columns, and what is no column of them."""
+    arguments: list[object] = [*_columns(group)]
+    if isinstance(group[0], RecordIssued):
+        # A set of a few: all leaves of one CA share what stands above them.
+        chains = {operation.chain_sha256: operation.above for operation in group}
+        arguments += [list(chains), list(chains.values())]
+    return arguments
+
+
+def _fit_together(operations: Sequence[Operation[object]]) -> bool:
+    """Whether one statement can write them all: it sees the record as it was before, so none may touch another's rows.
+
+    Only the kinds that every bootstrap writes: each mixture of kinds is a statement to prepare and to keep.
+    """
+    seen: set[Hashable] = set()
+    count = 0
+    for operation in operations:
+        if type(operation) not in TOGETHER:
+            return False
+        keys = operation.keys()
+        count += len(keys)
+        seen.update(keys)
+    return len(seen) == count
 
 
 def _takes_more(operation: Operation[object]) -> bool:

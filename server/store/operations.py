@@ -68,6 +68,10 @@ class Operation(Generic[T_co]):
         """The statement's columns."""
         raise NotImplementedError
 
+    def parts(self) -> "tuple[Operation[object], ...]":
+        """What to write one by one should the database refuse the whole; nothing = it is one fact."""
+        return ()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenIssuance(Operation[Opened]):
@@ -193,9 +197,15 @@ class RecordIssued(Step):
     not_after: datetime
     warnings: tuple[str, ...] = ()
 
+    @property
     def above(self) -> bytes:
         """The certificates above the leaf, DER after DER."""
         return b"".join(self.chain[1:])
+
+    @property
+    def chain_sha256(self) -> bytes:
+        """What names `above`."""
+        return sha256(self.above).digest()
 
     def row(self) -> tuple[object, ...]:
         """As the first nine columns of `write_issued`."""
@@ -206,7 +216,7 @@ class RecordIssued(Step):
             self.not_after,
             serial_bytes(self.serial),
             self.issuer_fingerprint,
-            sha256(self.above()).digest(),
+            self.chain_sha256,
             self.chain[0],
             dumps(self.warnings) if self.warnings else None,
         )
@@ -379,6 +389,42 @@ class TouchDevice(Operation[None]):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class EndSession(Operation[None]):
+    """The end of a bootstrap, all of it in one row: the session, its device, and what was delivered in it."""
+
+    statement: ClassVar[str] = "write_ended"
+    kept: ClassVar[bool] = True
+
+    session: RecordSession
+    device: TouchDevice
+    delivered: tuple[UUID, ...] = ()
+
+    def keys(self) -> tuple[Hashable, ...]:
+        """What its parts touch."""
+        return self.session.id, (self.device.account_id, self.device.endpoint), *self.delivered
+
+    def row(self) -> tuple[object, ...]:
+        """As `write_ended`."""
+        device = self.device
+        return (
+            *self.session.row(),
+            device_id(device.account_id, device.endpoint),
+            device.profile,
+            device.at,
+            device.state,
+            device.learned,
+            device.verified_by,
+            device.factory_until,
+            device.factory_key,
+            "{" + ",".join([issuance.hex for issuance in self.delivered]) + "}",
+        )
+
+    def parts(self) -> tuple[Operation[object], ...]:
+        """Each fact by itself, so that one which cannot be written does not take the others along."""
+        return *map(MarkDelivered, self.delivered), self.session, self.device
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRow(Operation[None]):
     """A final outcome that belongs to no session; `detail` is JSON."""
@@ -459,6 +505,7 @@ ORDER: tuple[type[Operation[object]], ...] = (
     MarkAbandoned,
     RecordSession,
     RecordEnrollment,
+    EndSession,
     AppendStep,
     TouchDevice,
     RecordTranscript,

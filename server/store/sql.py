@@ -1,12 +1,13 @@
 """The named queries: every block of `sql/queries/*.sql` that opens with `-- name:`."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 
 NAME = re.compile(r"^--[ \t]*name:(.*)$", re.MULTILINE)
 # What a query is called: a Python name in lower case, so that it can be found by searching for it.
 WORD = re.compile(r"[a-z][a-z0-9_]*")
+PARAMETER = re.compile(r"\$(\d+)")
 COMMENT = re.compile(r"--.*$", re.MULTILINE)
 
 
@@ -44,6 +45,30 @@ def parse(sources: Iterable[tuple[str, str]]) -> Mapping[str, str]:
                 raise SqlFileError(f"{file}: query {name} is empty")
             queries[name], came_from[name] = body.strip(), file
     return queries
+
+
+def together(queries: Sequence[str]) -> str:
+    """One statement that does what all `queries` do, with their parameters one behind the other and all their rows.
+
+    Each has the form `WITH … SELECT …;`, the SELECT being its last line; no two name a part alike.
+    """
+    if len(queries) == 1:
+        return queries[0]
+    parts: list[str] = []
+    answers: list[str] = []
+    before = 0
+    for query in queries:
+        text = COMMENT.sub("", query).strip().removesuffix(";")
+        with_, answer = _shifted(text, before).rsplit("\n", 1)
+        before += max(int(number) for number in PARAMETER.findall(text))
+        parts.append(with_.removeprefix("WITH "))
+        answers.append(answer)
+    return f"WITH {', '.join(parts)}\n" + "\nUNION ALL\n".join(answers)
+
+
+def _shifted(query: str, before: int) -> str:
+    """`query` with its parameters behind `before` others."""
+    return PARAMETER.sub(lambda found: f"${before + int(found[1])}", query)
 
 
 def _is_blank(text: str) -> bool:

@@ -20,6 +20,7 @@ from server.store.database import AWAY_AFTER, STATEMENT_TIMEOUT, ConnectArgument
 from server.store.errors import StoreError, StoreUnavailable
 from server.store.operations import AppendStep as AppendStep
 from server.store.operations import AuditRow as AuditRow
+from server.store.operations import EndSession as EndSession
 from server.store.operations import Inserted as Inserted
 from server.store.operations import Joined as Joined
 from server.store.operations import KeyTaken as KeyTaken
@@ -207,6 +208,10 @@ class Writer:
                     await self._settle(entries[:half], 0)
                     await self._settle(entries[half:], 0)
                     return
+                elif (parts := entries[0].operation.parts()) and _state(error) not in _PASSING:
+                    self._progress()
+                    await self._write_parts(entries[0], parts)
+                    return
                 else:
                     self._progress()
                     await self._give_up(entries[0], error)
@@ -219,6 +224,17 @@ class Writer:
                     if not entry.future.done():
                         entry.future.set_result(outcome)
                 return
+
+    async def _write_parts(self, entry: _Entry, parts: Sequence[Operation[Any]]) -> None:
+        """Write what can be written of an operation that is refused as a whole."""
+        loop = asyncio.get_running_loop()
+        apart = [_Entry(part, loop.create_future()) for part in parts]
+        await self._settle(apart, 0)
+        for error in [part.future.exception() for part in apart]:
+            if isinstance(error, StoreError):
+                _fail(entry, error)
+        if not entry.future.done():
+            entry.future.set_result(None)
 
     async def _give_up(self, entry: _Entry, error: Exception) -> None:
         kind = type(entry.operation).__name__

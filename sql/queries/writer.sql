@@ -1,10 +1,12 @@
 -- name: writer_session
--- The writer looks rows up by key only. Its plans are made once, often while the tables are still empty, and must not
--- turn into scans when they have grown. A row that another writer holds longer than a commit takes is not waited for: its
--- batch is tried again. A transaction that lost its client must not hold rows for long.
+-- The writer looks rows up by key only. Its plans are kept, a plan for each call takes longer than the statement, and must
+-- not turn into scans when the tables have grown (the writer discards them now and then). A row that another writer holds
+-- longer than a commit takes is not waited for: its batch is tried again. A transaction that lost its client must not hold
+-- rows for long.
 SELECT set_config('enable_seqscan', 'off', false),
        set_config('enable_hashjoin', 'off', false),
        set_config('enable_mergejoin', 'off', false),
+       set_config('plan_cache_mode', 'force_generic_plan', false),
        set_config('lock_timeout', '300ms', false),
        set_config('idle_in_transaction_session_timeout', '5s', false),
        set_config('statement_timeout', '9s', false);
@@ -44,19 +46,21 @@ WITH asked AS (
     SELECT wish.spki_sha256, wish.account_id, wish.endpoint FROM wish ORDER BY wish.spki_sha256
     ON CONFLICT (spki_sha256) DO NOTHING
     RETURNING spki_sha256
+), opened AS (
+    INSERT INTO issuance (id, account_id, device_id, session_id, issuer_id, not_before, lease_until, attempt,
+                          server_key, state, endpoint, service, owner, serial, csr_sha256, spki_sha256, csr, subject)
+    SELECT wish.id, wish.account_id, wish.device_id, wish.session_id, wish.issuer_id, wish.not_before,
+           wish.lease_until, wish.attempt, wish.server_key, wish.state, wish.endpoint, wish.service, wish.owner,
+           wish.serial, wish.csr_sha256, wish.spki_sha256, wish.csr, wish.subject
+    FROM wish
+    WHERE wish.spki_sha256 IN (SELECT claimed.spki_sha256 FROM claimed)
+       OR EXISTS (SELECT FROM known_key k
+                  WHERE k.spki_sha256 = wish.spki_sha256
+                    AND k.account_id = wish.account_id AND k.endpoint = wish.endpoint)
+    ON CONFLICT DO NOTHING
+    RETURNING id
 )
-INSERT INTO issuance (id, account_id, device_id, session_id, issuer_id, not_before, lease_until, attempt, server_key,
-                      state, endpoint, service, owner, serial, csr_sha256, spki_sha256, csr, subject)
-SELECT wish.id, wish.account_id, wish.device_id, wish.session_id, wish.issuer_id, wish.not_before, wish.lease_until,
-       wish.attempt, wish.server_key, wish.state, wish.endpoint, wish.service, wish.owner, wish.serial,
-       wish.csr_sha256, wish.spki_sha256, wish.csr, wish.subject
-FROM wish
-WHERE wish.spki_sha256 IN (SELECT claimed.spki_sha256 FROM claimed)
-   OR EXISTS (SELECT FROM known_key k
-              WHERE k.spki_sha256 = wish.spki_sha256
-                AND k.account_id = wish.account_id AND k.endpoint = wish.endpoint)
-ON CONFLICT DO NOTHING
-RETURNING id;
+SELECT id FROM opened;
 
 -- name: write_opened_look
 -- For each wish: whose its public key is, and the row that stands in its place: its own (an earlier try that was
@@ -120,7 +124,7 @@ WITH chain AS (
     SELECT c.sha256, c.certificates FROM unnest($10::bytea[], $11::bytea[]) AS c (sha256, certificates)
     ORDER BY c.sha256
     ON CONFLICT (sha256) DO NOTHING
-), moved AS (
+), signed AS (
     UPDATE issuance i
     SET state = 'issued', settled = NOT i.server_key, answers_until = w.not_after, warnings = w.warnings::json,
         error_class = NULL, error_text = NULL, updated_at = now()
@@ -130,13 +134,15 @@ WITH chain AS (
     WHERE i.id = w.id AND i.owner = w.owner AND i.state IN ('requested', 'submitted', 'pending', 'unknown')
     RETURNING i.id, i.account_id, i.device_id, i.issuer_id, i.endpoint, i.service, i.subject, i.spki_sha256,
               w.not_before, w.not_after, w.serial, w.issuer_fingerprint, w.chain_sha256, w.leaf
+), issued AS (
+    INSERT INTO certificate (issuance_id, account_id, device_id, issuer_id, not_before, not_after, endpoint, service,
+                             subject, serial, issuer_fingerprint, spki_sha256, chain_sha256, certificate)
+    SELECT s.id, s.account_id, s.device_id, s.issuer_id, s.not_before, s.not_after, s.endpoint, s.service,
+           left(s.subject, 200), s.serial, s.issuer_fingerprint, s.spki_sha256, s.chain_sha256, s.leaf
+    FROM signed s
+    RETURNING issuance_id
 )
-INSERT INTO certificate (issuance_id, account_id, device_id, issuer_id, not_before, not_after, endpoint, service,
-                         subject, serial, issuer_fingerprint, spki_sha256, chain_sha256, certificate)
-SELECT m.id, m.account_id, m.device_id, m.issuer_id, m.not_before, m.not_after, m.endpoint, m.service,
-       left(m.subject, 200), m.serial, m.issuer_fingerprint, m.spki_sha256, m.chain_sha256, m.leaf
-FROM moved m
-RETURNING issuance_id;
+SELECT issuance_id FROM issued;
 
 -- name: write_issued_look
 -- Which of these certificates are recorded for these issuances.
@@ -233,6 +239,105 @@ ON CONFLICT (id, started_at) DO UPDATE
 SET ended_at = EXCLUDED.ended_at, outcome = EXCLUDED.outcome, cause = EXCLUDED.cause, sentence = EXCLUDED.sentence,
     issuance_id = coalesce(EXCLUDED.issuance_id, session.issuance_id), steps = EXCLUDED.steps
 WHERE session.ended_at IS NULL;
+
+-- name: write_ended
+-- The end of a session as `write_delivered`, `write_sessions` and `write_devices` write it, in one statement: the device
+-- gets its certificate and what was learned of it at once. An old session that ends late changes what the device holds,
+-- if it was given nothing newer, and nothing else.
+WITH ended AS (
+    SELECT w.id, w.account_id, w.endpoint, w.started_at, w.ended_at, w.profile, w.credential, w.address, w.outcome,
+           w.cause, w.sentence, w.issuance_id, w.steps, w.device_id, w.device_profile, w.at, w.state, w.learned,
+           w.verified_by, w.factory_until, w.factory_key, w.delivered::uuid[] AS delivered
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[],
+                $8::text[], $9::text[], $10::text[], $11::text[], $12::uuid[], $13::text[], $14::uuid[], $15::text[],
+                $16::timestamptz[], $17::text[], $18::text[], $19::bytea[], $20::timestamptz[], $21::bytea[],
+                $22::text[])
+        AS w (id, account_id, endpoint, started_at, ended_at, profile, credential, address, outcome, cause, sentence,
+              issuance_id, steps, device_id, device_profile, at, state, learned, verified_by, factory_until,
+              factory_key, delivered)
+), delivered AS (
+    UPDATE issuance i
+    SET state = 'delivered', settled = true, delivered_at = coalesce(i.delivered_at, now()),
+        answers_until = coalesce(i.delivered_at, now()) + interval '24 hours', updated_at = now()
+    FROM ended w, unnest(w.delivered) AS given (id)
+    WHERE i.id = given.id AND i.state IN ('issued', 'delivered')
+    RETURNING i.id
+), final AS (
+    INSERT INTO audit (id, at, account_id, actor_kind, actor_name, request_id, action, subject_kind, subject, detail)
+    SELECT w.id, w.ended_at, w.account_id, 'device', w.endpoint, '', 'bootstrap.' || w.outcome, 'device', w.endpoint,
+           json_build_object('session', w.id, 'cause', w.cause, 'issuance', w.issuance_id)
+    FROM ended w
+    ON CONFLICT (id, at) DO NOTHING
+), told AS (
+    INSERT INTO session (id, account_id, endpoint, started_at, ended_at, profile, credential, address, outcome, cause,
+                         sentence, issuance_id, steps)
+    SELECT w.id, w.account_id, w.endpoint, w.started_at, w.ended_at, w.profile, w.credential, w.address, w.outcome,
+           w.cause, w.sentence, w.issuance_id, w.steps::json
+    FROM ended w
+    ON CONFLICT (id, started_at) DO UPDATE
+    SET ended_at = EXCLUDED.ended_at, outcome = EXCLUDED.outcome, cause = EXCLUDED.cause,
+        sentence = EXCLUDED.sentence, issuance_id = coalesce(EXCLUDED.issuance_id, session.issuance_id),
+        steps = EXCLUDED.steps
+    WHERE session.ended_at IS NULL
+), seen AS (
+    INSERT INTO device (id, account_id, endpoint, profile, last_session_id, first_seen, last_seen, state, learned,
+                        cause, certificate_id, issuer_id, device_key, certified_at, certified_until, enrolled_at,
+                        verified_by, factory_until, factory_key, failed_ca)
+    SELECT w.device_id, w.account_id, w.endpoint, w.device_profile, w.id, w.at, w.at, w.state, w.learned::json,
+           w.cause, held.issuance_id, held.issuer_id, sha256(held.certificate), held.issued_at,
+           coalesce(held.not_after, 'infinity'),
+           (SELECT min(e.created_at) FROM device_enrollment e WHERE e.device_id = w.device_id), w.verified_by,
+           w.factory_until, w.factory_key,
+           CASE WHEN w.state = 'failed' THEN
+                coalesce((SELECT coalesce(replace(i.issuer_id::text, '-', ''), 'own') FROM issuance i
+                          WHERE i.account_id = w.account_id AND i.endpoint = w.endpoint AND i.session_id = w.id
+                          ORDER BY i.opened_at DESC LIMIT 1), 'none') END
+    FROM ended w
+    LEFT JOIN LATERAL (
+        SELECT c.issuance_id, c.issuer_id, c.certificate, c.issued_at, c.not_after
+        FROM certificate c
+        WHERE c.issuance_id = ANY (w.delivered) AND c.service = 'LWM2M' AND c.account_id = w.account_id
+          AND c.endpoint = w.endpoint AND c.issuance_id IN (SELECT d.id FROM delivered d)
+        UNION ALL
+        SELECT c.issuance_id, c.issuer_id, c.certificate, c.issued_at, c.not_after
+        FROM certificate c JOIN issuance i ON i.id = c.issuance_id
+        WHERE c.account_id = w.account_id AND c.endpoint = w.endpoint AND c.service = 'LWM2M'
+          AND i.state = 'delivered' AND NOT EXISTS (SELECT FROM device known WHERE known.id = w.device_id)
+        ORDER BY issued_at DESC LIMIT 1) held ON true
+    ORDER BY w.device_id
+    ON CONFLICT (account_id, endpoint) DO UPDATE
+    SET profile = CASE WHEN EXCLUDED.last_seen >= device.last_seen THEN coalesce(EXCLUDED.profile, device.profile)
+                       ELSE device.profile END,
+        last_session_id = CASE WHEN EXCLUDED.last_seen >= device.last_seen THEN EXCLUDED.last_session_id
+                               ELSE device.last_session_id END,
+        last_seen = greatest(EXCLUDED.last_seen, device.last_seen),
+        state = CASE WHEN EXCLUDED.last_seen >= device.last_seen THEN EXCLUDED.state ELSE device.state END,
+        cause = CASE WHEN EXCLUDED.last_seen >= device.last_seen THEN EXCLUDED.cause ELSE device.cause END,
+        failed_ca = CASE WHEN EXCLUDED.last_seen >= device.last_seen THEN EXCLUDED.failed_ca
+                         ELSE device.failed_ca END,
+        learned = CASE WHEN EXCLUDED.last_seen >= device.last_seen THEN coalesce(EXCLUDED.learned, device.learned)
+                       ELSE device.learned END,
+        enrolled_at = CASE WHEN EXCLUDED.last_seen >= device.last_seen THEN EXCLUDED.enrolled_at
+                           ELSE device.enrolled_at END,
+        verified_by = CASE WHEN EXCLUDED.last_seen >= device.last_seen
+                           THEN coalesce(EXCLUDED.verified_by, device.verified_by) ELSE device.verified_by END,
+        factory_key = CASE WHEN EXCLUDED.last_seen >= device.last_seen
+                           THEN coalesce(EXCLUDED.factory_key, device.factory_key) ELSE device.factory_key END,
+        factory_until = CASE WHEN EXCLUDED.last_seen >= device.last_seen AND EXCLUDED.verified_by IS NOT NULL
+                             THEN EXCLUDED.factory_until ELSE device.factory_until END,
+        certificate_id = CASE WHEN EXCLUDED.certified_at > coalesce(device.certified_at, '-infinity')
+                              THEN EXCLUDED.certificate_id ELSE device.certificate_id END,
+        issuer_id = CASE WHEN EXCLUDED.certified_at > coalesce(device.certified_at, '-infinity')
+                         THEN EXCLUDED.issuer_id ELSE device.issuer_id END,
+        device_key = CASE WHEN EXCLUDED.certified_at > coalesce(device.certified_at, '-infinity')
+                          THEN EXCLUDED.device_key ELSE device.device_key END,
+        certified_until = CASE WHEN EXCLUDED.certified_at > coalesce(device.certified_at, '-infinity')
+                               THEN EXCLUDED.certified_until ELSE device.certified_until END,
+        certified_at = greatest(device.certified_at, EXCLUDED.certified_at)
+    WHERE EXCLUDED.last_seen >= device.last_seen
+       OR EXCLUDED.certified_at > coalesce(device.certified_at, '-infinity')
+)
+SELECT NULL::uuid WHERE false;
 
 -- name: write_enrollments
 -- An enrolment outside any bootstrap: a row of its own beside the bootstraps, and one of the audit, once.

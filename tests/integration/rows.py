@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from server.store import issuances
 from server.store.database import Database
 from server.store.devices import device_id
-from server.store.operations import OpenIssuance, Operation, RecordIssued, RecordSession, TouchDevice
+from server.store.operations import EndSession, OpenIssuance, Operation, RecordIssued, RecordSession, TouchDevice
 from server.store.writer import Writer
 
 ACCOUNT = UUID("11111111-1111-4111-8111-111111111111")
@@ -111,6 +111,11 @@ def device(opened: OpenIssuance, *, account_id: UUID = ACCOUNT, at: datetime = N
         state="bootstrapped",
         learned='{"leaf_only": true}',
     )
+
+
+def end(opened: OpenIssuance, *, at: datetime = NOW) -> EndSession:
+    """The end of the session of an intent, whose certificate was delivered in it."""
+    return EndSession(session(opened, at=at), device(opened, at=at), (opened.id,))
 
 
 async def value(database: Database, sql: str, *arguments: object) -> Any:

@@ -1,12 +1,13 @@
 """The query loader: blocks by name, and every mistake in a file is named with the file."""
 
 import contextlib
+import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.store.sql import SqlFileError, load_queries, parse
+from server.store.sql import SqlFileError, load_queries, parse, together
 
 TWO = """-- Devices.
 
@@ -63,3 +64,26 @@ def test_no_text_raises_anything_else(text: str) -> None:
 def test_the_packaged_queries_load() -> None:
     queries = load_queries()
     assert queries["schema_migration_all"].startswith("SELECT version, checksum")
+
+
+def test_queries_written_together_have_parameters_of_their_own_and_all_rows() -> None:
+    one = "-- First.\nWITH a AS (\n    INSERT INTO t SELECT $1, $2\n    RETURNING id\n)\nSELECT id FROM a;"
+    other = "WITH b AS (SELECT $2 + $1), c AS (SELECT 1)\nSELECT n FROM c;"
+    assert together([one]) == one
+    assert " ".join(together([one, other, one.replace("a", "d")]).split()) == (
+        "WITH a AS ( INSERT INTO t SELECT $1, $2 RETURNING id ), b AS (SELECT $4 + $3), c AS (SELECT 1), "
+        "d AS ( INSERT INTO t SELECT $5, $6 RETURNING id ) "
+        "SELECT id FROM a UNION ALL SELECT n FROM c UNION ALL SELECT id FROM d"
+    )
+
+
+def test_what_a_bootstrap_writes_can_be_written_together() -> None:
+    """The form that `together` asks for: parts whose names are taken once, then one line that selects."""
+    queries = load_queries()
+    parts: list[str] = []
+    for name in ("write_opened", "write_issued", "write_ended"):
+        text = re.sub(r"--.*", "", queries[name]).strip()
+        assert re.fullmatch(r"WITH .*\n\)\nSELECT [^\n]+;", text, re.DOTALL), name
+        parts += re.findall(r"^(?:WITH |\), )(\w+) AS \($", text, re.MULTILINE)
+    assert len(parts) > 9
+    assert len(parts) == len(set(parts))

@@ -19,6 +19,7 @@ from server.store.errors import StoreUnavailable
 from server.store.operations import (
     ORDER,
     AuditRow,
+    EndSession,
     MarkAbandoned,
     MarkDelivered,
     MarkSubmitted,
@@ -93,6 +94,10 @@ def touch_device(row: UUID) -> TouchDevice:
     return TouchDevice(account_id=IDS[0], endpoint=row.hex, profile=None, session_id=None, at=NOW, state="failed")
 
 
+def end_session(row: UUID) -> EndSession:
+    return EndSession(record_session(UUID(int=row.int << 8)), touch_device(row), (row,))
+
+
 MAKERS: tuple[Callable[[UUID], Operation[Any]], ...] = (
     open_issuance,
     lambda row: MarkSubmitted(row, "w"),
@@ -103,6 +108,7 @@ MAKERS: tuple[Callable[[UUID], Operation[Any]], ...] = (
     lambda row: MarkAbandoned(row, "gone"),
     record_session,
     touch_device,
+    lambda row: end_session(row),
     lambda row: AuditRow(
         id=row,
         at=NOW,
@@ -263,6 +269,27 @@ async def test_several_statements_are_one_transaction(played: Played) -> None:
         await write
     assert played.connection.said == ["writer_session", "BEGIN", "COMMIT"]
     assert [name for name, _ in played.connection.statements] == ["write_delivered", "write_devices"]
+
+
+async def test_plans_are_made_anew_as_the_tables_grow(played: Played) -> None:
+    discarded: list[int] = []
+    for number in range(5000):
+        await played.writer.write(MarkDelivered(uuid4()))
+        if len(played.connection.said) - 1 > len(discarded):
+            assert played.connection.said[-1] == "DISCARD PLANS"
+            discarded.append(number)
+    assert discarded == [16, 32, 64, 128, 256, 512, 1024, 2048, 3072, 4096]
+
+
+async def test_an_end_that_is_refused_is_written_in_its_parts_and_only_the_bad_one_is_missing(played: Played) -> None:
+    end = EndSession(record_session(IDS[0]), touch_device(IDS[1]), (IDS[2],))
+    played.connection.refused = {IDS[0]}
+    with pytest.raises(RowRefused, match="RecordSession cannot be written"):
+        await played.writer.write(end)
+    written = [name for name, _ in played.connection.statements]
+    assert written[0] == "write_ended"
+    assert sorted(set(written)) == ["write_delivered", "write_devices", "write_ended", "write_sessions"]
+    assert written.count("write_delivered") == written.count("write_devices") + 1 == 2
 
 
 @given(bad=st.sets(st.integers(0, 199), max_size=5))
