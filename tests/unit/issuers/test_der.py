@@ -48,6 +48,7 @@ def test_the_names_of_one_ca_are_parsed_once() -> None:
 
 def test_names_that_peers_choose_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(der, "LIMIT", 3)
+    monkeypatch.setattr(der, "_remembered", {})
     for number in range(10):
         holder = pki.make_factory_ca(f"Root {number}")
         issuer_name(holder.certificate, holder.der)
