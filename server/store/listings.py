@@ -151,6 +151,7 @@ _DEVELOPED: Mapping[str, tuple[object, object]] = {
 NEAR, NEAR_EACH = 2000, 2
 # Types of which a value leads to few rows, by an index of its own or by PostgreSQL's count of them.
 _FEW = frozenset({Type.ID, Type.FINGERPRINT, Type.SERIAL, Type.TEXT})
+_RANGES = frozenset({"eq", "in", "gte", "lte"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,8 +230,9 @@ async def _statements(
     given = len(arguments)
     leading = Which(listing.fields, arguments)
     for condition in conditions:
-        # Where a range of the sort's own column is asked for, its walk begins there.
-        if condition.field == columns[0]:
+        # Where a range of the sort's own column is asked for, its walk begins there. A text that is searched for is no
+        # range: the whole list would be walked for it.
+        if condition.field == columns[0] and condition.op in _RANGES:
             leading.add(condition)
     near = database.queries[f"{kind}_candidates"].replace(
         "/* which */", f"{' '.join(leading.text)} {place} {order} LIMIT ${len(arguments) + 1}"
