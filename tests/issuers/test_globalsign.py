@@ -8,7 +8,6 @@ test_globalsign_afterwards.py.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -54,18 +53,6 @@ from tests.issuers.hvca import (
 from tests.issuers.peers.atlas import LONG_AGO, AtlasPeer, running_atlas
 from tests.issuers.rigs import ACCOUNT, LOOPBACK
 from tests.pki import make_device_certificate, make_factory_ca, make_key
-
-
-@pytest.fixture
-async def peer() -> AsyncIterator[AtlasPeer]:
-    async with running_atlas() as running:
-        yield running
-
-
-@pytest.fixture
-async def issuer(peer: AtlasPeer) -> AsyncIterator[Issuer]:
-    async with opened(peer) as issuer:
-        yield issuer
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """GLOBAL_SIGN after a request: what became of a lost answer, and revoking (rows of B2 and B5 of `issuers.md`)."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -34,18 +33,6 @@ from tests.issuers.hvca import (
     wish,
 )
 from tests.issuers.peers.atlas import AtlasPeer, running_atlas
-
-
-@pytest.fixture
-async def peer() -> AsyncIterator[AtlasPeer]:
-    async with running_atlas() as running:
-        yield running
-
-
-@pytest.fixture
-async def issuer(peer: AtlasPeer) -> AsyncIterator[Issuer]:
-    async with opened(peer) as issuer:
-        yield issuer
 
 
 @pytest.fixture(autouse=True)

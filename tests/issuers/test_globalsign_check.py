@@ -12,7 +12,7 @@ from issuers.base import CheckReport, Issuer, Pending, StepOutcome
 from issuers.globalsign_check import STEPS
 from simulators.atlas_faults import Fault
 from simulators.atlas_policy import DEFAULT_POLICY
-from tests.issuers.peers.atlas import AtlasPeer, running_atlas
+from tests.issuers.peers.atlas import AtlasPeer
 from tests.issuers.rigs import LOOPBACK, make_request
 
 OK, WARN, FAIL, SKIPPED = StepOutcome.OK, StepOutcome.WARN, StepOutcome.FAIL, StepOutcome.SKIPPED
@@ -32,12 +32,6 @@ async def opened(peer: AtlasPeer, **credentials: str) -> AsyncIterator[Issuer]:
         yield issuer
     finally:
         await issuer.aclose()
-
-
-@pytest.fixture
-async def peer() -> AsyncIterator[AtlasPeer]:
-    async with running_atlas() as running:
-        yield running
 
 
 async def checked(
