@@ -25,13 +25,13 @@ from lwm2m.bootstrap import (
     Step,
 )
 from lwm2m.coap import message as coap
-from lwm2m.coap import options as coap_options
-from lwm2m.coap.exchange import ExchangeFailed, ExchangeFailure, RequestReceived, ResponseReceived
+from lwm2m.coap.exchange import RequestReceived
 from lwm2m.steps import StepRecord
 from server import logs, preflight, recorder
-from server.coap.endpoint import CoapAssociation, Gone
+from server.coap.endpoint import CoapAssociation
 from server.coap.responses import response_for
 from server.config import LimitsConfig
+from server.course import Course
 from server.errors import ServiceError, TemporarilyUnavailable
 from server.farewells import Farewells
 from server.issuance import Issuance, ServerMade, Wish
@@ -230,39 +230,18 @@ class Sessions:
         if not await conversation.respond(incoming.request_id, coap.CHANGED):
             return Failed(FailureCause.ASSOCIATION_LOST, None, None, conversation.gone or "")
         recorder.started(conversation.tape, self._clock())
+        course = Course(conversation, machine)
         step: Step = machine.start(self._clock())
         while True:
             match step:
                 case Send():
-                    operation = step.operation
-                    outcome = await conversation.request(
-                        operation.code,
-                        operation.segments,
-                        options=operation.options,
-                        payload=operation.payload,
-                        query=operation.query,
-                        may_be_silent=step.may_be_silent,
-                    )
-                    step = self._answered(machine, outcome)
+                    step = await course.sent(step, self._clock())
                 case AskCredential():
                     step = await self._after_accept(running, machine, step.index)
                 case Done() | Failed():
                     return step
                 case _:
                     assert_never(step)
-
-    def _answered(self, machine: BootstrapSession, outcome: ResponseReceived | ExchangeFailed | Gone) -> Step:
-        now = self._clock()
-        match outcome:
-            case ResponseReceived():
-                content_format = coap_options.content_format(outcome.options) if outcome.options else None
-                return machine.answer(outcome.code, content_format, outcome.payload, now)
-            case ExchangeFailed():
-                return machine.reset(now) if outcome.cause is ExchangeFailure.RESET else machine.no_answer(now)
-            case Gone():
-                return machine.lost(outcome.reason, now)
-            case _:
-                assert_never(outcome)
 
     # -- credentials ----------------------------------------
 

@@ -45,6 +45,8 @@ class Gone:
 
 
 Outcome = ResponseReceived | ExchangeFailed | Gone
+Heard = Callable[[Outcome, float], None]
+"""Told what became of a request of ours, and when."""
 Resource = Callable[["CoapAssociation", RequestReceived], Awaitable[None]]
 """Serves one request; one it has not answered when it returns is given up."""
 Routes = Mapping[tuple[str, ...], Mapping[int, Resource]]
@@ -82,7 +84,7 @@ class CoapAssociation:
         self._exchanges = exchanges
         self._messages = exchanges.messages
         self._loop = asyncio.get_running_loop()
-        self._answers: dict[int, asyncio.Future[Outcome]] = {}
+        self._answers: dict[int, Heard] = {}
         self._delivered: dict[int, asyncio.Future[bool]] = {}
         self._lost: list[Callable[[str], None]] = []
         self.association = association
@@ -104,7 +106,7 @@ class CoapAssociation:
             self.tape.received(now, plaintext)
         events = self._exchanges.receive(plaintext, now)
         if events:
-            self._take(events)
+            self._take(events, now)
         messages = self._messages
         if messages.outbox or messages.due < self.due:
             self._flush(now)
@@ -113,10 +115,11 @@ class CoapAssociation:
         """The association is gone: whoever waits learns it at once."""
         self.gone = reason
         self.due = float("inf")
-        for answer in self._answers.values():
-            if not answer.done():
-                answer.set_result(Gone(reason))
-        self._answers.clear()
+        answers, self._answers = self._answers, {}
+        if answers:
+            now = self._endpoint.clock()
+            for heard in answers.values():
+                heard(Gone(reason), now)
         for delivered in self._delivered.values():
             if not delivered.done():
                 delivered.set_result(False)
@@ -127,24 +130,28 @@ class CoapAssociation:
 
     # -- for the resources ----------------------------------------
 
-    async def request(
+    def ask(
         self,
+        heard: Heard,
         code: int,
         path: tuple[str, ...],
+        now: float,
         *,
         options: Sequence[tuple[int, bytes]] = (),
         payload: bytes = b"",
         query: Sequence[str] = (),
         may_be_silent: bool = False,
         patience: float | None = None,
-    ) -> Outcome:
-        """Send a request to the device and wait for its whole answer; cancelling ends the exchange.
+    ) -> int | None:
+        """Send a request to the device; `heard` is called once with its whole answer, in the call that brings it.
 
         `may_be_silent`: one message and two repeats will do. `patience`: seconds for an answer that comes late.
+        Returns what `cancel` takes, None when `heard` has been called: the association is gone. EncodeError when it
+        cannot be sent.
         """
         if self.gone is not None:
-            return Gone(self.gone)
-        now = self._endpoint.clock()
+            heard(Gone(self.gone), now)
+            return None
         if self.tape is not None:
             if payload:
                 self.tape.body(payload)
@@ -159,18 +166,42 @@ class CoapAssociation:
             max_retransmit=0 if may_be_silent else None,
             patience=patience,
         )
-        answer: asyncio.Future[Outcome] = self._loop.create_future()
-        self._answers[exchange] = answer
+        self._answers[exchange] = heard
         self._flush(now)
+        return exchange
+
+    def cancel(self, exchange: int) -> None:
+        """End the exchange of a request of ours; nobody hears of it any more."""
+        self._answers.pop(exchange, None)
+        self._exchanges.cancel(exchange)
+        now = self._endpoint.clock()
+        if self.tape is not None:
+            self.tape.note(Cancelled, now)
+        self._flush(now)
+
+    async def request(
+        self,
+        code: int,
+        path: tuple[str, ...],
+        *,
+        payload: bytes = b"",
+        may_be_silent: bool = False,
+        patience: float | None = None,
+    ) -> Outcome:
+        """`ask`, and wait for the answer; cancelling ends the exchange."""
+        answer: asyncio.Future[Outcome] = self._loop.create_future()
+
+        def heard(outcome: Outcome, _now: float) -> None:
+            if not answer.done():
+                answer.set_result(outcome)
+
+        now = self._endpoint.clock()
+        exchange = self.ask(heard, code, path, now, payload=payload, may_be_silent=may_be_silent, patience=patience)
         try:
             return await answer
         except asyncio.CancelledError:
-            self._answers.pop(exchange, None)
-            self._exchanges.cancel(exchange)
-            now = self._endpoint.clock()
-            if self.tape is not None:
-                self.tape.note(Cancelled, now)
-            self._flush(now)
+            if exchange is not None:
+                self.cancel(exchange)
             raise
 
     def respond(
@@ -190,7 +221,7 @@ class CoapAssociation:
         if self.tape is not None:
             self.tape.note(Answered, now, request_id, code, tuple(options), len(payload))
         self._delivered[request_id] = delivered
-        self._take(self._exchanges.take_events())
+        self._take(self._exchanges.take_events(), now)
         self._flush(now)
         return delivered
 
@@ -218,20 +249,20 @@ class CoapAssociation:
 
     def handle_timer(self, now: float) -> None:
         """Let what is due happen."""
-        self._take(self._exchanges.handle_timer(now))
+        self._take(self._exchanges.handle_timer(now), now)
         self._flush(now)
 
     def next_timer(self) -> float | None:
         """When something will be due."""
         return self._exchanges.next_timer()
 
-    def _take(self, events: Sequence[Event]) -> None:
+    def _take(self, events: Sequence[Event], now: float) -> None:
         for event in events:
             match event:
                 case ResponseReceived() | ExchangeFailed():
-                    answer = self._answers.pop(event.exchange_id, None)
-                    if answer is not None and not answer.done():
-                        answer.set_result(event)
+                    heard = self._answers.pop(event.exchange_id, None)
+                    if heard is not None:
+                        heard(event, now)
                 case RequestReceived():
                     self._endpoint.dispatch(self, event)
                 case ResponseDelivered() | ResponseLost():
