@@ -44,8 +44,11 @@ class OwnRequest(NamedTuple):
         return f"OwnRequest({self.csr!r})"
 
 
-def request_for_new_key(subject: x509.Name) -> OwnRequest:
-    """A P-256 key and `make_csr` for it, in two thirds of the time: the key is encoded once, the CSR filled in."""
+def request_for_new_key(subject: bytes) -> OwnRequest:
+    """A P-256 key and `make_csr` for it, in two thirds of the time: the key is encoded once, the CSR filled in.
+
+    `subject` is a name in DER.
+    """
     private_key = ec.generate_private_key(ec.SECP256R1())
     key = private_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     public_key = private_key.public_key()
@@ -54,9 +57,7 @@ def request_for_new_key(subject: x509.Name) -> OwnRequest:
         spki = _SPKI_HEAD + key[-_POINT:]
     else:
         spki = public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    der = template.request(
-        subject=subject.public_bytes(), spki=spki, sign=lambda inner: private_key.sign(inner, _ECDSA_SHA256)
-    )
+    der = template.request(subject=subject, spki=spki, sign=lambda inner: private_key.sign(inner, _ECDSA_SHA256))
     return OwnRequest(x509.load_der_x509_csr(der), der, public_key, spki, key)
 
 

@@ -21,6 +21,7 @@ from issuers.der import request_names
 from issuers.errors import BadCertificate, IssuerError, Misconfigured, Rejected, Unavailable
 from issuers.extensions import CLIENT_AUTH, DIGITAL_SIGNATURE, authority_key_identifier
 from issuers.journal import JournalEntry, Revoked, Signed
+from issuers.name import COMMON_NAME, parsed_name, plain_name
 from issuers.options import function, option, refuse_unknown
 from issuers.path import find_path
 from issuers.reach import Reach
@@ -187,12 +188,17 @@ class EmbeddedIssuer(Issuer):
             raise Misconfigured(
                 f"the embedded CA's issuing certificate ended at {self._not_after:%Y-%m-%d}; make a new one"
             )
-        csr_name = csr.subject
-        name = _subject(csr_name, request.endpoint)
         csr_der = request.der or csr.public_bytes(Encoding.DER)
         subject, spki = request_names(csr_der)
-        emails = name.get_attributes_for_oid(NameOID.EMAIL_ADDRESS)
+        emails: Sequence[x509.NameAttribute[str | bytes]] = ()
+        if not _is_plainly(subject, request.endpoint):
+            csr_name = csr.subject
+            name = _subject(csr_name, request.endpoint)
+            emails = name.get_attributes_for_oid(NameOID.EMAIL_ADDRESS)
+            if name is not csr_name:
+                subject = name.public_bytes()
         if emails or self._options.subject_key_identifier:
+            name = parsed_name(subject)
             leaf = self._built(name, public_key, request.serial, begin - BACKDATE, end, emails)
             der = leaf.public_bytes(Encoding.DER)
         else:
@@ -200,7 +206,7 @@ class EmbeddedIssuer(Issuer):
                 serial=request.serial,
                 not_before=begin - BACKDATE,
                 not_after=end,
-                subject=subject if name is csr_name else name.public_bytes(),
+                subject=subject,
                 spki=spki,
                 sign=self._sign,
             )
@@ -283,6 +289,12 @@ def _sample(profile: x509.CertificateBuilder, at: datetime) -> x509.Certificate:
         .not_valid_after(at)
         .sign(key, hashes.SHA256())
     )
+
+
+def _is_plainly(subject: bytes, endpoint: str) -> bool:
+    """Whether a name, DER, needs no look of `_subject`: nothing is empty in a plain one, and nothing an address."""
+    plain = plain_name(subject)
+    return plain is not None and [value for kind, value in plain if kind == COMMON_NAME] == [endpoint]
 
 
 def _subject(subject: x509.Name, endpoint: str) -> x509.Name:

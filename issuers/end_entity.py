@@ -103,12 +103,11 @@ def _read(der: bytes) -> EndEntity:
     digest = _ALGORITHMS.get(algorithm)
     issuer = at + _ALGORITHM
     _, validity = _element(der, issuer, _SEQUENCE)
-    since, subject = _element(der, validity, _SEQUENCE)
-    not_before, until = _time(der, since)
-    not_after, times_end = _time(der, until)
+    _, subject = _element(der, validity, _SEQUENCE)
+    not_before, not_after = _times(der[validity:subject])
     _, spki = _element(der, subject, _SEQUENCE)
     attributes = plain_name(der[subject:spki])
-    issuer_attributes = _ca_name(der[issuer:validity])
+    issuer_attributes = plain_name(der[issuer:validity])
     after = spki + _SPKI
     key = der[spki:after]
     signature, signature_end = _element(der, tbs_end + _ALGORITHM, _BIT_STRING)
@@ -120,7 +119,6 @@ def _read(der: bytes) -> EndEntity:
         or der[tbs_end : tbs_end + _ALGORITHM] != algorithm
         or attributes is None
         or issuer_attributes is None
-        or times_end != subject
         or not _on_p256(key)
         or signature_end != end
         or signature + 1 >= end
@@ -171,6 +169,16 @@ def _serial(octets: bytes) -> int:
     return number
 
 
+# A CA signs many certificates within a second, and a factory may give one end to all of its own.
+@lru_cache(maxsize=1024)
+def _times(validity: bytes) -> tuple[datetime, datetime]:
+    since, end = _element(validity, 0, _SEQUENCE)
+    not_before, until = _time(validity, since)
+    not_after, times_end = _time(validity, until)
+    _require(times_end == end)
+    return not_before, not_after
+
+
 def _time(der: bytes, at: int) -> tuple[datetime, int]:
     """A time and where it ends: two digits of the year up to 2049, then four (RFC 5280 4.1.2.5)."""
     if der[at] == _UTC_TIME:
@@ -193,10 +201,6 @@ def _on_p256(spki: bytes) -> bool:
     return (
         len(spki) == _SPKI and spki.startswith(_P256) and x < _P and y < _P and (y * y - (x * x - 3) * x - _B) % _P == 0
     )
-
-
-_ca_name = lru_cache(maxsize=1024)(plain_name)
-"""A CA's name stands in all its certificates."""
 
 
 def _extensions_at(der: bytes, at: int, end: int) -> Extensions:

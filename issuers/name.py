@@ -4,9 +4,12 @@ A name that the library has parsed is many small objects, and comparing two of t
 every name of a bootstrap is plain, and nearly every comparison is of a name with itself.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 from cryptography import x509
+
+from issuers.der import element
 
 COMMON_NAME = 3
 """The last octet of id-at-commonName; a plain attribute is known by its octet."""
@@ -26,6 +29,8 @@ PlainName = tuple[tuple[int, str], ...]
 """The attributes of a plain name in their order: the last octet of the type, the value."""
 
 
+# A subject stands in the request, in the certificate, and where either is checked; a CA's in all its certificates.
+@lru_cache(maxsize=1024)
 def plain_name(der: bytes) -> PlainName | None:
     """What a name says whose attributes stand alone, are of the usual types, printable ASCII and not too long.
 
@@ -61,6 +66,19 @@ def plain_name(der: bytes) -> PlainName | None:
         found.append((kind, text))
         at = end
     return tuple(found)
+
+
+def name_of_text(attributes: Iterable[tuple[int, str]]) -> bytes:
+    """The plain name, DER, of these attributes as UTF-8 strings; values are ASCII of 1 to 64 characters."""
+    return element(
+        0x30,
+        b"".join(
+            [
+                _HEADS[len(value)] + bytes((kind, _UTF8_STRING, len(value))) + value.encode("ascii")
+                for kind, value in attributes
+            ]
+        ),
+    )
 
 
 def _fits(string: int, value: bytes) -> bool:

@@ -5,11 +5,13 @@ from collections import Counter
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from issuers.errors import Misconfigured, Rejected
+from issuers.name import name_of_text
 
 ATTRIBUTES = {
     "CN": NameOID.COMMON_NAME,
@@ -30,6 +32,10 @@ PLACEHOLDERS = ("account", "device", "endpoint")
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _SHORT_NAMES = {oid: name for name, oid in ATTRIBUTES.items()}
+# The attributes that are UTF-8 strings, with the last octets of their types (RFC 5280 A.1).
+_OCTETS = {"CN": 3, "L": 7, "ST": 8, "O": 10, "OU": 11}
+# A value that no attribute of those is too short for and that no text form has to escape (RFC 4514 2.4).
+_USUAL = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
 def short_name(oid: x509.ObjectIdentifier) -> str:
@@ -37,11 +43,38 @@ def short_name(oid: x509.ObjectIdentifier) -> str:
     return _SHORT_NAMES.get(oid, oid.dotted_string)
 
 
+class Subject(NamedTuple):
+    """A name as a request and a record take it: DER, and text (RFC 4514)."""
+
+    der: bytes
+    text: str
+
+    @classmethod
+    def of(cls, name: x509.Name) -> "Subject":
+        """What the library makes of `name`."""
+        return cls(name.public_bytes(), name.rfc4514_string())
+
+
 @dataclass(frozen=True, slots=True)
 class SubjectTemplate:
-    """A subject with gaps: `rdns` as (attribute, text with placeholders), in DER order."""
+    """A subject with gaps: `rdns` as (attribute, text with placeholders), in DER order.
+
+    `usual` are the same as short names and texts where `subject` may put the name together itself.
+    """
 
     rdns: tuple[tuple[tuple[x509.ObjectIdentifier, str], ...], ...]
+    usual: tuple[tuple[str, str], ...] = ()
+
+    def subject(self, *, endpoint: str, account: str, device: str = "") -> Subject:
+        """`fill` in bytes and as text, for most subjects without the many objects of a name. Raises Rejected."""
+        values = {"{endpoint}": endpoint, "{account}": account, "{device}": device}
+        filled = [(name, values.get(text, text)) for name, text in self.usual]
+        if not filled or not all(_USUAL.fullmatch(value) for _, value in filled):
+            return Subject.of(self.fill(endpoint=endpoint, account=account, device=device))
+        return Subject(
+            name_of_text([(_OCTETS[name], value) for name, value in filled]),
+            ",".join([f"{name}={value}" for name, value in reversed(filled)]),
+        )
 
     def fill(self, *, endpoint: str, account: str, device: str = "") -> x509.Name:
         """The name with the values in its gaps, whatever characters they hold.
@@ -82,7 +115,13 @@ def parse_subject(template: str) -> SubjectTemplate:
         raise Misconfigured(
             f"subject {template!r}: a device's certificate names its endpoint; it needs CN={{endpoint}} once"
         )
-    return SubjectTemplate(rdns)
+    return SubjectTemplate(rdns, _usual(rdns))
+
+
+def _usual(rdns: tuple[tuple[tuple[x509.ObjectIdentifier, str], ...], ...]) -> tuple[tuple[str, str], ...]:
+    """The attributes by their short names, if each stands alone and is a UTF-8 string; otherwise none."""
+    names = [(short_name(rdn[0][0]), rdn[0][1]) for rdn in rdns if len(rdn) == 1]
+    return tuple(names) if len(names) == len(rdns) and all(name in _OCTETS for name, _ in names) else ()
 
 
 def _attribute(oid: x509.ObjectIdentifier, text: str, values: dict[str, str]) -> x509.NameAttribute[str]:

@@ -24,6 +24,7 @@ from cryptography import x509
 
 from issuers.csr import OwnRequest, request_for_new_key
 from issuers.errors import IssuerError, OutcomeUnknown
+from issuers.subject import Subject
 from lwm2m.bootstrap import Credential
 from server import logs
 from server.attempts import Attempts, Issuers, NeverIssued
@@ -59,7 +60,7 @@ class Wish:
     device_id: UUID
     endpoint: str
     service: str
-    subject: x509.Name
+    subject: Subject
     session_id: UUID
     counted: bool = False
     hold_seconds: float | None = None
@@ -98,7 +99,7 @@ class _Making:
 
 
 # Two entries of one profile may want two names for one service; they are two certificates.
-_Slot = tuple[UUID, str, str, x509.Name]
+_Slot = tuple[UUID, str, str, bytes]
 
 
 class Issuance:
@@ -275,7 +276,7 @@ class Issuance:
         raise AssertionError("the last attempt returns or raises")
 
     async def _attempt(self, wish: Wish, active: ActiveIssuer, attempt: int) -> ServerMade:
-        request = request_for_new_key(wish.subject)
+        request = request_for_new_key(wish.subject.der)
         intent = self._intent(wish, request, active, attempt)
         checked = await self._attempts.ask(active, intent, request)
         return ServerMade(
@@ -328,7 +329,7 @@ class Issuance:
             lease_until=now + self._lease,
             attempt=attempt,
             session_id=wish.session_id,
-            subject=wish.subject.rfc4514_string(),
+            subject=wish.subject.text,
             most=self._config.daily_csrs if wish.counted else None,
         )
 
@@ -362,4 +363,4 @@ class Issuance:
 
 
 def _slot(wish: Wish) -> _Slot:
-    return wish.account_id, wish.service, wish.endpoint, wish.subject
+    return wish.account_id, wish.service, wish.endpoint, wish.subject.der

@@ -325,7 +325,7 @@ class Sessions:
             device_id=device_id,
             endpoint=admitted.endpoint,
             service=security.service,
-            subject=parse_subject(security.subject).fill(
+            subject=parse_subject(security.subject).subject(
                 endpoint=admitted.endpoint, account=admitted.account_id.hex, device=device_id.hex
             ),
             session_id=running.id,

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from issuers.errors import BadCertificate, Check, IssuerError
 from issuers.returned import DeviceLimits
+from issuers.subject import Subject
 from lwm2m import est, link_format
 from lwm2m.coap import message as coap
 from lwm2m.coap import options as coap_options
@@ -223,7 +224,7 @@ class EstResource:
             device_id=requester.device_id,
             endpoint=requester.endpoint,
             service=resource.service,
-            subject=subject_of(requester, resource.service),
+            subject=Subject.of(subject_of(requester, resource.service)),
             session_id=uuid4(),
             counted=True,
             hold_seconds=hold,

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_der_priv
 from issuers.base import Capability, CheckReport, Issued, Issuer, IssueRequest, Pending, Recovery, Unsettled
 from issuers.csr import make_csr
 from issuers.errors import Misconfigured, OutcomeUnknown
+from issuers.subject import Subject
 from server import attempts
 from server.config import IssuanceConfig
 from server.device_made import Certified, CsrWish, DeviceMade
@@ -368,6 +369,6 @@ def wish(endpoint: str = "device-1", *, unit: str | None = None) -> Wish:
         device_id=device_id(ACCOUNT, endpoint),
         endpoint=endpoint,
         service="LWM2M",
-        subject=make_name(endpoint, **({"organizational_unit_name": unit} if unit else {})),
+        subject=Subject.of(make_name(endpoint, **({"organizational_unit_name": unit} if unit else {}))),
         session_id=uuid4(),
     )

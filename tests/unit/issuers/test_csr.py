@@ -344,7 +344,7 @@ def test_a_request_of_ours_is_the_one_that_the_builder_makes(
             for oid, text in attributes
         ]
     )
-    ours = request_for_new_key(subject)
+    ours = request_for_new_key(subject.public_bytes())
     private_key = load_der_private_key(ours.key, None)
     assert isinstance(private_key, ec.EllipticCurvePrivateKey)
     builders = make_csr(private_key, subject)
@@ -361,7 +361,7 @@ def test_a_request_of_ours_is_the_one_that_the_builder_makes(
 
 
 def test_a_request_of_ours_is_fit_for_a_ca_and_does_not_show_its_key() -> None:
-    ours = request_for_new_key(pki.make_name(NAME))
+    ours = request_for_new_key(pki.make_name(NAME).public_bytes())
     assert check_csr(ours.der, endpoint=NAME).subject == pki.make_name(NAME)
     assert ours.key.hex() not in repr(ours)
     assert str(ours.key) not in f"{ours} {ours!r}"

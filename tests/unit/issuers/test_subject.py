@@ -1,5 +1,7 @@
 """Subject templates: RFC 4514 in, names out, and nothing a device says can add an attribute."""
 
+from collections.abc import Callable
+
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from issuers.errors import Misconfigured, Rejected
-from issuers.subject import ATTRIBUTES, LONGEST, parse_subject, short_name, value_problem
+from issuers.subject import ATTRIBUTES, LONGEST, Subject, parse_subject, short_name, value_problem
 
 ACCOUNT = "0123456789abcdef0123456789abcdef"
 
@@ -20,6 +22,13 @@ endpoints = values.filter(lambda text: len(text.encode()) <= 64)
 def filled(template: str, *, endpoint: str = "dev", account: str = ACCOUNT, device: str = "") -> list[tuple[str, str]]:
     name = parse_subject(template).fill(endpoint=endpoint, account=account, device=device)
     return [(short_name(each.oid), str(each.value)) for each in name]
+
+
+def told(make: Callable[[], Subject]) -> Subject | str:
+    try:
+        return make()
+    except (Rejected, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
 
 
 def misread(template: str) -> str:
@@ -96,6 +105,34 @@ def test_a_filled_name_survives_its_text_form(endpoint: str) -> None:
     name = parse_subject("CN={endpoint},O=Acme").fill(endpoint=endpoint, account=ACCOUNT)
     if "#" not in endpoint[:1]:
         assert x509.Name.from_rfc4514_string(name.rfc4514_string(), dict(ATTRIBUTES)) == name
+
+
+@given(
+    template=st.sampled_from(
+        (
+            "CN={endpoint}",
+            "CN={endpoint},OU={account},L={device}",
+            "CN={endpoint},OU=fleet {account},O=Acme",
+            "CN={endpoint},O=Acme,C=FI",
+            "CN={endpoint}+OU={account}",
+            "serialNumber={device},CN={endpoint},ST=x",
+        )
+    ),
+    texts=st.tuples(
+        *[st.from_regex(r"[A-Za-z0-9._:-]{1,66}", fullmatch=True) | st.text(max_size=70) for _ in range(3)]
+    ),
+)
+def test_a_subject_is_the_filled_name_in_bytes_and_as_text(template: str, texts: tuple[str, str, str]) -> None:
+    """One that is put together from its bytes against the library's."""
+    parsed = parse_subject(template)
+    values = dict(zip(("endpoint", "account", "device"), texts, strict=True))
+    assert told(lambda: parsed.subject(**values)) == told(lambda: Subject.of(parsed.fill(**values)))
+
+
+def test_a_usual_subject_is_put_together_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(x509.Name, "public_bytes", None)
+    subject = parse_subject("CN={endpoint},OU={account}").subject(endpoint="dev", account=ACCOUNT)
+    assert subject.text == f"CN=dev,OU={ACCOUNT}"
 
 
 def test_an_injected_attribute_stays_text() -> None:
