@@ -56,15 +56,21 @@ class Incoming:
 class Separate:
     """A separate response under way, until the peer acknowledges it (RFC 7252 5.2.2)."""
 
-    __slots__ = ("datagram", "deadline", "request_id", "retransmissions_left", "timeout", "whole")
+    __slots__ = ("datagram", "deadline", "held", "request_id", "retransmissions_left", "timeout")
 
     def __init__(
-        self, request_id: int, datagram: bytes, whole: bool, retransmissions: int, timeout: float, now: float
+        self,
+        request_id: int,
+        datagram: bytes,
+        held: HeldAnswer | None,
+        retransmissions: int,
+        timeout: float,
+        now: float,
     ) -> None:
         self.request_id = request_id
         self.datagram = datagram
-        # False for the first of several blocks: its acknowledgement is not the delivery.
-        self.whole = whole
+        # The answer whose first of several blocks it is: its acknowledgement is not the delivery.
+        self.held = held
         self.retransmissions_left = retransmissions
         self.timeout = timeout
         self.deadline = now + timeout
@@ -127,10 +133,10 @@ class IncomingRequests:
             return False
         layer = self._layer
         layer.open_mids.discard(incoming.mid)
-        whole = True
+        held = None
         if payload and (incoming.block2 is not None or len(payload) > self._block_size(incoming)):
-            options, payload, whole = self._hold(incoming, request_id, code, options, payload)
-        if whole and self._held is not None:
+            options, payload, held = self._hold(incoming, request_id, code, options, payload)
+        if held is None and self._held is not None:
             older = self._held.drop(incoming.key)
             if older is not None:
                 self._give_up(older)
@@ -140,13 +146,13 @@ class IncomingRequests:
             mid = layer.next_mid()
             datagram = encode_fields(CON, code, mid, incoming.token, options, payload)
             self._separate[mid] = separate = Separate(
-                request_id, datagram, whole, layer.parameters.max_retransmit, layer.first_timeout(), layer.now
+                request_id, datagram, held, layer.parameters.max_retransmit, layer.first_timeout(), layer.now
             )
             layer.look_at(separate.deadline)
             layer.outbox.append(datagram)
             return True
         layer.reply(incoming.type, incoming.mid, incoming.token, code, options, payload)
-        if whole:
+        if held is None:
             layer.events.append(ResponseDelivered(request_id))
         return True
 
@@ -166,8 +172,8 @@ class IncomingRequests:
         if separate is None:
             return False
         if type == RST:
-            self._layer.events.append(ResponseLost(separate.request_id))
-        elif separate.whole:
+            self._lost(separate)
+        elif separate.held is None:
             self._layer.events.append(ResponseDelivered(separate.request_id))
         return True
 
@@ -257,9 +263,9 @@ class IncomingRequests:
 
     def _hold(
         self, incoming: Incoming, request_id: int, code: int, options: Sequence[Option], payload: bytes
-    ) -> tuple[Sequence[Option], bytes, bool]:
-        """Cut the first block off an answer and keep the rest to be fetched; the last value says "it is
-        all".
+    ) -> tuple[Sequence[Option], bytes, HeldAnswer | None]:
+        """Cut the first block off an answer and keep the rest to be fetched; the last value is None when that is
+        all.
         """
         parameters = self._layer.parameters
         asked = incoming.block2 or Block(0, False, self._block_size(incoming))
@@ -273,7 +279,7 @@ class IncomingRequests:
             driven_out = self._held.hold(incoming.key, answer)
             if driven_out is not None:
                 self._give_up(driven_out)
-        return first_options, first, not block.more
+        return first_options, first, answer if block.more else None
 
     def _block_size(self, incoming: Incoming) -> int:
         """Bytes of one block of an answer for which the peer named no size: what it sent its request in
@@ -296,4 +302,11 @@ class IncomingRequests:
             self._layer.outbox.append(separate.datagram)
         else:
             del self._separate[mid]
+            self._lost(separate)
+
+    def _lost(self, separate: Separate) -> None:
+        if separate.held is None:
             self._layer.events.append(ResponseLost(separate.request_id))
+        else:
+            # Its blocks may all have been fetched, or have had their end otherwise.
+            self._give_up(separate.held)

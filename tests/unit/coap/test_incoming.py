@@ -588,6 +588,31 @@ class TestBlock2:
         assert len(peer.sent_one().payload) == 476
         assert peer.happened() == [ResponseDelivered(request.request_id)]
 
+    @pytest.mark.parametrize("end", ["nothing", "a reset"])
+    def test_an_answer_fetched_whole_is_not_lost_with_the_acknowledgement_of_its_first_block(self, end: str) -> None:
+        peer = Peer()
+        peer.ask(coap.POST, "est", "sen", payload=b"csr", token=b"1")
+        request = received(peer)
+        peer.wait(0.5)
+        peer.sent()
+        respond(peer, request.request_id, coap.CHANGED, payload=bytes(1500))
+        separate = peer.sent_one()
+        peer.ask(coap.POST, "est", "sen", options=[block2(1, False, 1024)])
+        assert peer.happened() == [ResponseDelivered(request.request_id)]
+        if end == "a reset":
+            peer.say(coap.RST, coap.EMPTY, separate.mid)
+        peer.wait(400.0)
+        assert peer.happened() == []
+
+    def test_an_answer_of_which_nothing_was_fetched_is_lost_once(self) -> None:
+        peer = Peer()
+        peer.ask(coap.POST, "est", "sen", payload=b"csr", token=b"1")
+        request = received(peer)
+        peer.wait(0.5)
+        respond(peer, request.request_id, coap.CHANGED, payload=bytes(1500))
+        peer.wait(400.0)
+        assert peer.happened() == [ResponseLost(request.request_id)]
+
     def test_body_and_answer_may_both_come_in_blocks(self) -> None:
         peer = Peer()
         upload(peer, 0, True, b"a" * 16)
