@@ -6,10 +6,12 @@ structlog writes it. The plain lines of the console, several for each bootstrap,
 import logging
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TextIO
+from functools import lru_cache
+from time import time_ns
+from typing import NamedTuple, TextIO
 
 import structlog
 
@@ -34,6 +36,44 @@ class _Console:
 
 
 _console: _Console | None = None
+
+
+class _Shape(NamedTuple):
+    """What the names of a line's fields tell of it: whether structlog has no hand in it, whose values are hidden, and
+    what stands before each value, in the order of the line.
+    """
+
+    plain: bool
+    redacted: frozenset[str]
+    words: Sequence[tuple[str, str]]
+
+
+@lru_cache(maxsize=256)
+def _shape(names: tuple[str, ...]) -> _Shape:
+    """As the code says the same lines again and again, each is looked at once."""
+    words = [(name, f"{name}=") for name in sorted({*names, "part", "at"})]
+    return _Shape(_STRUCTLOGS_OWN.isdisjoint(names), REDACTED.intersection(names), words)
+
+
+class _Clock:
+    """The wall clock as a line says it; what does not change within a second is put together once."""
+
+    __slots__ = ("_second", "_text")
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = ""
+
+    def text(self, now: int) -> str:
+        """`datetime.isoformat` in UTC of a time in nanoseconds."""
+        second, fraction = divmod(now, 1_000_000_000)
+        if second != self._second:
+            self._second, self._text = second, datetime.fromtimestamp(second, UTC).isoformat()[: -len("+00:00")]
+        microsecond = fraction // 1000
+        return f"{self._text}.{microsecond:06}Z" if microsecond else f"{self._text}Z"
+
+
+_clock = _Clock()
 
 
 class Log:
@@ -73,18 +113,21 @@ class Log:
         """Write a plain line of the console, as structlog's chain of processors would; whether that was one."""
         # hot path: three lines a bootstrap, each a third of what the chain costs
         console = _console
-        if console is None or not _STRUCTLOGS_OWN.isdisjoint(fields):
+        if console is None:
+            return False
+        plain, redacted, words = _shape(tuple(fields))
+        if not plain:
             return False
         processors = structlog.get_config()["processors"]
         if processors is not console.processors or processors[-1] is not _line:
             # configured anew, or listened to by a test
             return False
         if number >= console.least:
-            for name in REDACTED.intersection(fields):
+            for name in redacted:
                 fields[name] = "[redacted]"
             fields.setdefault("part", self._part)
-            fields["at"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-            console.logger.msg(_text(level, event, fields))
+            fields["at"] = _clock.text(time_ns())
+            console.logger.msg(_text(level, event, fields, words))
         return True
 
 
@@ -117,16 +160,16 @@ def _redact(_logger: object, _method: str, event: structlog.typing.EventDict) ->
 def _line(_logger: object, _method: str, event: structlog.typing.EventDict) -> str:
     """One line for people, as structlog's ConsoleRenderer writes it without colours, and a line costs half."""
     level, name, exception = event.pop("level", ""), event.pop("event", ""), event.pop("exception", None)
-    line = _text(level, name, event)
+    line = _text(level, name, event, [(each, f"{each}=") for each in sorted(event)])
     return line if exception is None else f"{line}\n{exception}"
 
 
-def _text(level: str, event: object, fields: Mapping[str, object]) -> str:
+def _text(level: str, event: object, fields: Mapping[str, object], names: Sequence[tuple[str, str]]) -> str:
     """A word as it is; anything else, and text that would look like more than one word, as Python writes it."""
     # isalnum is true of words alone, and costs a third
     words = [
-        f"{name}={value}" if type(value) is str and (value.isalnum() or _is_word(value)) else f"{name}={value!r}"
-        for name, value in [(name, fields[name]) for name in sorted(fields)]
+        before + (value if type(value := fields[name]) is str and (value.isalnum() or _is_word(value)) else repr(value))
+        for name, before in names
     ]
     return f"[{level:<9}] {event!s:<28} {' '.join(words)}"
 

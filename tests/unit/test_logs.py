@@ -1,6 +1,7 @@
 import io
 import json
 import re
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -70,6 +71,15 @@ def test_a_plain_line_is_the_one_structlogs_chain_would_write(level: str, event:
     said, expected = (at.sub("now", stream.getvalue()) for stream in (fast, twin))
     assert said == expected
     assert bool(said) == (level != "debug")
+
+
+@given(st.lists(st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1)), min_size=1, max_size=4))
+def test_the_time_of_a_line_is_the_iso_form_of_it(times: list[datetime]) -> None:
+    clock = logs._Clock()
+    for time in times:
+        for at in (time, time + timedelta(microseconds=1), time.replace(microsecond=0)):
+            nanoseconds = (at - datetime(1970, 1, 1)) // timedelta(microseconds=1) * 1000
+            assert clock.text(nanoseconds + 999) == at.isoformat() + "Z"
 
 
 def test_what_listens_to_structlog_hears_the_console_too() -> None:
