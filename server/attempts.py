@@ -168,14 +168,18 @@ class Attempts:
         started = self._clock()
         self.take([intent.id])
         try:
-            async with self.accounted(intent):
+            # hot path: `accounted` without its generator
+            try:
                 request = request_for(intent, csr, public_key)
                 try:
                     answer = await active.issuer.issue(request)
                 except OutcomeUnknown as lost:
                     answer = await self._recovered(active.issuer, request, lost, self._now())
-                issued = await self._collected(active, intent, answer)
+                issued = answer if isinstance(answer, Issued) else await self._collected(active, intent, answer)
                 checked = await self.record(active, intent, csr, issued, limits)
+            except Exception as error:
+                await self._account(intent, error)
+                raise
         except BaseException:
             self.leave(intent.id)
             raise
@@ -189,18 +193,22 @@ class Attempts:
         """What goes wrong inside the block is on the row before it is raised; a fault of ours makes it `unknown`."""
         try:
             yield
-        except IssuerError as error:
-            await self.failed(row, error)
-            raise
-        except (StoreUnavailable, TemporarilyUnavailable):
-            # The row is as it was, or becomes what was queued for it; its lease runs out and it is settled then.
-            raise
         except Exception as error:
-            # The CA may have signed, so it is looked into like a lost answer. The text stays out of the record.
-            await self.failed(
-                row, OutcomeUnknown(f"a fault of this server while the CA was asked: {type(error).__name__}")
-            )
+            await self._account(row, error)
             raise
+
+    async def _account(self, row: Row, error: Exception) -> None:
+        match error:
+            case IssuerError():
+                await self.failed(row, error)
+            case StoreUnavailable() | TemporarilyUnavailable():
+                # The row is as it was, or becomes what was queued for it; its lease runs out and it is settled then.
+                pass
+            case _:
+                # The CA may have signed, so it is looked into like a lost answer. The text stays out of the record.
+                await self.failed(
+                    row, OutcomeUnknown(f"a fault of this server while the CA was asked: {type(error).__name__}")
+                )
 
     async def failed(self, row: Row, error: IssuerError) -> None:
         """Record that `row` ended, for now, with `error`."""

@@ -174,16 +174,20 @@ class Sessions:
 
     async def _bounded(self, running: Running, incoming: RequestReceived) -> Done | Failed:
         """The session's verdict, whatever ends it."""
+        # `asyncio.timeout` costs five times as much, each bootstrap, and never fires.
+        deadline = asyncio.get_running_loop().call_later(self._limits.session_seconds, self._overdue, running)
         try:
-            async with asyncio.timeout(self._limits.session_seconds):
-                return await self._drive(running, incoming)
+            return await self._drive(running, incoming)
         except TimeoutError:
-            late = TemporarilyUnavailable("the session ran out of time", SHED_RETRY_AFTER * (1 + self._jitter()))
-            self._answer(running, incoming, late)
-            return self._verdict(running, FailureCause.DEADLINE)
+            return self._too_late(running, incoming)
         except asyncio.CancelledError:
             if running.interrupted is None:
                 raise
+            if running.task is not None:
+                # Meant for the session alone: its end is still to be written down.
+                running.task.uncancel()
+            if running.interrupted[0] is FailureCause.DEADLINE:
+                return self._too_late(running, incoming)
             return self._verdict(running, *running.interrupted)
         except _Refused as refused:
             code = self._answer(running, incoming, refused.error)
@@ -196,6 +200,19 @@ class Sessions:
             log.exception("session_failed", endpoint=running.admitted.endpoint)
             self._answer(running, incoming, error)
             return self._verdict(running, FailureCause.INTERNAL)
+        finally:
+            deadline.cancel()
+
+    @staticmethod
+    def _overdue(running: Running) -> None:
+        running.interrupted = running.interrupted or (FailureCause.DEADLINE, "")
+        if running.task is not None and not running.ending:
+            running.task.cancel()
+
+    def _too_late(self, running: Running, incoming: RequestReceived) -> Failed:
+        late = TemporarilyUnavailable("the session ran out of time", SHED_RETRY_AFTER * (1 + self._jitter()))
+        self._answer(running, incoming, late)
+        return self._verdict(running, FailureCause.DEADLINE)
 
     def _answer(self, running: Running, incoming: RequestReceived, error: Exception) -> int | None:
         """Answer the Bootstrap-Request with the code of `error`, unless it has its 2.04; the code."""

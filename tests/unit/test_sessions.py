@@ -1,6 +1,7 @@
 """How a session that ends outside its course is answered (sessions.py)."""
 
-from dataclasses import dataclass, field
+import asyncio
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import uuid4
@@ -44,12 +45,16 @@ def running(conversation: Conversation, *, answered: bool) -> Running:
     return Running(uuid4(), admitted, cast(Any, conversation), datetime.now(UTC), 0.0, answered=answered)
 
 
-def sessions(monkeypatch: pytest.MonkeyPatch, ends_with: Exception) -> Sessions:
-    """Sessions whose every course ends with this error."""
+def sessions(
+    monkeypatch: pytest.MonkeyPatch, ends_with: Exception | None, limits: LimitsConfig | None = None
+) -> Sessions:
+    """Sessions whose every course ends with this error, or has no end."""
     nothing: Any = None
 
     async def drive(*_: object) -> None:
-        raise ends_with
+        if ends_with is not None:
+            raise ends_with
+        await asyncio.Event().wait()
 
     monkeypatch.setattr(Sessions, "_drive", drive)
     return Sessions(
@@ -57,7 +62,7 @@ def sessions(monkeypatch: pytest.MonkeyPatch, ends_with: Exception) -> Sessions:
         outcomes=nothing,
         issuance=nothing,
         sealer=nothing,
-        limits=LimitsConfig(),
+        limits=limits or LimitsConfig(),
         clock=lambda: 0.0,
         now=lambda: datetime.now(UTC),
         jitter=lambda: 0.0,
@@ -82,3 +87,36 @@ async def test_a_device_that_has_its_answer_gets_no_second_one(monkeypatch: pyte
     assert conversation.said == []
     assert isinstance(verdict, Failed)
     assert (verdict.cause, verdict.code) == (FailureCause.STORE_UNAVAILABLE, None)
+
+
+async def test_a_session_without_end_is_ended_and_the_task_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    conversation = Conversation()
+    under_test = sessions(monkeypatch, None, replace(LimitsConfig(), session_seconds=0.001))
+    session = running(conversation, answered=False)
+    session.task = asyncio.current_task()
+    assert session.task is not None
+    verdict = await under_test._bounded(session, REQUEST)
+    assert isinstance(verdict, Failed)
+    assert verdict.cause is FailureCause.DEADLINE
+    assert conversation.said == [(7, coap.SERVICE_UNAVAILABLE, [(MAX_AGE, encode_uint(5))])]
+    # What is written down next may have a time limit of its own.
+    assert session.task.cancelling() == 0
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+async def test_a_cancelled_session_has_a_verdict_if_it_was_ended_and_none_if_the_server_was(
+    monkeypatch: pytest.MonkeyPatch, interrupted: bool
+) -> None:
+    under_test = sessions(monkeypatch, None)
+    session = running(Conversation(), answered=True)
+    session.task = task = asyncio.create_task(cast(Any, under_test._bounded(session, REQUEST)))
+    await asyncio.sleep(0)
+    if interrupted:
+        session.interrupted = (FailureCause.SUPERSEDED, "")
+    task.cancel()
+    verdict = (await asyncio.gather(task, return_exceptions=True))[0]
+    if interrupted:
+        assert isinstance(verdict, Failed)
+        assert verdict.cause is FailureCause.SUPERSEDED
+    else:
+        assert isinstance(verdict, asyncio.CancelledError)
