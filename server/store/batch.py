@@ -126,7 +126,7 @@ class Batches:
                 left = await self._look(left, outcomes)
             if not left:
                 return [outcomes[wish.id] for wish in group]
-            rows = await self._fetch((OpenIssuance.statement,), *_columns(left))
+            rows = await self._fetch((OpenIssuance.statement,), *_arguments(left))
             written = {row[0] for row in rows}
         raise Undecided(f"{len(left)} intents")
 
@@ -194,13 +194,10 @@ class Batches:
         self.answers += 1
 
 
-def _columns(group: Sequence[Operation[object]]) -> list[tuple[Any, ...]]:
-    return list(zip(*[operation.row() for operation in group], strict=True))
-
-
 def _arguments(group: Sequence[Any]) -> list[object]:
-    """The arguments of the statement of `group`: its columns, and what is no column of them."""
-    arguments: list[object] = [*_columns(group)]
+    """The arguments of the statement of `group`: its rows or their columns, and what is no column of them."""
+    rows = [operation.row() for operation in group]
+    arguments: list[object] = [rows] if group[0].whole else [*zip(*rows, strict=True)]
     if isinstance(group[0], RecordIssued):
         # A set of a few: all leaves of one CA share what stands above them.
         chains = {operation.chain_sha256: operation.above for operation in group}

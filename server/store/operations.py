@@ -56,7 +56,9 @@ class Operation(Generic[T_co]):
     __slots__ = ()
 
     statement: ClassVar[str]
-    """The named query that writes many of this kind, one array a column of `row`."""
+    """The named query that writes many of this kind, by one array a column of `row` unless they come `whole`."""
+    whole: ClassVar[bool] = False
+    """Whether the query takes one array of rows, of a type in the record: what every bootstrap writes."""
     kept: ClassVar[bool]
     """A fact that is written when the database is back, even if its caller was told that it is away."""
 
@@ -82,6 +84,7 @@ class OpenIssuance(Operation[Opened]):
     """
 
     statement: ClassVar[str] = "write_opened"
+    whole: ClassVar[bool] = True
     kept: ClassVar[bool] = False
 
     id: UUID
@@ -187,6 +190,7 @@ class RecordIssued(Step):
     """The checked certificate: `chain` in DER, leaf first, without root; `issuer_fingerprint` SHA-256."""
 
     statement: ClassVar[str] = "write_issued"
+    whole: ClassVar[bool] = True
     kept: ClassVar[bool] = True
 
     owner: str
@@ -208,7 +212,7 @@ class RecordIssued(Step):
         return sha256(self.above).digest()
 
     def row(self) -> tuple[object, ...]:
-        """As the first nine columns of `write_issued`."""
+        """As `write_issued`."""
         return (
             self.id,
             self.owner,
@@ -394,6 +398,7 @@ class EndSession(Operation[None]):
     """The end of a bootstrap, all of it in one row: the session, its device, and what was delivered in it."""
 
     statement: ClassVar[str] = "write_ended"
+    whole: ClassVar[bool] = True
     kept: ClassVar[bool] = True
 
     session: RecordSession
@@ -417,7 +422,7 @@ class EndSession(Operation[None]):
             device.verified_by,
             device.factory_until,
             device.factory_key,
-            "{" + ",".join([issuance.hex for issuance in self.delivered]) + "}",
+            self.delivered,
         )
 
     def parts(self) -> tuple[Operation[object], ...]:

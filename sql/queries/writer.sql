@@ -22,12 +22,7 @@ WITH asked AS (
     SELECT w.id, w.account_id, w.device_id, w.session_id, w.issuer_id, w.not_before, w.lease_until,
            w.attempt, w.server_key, w.state, w.endpoint, w.service, w.owner, w.serial,
            w.csr_sha256, w.spki_sha256, w.csr, w.subject, w.most
-    FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::timestamptz[], $7::timestamptz[],
-                $8::integer[], $9::boolean[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bytea[],
-                $15::bytea[], $16::bytea[], $17::bytea[], $18::text[], $19::integer[])
-        AS w (id, account_id, device_id, session_id, issuer_id, not_before, lease_until,
-              attempt, server_key, state, endpoint, service, owner, serial,
-              csr_sha256, spki_sha256, csr, subject, most)
+    FROM unnest($1::write_opened_row[]) AS w
 ), wish AS (
     -- What a CA failed to give does not count, nobody is locked out by an outage; what is under way does.
     SELECT asked.id, asked.account_id, asked.device_id, asked.session_id, asked.issuer_id, asked.not_before,
@@ -121,16 +116,14 @@ RETURNING i.id;
 -- abandoned.
 WITH chain AS (
     INSERT INTO issuing_chain (sha256, certificates)
-    SELECT c.sha256, c.certificates FROM unnest($10::bytea[], $11::bytea[]) AS c (sha256, certificates)
+    SELECT c.sha256, c.certificates FROM unnest($2::bytea[], $3::bytea[]) AS c (sha256, certificates)
     ORDER BY c.sha256
     ON CONFLICT (sha256) DO NOTHING
 ), signed AS (
     UPDATE issuance i
     SET state = 'issued', settled = NOT i.server_key, answers_until = w.not_after, warnings = w.warnings::json,
         error_class = NULL, error_text = NULL, updated_at = now()
-    FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::bytea[], $6::bytea[], $7::bytea[],
-                $8::bytea[], $9::text[])
-        AS w (id, owner, not_before, not_after, serial, issuer_fingerprint, chain_sha256, leaf, warnings)
+    FROM unnest($1::write_issued_row[]) AS w
     WHERE i.id = w.id AND i.owner = w.owner AND i.state IN ('requested', 'submitted', 'pending', 'unknown')
     RETURNING i.id, i.account_id, i.device_id, i.issuer_id, i.endpoint, i.service, i.subject, i.spki_sha256,
               w.not_before, w.not_after, w.serial, w.issuer_fingerprint, w.chain_sha256, w.leaf
@@ -247,14 +240,8 @@ WHERE session.ended_at IS NULL;
 WITH ended AS (
     SELECT w.id, w.account_id, w.endpoint, w.started_at, w.ended_at, w.profile, w.credential, w.address, w.outcome,
            w.cause, w.sentence, w.issuance_id, w.steps, w.device_id, w.device_profile, w.at, w.state, w.learned,
-           w.verified_by, w.factory_until, w.factory_key, w.delivered::uuid[] AS delivered
-    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[],
-                $8::text[], $9::text[], $10::text[], $11::text[], $12::uuid[], $13::text[], $14::uuid[], $15::text[],
-                $16::timestamptz[], $17::text[], $18::text[], $19::bytea[], $20::timestamptz[], $21::bytea[],
-                $22::text[])
-        AS w (id, account_id, endpoint, started_at, ended_at, profile, credential, address, outcome, cause, sentence,
-              issuance_id, steps, device_id, device_profile, at, state, learned, verified_by, factory_until,
-              factory_key, delivered)
+           w.verified_by, w.factory_until, w.factory_key, w.delivered
+    FROM unnest($1::write_ended_row[]) AS w
 ), delivered AS (
     UPDATE issuance i
     SET state = 'delivered', settled = true, delivered_at = coalesce(i.delivered_at, now()),

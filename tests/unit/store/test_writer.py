@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -201,7 +201,9 @@ class PlayedStatement:
         self.connection = connection
         self.sql = sql
 
-    async def fetch(self, ids: tuple[UUID, ...], *_columns: object) -> list[tuple[UUID]]:
+    async def fetch(self, first: Sequence[Any], *_columns: object) -> list[tuple[UUID]]:
+        # Whole rows begin with their id; of columns the ids are the first.
+        ids: list[UUID] = [row[0] if isinstance(row, tuple) else row for row in first]
         connection = self.connection
         connection.statements.append((self.sql, len(ids)))
         await connection.go.wait()
