@@ -13,9 +13,9 @@ class Figures:
 
     CPU is user and system time of all processes per completed bootstrap, PostgreSQL's apart, ours of the round that was
     disturbed least; times of a device run from its first ClientHello to the Finish. `session_kb` is the memory of one
-    session held in its middle. `floor_ratio` is the floor in our own CPU time. `checks_performed` counts certificates
-    judged with their path (the device's own and the one issued), `rows_committed` the rows a bootstrap must leave:
-    session, issuance, certificate and audit.
+    session held in its middle. `floor_ms` is the median of the rounds, `floor_ratio` the median of the floor's share in
+    our own CPU time round by round. `checks_performed` counts certificates judged with their path (the device's own and
+    the one issued), `rows_committed` the rows a bootstrap must leave: session, issuance, certificate and audit.
     """
 
     cpu_ms_per_bootstrap: float
