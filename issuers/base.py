@@ -45,7 +45,8 @@ class Capability(Enum):
     """`certificates_left` answers."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+# Made for every bootstrap: frozen it would take four times as long.
+@dataclass(kw_only=True, slots=True)
 class IssueRequest:
     """One wish for a certificate, recorded before it is handed to an adapter.
 
@@ -66,7 +67,8 @@ class IssueRequest:
     public_key: ec.EllipticCurvePublicKey | None = field(default=None, repr=False, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+# Made for every bootstrap: frozen it would take four times as long.
+@dataclass(slots=True)
 class Issued:
     """What the CA gave: `chain` begins with `leaf` and has no root; `reference` is the CA's own name for it.
 

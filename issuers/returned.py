@@ -40,7 +40,8 @@ USUAL_LIMITS = DeviceLimits()
 """What every device takes."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+# Made for every bootstrap: frozen it would take four times as long.
+@dataclass(kw_only=True, slots=True)
 class Expectation:
     """What a CA was asked for.
 
@@ -61,7 +62,8 @@ class Expectation:
     unusual_validity: timedelta = timedelta(days=3653)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+# Made for every bootstrap: frozen it would take four times as long.
+@dataclass(kw_only=True, slots=True)
 class Checked:
     """A certificate fit for its device: `chain` in DER, leaf first, without a root; `warnings` for operators.
 

@@ -54,7 +54,8 @@ class OperationKind(StrEnum):
     EST = "est"
 
 
-@dataclass(frozen=True, slots=True)
+# Made for every bootstrap: frozen it would take four times as long.
+@dataclass(slots=True)
 class Operation:
     """One confirmable request to the device; `code` is the CoAP method, formats are their numbers."""
 
@@ -73,8 +74,8 @@ class Operation:
 
     def __post_init__(self) -> None:
         # once: most operations are made for all devices
-        object.__setattr__(self, "options", _options(self.content_format, self.accept))
-        object.__setattr__(self, "path", "/" + "/".join(self.segments))
+        self.options = _options(self.content_format, self.accept)
+        self.path = "/" + "/".join(self.segments)
 
 
 @lru_cache(maxsize=64)
@@ -87,7 +88,8 @@ def _options(content_format: int | None, accept: int | None) -> tuple[Option, ..
     return tuple(options)
 
 
-@dataclass(frozen=True, slots=True)
+# Made for every bootstrap: frozen it would take four times as long.
+@dataclass(slots=True)
 class Send:
     """Send `operation`, then call `answer`, `no_answer`, `reset` or `interrupt`.
 

@@ -33,6 +33,9 @@ MODE_EST = 4
 _MATCHING_HASHES = {1: hashlib.sha256, 2: hashlib.sha384, 3: hashlib.sha512}
 
 
+_NOWHERE = Placement((), ())
+
+
 class Writes:
     """The instances of one session and the encoding it has come to; `bootstrap.py` alone decides its changes.
 
@@ -63,7 +66,7 @@ class Writes:
         self.leaf_only = learned.leaf_only
         self.est_refused = set(range(len(plan.securities))) if learned.est_refused else set()
         self.speaks_1_2 = request.asked_for_pack or request.pct == ContentFormat.LWM2M_CBOR
-        self.placement = Placement((), ())
+        self.placement = _NOWHERE
 
     def entries(self) -> list[Entry]:
         """All instances in the order they are written: Security before the Server that points at it."""

@@ -48,7 +48,8 @@ HOLD_RETRY_AFTER = 600.0
 CLOSE_PATIENCE = 5.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+# Made for every bootstrap: frozen it would take four times as long.
+@dataclass(kw_only=True, slots=True)
 class Wish:
     """One wish for a certificate with a server-made key: who, for which service, under which name.
 
@@ -67,7 +68,8 @@ class Wish:
     retry_after: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+# Made for every bootstrap: frozen it would take four times as long.
+@dataclass(kw_only=True, slots=True)
 class ServerMade:
     """A certificate and the key made for it; lives in this worker only, never stored or logged."""
 

@@ -20,7 +20,8 @@ from server.store.writer import EndSession, RecordSession, RecordTranscript, Tou
 log = logs.get("bootstrap")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Made for every bootstrap: frozen it would take four times as long.
+@dataclass(slots=True, kw_only=True)
 class Outcome:
     """One bootstrap that is over.
 

