@@ -45,7 +45,7 @@ class Capability(Enum):
     """`certificates_left` answers."""
 
 
-# Made for every bootstrap: frozen it would take four times as long.
+# Made for every bootstrap: frozen it would take three times as long.
 @dataclass(kw_only=True, slots=True)
 class IssueRequest:
     """One wish for a certificate, recorded before it is handed to an adapter.
@@ -67,7 +67,7 @@ class IssueRequest:
     public_key: ec.EllipticCurvePublicKey | None = field(default=None, repr=False, compare=False)
 
 
-# Made for every bootstrap: frozen it would take four times as long.
+# Made for every bootstrap: frozen it would take three times as long.
 @dataclass(slots=True)
 class Issued:
     """What the CA gave: `chain` begins with `leaf` and has no root; `reference` is the CA's own name for it.

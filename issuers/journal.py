@@ -7,7 +7,7 @@ from json.encoder import encode_basestring_ascii as quoted
 from uuid import UUID
 
 
-# Made for every bootstrap: frozen it would take four times as long.
+# Made for every bootstrap: frozen it would take three times as long.
 @dataclass(kw_only=True, slots=True)
 class Signed:
     """A certificate was signed; hashes are SHA-256 of CSR, SubjectPublicKeyInfo and certificate in DER.

@@ -40,7 +40,7 @@ USUAL_LIMITS = DeviceLimits()
 """What every device takes."""
 
 
-# Made for every bootstrap: frozen it would take four times as long.
+# Made for every bootstrap: frozen it would take three times as long.
 @dataclass(kw_only=True, slots=True)
 class Expectation:
     """What a CA was asked for.
@@ -62,7 +62,7 @@ class Expectation:
     unusual_validity: timedelta = timedelta(days=3653)
 
 
-# Made for every bootstrap: frozen it would take four times as long.
+# Made for every bootstrap: frozen it would take three times as long.
 @dataclass(kw_only=True, slots=True)
 class Checked:
     """A certificate fit for its device: `chain` in DER, leaf first, without a root; `warnings` for operators.

@@ -11,7 +11,7 @@ MAX_ENDPOINT = 255
 """Bytes of an endpoint name: it travels in one Uri-Query option (RFC 7252 5.10)."""
 
 
-# Made for every bootstrap: frozen it would take four times as long.
+# Made for every bootstrap: frozen it would take three times as long.
 @dataclass(slots=True)
 class BootstrapRequest:
     """A Bootstrap-Request (LwM2M Core 1.2 6.1.7.1); `parameters` are all others, in order, kept as they came.

@@ -54,7 +54,7 @@ class OperationKind(StrEnum):
     EST = "est"
 
 
-# Made for every bootstrap: frozen it would take four times as long.
+# Made for every bootstrap: frozen it would take three times as long.
 @dataclass(slots=True)
 class Operation:
     """One confirmable request to the device; `code` is the CoAP method, formats are their numbers."""
@@ -88,7 +88,7 @@ def _options(content_format: int | None, accept: int | None) -> tuple[Option, ..
     return tuple(options)
 
 
-# Made for every bootstrap: frozen it would take four times as long.
+# Made for every bootstrap: frozen it would take three times as long.
 @dataclass(slots=True)
 class Send:
     """Send `operation`, then call `answer`, `no_answer`, `reset` or `interrupt`.

@@ -48,7 +48,7 @@ HOLD_RETRY_AFTER = 600.0
 CLOSE_PATIENCE = 5.0
 
 
-# Made for every bootstrap: frozen it would take four times as long.
+# Made for every bootstrap: frozen it would take three times as long.
 @dataclass(kw_only=True, slots=True)
 class Wish:
     """One wish for a certificate with a server-made key: who, for which service, under which name.
@@ -68,7 +68,7 @@ class Wish:
     retry_after: float | None = None
 
 
-# Made for every bootstrap: frozen it would take four times as long.
+# Made for every bootstrap: frozen it would take three times as long.
 @dataclass(kw_only=True, slots=True)
 class ServerMade:
     """A certificate and the key made for it; lives in this worker only, never stored or logged."""
@@ -96,8 +96,10 @@ class _Held:
 
 @dataclass(slots=True, eq=False)
 class _Making:
+    """A certificate in the making, and who waits for it: each is told when it is there, or its time is up."""
+
     task: asyncio.Task[ServerMade]
-    waiting: int = 0
+    waiting: list[asyncio.Future[None]] = field(default_factory=list)
 
 
 # Two entries of one profile may want two names for one service; they are two certificates.
@@ -174,11 +176,16 @@ class Issuance:
             making = self._making[slot] = _Making(asyncio.get_running_loop().create_task(self._make(wish)))
             making.task.add_done_callback(lambda _task, making=making: self._made(slot, making))  # type: ignore[misc]
         hold = self._config.answer_seconds if wish.hold_seconds is None else wish.hold_seconds
-        making.waiting += 1
+        loop = asyncio.get_running_loop()
+        told: asyncio.Future[None] = loop.create_future()
+        making.waiting.append(told)
+        # `asyncio.wait` does the same and costs half as much again.
+        timer = loop.call_later(hold, _tell, told)
         try:
-            await asyncio.wait({making.task}, timeout=hold)
+            await told
         finally:
-            making.waiting -= 1
+            timer.cancel()
+            making.waiting.remove(told)
         if not making.task.done():
             raise ComeAgain(
                 f"the CA has not answered within {hold:g} s; it is still being asked",
@@ -251,6 +258,8 @@ class Issuance:
 
     def _made(self, slot: _Slot, making: _Making) -> None:
         del self._making[slot]
+        for told in making.waiting:
+            _tell(told)
         if making.task.cancelled():
             return
         error = making.task.exception()
@@ -362,6 +371,11 @@ class Issuance:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.settlement.close()
+
+
+def _tell(told: asyncio.Future[None]) -> None:
+    if not told.done():
+        told.set_result(None)
 
 
 def _slot(wish: Wish) -> _Slot:

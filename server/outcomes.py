@@ -20,7 +20,7 @@ from server.store.writer import EndSession, RecordSession, RecordTranscript, Tou
 log = logs.get("bootstrap")
 
 
-# Made for every bootstrap: frozen it would take four times as long.
+# Made for every bootstrap: frozen it would take three times as long.
 @dataclass(slots=True, kw_only=True)
 class Outcome:
     """One bootstrap that is over.

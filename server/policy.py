@@ -23,7 +23,7 @@ from server.transport.engine import PeerIdentity
 from server.trust import Anchor
 
 
-# Made for every bootstrap: frozen it would take four times as long.
+# Made for every bootstrap: frozen it would take three times as long.
 @dataclass(slots=True, kw_only=True)
 class Admitted:
     """A device that may bootstrap: its account, the endpoint name it proved, and what it gets.

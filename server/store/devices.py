@@ -16,7 +16,7 @@ def device_id(account_id: UUID, endpoint: str) -> UUID:
     return uuid5(account_id, endpoint)
 
 
-# Made for every bootstrap: frozen it would take four times as long.
+# Made for every bootstrap: frozen it would take three times as long.
 @dataclass(slots=True, kw_only=True)
 class DeviceRow:
     """One device; `learned` is JSON; without `state` it was never here.
