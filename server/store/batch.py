@@ -18,17 +18,11 @@ from server.store.operations import (
     TooMany,
     grouped,
 )
-from server.store.sql import together
+from server.store.prepared import Prepared
 
 # Rounds in which a row may be found in nobody's way and still not go in: each needs another writer's commit between
 # two of our statements.
 ROUNDS = 5
-
-
-# Batches after which plans are made anew, at first and later on: made for tables that are still empty, where PostgreSQL
-# takes any index, they must not go on when the tables have grown.
-PLANS_LAST_FIRST = 16
-PLANS_LAST = 1024
 
 # What a bootstrap writes.
 TOGETHER = frozenset({OpenIssuance, RecordIssued, EndSession})
@@ -43,23 +37,20 @@ class Batches:
 
     def __init__(self, connection: Any, queries: Mapping[str, str]) -> None:
         self._connection = connection
-        self._queries = queries
-        self._prepared: dict[tuple[str, ...], Any] = {}
-        # How often the database answered: as long as it grows the database is there, however long a batch takes.
-        self.answers = 0
-        self._batches = 0
-        self._plans_end = PLANS_LAST_FIRST
+        self._prepared = Prepared(connection, queries)
+        self._fetch, self._execute = self._prepared.fetch, self._prepared.execute
+
+    @property
+    def answers(self) -> int:
+        """How often the database answered."""
+        return self._prepared.answers
 
     async def write(self, operations: Sequence[Operation[object]]) -> list[object]:
         """Write `operations` in one transaction; their outcomes, which are durable when this returns.
 
         Raises what asyncpg raises; then nothing was written, unless the connection was lost during the commit.
         """
-        if self._batches >= self._plans_end:
-            # Twice as many each time: a new table grows fast.
-            await self._execute("DISCARD PLANS")
-            self._plans_end += min(self._plans_end, PLANS_LAST)
-        self._batches += 1
+        await self._prepared.begin()
         groups = grouped(operations)
         outcomes: list[object] = [None] * len(operations)
         # One statement is a transaction by itself and saves two round trips.
@@ -178,20 +169,6 @@ class Batches:
             )
             written = written | {row[0] for row in rows}
         return [operation.id in written for operation in group]
-
-    async def _fetch(self, names: tuple[str, ...], *arguments: object) -> list[Any]:
-        statement = self._prepared.get(names)
-        if statement is None:
-            text = together([self._queries[name] for name in names])
-            statement = self._prepared[names] = await self._connection.prepare(text)
-            self.answers += 1
-        rows: list[Any] = await statement.fetch(*arguments)
-        self.answers += 1
-        return rows
-
-    async def _execute(self, statement: str) -> None:
-        await self._connection.execute(statement)
-        self.answers += 1
 
 
 def _arguments(group: Sequence[Any]) -> list[object]:

@@ -13,6 +13,7 @@ import asyncpg
 
 from server import logs
 from server.store.errors import StoreError, StoreRefused, StoreUnavailable
+from server.store.kept import Kept
 from server.store.lookup import Lookup
 from server.store.migrations import applied, load_migrations, migrate, pending
 from server.store.sql import load_queries
@@ -133,7 +134,10 @@ def unavailable(error: BaseException) -> StoreUnavailable:
 class Database:
     """A pool of connections to a migrated database, and the named queries."""
 
-    def __init__(self, pool: Any, queries: Mapping[str, str], *, size: int = POOL_SIZE) -> None:
+    def __init__(
+        self, pool: Any, queries: Mapping[str, str], *, size: int = POOL_SIZE, kept: Kept | None = None
+    ) -> None:
+        """`kept` is what looks up, if it can."""
         self.pool = pool
         self.queries = queries
         self._away_since: float | None = None
@@ -142,6 +146,7 @@ class Database:
         self._moves = 0
         self._watch: asyncio.TimerHandle | None = None
         self._lookups: dict[str, Lookup] = {}
+        self._kept = kept
         # Who reads for long, in order; one connection is never theirs.
         self._long = asyncio.Semaphore(max(size - 1, 1))
 
@@ -165,17 +170,15 @@ class Database:
                 await _fit(connection, queries, migrate_it=migrate)
         finally:
             await connection.close()
+
+        def one_more(*_dsn: object, **_settings: object) -> Awaitable[Any]:
+            return connect(url, command_timeout=STATEMENT_TIMEOUT, application_name=application_name)
+
         with _opening():
             pool = await asyncpg.create_pool(
-                min_size=1,
-                max_size=pool_size,
-                max_queries=1_000_000,
-                connect=lambda *_dsn, **_settings: connect(
-                    url, command_timeout=STATEMENT_TIMEOUT, application_name=application_name
-                ),
-                reset=_keep_session,
+                min_size=1, max_size=pool_size, max_queries=1_000_000, connect=one_more, reset=_keep_session
             )
-        return cls(pool, queries, size=pool_size)
+        return cls(pool, queries, size=pool_size, kept=Kept(one_more, queries))
 
     @contextlib.asynccontextmanager
     async def acquire(self) -> AsyncIterator[Any]:
@@ -220,8 +223,22 @@ class Database:
         """The rows of `key` in the named query, together with whoever asks for others now (`lookup.py`)."""
         lookup = self._lookups.get(name)
         if lookup is None:
-            lookup = self._lookups[name] = Lookup(partial(self.fetch, name))
+            lookup = self._lookups[name] = Lookup(partial(self._looked_up, name))
         return lookup.rows(*key)
+
+    async def _looked_up(self, name: str, *arguments: object) -> list[Any]:
+        """All rows of the named query, by the connection that is kept for it or by the pool."""
+        if self._kept is None:
+            return await self.fetch(name, *arguments)
+        try:
+            rows = await self._kept.fetch(name, *arguments)
+        except TimeoutError as error:
+            self._lost()
+            raise unavailable(error) from error
+        if rows is None:
+            rows = await self.fetch(name, *arguments)
+            self._kept.open()
+        return rows
 
     async def fetchrow(self, name: str, *arguments: object) -> Any:
         """The first row of the named query, or None."""
@@ -242,8 +259,12 @@ class Database:
         """Close every connection, at once if one of them is stuck."""
         try:
             async with asyncio.timeout(AWAY_AFTER):
+                if self._kept is not None:
+                    await self._kept.close()
                 await self.pool.close()
         except TimeoutError:
+            if self._kept is not None:
+                self._kept.terminate()
             self.pool.terminate()
 
     async def _borrow(self) -> Any:

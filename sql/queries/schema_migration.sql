@@ -23,3 +23,12 @@ INSERT INTO schema_migration (version, name, checksum) VALUES ($1, $2, $3);
 -- For every connection. Not start-up parameters: a pooler in session mode refuses those it does not know. A managed
 -- server may come with synchronous_commit off; the record needs it on. Compiling costs more than any of our statements.
 SELECT set_config('synchronous_commit', 'on', false), set_config('jit', 'off', false);
+
+-- name: look_up_session
+-- For the connection that looks up for crowds, by key only: its plans are kept, as those of the writer. A row that another
+-- holds longer than a commit takes is not waited for here, where all others would wait too.
+SELECT set_config('enable_seqscan', 'off', false),
+       set_config('enable_hashjoin', 'off', false),
+       set_config('enable_mergejoin', 'off', false),
+       set_config('plan_cache_mode', 'force_generic_plan', false),
+       set_config('lock_timeout', '300ms', false);

@@ -30,6 +30,11 @@ ADDITIONS = {
     "make_table": "CREATE TABLE thing (n integer)",
     "put_thing": "INSERT INTO thing VALUES ($1)",
     "things": "SELECT n FROM thing",
+    "look_backend": "SELECT w.place, pg_backend_pid() AS backend "
+    "FROM unnest($1::integer[]) WITH ORDINALITY AS w (n, place)",
+    "look_thing": "WITH w AS (SELECT u.n, u.place FROM unnest($1::integer[]) WITH ORDINALITY AS u (n, place)), "
+    "touched AS (UPDATE thing SET n = thing.n FROM w WHERE thing.n = w.n RETURNING thing.n) "
+    "SELECT w.place, touched.n FROM w JOIN touched ON touched.n = w.n",
 }
 
 
@@ -404,3 +409,46 @@ def test_any_password_and_folder_survive_the_url() -> None:
     assert parts.username == quote("u@", safe="")
     assert parts.password == quote("p:/@?#&%", safe="")
     assert parts.path == "/d%2F"
+
+
+# -- the connection that looks up --
+
+
+async def _kept_backend(database: Database) -> int:
+    """The backend of the kept connection, once there is one: it is none of the pool's."""
+    pooled = await database.fetchval("backend")
+    while True:
+        ((found,),) = [[row["backend"] for row in await database.look_up("look_backend", 1)]]
+        if found != pooled:
+            return int(found)
+        await asyncio.sleep(0.01)
+
+
+async def test_look_ups_have_a_connection_of_their_own_and_another_when_it_is_lost(opened: Database) -> None:
+    first = await _kept_backend(opened)
+    assert [row["backend"] for row in await opened.look_up("look_backend", 2)] == [first]
+    assert await opened.fetchval("terminate", first)
+    assert len(await opened.look_up("look_backend", 3)) == 1
+    assert await _kept_backend(opened) != first
+
+
+async def test_a_row_that_another_holds_is_waited_for_without_keeping_other_look_ups_waiting(opened: Database) -> None:
+    await opened.execute("make_table")
+    await opened.execute("put_thing", 7)
+    await _kept_backend(opened)
+    async with opened.transaction() as connection:
+        await connection.execute("UPDATE thing SET n = n")
+        waiting = asyncio.ensure_future(opened.look_up("look_thing", 7))
+        await asyncio.sleep(0)
+        assert len(await opened.look_up("look_backend", 1)) == 1
+        assert not waiting.done()
+    assert [row["n"] for row in await waiting] == [7]
+
+
+async def test_look_ups_with_plans_that_are_kept_answer_as_the_tables_grow(opened: Database) -> None:
+    await opened.execute("make_table")
+    await _kept_backend(opened)
+    for number in range(40):
+        await opened.execute("put_thing", number)
+        found = await asyncio.gather(*(opened.look_up("look_thing", n) for n in (number, number + 1)))
+        assert [[row["n"] for row in rows] for rows in found] == [[number], []]
