@@ -100,6 +100,9 @@ class _End(Exception):
         self.failed = Failed(cause, path, code, detail)
 
 
+# For each answer: the constructor of a NamedTuple is a function in Python around this, and takes twice as long.
+_made = tuple.__new__
+
 _T = TypeVar("_T")
 _Input: TypeAlias = _Answer | _Silence | Credential | PskCredential | None
 _Course: TypeAlias = Generator[Send | AskCredential, _Input, _T]
@@ -165,7 +168,7 @@ class BootstrapSession:
 
     def answer(self, code: int, content_format: int | None, payload: bytes, now: float | None = None) -> Step:
         """The step after the device's response to the operation sent."""
-        answer = _Answer(code, content_format, payload, accepted=code >> 5 == 2)
+        answer = _made(_Answer, (code, content_format, payload, code >> 5 == 2))
         self._landed(code, "" if answer.accepted else answer.diagnostic, now)
         if self._silent and not self.learned.discover_silent:
             # only now: before, the silence could have been that of a device that is gone
@@ -231,15 +234,18 @@ class BootstrapSession:
         began, sent, self._moved = self._began, self._moved, now
         format = operation.content_format
         self.log.append(
-            StepRecord(
-                operation.kind,
-                operation.path,
-                code,
-                len(operation.payload),
-                None if format is None else FORMAT_NAMES[format],
-                _notes(send.note, said) if said else send.note,
-                None if began is None or sent is None else sent - began,
-                None if sent is None or now is None else now - sent,
+            _made(
+                StepRecord,
+                (
+                    operation.kind,
+                    operation.path,
+                    code,
+                    len(operation.payload),
+                    None if format is None else FORMAT_NAMES[format],
+                    _notes(send.note, said) if said else send.note,
+                    None if began is None or sent is None else sent - began,
+                    None if sent is None or now is None else now - sent,
+                ),
             )
         )
 

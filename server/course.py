@@ -56,7 +56,13 @@ class Course:
             # The session was ended from outside, a moment ago.
             return
         try:
-            step = self._next(outcome, now)
+            if isinstance(outcome, ResponseReceived):
+                # the usual case, all of it
+                options = outcome.options
+                content_format = coap_options.content_format(options) if options else None
+                step = self._machine.answer(outcome.code, content_format, outcome.payload, now)
+            else:
+                step = self._unanswered(outcome, now)
             if isinstance(step, Send):
                 self._send(step, now)
             else:
@@ -67,12 +73,9 @@ class Course:
             # A fault of ours ends this session, not whoever brought the answer.
             over.set_exception(error)
 
-    def _next(self, outcome: Outcome, now: float) -> Step:
+    def _unanswered(self, outcome: ExchangeFailed | Gone, now: float) -> Step:
         machine = self._machine
         match outcome:
-            case ResponseReceived():
-                content_format = coap_options.content_format(outcome.options) if outcome.options else None
-                return machine.answer(outcome.code, content_format, outcome.payload, now)
             case ExchangeFailed():
                 return machine.reset(now) if outcome.cause is ExchangeFailure.RESET else machine.no_answer(now)
             case Gone():

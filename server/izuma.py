@@ -27,7 +27,7 @@ def is_izuma(profile: Profile, request: BootstrapRequest | None, *, before: bool
         return profile.est.client == "izuma"
     if request is None:
         return before
-    return any(request.parameter(name) is not None for name in ("aid", "iep"))
+    return bool(request.parameters) and any(request.parameter(name) is not None for name in ("aid", "iep"))
 
 
 def takes_own_chain(settings: EstSettings, is_izuma: bool) -> bool:
