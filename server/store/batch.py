@@ -24,8 +24,8 @@ from server.store.prepared import Prepared
 # two of our statements.
 ROUNDS = 5
 
-# What a bootstrap writes.
-TOGETHER = frozenset({OpenIssuance, RecordIssued, EndSession})
+# What a bootstrap writes, in the order of its life.
+TOGETHER = (OpenIssuance, RecordIssued, EndSession)
 
 
 class Undecided(Exception):
@@ -51,12 +51,11 @@ class Batches:
         Raises what asyncpg raises; then nothing was written, unless the connection was lost during the commit.
         """
         await self._prepared.begin()
-        groups = grouped(operations)
+        fit = _fit_together(operations)
+        groups = fit or grouped(operations)
         outcomes: list[object] = [None] * len(operations)
         # One statement is a transaction by itself and saves two round trips.
-        alone = not any(_takes_more(operation) for operation in operations) and (
-            len(groups) == 1 or _fit_together(operations)
-        )
+        alone = bool(fit or len(groups) == 1) and not any(_takes_more(operation) for operation in operations)
         if not alone:
             await self._execute("BEGIN")
         try:
@@ -177,25 +176,29 @@ def _arguments(group: Sequence[Any]) -> list[object]:
     arguments: list[object] = [rows] if group[0].whole else [*zip(*rows, strict=True)]
     if isinstance(group[0], RecordIssued):
         # A set of a few: all leaves of one CA share what stands above them.
-        chains = {operation.chain_sha256: operation.above for operation in group}
+        chains = dict(operation.above for operation in group)
         arguments += [list(chains), list(chains.values())]
     return arguments
 
 
-def _fit_together(operations: Sequence[Operation[object]]) -> bool:
-    """Whether one statement can write them all: it sees the record as it was before, so none may touch another's rows.
+def _fit_together(operations: Sequence[Operation[object]]) -> list[list[int]]:
+    """As `grouped`, if one statement can write them all: it sees the record as it was before, so none may touch
+    another's rows. Empty if not.
 
     Only the kinds that every bootstrap writes: each mixture of kinds is a statement to prepare and to keep.
     """
+    groups: dict[type, list[int]] = {kind: [] for kind in TOGETHER}
     seen: set[Hashable] = set()
     count = 0
-    for operation in operations:
-        if type(operation) not in TOGETHER:
-            return False
+    for position, operation in enumerate(operations):
+        positions = groups.get(type(operation))
+        if positions is None:
+            return []
+        positions.append(position)
         keys = operation.keys()
         count += len(keys)
         seen.update(keys)
-    return len(seen) == count
+    return [positions for positions in groups.values() if positions] if len(seen) == count else []
 
 
 def _takes_more(operation: Operation[object]) -> bool:

@@ -8,6 +8,7 @@ would take three times as long to make.
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
 from json import dumps
 from typing import ClassVar, Generic, TypeVar
@@ -203,14 +204,9 @@ class RecordIssued(Step):
     warnings: tuple[str, ...] = ()
 
     @property
-    def above(self) -> bytes:
-        """The certificates above the leaf, DER after DER."""
-        return b"".join(self.chain[1:])
-
-    @property
-    def chain_sha256(self) -> bytes:
-        """What names `above`."""
-        return sha256(self.above).digest()
+    def above(self) -> tuple[bytes, bytes]:
+        """The certificates above the leaf, DER after DER, behind the SHA-256 that names them."""
+        return _named(self.chain[1:])
 
     def row(self) -> tuple[object, ...]:
         """As `write_issued`."""
@@ -221,7 +217,7 @@ class RecordIssued(Step):
             self.not_after,
             serial_bytes(self.serial),
             self.issuer_fingerprint,
-            self.chain_sha256,
+            self.above[0],
             self.chain[0],
             dumps(self.warnings) if self.warnings else None,
         )
@@ -498,6 +494,13 @@ class RecordTranscript(Operation[None]):
             self.content,
             self.attempts,
         )
+
+
+# All leaves of one CA share what stands above them.
+@lru_cache(maxsize=64)
+def _named(certificates: tuple[bytes, ...]) -> tuple[bytes, bytes]:
+    joined = b"".join(certificates)
+    return sha256(joined).digest(), joined
 
 
 # In the order of an issuance's life, so that its steps mostly fit into one transaction without a second round.

@@ -5,6 +5,7 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from server.store import writer as writer_module
 from server.store.audit import Actor
+from server.store.batch import TOGETHER, _fit_together
 from server.store.errors import StoreUnavailable
 from server.store.operations import (
     ORDER,
@@ -149,6 +151,37 @@ def test_a_statement_holds_one_kind_and_no_key_twice(batch: list[Operation[objec
         assert len({type(batch[position]) for position in group}) == 1
         keys = list(itertools.chain.from_iterable(batch[position].keys() for position in group))
         assert len(keys) == len(set(keys))
+
+
+def _apart(batch: Sequence[Operation[Any]]) -> bool:
+    keys = list(itertools.chain.from_iterable(operation.keys() for operation in batch))
+    return len(keys) == len(set(keys))
+
+
+@given(operations | st.lists(st.sampled_from([make(row) for make in MAKERS for row in IDS]), max_size=2))
+@settings(deadline=None)
+def test_what_one_statement_can_write_is_grouped_alike_at_once(batch: list[Operation[object]]) -> None:
+    if all(isinstance(operation, TOGETHER) for operation in batch) and _apart(batch):
+        assert _fit_together(batch) == grouped(batch)
+    else:
+        assert _fit_together(batch) == []
+
+
+@given(
+    st.permutations([make(UUID(int=n)) for n, make in enumerate([open_issuance, record_issued, end_session] * 3, 10)])
+)
+@settings(deadline=None)
+def test_what_a_crowd_writes_fits_into_one_statement(batch: list[Operation[object]]) -> None:
+    assert len(_fit_together(batch)) == len(TOGETHER)
+    assert _fit_together(batch) == grouped(batch)
+
+
+def test_what_stands_above_leaves_is_named_by_its_bytes() -> None:
+    one, other = record_issued(IDS[0]), record_issued(IDS[1])
+    other.chain = (b"leaf", b"above", b"and above")
+    assert one.above == (sha256(b"above").digest(), b"above")
+    assert other.above == (sha256(b"aboveand above").digest(), b"aboveand above")
+    assert (one.row()[6], other.row()[6]) == (one.above[0], other.above[0])
 
 
 def test_the_life_of_many_issuances_needs_one_statement_a_kind() -> None:
