@@ -1,6 +1,7 @@
 """The stateless cookie of a HelloVerifyRequest (RFC 6347 4.2.1)."""
 
 import hmac
+from hashlib import blake2b
 
 # A cookie lives between one and two slots; a client answers a HelloVerifyRequest within its own 60 s backoff.
 SLOT_SECONDS = 60.0
@@ -26,7 +27,7 @@ class CookieJar:
             raise ValueError("a cookie secret has at least 16 bytes")
         self._secret = secret
         self._slot = -1
-        self._key = self._previous = hmac.new(b"", None, "sha256")
+        self._key = self._previous = b""
 
     def issue(self, address: bytes, now: float) -> bytes:
         """The cookie for `address` (any bytes that name the flow) at `now` seconds."""
@@ -49,15 +50,10 @@ class CookieJar:
             self._key = self._derive(slot)
             self._previous = self._derive(slot - 1)
 
-    def _derive(self, slot: int) -> hmac.HMAC:
-        return hmac.new(hmac.digest(self._secret, slot.to_bytes(8, "big", signed=True), "sha256"), None, "sha256")
+    def _derive(self, slot: int) -> bytes:
+        return hmac.digest(self._secret, slot.to_bytes(8, "big", signed=True), "sha256")
 
 
-def _digest(begun: hmac.HMAC, text: bytes) -> bytes:
-    """The HMAC of `text` under the key of `begun`, which stays as it is.
-
-    Whoever sends a ClientHello makes us compute one, and most of the time of `hmac.digest` goes to look up its hash.
-    """
-    mac = begun.copy()
-    mac.update(text)
-    return mac.digest()
+def _digest(key: bytes, text: bytes) -> bytes:
+    """Keyed BLAKE2b (RFC 7693 2.9), half the price of an HMAC: whoever sends a ClientHello makes us compute one."""
+    return blake2b(text, digest_size=COOKIE_LENGTH, key=key).digest()

@@ -158,7 +158,9 @@ class Handshakes:
             else:
                 self._driver.counters.dropped_parked_full += 1
             return
-        identity = handshake.reader.feed(datagram)
+        reader = handshake.reader
+        # With a key given and something seen that is protected by it, there is no more to learn.
+        identity = None if handshake.offered and reader.saw_protected else reader.feed(datagram)
         if identity is not None and not handshake.offered:
             if b"\0" in identity:
                 # OpenSSL reads it only up to there (dtls.md 9): none of ours, and not worth a look-up.

@@ -1,7 +1,7 @@
 """One UDP socket and all its DTLS associations: cookie and demultiplexing (RFC 6347 4.2).
 
 A datagram costs one look-up by its source address, whatever the number of live associations. What an unproven
-address can make us do is one HMAC and one answer smaller than what it sent.
+address can make us do is one keyed hash and one answer smaller than what it sent.
 """
 
 import asyncio

@@ -254,6 +254,25 @@ async def test_while_a_key_is_looked_up_later_datagrams_wait_in_order(pki: Pki) 
     assert server.endpoint.counters.look_ups == 1
 
 
+@pytest.mark.parametrize("apart", [False, True], ids=["one datagram", "a datagram each"])
+async def test_a_flight_that_waited_for_its_key_is_read_once_for_its_identity(
+    pki: Pki, monkeypatch: pytest.MonkeyPatch, apart: bool
+) -> None:
+    read: list[bytes] = []
+    feed = records.KeyExchangeReader.feed
+    monkeypatch.setattr(
+        records.KeyExchangeReader, "feed", lambda reader, datagram: (read.append(datagram), feed(reader, datagram))[1]
+    )
+    server = Server(pki.index, pki.server, keys=[psk()])
+    client = psk_client()
+    flight = await flight_of_key(server, client)
+    server.deliver(flight if apart else [b"".join(flight)])
+    await settle()
+    assert server.endpoint.established == 1
+    # What stands alone says nothing of what follows it: then all are read, the first of them again.
+    assert len(read) == (4 if apart else 1)
+
+
 async def test_at_most_eight_datagrams_wait_behind_a_look_up(pki: Pki) -> None:
     gate = Gate(psk())
     server = Server(pki.index, pki.server, look_up=gate)
