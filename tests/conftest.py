@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from server.store import cluster
 from tests import artefacts
@@ -14,6 +15,10 @@ from tests.integration.service import FIRSTLIGHT, environment
 
 # Tests that may be skipped even there, each with its reason.
 MAY_SKIP: dict[str, str] = {}
+
+# No test looks at a time, whatever else runs on the machine; the rest stays as Hypothesis chose it, for CI or not.
+settings.register_profile("untimed", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)
