@@ -184,6 +184,7 @@ class CoapAssociation:
         code: int,
         path: tuple[str, ...],
         *,
+        options: Sequence[tuple[int, bytes]] = (),
         payload: bytes = b"",
         may_be_silent: bool = False,
         patience: float | None = None,
@@ -196,7 +197,16 @@ class CoapAssociation:
                 answer.set_result(outcome)
 
         now = self._endpoint.clock()
-        exchange = self.ask(heard, code, path, now, payload=payload, may_be_silent=may_be_silent, patience=patience)
+        exchange = self.ask(
+            heard,
+            code,
+            path,
+            now,
+            options=options,
+            payload=payload,
+            may_be_silent=may_be_silent,
+            patience=patience,
+        )
         try:
             return await answer
         except asyncio.CancelledError:
