@@ -453,6 +453,15 @@ class TestBlock2:
         respond(peer, request.request_id, coap.CHANGED, options=[(12, b"\x01\x19")], payload=payload)
         return request, peer.sent_one()
 
+    def late(self, peer: Peer, payload: bytes) -> tuple[RequestReceived, Message]:
+        """An answer that comes after the empty acknowledgement, by itself."""
+        peer.ask(coap.POST, "est", "sen", payload=b"csr", token=b"1")
+        request = received(peer)
+        peer.wait(0.5)
+        peer.sent()
+        respond(peer, request.request_id, coap.CHANGED, payload=payload)
+        return request, peer.sent_one()
+
     def test_a_large_answer_is_fetched_in_blocks_and_asked_for_once(self) -> None:
         peer = Peer()
         payload = bytes(range(256)) * 9
@@ -575,12 +584,7 @@ class TestBlock2:
 
     def test_a_separate_answer_may_be_large_and_its_acknowledgement_is_not_the_delivery(self) -> None:
         peer = Peer()
-        peer.ask(coap.POST, "est", "sen", payload=b"csr", token=b"1")
-        request = received(peer)
-        peer.wait(0.5)
-        peer.sent()
-        respond(peer, request.request_id, coap.CHANGED, payload=bytes(1500))
-        separate = peer.sent_one()
+        request, separate = self.late(peer, bytes(1500))
         assert (separate.type, block_of(separate, BLOCK2)) == (coap.CON, Block(0, True, 1024))
         peer.say(coap.ACK, coap.EMPTY, separate.mid)
         assert peer.happened() == []
@@ -591,12 +595,7 @@ class TestBlock2:
     @pytest.mark.parametrize("end", ["nothing", "a reset"])
     def test_an_answer_fetched_whole_is_not_lost_with_the_acknowledgement_of_its_first_block(self, end: str) -> None:
         peer = Peer()
-        peer.ask(coap.POST, "est", "sen", payload=b"csr", token=b"1")
-        request = received(peer)
-        peer.wait(0.5)
-        peer.sent()
-        respond(peer, request.request_id, coap.CHANGED, payload=bytes(1500))
-        separate = peer.sent_one()
+        request, separate = self.late(peer, bytes(1500))
         peer.ask(coap.POST, "est", "sen", options=[block2(1, False, 1024)])
         assert peer.happened() == [ResponseDelivered(request.request_id)]
         if end == "a reset":
@@ -606,10 +605,7 @@ class TestBlock2:
 
     def test_an_answer_of_which_nothing_was_fetched_is_lost_once(self) -> None:
         peer = Peer()
-        peer.ask(coap.POST, "est", "sen", payload=b"csr", token=b"1")
-        request = received(peer)
-        peer.wait(0.5)
-        respond(peer, request.request_id, coap.CHANGED, payload=bytes(1500))
+        request, _ = self.late(peer, bytes(1500))
         peer.wait(400.0)
         assert peer.happened() == [ResponseLost(request.request_id)]
 
