@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from server import logs
-from server.store.prepared import Prepared
+from server.store.prepared import Prepared, opened
 
 log = logs.get("store")
 
@@ -72,12 +72,7 @@ class Kept:
 
     async def _open(self) -> None:
         try:
-            connection = await self._connect()
-            try:
-                await connection.execute(self._queries["look_up_session"])
-            except BaseException:
-                connection.terminate()
-                raise
+            connection = await opened(self._connect(), self._queries["look_up_session"])
             self._connection, self._prepared = connection, Prepared(connection, self._queries)
         except Exception as error:
             log.debug("look_ups_without_connection", reason=str(error))

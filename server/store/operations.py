@@ -1,8 +1,8 @@
 """What the group-commit writer can be asked to write: one class per kind (design 7).
 
 An operation is safe to run again: after a lost connection the whole batch is, and each statement then answers from what
-is there. Several are made for every bootstrap: plain tuples and lists on the way to SQL, and no class is frozen, which
-would take three times as long to make.
+is there. Several are made for every bootstrap: plain tuples and lists on the way to SQL, and neither they nor what
+shares a base with them are frozen, which would take three times as long to make.
 """
 
 from collections.abc import Hashable, Iterable
@@ -324,7 +324,7 @@ class RecordEnrollment(RecordSession):
     statement: ClassVar[str] = "write_enrollments"
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AppendStep(Operation[None]):
     """A step that came after its session had ended; `step` is JSON, and no two of a session are alike."""
 
@@ -427,7 +427,7 @@ class EndSession(Operation[None]):
         return *map(MarkDelivered, self.delivered), self.session, self.device
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRow(Operation[None]):
     """A final outcome that belongs to no session; `detail` is JSON."""
 
@@ -464,7 +464,7 @@ class AuditRow(Operation[None]):
         )
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordTranscript(Operation[None]):
     """What was said in one attempt, `content` is JSON without secrets; the device keeps its last `attempts`."""
 

@@ -1,6 +1,6 @@
 """Named statements of one connection, each prepared once, with plans that are kept."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from server.store.sql import together
@@ -9,6 +9,17 @@ from server.store.sql import together
 # takes any index, they must not go on when the tables have grown.
 PLANS_LAST_FIRST = 16
 PLANS_LAST = 1024
+
+
+async def opened(connecting: Awaitable[Any], session: str) -> Any:
+    """The connection, with its session as the statement `session` sets it; raises what asyncpg raises."""
+    connection = await connecting
+    try:
+        await connection.execute(session)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
 
 
 class Prepared:

@@ -38,6 +38,7 @@ from server.store.operations import RecordSession as RecordSession
 from server.store.operations import RecordTranscript as RecordTranscript
 from server.store.operations import TooMany as TooMany
 from server.store.operations import TouchDevice as TouchDevice
+from server.store.prepared import opened
 
 log = logs.get("store")
 
@@ -270,12 +271,7 @@ class Writer:
         return self._batches
 
     async def _open(self) -> None:
-        connection = await self._connect(self._url)
-        try:
-            await connection.execute(self._queries["writer_session"])
-        except BaseException:
-            connection.terminate()
-            raise
+        connection = await opened(self._connect(self._url), self._queries["writer_session"])
         self._connection, self._batches = connection, Batches(connection, self._queries)
 
     def _disconnect(self) -> None:
