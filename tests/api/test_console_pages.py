@@ -103,6 +103,30 @@ async def test_every_link_leads_to_a_page_that_tells_its_api_call_and_holds_no_s
     assert [path for path in untold if not path.startswith("/access/operators/")] == []
 
 
+async def test_a_profile_that_was_deleted_is_called_so_and_no_link_leads_to_it(
+    api: Api, operated: dict[str, str]
+) -> None:
+    key = {"Authorization": f"Bearer {operated['API key']}"}
+    for name, gone in (("lamps", True), ("meters", False)):
+        if gone:
+            await api.ask("DELETE", f"/v1/profiles/{name}", 204, headers=key)
+        found = await api.ask("GET", f"/v3/devices/?limit=2&profile__eq={name}", 200, headers=key)
+        for page in (f"/devices?profile__eq={name}", f"/devices/{found['data'][0]['id']}"):
+            shown = (await api.client.get(page)).text
+            assert (f'{name} <span class="dim">(deleted)</span>' in shown) is gone, page
+            assert (f'href="/profiles/{name}"' in shown) is not gone, page
+
+
+async def test_the_dry_run_of_a_profile_that_is_not_stored_leads_nowhere(api: Api, operated: dict[str, str]) -> None:
+    form = await api.client.get("/profiles/new?endpoint=pump-1")
+    toml = html.unescape(re.search(r'<textarea[^>]*name="toml"[^>]*>(.*?)</textarea>', form.text, re.DOTALL)[1])
+    said = {"csrf": hidden(form.text, "csrf"), "name": "pumps", "toml": toml, "endpoint_name": "pump-1"}
+    said["file.server-ca.pem"] = make_factory_ca("Server CA").pem.decode()
+    shown = (await api.client.post("/profiles/check", data=said, headers=ORIGIN)).text
+    assert "gets the profile pumps" in shown
+    assert 'href="/profiles/pumps"' not in shown
+
+
 async def test_each_list_comes_as_csv_with_the_filters_of_its_address(api: Api, operated: dict[str, str]) -> None:
     assert operated
     for page, rows in (

@@ -54,7 +54,7 @@ async def list_devices(request: Request, visitor: ReaderVisits) -> Response:
         calls=[call("GET", f"{API}?{found.asked}")],
         listing=found,
         causes=[cause.value for cause in FailureCause],
-        profiles=[row.name for row in await profiles.listed(visitor.caller.database, visitor.caller.account_id)],
+        profiles=await _profile_names(visitor),
         names=names,
         cas=cas,
         asked=asked,
@@ -126,6 +126,7 @@ async def show(request: Request, visitor: ReaderVisits, device_id: str) -> Respo
         learned=device.learned,
         chain=await _chain(visitor, device.id),
         names=await ca_names(visitor),
+        profiles=await _profile_names(visitor),
         taped={row.session_id for row in await recorded.listed(database, account_id, endpoint)},
         registration=await registrations.find(database, account_id, wanted),
         past=[told(session, wishes, issued) for session in past[:SESSIONS]],
@@ -193,6 +194,11 @@ def _asked(wish: IssuanceRow, session: SessionRow, issued_at: datetime | None) -
         note=wish.subject if good else f"{wish.error_class or ''}: {wish.error_text or ''}".strip(": "),
         issuer_id=wish.issuer_id,
     )
+
+
+async def _profile_names(visitor: Visitor) -> list[str]:
+    """The profiles that there are; a device remembers its last one, which may be gone."""
+    return [row.name for row in await profiles.listed(visitor.caller.database, visitor.caller.account_id)]
 
 
 async def ca_names(visitor: Visitor) -> dict[object, str]:
