@@ -1,5 +1,6 @@
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+"""The course of a bootstrap: what is sent, what a device may answer, and how it ends (LwM2M Core 1.2 6.1)."""
+
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -9,134 +10,35 @@ from lwm2m.bootstrap import (
     AskCredential,
     BootstrapRequest,
     BootstrapSession,
-    Credential,
     Done,
     Failed,
     FailureCause,
     Learned,
     PskCredential,
     Send,
-    Step,
 )
 from lwm2m.coap import message as coap
-from lwm2m.content_format import ContentFormat, decode_instances
-from lwm2m.objects import ObjectInstance
-from lwm2m.paths import Path
-from lwm2m.plan import Mode, OnError, Plan, SecurityPlan, ServerPlan
+from lwm2m.content_format import ContentFormat
+from lwm2m.plan import Mode, OnError, Plan, ServerPlan
 from lwm2m.steps import Operation, OperationKind
-
-NOTHING = Learned()
-LEAF, INTERMEDIATE, KEY = b"leaf in DER", b"intermediate in DER", b"key in PKCS8"
-CREDENTIAL = Credential(chain=(LEAF, INTERMEDIATE), private_key_pkcs8=KEY)
-SECURITY = SecurityPlan(
-    uri="coaps://lwm2m.example.com:5684",
-    short_server_id=123,
-    mode="server-key",
-    server_certificate=b"server CA",
-    certificate_usage=2,
+from tests.unit.lwm2m.run import (
+    CREDENTIAL,
+    DEVICE_1_0,
+    DEVICE_1_1,
+    DEVICE_1_2,
+    INVENTORY,
+    KEY,
+    LEAF,
+    NOTHING,
+    PLAN,
+    SECURITY,
+    Answer,
+    Behaviour,
+    agreeable,
+    discovering,
+    refuse,
+    run,
 )
-PLAN = Plan(securities=(SECURITY,), servers=(ServerPlan(short_server_id=123),))
-DEVICE_1_0 = BootstrapRequest("device", None)
-DEVICE_1_1 = BootstrapRequest("device", ContentFormat.SENML_CBOR)
-DEVICE_1_2 = BootstrapRequest("device", ContentFormat.LWM2M_CBOR)
-INVENTORY = b"</>;lwm2m=1.1,</0/0>,</1>,</3/0>"
-
-Answer = tuple[int, int | None, bytes]
-Behaviour = Callable[[Operation], "int | Answer | str"]
-OK: dict[OperationKind, int | Answer | str] = {
-    OperationKind.DISCOVER: (coap.CONTENT, ContentFormat.LINK, INVENTORY),
-    OperationKind.DELETE: coap.DELETED,
-    OperationKind.WRITE: coap.CHANGED,
-    OperationKind.FINISH: coap.CHANGED,
-}
-
-
-def agreeable(operation: Operation) -> int | Answer | str:
-    return OK[operation.kind]
-
-
-@dataclass
-class Run:
-    """A session driven to its end: what was sent, what was asked for, how it ended."""
-
-    session: BootstrapSession
-    verdict: Done | Failed
-    sent: list[Operation] = field(default_factory=list)
-    asked: list[int] = field(default_factory=list)
-
-    def written(self, number: int = -1, object: int = 0) -> ObjectInstance:
-        """The instance that a write to `object` carried, the last by default."""
-        writes = [op for op in self.sent if op.kind is OperationKind.WRITE and op.segments[0] == str(object)]
-        operation = writes[number]
-        assert operation.content_format is not None
-        (instance,) = decode_instances(operation.payload, operation.content_format, Path.parse(operation.path))
-        return instance
-
-    @property
-    def story(self) -> list[str]:
-        return [f"{op.kind.value} {op.path}" for op in self.sent]
-
-
-def run(
-    behaviour: Behaviour = agreeable,
-    *,
-    plan: Plan = PLAN,
-    request: BootstrapRequest = DEVICE_1_1,
-    learned: Learned = NOTHING,
-    credentials: dict[int, Credential | PskCredential] | None = None,
-) -> Run:
-    given = {0: CREDENTIAL} if credentials is None else credentials
-    session = BootstrapSession(request, plan, learned, credentials=given)
-    sent: list[Operation] = []
-    asked: list[int] = []
-    step: Step = session.start(0.0)
-    now = 0.0
-    while not isinstance(step, Done | Failed):
-        now += 1.0
-        if isinstance(step, AskCredential):
-            asked.append(step.index)
-            step = session.supply(step.index, CREDENTIAL, now)
-            continue
-        sent.append(step.operation)
-        assert len(sent) < 100
-        outcome = behaviour(step.operation)
-        match outcome:
-            case "silent":
-                step = session.no_answer(now)
-            case "reset":
-                step = session.reset(now)
-            case "lost":
-                step = session.lost("the association ended", now)
-            case int():
-                step = session.answer(outcome, None, b"", now)
-            case (code, content_format, payload):
-                step = session.answer(code, content_format, payload, now)
-            case other:
-                raise AssertionError(other)
-    assert len(session.log) == len(sent)
-    return Run(session, step, sent, asked)
-
-
-def refuse(kind: OperationKind, *codes: int, path: str | None = None) -> Behaviour:
-    """Answer the first operations of a kind with these codes, everything else in agreement."""
-    left = list(codes)
-
-    def behaviour(operation: Operation) -> int | Answer | str:
-        if operation.kind is kind and left and path in (None, operation.path):
-            return left.pop(0)
-        return agreeable(operation)
-
-    return behaviour
-
-
-def discovering(payload: bytes | str, code: int = coap.CONTENT) -> Behaviour:
-    def behaviour(operation: Operation) -> int | Answer | str:
-        if operation.kind is OperationKind.DISCOVER:
-            return payload if isinstance(payload, str) else (code, ContentFormat.LINK, payload)
-        return agreeable(operation)
-
-    return behaviour
-
 
 # -- the plain course -----------------------------------------------------------------------------------------
 
@@ -251,65 +153,6 @@ def test_each_mode_says_whether_it_needs_a_credential_from_the_start() -> None:
     assert needs("est-then-server-key", Learned(est_refused=True)) == (0,)
 
 
-# -- formats ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("pct", "format"),
-    [(None, ContentFormat.TLV), (110, 110), (112, 112), (11542, 11542), (11544, 11544)],
-)
-def test_auto_writes_in_the_format_the_device_asked_for(pct: int | None, format: int) -> None:
-    done = run(request=BootstrapRequest("device", pct))
-    assert {op.content_format for op in done.sent if op.kind is OperationKind.WRITE} == {format}
-
-
-def test_a_fixed_format_is_kept_whatever_the_device_asked_for() -> None:
-    done = run(plan=replace(PLAN, content_format="tlv"), request=DEVICE_1_1, learned=Learned(format="senml-json"))
-    assert done.sent[-2].content_format == ContentFormat.TLV
-
-
-def only_takes(*formats: int, refusal: int = coap.UNSUPPORTED_CONTENT_FORMAT) -> Behaviour:
-    def behaviour(operation: Operation) -> int | Answer | str:
-        if operation.kind is OperationKind.WRITE and operation.content_format not in formats:
-            return refusal
-        return agreeable(operation)
-
-    return behaviour
-
-
-def test_a_refused_format_stops_the_session_by_default() -> None:
-    verdict = run(only_takes(ContentFormat.TLV)).verdict
-    assert verdict == Failed(FailureCause.FORMAT_REFUSED, "/0/1", coap.UNSUPPORTED_CONTENT_FORMAT)
-
-
-@pytest.mark.parametrize("refusal", [coap.UNSUPPORTED_CONTENT_FORMAT, coap.BAD_REQUEST])
-def test_other_format_tries_the_others_keeps_the_one_taken_and_remembers_it(refusal: int) -> None:
-    plan = replace(PLAN, on_error=OnError(write="other-format"))
-    done = run(only_takes(ContentFormat.SENML_JSON, refusal=refusal), plan=plan, request=DEVICE_1_0)
-    assert done.verdict == Done()
-    formats = [op.content_format for op in done.sent if op.kind is OperationKind.WRITE]
-    assert formats == [ContentFormat.TLV, ContentFormat.SENML_CBOR, ContentFormat.SENML_JSON, ContentFormat.SENML_JSON]
-    assert done.session.learned == Learned(format="senml-json")
-    again = run(only_takes(ContentFormat.SENML_JSON), plan=plan, request=DEVICE_1_0, learned=done.session.learned)
-    assert again.verdict == Done()
-    assert len(again.sent) == len(done.sent) - 2
-
-
-def test_a_device_that_takes_no_format_at_all_fails_with_its_first_refusal() -> None:
-    plan = replace(PLAN, on_error=OnError(write="other-format"))
-    done = run(only_takes(), plan=plan)
-    assert done.verdict == Failed(FailureCause.FORMAT_REFUSED, "/0/1", coap.UNSUPPORTED_CONTENT_FORMAT)
-    assert len([op for op in done.sent if op.kind is OperationKind.WRITE]) == 4
-    assert done.session.learned == Learned()
-
-
-def test_a_learned_format_that_is_refused_is_forgotten_so_that_the_device_is_not_locked_out() -> None:
-    done = run(only_takes(ContentFormat.SENML_CBOR), learned=Learned(format="tlv"))
-    assert isinstance(done.verdict, Failed)
-    assert done.session.learned == Learned()
-    assert run(only_takes(ContentFormat.SENML_CBOR), learned=done.session.learned).verdict == Done()
-
-
 # -- discover ---------------------------------------------------------------------------------------------------
 
 
@@ -334,16 +177,20 @@ def test_the_silence_of_a_device_that_is_gone_is_not_remembered() -> None:
     assert done.session.learned == Learned()
 
 
-def test_only_an_optional_discover_may_be_silent() -> None:
-    for policy, optional in (("auto", True), ("required", False)):
-        session = BootstrapSession(DEVICE_1_1, replace(PLAN, discover=policy), Learned(), credentials={0: CREDENTIAL})  # type: ignore[arg-type]
-        step = session.start()
-        assert isinstance(step, Send)
-        assert step.may_be_silent is optional
-        assert (
-            session.no_answer()
-            == Failed(FailureCause.DISCOVER_REQUIRED, "/", None, "it cannot be done without (discover = required)")
-        ) is not optional
+@pytest.mark.parametrize("optional", [True, False])
+def test_only_an_optional_discover_may_be_silent(optional: bool) -> None:
+    plan = replace(PLAN, discover="auto" if optional else "required")
+    session = BootstrapSession(DEVICE_1_1, plan, Learned(), credentials={0: CREDENTIAL})
+    step = session.start()
+    assert isinstance(step, Send)
+    assert step.may_be_silent is optional
+    after = session.no_answer()
+    if optional:
+        assert isinstance(after, Send)
+        assert (after.operation.kind, after.may_be_silent) == (OperationKind.DELETE, False)
+    else:
+        problem = "it cannot be done without (discover = required)"
+        assert after == Failed(FailureCause.DISCOVER_REQUIRED, "/", None, problem)
 
 
 @pytest.mark.parametrize(
@@ -427,244 +274,6 @@ def test_the_text_a_device_adds_to_a_refusal_is_kept_printable_and_short() -> No
     assert done.session.log[-1].note.endswith(done.verdict.detail)
 
 
-# -- chains -----------------------------------------------------------------------------------------------------
-
-
-def is_pem(instance: ObjectInstance) -> bool:
-    value = instance.resources[3]
-    assert isinstance(value, bytes)
-    return value.count(b"-----BEGIN CERTIFICATE-----") == 2
-
-
-@pytest.mark.parametrize(
-    ("request_", "inventory"),
-    [
-        (DEVICE_1_2, INVENTORY),
-        (replace(DEVICE_1_1, asked_for_pack=True), INVENTORY),
-        (DEVICE_1_1, b"</>;lwm2m=1.2,</0/0>"),
-        (DEVICE_1_0, b"</>;lwm2m=2.0,</0/0>"),
-    ],
-)
-def test_a_device_that_says_1_2_gets_the_chain_as_pem(request_: BootstrapRequest, inventory: bytes) -> None:
-    assert is_pem(run(discovering(inventory), request=request_).written())
-
-
-@pytest.mark.parametrize("inventory", [INVENTORY, b'lwm2m="1.0",</0/0>', b"</0/0>"])
-def test_any_other_device_gets_the_leaf_as_der(inventory: bytes) -> None:
-    done = run(discovering(inventory))
-    assert done.written().resources[3] == LEAF
-    assert "leaf alone" in done.session.log[3].note
-
-
-def test_a_leaf_without_intermediates_is_der_for_everyone() -> None:
-    credential = Credential(chain=(LEAF,), private_key_pkcs8=KEY)
-    assert run(request=DEVICE_1_2, credentials={0: credential}).written().resources[3] == LEAF
-
-
-def test_chain_leaf_is_der_for_everyone_and_pem_chain_is_pem_for_everyone() -> None:
-    leaf = replace(PLAN, securities=(replace(SECURITY, chain="leaf"),))
-    pem = replace(PLAN, securities=(replace(SECURITY, chain="pem-chain"),))
-    assert run(plan=leaf, request=DEVICE_1_2).written().resources[3] == LEAF
-    assert is_pem(run(plan=pem, request=DEVICE_1_0, learned=Learned(leaf_only=True)).written())
-
-
-@pytest.mark.parametrize("code", [coap.BAD_REQUEST, coap.UNSUPPORTED_CONTENT_FORMAT])
-def test_a_refused_pem_chain_is_written_again_as_leaf_and_remembered(code: int) -> None:
-    done = run(refuse(OperationKind.WRITE, code), request=DEVICE_1_2)
-    assert done.verdict == Done()
-    assert done.story[3:5] == ["write /0/1", "write /0/1"]
-    assert is_pem(done.written(0))
-    assert done.written(1).resources[3] == LEAF
-    assert done.session.learned == Learned(leaf_only=True)
-    assert run(request=DEVICE_1_2, learned=done.session.learned).written().resources[3] == LEAF
-
-
-def test_a_device_that_refuses_the_leaf_too_is_not_remembered_as_refusing_pem() -> None:
-    done = run(refuse(OperationKind.WRITE, *[coap.BAD_REQUEST] * 2), request=DEVICE_1_2)
-    assert done.verdict == Failed(FailureCause.WRITE_REFUSED, "/0/1", coap.BAD_REQUEST)
-    assert done.session.learned == Learned()
-
-
-def test_a_fixed_pem_chain_does_not_give_way() -> None:
-    plan = replace(PLAN, securities=(replace(SECURITY, chain="pem-chain"),))
-    verdict = run(refuse(OperationKind.WRITE, coap.BAD_REQUEST), plan=plan).verdict
-    assert verdict == Failed(FailureCause.WRITE_REFUSED, "/0/1", coap.BAD_REQUEST)
-
-
-def test_when_only_the_format_was_at_fault_the_chain_stays_pem() -> None:
-    plan = replace(PLAN, on_error=OnError(write="other-format"))
-    done = run(only_takes(ContentFormat.TLV), plan=plan, request=DEVICE_1_2)
-    assert done.verdict == Done()
-    assert is_pem(done.written())
-    assert done.session.learned == Learned(format="tlv")
-
-
-# -- mode 4 that is refused -------------------------------------------------------------------------------------
-
-
-def test_the_finish_carries_what_its_device_needs() -> None:
-    plan = replace(PLAN, securities=(replace(SECURITY, mode="est"),))
-    session = BootstrapSession(DEVICE_1_1, plan, NOTHING, credentials={}, finish_query=("iep=1234",))
-    step = session.start()
-    while isinstance(step, Send):
-        finish = step.operation
-        step = session.answer(coap.NOT_FOUND if finish.kind is OperationKind.DISCOVER else coap.CHANGED, None, b"")
-    assert isinstance(step, Done)
-    assert (finish.kind, finish.path, finish.query) == (OperationKind.FINISH, "/bs", ("iep=1234",))
-
-
-def test_a_session_knows_which_certificates_the_device_is_to_come_for() -> None:
-    both = replace(PLAN, securities=(replace(SECURITY, mode="est"), replace(SECURITY, id=7, service="DLMS")))
-    assert run(plan=both, credentials={1: CREDENTIAL}).session.enrolls == {"LWM2M"}
-    either = replace(PLAN, securities=(replace(SECURITY, mode="est-then-server-key"),))
-    assert run(plan=either, credentials={}).session.enrolls == {"LWM2M"}
-    assert run(plan=either, learned=Learned(est_refused=True)).session.enrolls == frozenset()
-    refused = run(refuse(OperationKind.WRITE, coap.BAD_REQUEST, path="/0/1"), plan=either, credentials={})
-    assert (refused.verdict, refused.session.enrolls) == (Done(), frozenset())
-
-
-EST_FIRST = replace(PLAN, securities=(replace(SECURITY, mode="est-then-server-key"),))
-
-
-def test_a_refused_mode_4_falls_back_to_a_server_made_key_and_is_remembered() -> None:
-    done = run(refuse(OperationKind.WRITE, coap.BAD_REQUEST), plan=EST_FIRST, credentials={})
-    assert done.verdict == Done()
-    assert done.asked == [0]
-    assert (done.written(0).resources[2], done.written(1).resources[2]) == (4, 2)
-    assert done.session.learned == Learned(est_refused=True)
-    again = run(plan=EST_FIRST, credentials={}, learned=done.session.learned)
-    assert again.asked == [0]
-    assert again.written(0).resources[2] == 2
-
-
-def test_a_device_that_ends_its_bootstrap_with_the_refusal_gets_a_server_made_key_when_it_comes_back() -> None:
-    left: list[int | str] = [coap.BAD_REQUEST, "lost"]
-
-    def behaviour(operation: Operation) -> int | str:
-        return left.pop(0) if operation.kind is OperationKind.WRITE else agreeable(operation)
-
-    done = run(behaviour, plan=EST_FIRST, credentials={})
-    assert isinstance(done.verdict, Failed)
-    assert done.session.learned == Learned(est_refused=True)
-    again = run(plan=EST_FIRST, credentials={}, learned=done.session.learned)
-    assert again.written(0).resources[2] == 2
-
-
-def test_mode_4_that_is_taken_never_asks_for_a_credential() -> None:
-    done = run(plan=EST_FIRST, credentials={})
-    assert (done.verdict, done.asked, done.session.learned) == (Done(), [], Learned())
-
-
-def test_mode_4_alone_does_not_fall_back() -> None:
-    plan = replace(PLAN, securities=(replace(SECURITY, mode="est"),))
-    done = run(refuse(OperationKind.WRITE, coap.BAD_REQUEST), plan=plan, credentials={})
-    assert done.verdict == Failed(FailureCause.WRITE_REFUSED, "/0/1", coap.BAD_REQUEST)
-
-
-def test_a_fallback_that_is_refused_as_pem_ends_as_leaf_and_both_are_remembered() -> None:
-    done = run(refuse(OperationKind.WRITE, *[coap.BAD_REQUEST] * 2), plan=EST_FIRST, credentials={}, request=DEVICE_1_2)
-    assert done.verdict == Done()
-    assert done.written().resources[3] == LEAF
-    assert done.session.learned == Learned(est_refused=True, leaf_only=True)
-
-
-def test_a_fallback_that_is_refused_altogether_is_not_remembered() -> None:
-    done = run(refuse(OperationKind.WRITE, *[coap.BAD_REQUEST] * 2), plan=EST_FIRST, credentials={})
-    assert isinstance(done.verdict, Failed)
-    assert done.session.learned == Learned()
-
-
-# -- finish -----------------------------------------------------------------------------------------------------
-
-
-def test_a_refused_finish_is_a_failure() -> None:
-    verdict = run(refuse(OperationKind.FINISH, coap.BAD_REQUEST)).verdict
-    assert verdict == Failed(FailureCause.FINISH_REFUSED, "/bs", coap.BAD_REQUEST)
-
-
-@pytest.mark.parametrize(
-    ("finish", "unanswered"),
-    [(coap.CHANGED, False), (coap.BAD_REQUEST, False), (coap.NOT_ACCEPTABLE, False), ("silent", True), ("lost", True)],
-)
-def test_a_session_tells_whether_the_device_may_be_at_work_without_its_knowing(
-    finish: int | str, unanswered: bool
-) -> None:
-    done = run(lambda operation: finish if operation.kind is OperationKind.FINISH else agreeable(operation))
-    assert done.session.finish_unanswered is unanswered
-
-
-def test_a_session_that_ends_before_the_finish_leaves_no_doubt() -> None:
-    done = run(lambda operation: "lost" if operation.kind is OperationKind.WRITE else agreeable(operation))
-    assert not done.session.finish_unanswered
-
-
-def test_an_inconsistent_configuration_is_written_once_more_in_another_format_and_finished_again() -> None:
-    done = run(refuse(OperationKind.FINISH, coap.NOT_ACCEPTABLE))
-    assert done.verdict == Done()
-    assert done.story[-4:] == ["finish /bs", "write /0/1", "write /1/0", "finish /bs"]
-    assert done.sent[-2].content_format == ContentFormat.TLV
-    assert done.session.learned == Learned(format="tlv")
-
-
-def test_an_inconsistent_configuration_with_a_pem_chain_is_repaired_with_the_leaf_in_the_same_format() -> None:
-    done = run(refuse(OperationKind.FINISH, coap.NOT_ACCEPTABLE), request=DEVICE_1_2)
-    assert done.verdict == Done()
-    assert done.written().resources[3] == LEAF
-    assert done.sent[-2].content_format == ContentFormat.LWM2M_CBOR
-    assert done.session.learned == Learned(leaf_only=True)
-
-
-def test_an_inconsistent_configuration_with_mode_4_is_repaired_with_a_server_made_key() -> None:
-    done = run(refuse(OperationKind.FINISH, coap.NOT_ACCEPTABLE), plan=EST_FIRST, credentials={})
-    assert done.verdict == Done()
-    assert done.asked == [0]
-    assert done.written().resources[2] == 2
-    assert done.session.learned == Learned(est_refused=True)
-
-
-def test_a_fixed_format_is_repaired_in_that_format() -> None:
-    done = run(refuse(OperationKind.FINISH, coap.NOT_ACCEPTABLE), plan=replace(PLAN, content_format="tlv"))
-    assert done.verdict == Done()
-    assert {op.content_format for op in done.sent if op.kind is OperationKind.WRITE} == {ContentFormat.TLV}
-    assert done.session.learned == Learned()
-
-
-def test_a_repair_whose_format_is_refused_goes_on_in_the_first_one() -> None:
-    finishes = iter([coap.NOT_ACCEPTABLE, coap.CHANGED])
-
-    def behaviour(operation: Operation) -> int | Answer | str:
-        if operation.kind is OperationKind.FINISH:
-            return next(finishes)
-        return only_takes(ContentFormat.SENML_CBOR)(operation)
-
-    done = run(behaviour)
-    assert done.verdict == Done()
-    assert done.session.learned == Learned()
-
-
-def test_a_repair_is_tried_once_and_nothing_is_learned_from_a_vain_one() -> None:
-    done = run(refuse(OperationKind.FINISH, *[coap.NOT_ACCEPTABLE] * 9), request=DEVICE_1_2)
-    assert done.verdict == Failed(FailureCause.FINISH_INCONSISTENT, "/bs", coap.NOT_ACCEPTABLE)
-    assert done.story.count("finish /bs") == 2
-    assert done.session.learned == Learned()
-
-
-def test_a_repair_that_is_refused_leaves_the_finish_to_blame() -> None:
-    finished = False
-
-    def behaviour(operation: Operation) -> int | Answer | str:
-        nonlocal finished
-        if operation.kind is OperationKind.FINISH:
-            finished = True
-            return coap.NOT_ACCEPTABLE
-        return coap.BAD_REQUEST if finished else agreeable(operation)
-
-    verdict = run(behaviour).verdict
-    assert isinstance(verdict, Failed)
-    assert (verdict.cause, verdict.code) == (FailureCause.FINISH_INCONSISTENT, coap.NOT_ACCEPTABLE)
-    assert verdict.detail == "the repair of /0/1 was refused with 4.00"
-
-
 # -- ended from outside, and the log ----------------------------------------------------------------------------
 
 
@@ -703,6 +312,7 @@ def test_without_a_clock_the_log_has_no_times() -> None:
 
 
 # -- whatever a device answers ----------------------------------------------------------------------------------
+
 
 OUTCOMES = st.one_of(
     st.sampled_from(["silent", "reset"]),
