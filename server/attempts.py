@@ -385,7 +385,9 @@ def request_for(
 
 def too_many(intent: OpenIssuance) -> ComeAgain:
     """What a device is told whose intent was not written because of those before it."""
-    return ComeAgain(f"this device got {intent.most} certificates within 24 hours, the most allowed", TOO_MANY_RETRY)
+    return ComeAgain(
+        f"this device asked for {intent.most} certificates within 24 hours, the most allowed", TOO_MANY_RETRY
+    )
 
 
 def _jittered(wait: float) -> float:

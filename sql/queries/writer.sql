@@ -24,7 +24,8 @@ WITH asked AS (
            w.csr_sha256, w.spki_sha256, w.csr, w.subject, w.most
     FROM unnest($1::write_opened_row[]) AS w
 ), wish AS (
-    -- What a CA failed to give does not count, nobody is locked out by an outage; what is under way does.
+    -- What a CA failed to give does not count, nobody is locked out by an outage; what is under way does, and so does
+    -- what a CA signed and no device may have (too large, for instance), or refused to sign.
     SELECT asked.id, asked.account_id, asked.device_id, asked.session_id, asked.issuer_id, asked.not_before,
            asked.lease_until, asked.attempt, asked.server_key, asked.state, asked.endpoint, asked.service, asked.owner,
            asked.serial, asked.csr_sha256, asked.spki_sha256, asked.csr, asked.subject
@@ -33,7 +34,7 @@ WITH asked AS (
        OR (SELECT count(*) FROM (SELECT FROM issuance i
                                  WHERE i.account_id = asked.account_id AND i.endpoint = asked.endpoint
                                    AND i.opened_at > now() - interval '24 hours'
-                                   AND (NOT i.settled OR i.state IN ('issued', 'delivered', 'abandoned'))
+                                   AND (NOT i.settled OR i.state IN ('issued', 'delivered', 'abandoned', 'bad', 'refused'))
                                  LIMIT asked.most) AS lately) < asked.most
 ), claimed AS (
     -- In the order of the keys, so that two writers wait for each other in one direction only.
@@ -91,7 +92,7 @@ FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[]) AS asked (id, acc
 WHERE (SELECT count(*) FROM (SELECT FROM issuance i
                              WHERE i.account_id = asked.account_id AND i.endpoint = asked.endpoint
                                AND i.opened_at > now() - interval '24 hours'
-                               AND (NOT i.settled OR i.state IN ('issued', 'delivered', 'abandoned'))
+                               AND (NOT i.settled OR i.state IN ('issued', 'delivered', 'abandoned', 'bad', 'refused'))
                              LIMIT asked.most) AS lately) >= asked.most;
 
 -- name: write_retired

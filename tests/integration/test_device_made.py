@@ -394,6 +394,18 @@ async def test_keys_made_here_for_a_device_that_asks_for_them_count_too(rig: Wor
     await worker.issuance.server_made(wish("greedy"))
 
 
+async def test_what_the_ca_signed_in_vain_or_refused_to_sign_counts_too(rig: Workers, ca: ScriptedCa) -> None:
+    worker = await rig.worker("worker-1", daily_csrs=2)
+    with pytest.raises(BadCertificate):
+        await worker.device_made.certificate(csr_wish("greedy", limits=DeviceLimits(certificate_bytes=100)))
+    ca.on_issue = in_turn(raises(Rejected("not on the list")), ca.signs)
+    with pytest.raises(Rejected):
+        await worker.device_made.certificate(csr_wish("greedy"))
+    with pytest.raises(ComeAgain, match="within 24 hours"):
+        await worker.device_made.certificate(csr_wish("greedy"))
+    assert len(ca.asked) == 2
+
+
 # -- what a CSR that failed comes to ----------------------------------------
 
 
