@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from lwm2m.coap import message as coap
+from lwm2m.coap.events import RequestReceived
 from lwm2m.coap.exchange import Event, Exchanges, Parameters
 from lwm2m.coap.message import Message, Option, decode, encode
 from lwm2m.coap.options import BLOCK1, BLOCK2, Block, decode_block, encode_block
@@ -95,3 +96,29 @@ def block2(number: int, more: bool, size: int) -> Option:
 def block_of(message: Message, number: int) -> Block:
     """The block option `number` of a message."""
     return decode_block(dict(message.options)[number])
+
+
+def received(peer: Peer) -> RequestReceived:
+    """The one request that the exchanges told of."""
+    (event,) = peer.happened()
+    assert isinstance(event, RequestReceived)
+    return event
+
+
+def respond(peer: Peer, request_id: int, code: int, **fields: object) -> None:
+    """Have the exchanges answer a request."""
+    peer.exchanges.respond(request_id, code, peer.now, **fields)  # type: ignore[arg-type]
+
+
+def upload(
+    peer: Peer, number: int, more: bool, payload: bytes, *path: str, options: tuple[Option, ...] = ()
+) -> Message:
+    """Send one block of 16 bytes of a body; what is answered."""
+    peer.ask(coap.POST, *(path or ("est", "sen")), options=[block1(number, more, 16), *options], payload=payload)
+    return peer.sent_one()
+
+
+def write(peer: Peer, payload: bytes) -> tuple[int, Message]:
+    """Have the exchanges write an instance; the exchange and its first message."""
+    exchange = peer.exchanges.request(coap.PUT, ("0", "1"), peer.now, options=[(12, b"\x2d\x16")], payload=payload)
+    return exchange, peer.sent_one()

@@ -8,14 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lwm2m.coap import message as coap
-from lwm2m.coap.events import (
-    Event,
-    ExchangeFailed,
-    RequestReceived,
-    ResponseDelivered,
-    ResponseLost,
-    ResponseReceived,
-)
+from lwm2m.coap.events import Event, ExchangeFailed, RequestReceived, ResponseDelivered, ResponseLost, ResponseReceived
 from lwm2m.coap.exchange import Exchanges
 from lwm2m.coap.message import Message, encode
 from lwm2m.coap.options import encode_uint

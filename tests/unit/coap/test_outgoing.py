@@ -1,40 +1,22 @@
 """Our requests and the peer's answers, message by message."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lwm2m.coap import message as coap
-from lwm2m.coap.events import Event, ExchangeFailed, ExchangeFailure, ResponseReceived
+from lwm2m.coap.events import ExchangeFailed, ExchangeFailure, ResponseReceived
 from lwm2m.coap.exchange import Exchanges
 from lwm2m.coap.message import Message, Option
-from lwm2m.coap.options import (
-    BLOCK1,
-    BLOCK2,
-    SIZE1,
-    URI_PATH,
-    URI_QUERY,
-    Block,
-    decode_uint,
-    encode_uint,
-    uri_path,
-    uri_query,
-)
+from lwm2m.coap.options import SIZE1, URI_PATH, URI_QUERY, encode_uint, uri_path, uri_query
 from lwm2m.coap.parameters import Parameters
 from lwm2m.errors import EncodeError
-from tests.unit.coap.peer import Peer, block1, block2, block_of
+from tests.unit.coap.peer import Peer, block1
 from tests.unit.coap.plain_codec import write_plainly
 
 
 def delete(peer: Peer) -> tuple[int, Message]:
     exchange = peer.exchanges.request(coap.DELETE, ("0",), peer.now)
-    return exchange, peer.sent_one()
-
-
-def write(peer: Peer, payload: bytes) -> tuple[int, Message]:
-    exchange = peer.exchanges.request(coap.PUT, ("0", "1"), peer.now, options=[(12, b"\x2d\x16")], payload=payload)
     return exchange, peer.sent_one()
 
 
@@ -99,45 +81,6 @@ def test_every_message_of_a_request_is_what_its_options_written_anew_would_be(
         assert datagram == write_plainly(request)
         peer.answer(request, coap.CONTINUE if more else coap.CHANGED, [block1(number, more, size)] if more else [])
     assert [type(event) for event in peer.happened()] == [ResponseReceived]
-
-
-@settings(deadline=None)
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from([coap.CONTINUE, coap.CONTINUE, coap.CHANGED, 0x80, 0x88, 0x8D]),
-            st.sampled_from([16, 32, None]),
-            st.integers(-1, 1),
-        ),
-        max_size=8,
-    )
-)
-def test_an_answer_that_names_its_block_as_it_was_named_means_what_it_means_in_more_bytes(
-    answers: list[tuple[int, int | None, int]],
-) -> None:
-    """The two ends of a conversation are the same, whether the block is recognised or read."""
-    short, long = Peer(Parameters(block_size=32)), Peer(Parameters(block_size=32))
-    for peer in (short, long):
-        peer.exchanges.request(coap.PUT, ("0", "1"), peer.now, payload=bytes(range(100)))
-    asked = short.exchanges.datagrams_to_send()
-    assert asked == long.exchanges.datagrams_to_send()
-    for code, size, off in answers:
-        if not asked:
-            break
-        request = coap.decode(asked[0])
-        block = block_of(request, BLOCK1)
-        number, named = block1(max(0, block.number + off), block.more, size or block.size)
-        short.answer(request, code, [(number, named)])
-        # Leading zeros are allowed (RFC 7252 3.2).
-        long.answer(request, code, [(number, bytes(3 - len(named)) + named)])
-        assert without_options(short) == without_options(long)
-        asked = short.exchanges.datagrams_to_send()
-        assert asked == long.exchanges.datagrams_to_send()
-
-
-def without_options(peer: Peer) -> list[Event]:
-    """What happened, whatever options it came with."""
-    return [replace(event, options=()) if isinstance(event, ResponseReceived) else event for event in peer.happened()]
 
 
 def test_a_request_that_cannot_be_written_is_refused_at_once_and_holds_up_no_other() -> None:
@@ -413,216 +356,3 @@ def test_the_separate_answer_to_a_cancelled_request_is_reset() -> None:
     peer.exchanges.cancel(exchange)
     peer.say(coap.CON, coap.DELETED, token=request.token)
     assert peer.sent_one().type == coap.RST
-
-
-class TestBlock1:
-    def test_a_large_write_goes_out_in_blocks_under_one_token(self) -> None:
-        peer = Peer()
-        payload = bytes(range(250)) * 9
-        exchange, message = write(peer, payload)
-        assert decode_uint(dict(message.options)[SIZE1]) == len(payload)
-        body, tokens, numbers = b"", set(), []
-        while True:
-            body += message.payload
-            tokens.add(message.token)
-            numbers.append(block_of(message, BLOCK1).number)
-            assert (12, b"\x2d\x16") in message.options
-            if not block_of(message, BLOCK1).more:
-                break
-            peer.answer(message, coap.CONTINUE, [block1(numbers[-1], True, 1024)])
-            assert peer.happened() == []
-            message = peer.sent_one()
-            assert SIZE1 not in dict(message.options)
-        assert (body, len(tokens), numbers) == (payload, 1, [0, 1, 2])
-        peer.answer(message, coap.CHANGED, [block1(2, False, 1024)])
-        (event,) = peer.happened()
-        assert isinstance(event, ResponseReceived)
-        assert (event.exchange_id, event.code) == (exchange, coap.CHANGED)
-
-    def test_a_payload_of_one_block_goes_out_whole(self) -> None:
-        peer = Peer(Parameters(block_size=64))
-        _, message = write(peer, bytes(64))
-        assert BLOCK1 not in dict(message.options)
-        assert len(message.payload) == 64
-
-    def test_a_lost_block_is_retransmitted_alone(self) -> None:
-        peer = Peer()
-        _, first = write(peer, bytes(2000))
-        peer.answer(first, coap.CONTINUE, [block1(0, True, 1024)])
-        second = peer.sent_one()
-        peer.wait(2.0)
-        assert peer.sent() == [second]
-        peer.answer(first, coap.CONTINUE, [block1(0, True, 1024)])
-        assert peer.sent() == []
-        peer.answer(second, coap.CHANGED, [block1(1, False, 1024)])
-        assert len(peer.happened()) == 1
-
-    def test_a_smaller_size_is_honoured_and_kept_for_later_writes(self) -> None:
-        peer = Peer()
-        _, first = write(peer, bytes(2000))
-        peer.answer(first, coap.CONTINUE, [block1(0, True, 256)])
-        message = peer.sent_one()
-        assert block_of(message, BLOCK1) == Block(4, True, 256)
-        for number in range(4, 7):
-            peer.answer(message, coap.CONTINUE, [block1(number, True, 256)])
-            message = peer.sent_one()
-        assert block_of(message, BLOCK1) == Block(7, False, 256)
-        peer.answer(message, coap.CHANGED, [block1(7, False, 256)])
-        assert len(peer.happened()) == 1
-        _, again = write(peer, bytes(300))
-        assert block_of(again, BLOCK1) == Block(0, True, 256)
-
-    def test_incomplete_midway_starts_again_once(self) -> None:
-        peer = Peer()
-        exchange, message = write(peer, bytes(2000))
-        for _ in range(2):
-            assert block_of(message, BLOCK1).number == 0
-            peer.answer(message, coap.CONTINUE, [block1(0, True, 1024)])
-            message = peer.sent_one()
-            peer.answer(message, coap.REQUEST_ENTITY_INCOMPLETE)
-            if peer.exchanges.next_timer() is not None and not peer.events:
-                message = peer.sent_one()
-        (event,) = peer.happened()
-        assert isinstance(event, ResponseReceived)
-        assert (event.exchange_id, event.code) == (exchange, coap.REQUEST_ENTITY_INCOMPLETE)
-
-    @pytest.mark.parametrize(("length", "hint"), [(2000, block1(0, True, 512)), (900, (SIZE1, b"\x02\x00"))])
-    def test_too_large_with_a_smaller_size_starts_again_with_it(self, length: int, hint: Option) -> None:
-        peer = Peer()
-        _, message = write(peer, bytes(length))
-        peer.answer(message, coap.REQUEST_ENTITY_TOO_LARGE, [hint])
-        again = peer.sent_one()
-        assert again.token == message.token
-        assert block_of(again, BLOCK1) == Block(0, True, 512)
-        assert peer.happened() == []
-
-    def test_too_large_without_a_hint_is_the_answer(self) -> None:
-        peer = Peer()
-        for length in (10, 2000):
-            _, message = write(peer, bytes(length))
-            peer.answer(message, coap.REQUEST_ENTITY_TOO_LARGE)
-            (event,) = peer.happened()
-            assert isinstance(event, ResponseReceived)
-            assert event.code == coap.REQUEST_ENTITY_TOO_LARGE
-
-    def test_an_error_to_any_block_is_the_answer(self) -> None:
-        peer = Peer()
-        exchange, message = write(peer, bytes(2000))
-        peer.answer(message, coap.BAD_REQUEST, payload=b"no")
-        assert peer.happened() == [ResponseReceived(exchange, coap.BAD_REQUEST, [], b"no", False)]
-        assert peer.sent() == []
-
-    @pytest.mark.parametrize(
-        ("code", "options"), [(coap.CONTINUE, [block1(1, True, 1024)]), (coap.CHANGED, []), (coap.CHANGED, [(12, b"")])]
-    )
-    def test_an_answer_to_another_block_fails_the_write(self, code: int, options: list[Option]) -> None:
-        peer = Peer()
-        exchange, message = write(peer, bytes(2000))
-        peer.answer(message, code, options)
-        assert peer.happened() == [ExchangeFailed(exchange, ExchangeFailure.BAD_BLOCK)]
-
-    def test_separate_answers_to_blocks_work_and_a_late_one_is_only_acknowledged(self) -> None:
-        peer = Peer()
-        exchange, first = write(peer, bytes(2000))
-        peer.say(coap.ACK, coap.EMPTY, first.mid)
-        peer.say(coap.CON, coap.CONTINUE, token=first.token, options=[block1(0, True, 1024)])
-        acknowledgement, second = peer.sent()
-        assert (acknowledgement.type, block_of(second, BLOCK1).number) == (coap.ACK, 1)
-        # The same block answered once more under another message id: two copies of it had arrived.
-        peer.say(coap.CON, coap.CONTINUE, token=first.token, options=[block1(0, True, 1024)])
-        assert peer.sent_one().type == coap.ACK
-        assert peer.happened() == []
-        peer.answer(second, coap.CHANGED, [block1(1, False, 1024)])
-        (event,) = peer.happened()
-        assert isinstance(event, ResponseReceived)
-        assert event.exchange_id == exchange
-
-
-class TestBlock2:
-    def discover(self, peer: Peer) -> tuple[int, Message]:
-        exchange = peer.exchanges.request(coap.GET, ("0",), peer.now, options=[(17, b"\x28")])
-        return exchange, peer.sent_one()
-
-    def test_a_large_answer_is_fetched_block_by_block(self) -> None:
-        peer = Peer()
-        links = bytes(range(200))
-        exchange, message = self.discover(peer)
-        token = message.token
-        peer.answer(message, coap.CONTENT, [(12, b"\x28"), block2(0, True, 64)], links[:64])
-        for number in (1, 2, 3):
-            message = peer.sent_one()
-            assert (message.code, message.token, message.payload) == (coap.GET, token, b"")
-            assert (uri_path(message.options), block_of(message, BLOCK2)) == (("0",), Block(number, False, 64))
-            assert (17, b"\x28") in message.options
-            assert peer.happened() == []
-            more = number < 3
-            peer.answer(message, coap.CONTENT, [block2(number, more, 64)], links[number * 64 : number * 64 + 64])
-        (event,) = peer.happened()
-        assert isinstance(event, ResponseReceived)
-        assert (event.exchange_id, event.code, event.payload) == (exchange, coap.CONTENT, links)
-        assert (12, b"\x28") in event.options
-
-    def test_a_single_block_is_the_whole_answer(self) -> None:
-        peer = Peer()
-        _, message = self.discover(peer)
-        peer.answer(message, coap.CONTENT, [block2(0, False, 64)], b"</>")
-        (event,) = peer.happened()
-        assert isinstance(event, ResponseReceived)
-        assert event.payload == b"</>"
-
-    @pytest.mark.parametrize(
-        "options",
-        [[block2(0, True, 64)], [block2(2, True, 64)], [block2(1, True, 32)], []],
-        ids=["again", "gap", "misplaced", "whole"],
-    )
-    def test_another_block_than_the_one_asked_for_fails_the_request(self, options: list[Option]) -> None:
-        peer = Peer()
-        exchange, message = self.discover(peer)
-        peer.answer(message, coap.CONTENT, [block2(0, True, 64)], bytes(64))
-        peer.answer(peer.sent_one(), coap.CONTENT, options, bytes(64))
-        assert peer.happened() == [ExchangeFailed(exchange, ExchangeFailure.BAD_BLOCK)]
-
-    def test_an_answer_that_does_not_start_at_its_start_fails_the_request(self) -> None:
-        peer = Peer()
-        exchange, message = self.discover(peer)
-        peer.answer(message, coap.CONTENT, [block2(1, True, 64)], bytes(64))
-        assert peer.happened() == [ExchangeFailed(exchange, ExchangeFailure.BAD_BLOCK)]
-
-    def test_an_error_midway_is_the_answer(self) -> None:
-        peer = Peer()
-        exchange, message = self.discover(peer)
-        peer.answer(message, coap.CONTENT, [block2(0, True, 64)], bytes(64))
-        peer.answer(peer.sent_one(), coap.REQUEST_ENTITY_INCOMPLETE)
-        assert peer.happened() == [ResponseReceived(exchange, coap.REQUEST_ENTITY_INCOMPLETE, [], b"", False)]
-
-    def test_an_endless_answer_is_too_large(self) -> None:
-        peer = Peer()
-        exchange, message = self.discover(peer)
-        for number in range(65):
-            peer.answer(message, coap.CONTENT, [block2(number, True, 1024)], bytes(1024))
-            if number < 64:
-                assert peer.happened() == []
-                message = peer.sent_one()
-        assert peer.happened() == [ExchangeFailed(exchange, ExchangeFailure.TOO_LARGE)]
-        assert peer.sent() == []
-
-    def test_a_separate_answer_that_cannot_be_used_is_still_acknowledged(self) -> None:
-        peer = Peer()
-        exchange, message = self.discover(peer)
-        peer.say(coap.CON, coap.CONTENT, token=message.token, options=[block2(1, True, 64)], payload=bytes(64))
-        assert peer.sent_one().type == coap.ACK
-        assert peer.happened() == [ExchangeFailed(exchange, ExchangeFailure.BAD_BLOCK)]
-
-    def test_a_write_in_blocks_may_have_an_answer_in_blocks(self) -> None:
-        peer = Peer()
-        exchange, message = write(peer, bytes(1500))
-        peer.answer(message, coap.CONTINUE, [block1(0, True, 1024)])
-        message = peer.sent_one()
-        peer.answer(message, coap.CHANGED, [block1(1, False, 1024), block2(0, True, 16)], b"a" * 16)
-        message = peer.sent_one()
-        assert BLOCK1 not in dict(message.options)
-        assert (block_of(message, BLOCK2), message.payload) == (Block(1, False, 16), b"")
-        peer.answer(message, coap.CHANGED, [block2(1, False, 16)], b"b")
-        (event,) = peer.happened()
-        assert isinstance(event, ResponseReceived)
-        assert (event.exchange_id, event.payload) == (exchange, b"a" * 16 + b"b")

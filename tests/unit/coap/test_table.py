@@ -1,7 +1,7 @@
 """What another CoAP library was found to do wrong as an internet-facing server, row by row, at the endpoint itself.
 
 Each test quotes what was seen there; what it asserts is what should be. The message-by-message tests of the same rules
-are in test_message.py, test_options.py, test_incoming.py and test_outgoing.py.
+are in the modules beside this one.
 """
 
 import asyncio
