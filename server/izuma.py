@@ -21,6 +21,7 @@ SUBJECT = "CN={endpoint},OU={account},L={device}"
 def is_izuma(profile: Profile, request: BootstrapRequest | None, *, before: bool = False) -> bool:
     """Whether a device of this profile that asked for `request` is one: `aid` and `iep` are its own parameters.
 
+    Whatever account `aid` names: it tells which client asks, not whose; one that was redirected here keeps its old one.
     Without a request it is what it was `before`.
     """
     if profile.est.client != "auto":

@@ -193,6 +193,16 @@ def test_an_admitted_device_has_its_account_endpoint_request_and_profile() -> No
     assert admitted == policy.Admitted(account_id=ONE, endpoint="device-1", request=REQUEST, profile=every)
 
 
+@pytest.mark.parametrize("aid", [THREE.hex, "nonsense", ""])
+def test_an_izuma_client_that_names_another_account_is_one_all_the_same_in_the_account_of_its_ca(aid: str) -> None:
+    """A device that was redirected here keeps what its old service gave it; its software is what it was."""
+    request = parse_bootstrap_request(["ep=device-1", f"aid={aid}"])
+    admitted = admit(x509_peer(anchor(ONE)), [profile("every")], request)
+    assert admitted.account_id == ONE
+    assert admitted.izuma
+    assert [each.uri for each in admitted.profile.plan.securities] == [f"coap://a?aid={ONE.hex}"]
+
+
 def test_a_profile_can_name_the_trusted_certificate_by_fingerprint_or_id() -> None:
     held = anchor(ONE)
     for word in (held.fingerprint.hex(), held.id.hex):
