@@ -10,6 +10,7 @@ from typing import Any
 from server.admin import first_start
 from server.api.console.door import Visitor
 from server.config import host_and_port
+from server.errors import ConfigurationError
 from server.store import listings, trust
 from server.store.listings import Window
 
@@ -87,19 +88,20 @@ def commands(visitor: Visitor) -> Commands:
         if visitor.account.is_default
         else "",
         simulate=(
-            f"{program} simulate --server {_reachable(office.coaps)} --mode x509 --factory-ca factory-ca.pem "
+            f"{program} simulate --server {reachable(office.coaps)} --mode x509 --factory-ca factory-ca.pem "
             f"--factory-key factory-key.pem --server-ca {folder / first_start.SERVER_CA_FILE} "
             f"--endpoint-prefix {EXAMPLES}- --out devices"
         ),
     )
 
 
-def _reachable(coaps: str) -> str:
+def reachable(coaps: str) -> str:
     """The address as a device on this machine reaches it: a wildcard is no address."""
     scheme, _, rest = coaps.partition("://")
     try:
         host, port = host_and_port(rest, "coaps")
-    except Exception:
+    except ConfigurationError:
+        # No host and port: shown as it is.
         return coaps
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
