@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import server
-from server.api.console.told import SENTENCES, Detail, sentence
+from server.api.console.told import SENTENCES, TITLES, Detail, sentence
 from sql import __file__ as sql_file
 
 PLANT = "1" * 32
@@ -45,6 +45,12 @@ def test_every_word_of_the_audit_has_a_sentence() -> None:
     words = written() | {f"{start}.{end}" for start, ends in ENDINGS.items() for end in ends}
     assert len(words) > 40
     assert words <= set(SENTENCES)
+
+
+def test_every_word_of_the_audit_can_be_looked_for_by_a_title_of_its_own() -> None:
+    assert set(TITLES) == set(SENTENCES)
+    assert len(set(TITLES.values())) == len(TITLES)
+    assert not [title for title in TITLES.values() if WORD.search(title)]
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ async def list_audit(request: Request, visitor: ReaderVisits) -> Response:
         },
         record={id: json.dumps(detail, indent=1, ensure_ascii=False) for id, detail in details.items()},
         doors=told.DOORS,
-        words=told.SENTENCES,
+        titles=sorted(told.TITLES.items(), key=lambda each: each[1]),
         json=f"{PATH}/list.json?{query}",
     )
 
