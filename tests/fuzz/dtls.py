@@ -14,8 +14,9 @@ from server.transport.cookie import CookieJar
 from server.transport.engine import PeerIdentity, TransportLimits
 from tests.fuzz.mutation import mutated
 from tests.fuzz.target import Finding, Inputs
-from tests.unit.transport.conftest import Pki
-from tests.unit.transport.rig import ADDRESS, Client, Echo, Server, psk
+from tests.unit.transport.certificates import Pki
+from tests.unit.transport.client import Client, psk
+from tests.unit.transport.rig import ADDRESS, Echo, Server
 
 COOKIES = CookieJar(b"s" * 32)
 KEY = psk()

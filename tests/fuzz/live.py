@@ -10,7 +10,8 @@ from lwm2m.coap.message import Message, encode
 from lwm2m.coap.options import BLOCK1, URI_PATH, URI_QUERY, Block, encode_block
 from tests.fuzz.dtls import disturbed, whole
 from tests.fuzz.mutation import mutated
-from tests.unit.transport.rig import Client, Made
+from tests.unit.transport.certificates import Made
+from tests.unit.transport.client import Client
 
 SUITES = "ECDHE-ECDSA-AES128-CCM8:ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-SHA256"
 # Seconds of silence after which a peer goes on: what it said led nowhere, or was lost.

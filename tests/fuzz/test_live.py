@@ -14,7 +14,7 @@ from tests.fuzz.live import Peer
 from tests.integration.field import Field, opened, until
 from tests.integration.test_serve import workers
 from tests.pki import make_device_certificate
-from tests.unit.transport.rig import Made
+from tests.unit.transport.certificates import Made
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

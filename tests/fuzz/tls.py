@@ -16,8 +16,9 @@ from server.transport.openssl import OpenSslEngine
 from server.transport.tls import LONGEST_HANDSHAKE, TlsEndpoint
 from tests.fuzz.mutation import mutated
 from tests.fuzz.target import Finding, Inputs
-from tests.unit.transport.conftest import Pki
-from tests.unit.transport.rig import NOW, PSK_SUITES, X509_SUITES, Client, Echo, FakeLoop, Made, lib, psk
+from tests.unit.transport.certificates import NOW, Made, Pki
+from tests.unit.transport.client import PSK_SUITES, X509_SUITES, Client, lib, psk
+from tests.unit.transport.rig import Echo, FakeLoop
 
 KEY = psk()
 MESSAGE = b"\x40\x01\x12\x34"

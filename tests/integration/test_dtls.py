@@ -19,7 +19,9 @@ from server.transport.openssl import OpenSslEngine, self_test
 from server.transport.sockets import receive_buffer
 from server.transport.udp import Association, UdpEndpoint, bind
 from server.trust import TrustIndex
-from tests.unit.transport.rig import HOUR, PSK_SUITES, Client, Echo, Made, anchor, make, psk
+from tests.unit.transport.certificates import HOUR, Made, anchor, make
+from tests.unit.transport.client import PSK_SUITES, Client, psk
+from tests.unit.transport.rig import Echo
 
 # Only a hung test gets here; nothing asserts on how long a thing took.
 PATIENCE = 60.0

@@ -17,7 +17,9 @@ from server.transport.engine import PreSharedKey, Refusal, RefusalReason, Transp
 from server.transport.openssl import OpenSslEngine
 from server.transport.tls import LONGEST_HANDSHAKE, TlsEndpoint, listen
 from tests.integration.test_dtls import PATIENCE, Factory, as_device, program, requires_openssl, with_key
-from tests.unit.transport.rig import PSK_SUITES, X509_SUITES, Echo, Made, ffi, lib, psk
+from tests.unit.transport.certificates import Made
+from tests.unit.transport.client import PSK_SUITES, X509_SUITES, ffi, lib, psk
+from tests.unit.transport.rig import Echo
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from server import trust
 from server.trust import Anchor, RefusalReason, Refused, Trusted, TrustIndex, describe
-from tests.unit.transport.rig import HOUR, NOW, Made, anchor, make
+from tests.unit.transport.certificates import HOUR, NOW, Made, anchor, make
 
 A, B, C = UUID(int=0xA), UUID(int=0xB), UUID(int=0xC)
 

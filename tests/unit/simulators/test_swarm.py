@@ -16,7 +16,7 @@ from simulators.dtls import PskCredential
 from simulators.swarm import SwarmDevice, Temper
 from simulators.swarm_command import percentile
 from simulators.swarm_dtls import SwarmContext
-from tests.unit.transport.conftest import Pki
+from tests.unit.transport.certificates import Pki
 from tests.unit.transport.rig import ADDRESS, Server
 
 KEY = PreSharedKey(id=UUID(int=1), account_id=UUID(int=1), identity=b"lean", key=b"k" * 16, endpoint="lean")

@@ -1,204 +1,22 @@
-"""What the transport tests share: certificates, a DTLS client in memory, a fake socket and clock."""
+"""A UdpEndpoint on a socket, a loop and a clock that a test moves."""
 
 import asyncio
 import errno
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4
 
-from cryptography import x509
-from cryptography.hazmat.bindings._rust import _openssl
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-from OpenSSL import SSL
-
-from server.transport import records
 from server.transport.association import Association
 from server.transport.cookie import CookieJar
 from server.transport.engine import PreSharedKey, Refusal, TransportLimits
 from server.transport.openssl import OpenSslEngine
 from server.transport.udp import UdpEndpoint
-from server.trust import Anchor, TrustIndex
+from server.trust import TrustIndex
+from tests.unit.transport.certificates import NOW, Made
+from tests.unit.transport.client import Client
 
-lib: Any = _openssl.lib
-ffi: Any = _openssl.ffi
-
-NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
-HOUR = timedelta(hours=1)
-ACCOUNT = UUID(int=1)
-X509_SUITES = "ECDHE-ECDSA-AES128-CCM8"
-PSK_SUITES = "PSK-AES128-CCM8"
-ADDRESS = ("192.0.2.1", 40000)
-
-
-# -- certificates ---------------------------------------------------------------------------------------
-
-
-class Made:
-    """A certificate and the key that belongs to it."""
-
-    def __init__(self, certificate: x509.Certificate, key: Any) -> None:
-        self.certificate = certificate
-        self.key = key
-
-    @property
-    def der(self) -> bytes:
-        return self.certificate.public_bytes(serialization.Encoding.DER)
-
-    @property
-    def pem(self) -> bytes:
-        return self.certificate.public_bytes(serialization.Encoding.PEM)
-
-    @property
-    def key_pem(self) -> bytes:
-        return self.key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-
-
-def name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-
-
-def make(
-    common_name: str,
-    issuer: Made | None = None,
-    *,
-    key: Any = None,
-    ca: bool | None = None,
-    path_length: int | None = None,
-    not_before: datetime = NOW - HOUR,
-    not_after: datetime = NOW + 1000 * HOUR,
-    digest: hashes.HashAlgorithm | None = None,
-    extensions: Iterable[tuple[x509.ExtensionType, bool]] = (),
-    key_ids: bool = False,
-) -> Made:
-    """A certificate of `issuer`, self-signed without one; `ca=None` leaves basicConstraints out."""
-    key = key if key is not None else ec.generate_private_key(ec.SECP256R1())
-    signer = issuer.key if issuer is not None else key
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(name(common_name))
-        .issuer_name(issuer.certificate.subject if issuer is not None else name(common_name))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(not_before)
-        .not_valid_after(not_after)
-    )
-    if ca is not None:
-        builder = builder.add_extension(x509.BasicConstraints(ca, path_length), critical=True)
-    if key_ids:
-        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
-        builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False)
-    for extension, critical in extensions:
-        builder = builder.add_extension(extension, critical)
-    return Made(builder.sign(signer, digest or hashes.SHA256()), key)
-
-
-def anchor(made: Made, *, account: UUID = ACCOUNT, active: bool = True, service: Any = "bootstrap") -> Anchor:
-    return Anchor(id=uuid4(), account_id=account, service=service, certificate=made.der, active=active)
-
-
-# -- a client in memory ---------------------------------------------------------------------------------
-
-
-def psk(identity: bytes = b"urn:dev:1", key: bytes = b"k" * 16) -> PreSharedKey:
-    return PreSharedKey(id=uuid4(), account_id=ACCOUNT, identity=identity, key=key, endpoint="dev-1")
-
-
-class Client:
-    """A DTLS 1.2 client on pyOpenSSL; datagrams in and out, nothing else."""
-
-    def __init__(
-        self,
-        *,
-        suites: str = X509_SUITES,
-        certificate: Made | None = None,
-        intermediates: Iterable[Made] = (),
-        identity: bytes | None = None,
-        key: bytes = b"k" * 16,
-        mtu: int = 1200,
-        version: int = 0xFEFD,
-        curves: bytes | None = None,
-    ) -> None:
-        context = SSL.Context(SSL.DTLS_CLIENT_METHOD)
-        context.set_min_proto_version(version)
-        context.set_max_proto_version(version)
-        context.set_options(SSL.OP_NO_QUERY_MTU)
-        context.set_cipher_list(f"{suites}:@SECLEVEL=0".encode())
-        if curves is not None:
-            assert lib.SSL_CTX_set1_curves_list(context._context, curves) == 1
-        if certificate is not None:
-            context.use_certificate(certificate.certificate)
-            context.use_privatekey(certificate.key)
-            for intermediate in intermediates:
-                context.add_extra_chain_cert(intermediate.certificate)
-        if identity is not None:
-
-            def callback(_ssl: Any, _hint: Any, out: Any, _room: int, key_out: Any, _key_room: int) -> int:
-                ffi.memmove(out, identity + b"\0", len(identity) + 1)
-                ffi.memmove(key_out, key, len(key))
-                return len(key)
-
-            self._callback = ffi.callback(
-                "unsigned int(SSL *, char *, char *, unsigned int, unsigned char *, unsigned int)", callback
-            )
-            lib.SSL_CTX_set_psk_client_callback(context._context, self._callback)
-        self.context = context
-        self.mtu = mtu
-        self.renew()
-
-    def renew(self) -> None:
-        """Be as if nothing had been said, with the same context."""
-        self.connection = SSL.Connection(self.context, None)
-        self.connection.set_ciphertext_mtu(self.mtu)
-        self.connection.set_connect_state()
-        self.up = False
-        self.received: list[bytes] = []
-        self.closed = False
-        self.error = ""
-
-    def start(self) -> list[bytes]:
-        return self.receive(None)
-
-    def receive(self, datagram: bytes | None) -> list[bytes]:
-        """Take one datagram; what leaves for it."""
-        if datagram is not None:
-            self.connection.bio_write(datagram)
-        try:
-            if not self.up:
-                self.connection.do_handshake()
-                self.up = True
-            while True:
-                self.received.append(self.connection.recv(1 << 16))
-        except SSL.WantReadError:
-            pass
-        except SSL.ZeroReturnError:
-            self.closed = True
-        except SSL.Error as error:
-            self.error = str(error)
-        return self.output()
-
-    def output(self) -> list[bytes]:
-        try:
-            return records.datagrams(self.connection.bio_read(1 << 17), self.mtu)
-        except SSL.WantReadError:
-            return []
-
-    def send(self, plaintext: bytes) -> list[bytes]:
-        self.connection.send(plaintext)
-        return self.output()
-
-    def close(self) -> list[bytes]:
-        self.connection.shutdown()
-        return self.output()
-
-
-# -- a socket, a loop and a clock -----------------------------------------------------------------------
+ADDRESS, OTHER = ("192.0.2.1", 40000), ("192.0.2.2", 40000)
 
 
 class FakeSocket:
@@ -377,10 +195,32 @@ class Server:
         for _ in range(20):
             answers = [answer for datagram in waiting for answer in client.receive(datagram)]
             waiting = self.deliver(answers, address)
-            for _ in range(3):
-                # A look-up runs as a task.
-                await asyncio.sleep(0)
+            await settle()
             waiting += self.sent(address)
             if not waiting:
                 break
         return client
+
+
+def through_cookie(server: Server, client: Client, address: Any = ADDRESS) -> list[bytes]:
+    """The client's second ClientHello, which carries the cookie."""
+    (request,) = server.deliver(client.start(), address)
+    return client.receive(request)
+
+
+async def settle() -> None:
+    """Let the tasks of look-ups run."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+def fragments(record: bytes, size: int, *, start: int = 0) -> list[bytes]:
+    """A handshake record of one message, cut into records of `size` body bytes each (RFC 6347 4.2.3)."""
+    body = record[25:]
+    made: list[bytes] = []
+    for at in range(0, len(body), size):
+        part = body[at : at + size]
+        handshake = record[13:19] + at.to_bytes(3, "big") + len(part).to_bytes(3, "big") + part
+        number = start + len(made)
+        made.append(record[:5] + number.to_bytes(6, "big") + len(handshake).to_bytes(2, "big") + handshake)
+    return made

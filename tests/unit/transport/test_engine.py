@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from server import trust
 from server.transport.engine import LABEL_LENGTH, PeerIdentity, RefusalReason, printable
-from tests.unit.transport.conftest import Pki
+from tests.unit.transport.certificates import Pki
 
 
 @given(st.binary(max_size=600))

@@ -18,8 +18,8 @@ from server.transport.openssl import OpenSslEngine
 from server.transport.openssl_codes import OVERRULED, REASONS, VERIFY_ERRORS
 from server.transport.openssl_session import OpenSslSession
 from server.trust import TrustIndex
-from tests.unit.transport.conftest import Pki
-from tests.unit.transport.rig import NOW, PSK_SUITES, Client, Made, anchor, lib, make, psk
+from tests.unit.transport.certificates import NOW, Made, Pki, anchor, make
+from tests.unit.transport.client import PSK_SUITES, Client, lib, psk, psk_client, x509_client
 
 COOKIE = b"c" * 32
 # RFC 6347 4.1.
@@ -36,14 +36,6 @@ def engine(pki: Pki, index: TrustIndex | None = None, **options: Any) -> OpenSsl
         now=lambda: NOW,
         **options,
     )
-
-
-def x509_client(pki: Pki, **options: Any) -> Client:
-    return Client(certificate=pki.device, intermediates=[pki.intermediate], **options)
-
-
-def psk_client(**options: Any) -> Client:
-    return Client(suites=options.pop("suites", PSK_SUITES), identity=b"urn:dev:1", **options)
 
 
 def accept(made: OpenSslEngine, client: Client) -> OpenSslSession:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from server.transport import records
 from server.transport.records import ClientHello, KeyExchangeReader, NotAClientHello, psk_identity
-from tests.unit.transport.rig import PSK_SUITES, Client
+from tests.unit.transport.client import PSK_SUITES, Client
 
 COOKIE = bytes(range(32))
 

@@ -4,7 +4,7 @@ import pytest
 from aiocoap.numbers import codes
 
 from simulators.izuma.account import MISSING_IEP, Account
-from tests.unit.transport.rig import make
+from tests.unit.transport.certificates import make
 
 SERVER_CA = make("Server Root", ca=True).der
 URI = b"coaps://lwm2m.example.com:5684?aid=" + b"a" * 32

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from simulators.izuma.chain import UnusableChain, named, read_chain, read_pkcs7
-from tests.unit.transport.rig import HOUR, NOW, Made, make
+from tests.unit.transport.certificates import HOUR, NOW, Made, make
 
 ROOT = make("Root", ca=True)
 ISSUING = make("Issuing", ROOT, ca=True)

@@ -11,7 +11,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from simulators.izuma.chain import Named
 from simulators.izuma.enrolment import LWM2M, Credential, EnrolmentFailed, first_request, renewal_request, subject
 from simulators.izuma.renewal import BadInput, Renewals, Status, read_request
-from tests.unit.transport.rig import HOUR, NOW, make
+from tests.unit.transport.certificates import HOUR, NOW, make
 
 ASKED = bytes.fromhex("000100064c574d324d00")
 ROOT = make("Root", ca=True)

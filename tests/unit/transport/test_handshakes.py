@@ -1,0 +1,197 @@
+"""Handshakes on a fake socket and clock: who comes in, who is refused in which words, and how many at a time."""
+
+from typing import Any
+
+import pytest
+
+from server.transport import records
+from server.transport.engine import RefusalReason, TransportLimits
+from tests.unit.transport.certificates import Pki, make
+from tests.unit.transport.client import Client, psk, psk_client, x509_client
+from tests.unit.transport.rig import ADDRESS, OTHER, Server, through_cookie
+
+
+async def test_a_device_with_a_factory_certificate_gets_an_association_that_names_its_path(pki: Pki) -> None:
+    server = Server(pki.index, pki.server)
+    client = await server.connect(x509_client(pki))
+    assert client.up
+    association = server.uppers[0].association
+    assert association.peer.kind == "x509"
+    assert association.peer.trusted.path == tuple(made.der for made in pki.path)
+    assert association.peer.chain == (pki.device.der, pki.intermediate.der)
+    assert association.peer.label == "CN=dev-1"
+    assert (association.address, association.address_text) == (ADDRESS, "192.0.2.1:40000")
+    assert association.local_address == "192.0.2.200"
+    assert association.established_at == server.loop.now
+    assert association.cleartext_mtu == 1171
+    assert (server.endpoint.established, server.endpoint.handshaking) == (1, 0)
+    assert server.refusals == []
+
+
+async def test_a_device_with_a_pre_shared_key_gets_an_association_that_names_the_key(pki: Pki) -> None:
+    key = psk()
+    server = Server(pki.index, pki.server, keys=[key])
+    client = await server.connect(psk_client())
+    assert client.up
+    peer = server.uppers[0].association.peer
+    assert (peer.kind, peer.psk_identity, peer.psk, peer.label) == ("psk", b"urn:dev:1", key, "urn:dev:1")
+    assert "kkkk" not in repr(peer)
+
+
+async def test_a_stranger_is_refused_with_alert_unknown_ca_and_seen(pki: Pki) -> None:
+    server = Server(pki.index, pki.server)
+    client = await server.connect(Client(certificate=pki.stranger))
+    assert "unknown ca" in client.error
+    (refusal,) = server.refusals
+    assert refusal.reason is RefusalReason.UNKNOWN_CA
+    assert (refusal.address, refusal.credential, refusal.identity) == ("192.0.2.1:40000", "x509", "CN=dev-1")
+    assert (server.endpoint.counters.failed, server.endpoint.handshaking) == (1, 0)
+
+
+async def test_a_device_without_any_certificate_is_refused_and_seen(pki: Pki) -> None:
+    server = Server(pki.index, pki.server)
+    client = await server.connect(Client())
+    assert client.error
+    assert [refusal.reason for refusal in server.refusals] == [RefusalReason.NO_CERTIFICATE]
+
+
+async def test_an_unknown_identity_is_refused_with_alert_115_and_seen(pki: Pki) -> None:
+    server = Server(pki.index, pki.server, keys=[psk()])
+    client = await server.connect(psk_client(b"nobody\xff\n"))
+    assert "unknown psk identity" in client.error
+    (refusal,) = server.refusals
+    assert (refusal.reason, refusal.credential) == (RefusalReason.UNKNOWN_IDENTITY, "psk")
+    assert refusal.identity == "nobody\\xff\\n"
+
+
+async def test_a_wrong_key_is_met_with_silence_and_named_at_the_deadline(pki: Pki) -> None:
+    server = Server(pki.index, pki.server, keys=[psk()])
+    client = await server.connect(psk_client(key=b"x" * 16))
+    assert not client.up
+    assert server.refusals == []
+    server.loop.advance(29)
+    assert server.endpoint.handshaking == 1
+    server.loop.advance(2)
+    assert [refusal.reason for refusal in server.refusals] == [RefusalReason.WRONG_KEY]
+    assert server.refusals[0].identity == "urn:dev:1"
+    assert server.endpoint.handshaking == 0
+
+
+async def test_a_handshake_that_goes_nowhere_ends_at_its_deadline(pki: Pki) -> None:
+    server = Server(pki.index, pki.server)
+    assert server.deliver(through_cookie(server, x509_client(pki)))
+    server.loop.advance(31)
+    assert server.endpoint.handshaking == 0
+    assert [refusal.reason for refusal in server.refusals] == [RefusalReason.DEADLINE]
+
+
+async def test_a_device_that_begins_anew_in_the_middle_starts_a_new_handshake(pki: Pki) -> None:
+    server = Server(pki.index, pki.server, limits=TransportLimits(max_handshakes=1))
+    assert server.deliver(through_cookie(server, x509_client(pki)))
+    again = await server.connect(x509_client(pki))
+    assert again.up
+    assert server.endpoint.counters.started == 2
+
+
+async def test_a_late_copy_of_the_client_hello_starts_nothing(pki: Pki) -> None:
+    server = Server(pki.index, pki.server)
+    client = x509_client(pki)
+    hello = through_cookie(server, client)
+    flight = server.deliver(hello)
+    assert server.deliver(hello) == []
+    for datagram in flight:
+        server.deliver(client.receive(datagram))
+    assert server.endpoint.established == 1
+    assert server.deliver(hello) == []
+    assert (server.endpoint.handshaking, server.endpoint.counters.dropped_repeated_hello) == (0, 2)
+
+
+async def test_what_follows_a_repeated_client_hello_in_its_datagram_is_not_lost(pki: Pki) -> None:
+    """As from a client whose timer ran out just when the server's flight came: both of its flights in one datagram."""
+    server = Server(pki.index, pki.server)
+    client = x509_client(pki)
+    (hello,) = through_cookie(server, client)
+    answers = [answer for datagram in server.deliver([hello]) for answer in client.receive(datagram)]
+    # A repeated record has a number of its own.
+    again = hello[:5] + (900).to_bytes(6, "big") + hello[11:]
+    for datagram in server.deliver([again + answers[0], *answers[1:]]):
+        client.receive(datagram)
+    assert client.up
+    assert server.endpoint.counters.dropped_repeated_hello == 1
+    # And inside an association.
+    (datagram,) = server.deliver([again + client.send(b"x")[0]])
+    client.receive(datagram)
+    assert client.received == [b"echo x"]
+    assert (server.endpoint.established, server.endpoint.handshaking) == (1, 0)
+
+
+@pytest.mark.parametrize("order", ["reversed", "doubled"])
+async def test_a_flight_may_come_in_any_order_and_twice(pki: Pki, order: str) -> None:
+    server = Server(pki.index, pki.server)
+    client = x509_client(pki, mtu=400)
+    flight = server.deliver(through_cookie(server, client))
+    answers = [answer for datagram in flight for answer in client.receive(datagram)]
+    single = [record for datagram in answers for record in records.datagrams(datagram, 1)]
+    # OpenSSL drops a ChangeCipherSpec before its time; the client repeats it, so here the last two stay last.
+    messages, end = single[:-2], single[-2:]
+    assert len(messages) > 3
+    shuffled = messages[::-1] + end if order == "reversed" else [part for part in single for _ in range(2)]
+    for datagram in server.deliver(shuffled):
+        client.receive(datagram)
+    assert client.up
+
+
+async def test_too_many_handshakes_drop_a_new_one_without_state(pki: Pki) -> None:
+    server = Server(pki.index, pki.server, limits=TransportLimits(max_handshakes=2))
+    clients = [x509_client(pki) for _ in range(3)]
+    answered = [
+        bool(server.deliver(through_cookie(server, client, ("192.0.2.3", port)), ("192.0.2.3", port)))
+        for port, client in enumerate(clients)
+    ]
+    assert answered == [True, True, False]
+    assert (server.endpoint.handshaking, server.endpoint.counters.dropped_handshakes_full) == (2, 1)
+
+
+async def test_too_many_associations_drop_a_new_one_and_leave_the_others(pki: Pki) -> None:
+    server = Server(pki.index, pki.server, limits=TransportLimits(max_associations=1))
+    first = await server.connect(x509_client(pki))
+    second = await server.connect(x509_client(pki), OTHER)
+    assert (first.up, second.up) == (True, False)
+    assert server.endpoint.counters.dropped_associations_full == 1
+    assert server.deliver(first.send(b"x"))
+
+
+async def test_one_source_has_its_own_limit_of_unfinished_handshakes(pki: Pki) -> None:
+    server = Server(pki.index, pki.server, limits=TransportLimits(per_source=2))
+    for port in range(3):
+        address = ("192.0.2.3", port)
+        server.deliver(through_cookie(server, x509_client(pki), address), address)
+    assert (server.endpoint.handshaking, server.endpoint.counters.dropped_source_full) == (2, 1)
+    assert (await server.connect(x509_client(pki), OTHER)).up
+    server.loop.advance(31)
+    address = ("192.0.2.3", 9)
+    assert (await server.connect(x509_client(pki), address)).up
+
+
+async def test_an_upper_that_cannot_be_made_ends_its_association(pki: Pki) -> None:
+    def broken(_association: Any) -> Any:
+        raise RuntimeError("a fault of ours")
+
+    server = Server(pki.index, pki.server, upper=broken)
+    await server.connect(x509_client(pki))
+    assert server.endpoint.established == 0
+    assert len(server.loop.faults) == 1
+
+
+async def test_a_new_engine_serves_new_handshakes_and_the_old_associations_go_on(pki: Pki) -> None:
+    server = Server(pki.index, pki.server)
+    first = await server.connect(x509_client(pki))
+    renewed = Server(pki.index, make("renewed.example.com"))
+    server.endpoint.engine = renewed.engine
+    # Nothing but its association holds the old one.
+    server.engine = renewed.engine
+    second = await server.connect(x509_client(pki), OTHER)
+    shown = second.connection.get_peer_certificate(as_cryptography=True)
+    assert shown is not None
+    assert shown.subject.rfc4514_string() == "CN=renewed.example.com"
+    assert server.deliver(first.send(b"x"))
