@@ -59,7 +59,7 @@ def shown(row: Account) -> dict[str, Any]:
     return {
         "object": "account",
         "id": row.id.hex,
-        "etag": "1",
+        "etag": str(row.version),
         "display_name": row.name,
         "is_default": row.is_default,
         "third_party_ca": row.third_party_ca,

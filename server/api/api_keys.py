@@ -36,6 +36,16 @@ EXAMPLE: dict[str, object] = {
     "updated_at": "2026-11-23T12:00:00.000Z",
 }
 
+NO_GROUPS: dict[str, object] = {
+    "object": "list",
+    "data": [],
+    "limit": 50,
+    "order": "ASC",
+    "after": None,
+    "has_more": False,
+    "total_count": 0,
+}
+
 
 class ApiKeyRequest(Body):
     """A key to make."""
@@ -127,6 +137,12 @@ async def change_own(asking: Administrator, body: ApiKeyUpdate) -> dict[str, Any
     return await change_key(asking, asking.key_id.hex, body)
 
 
+@router.get("/me/groups", responses=documented(200, NO_GROUPS, 401, 403))
+async def list_own_groups(asking: Reader, page: Paged) -> dict[str, Any]:
+    """Always empty: a role takes the place of groups."""
+    return await list_groups(asking, asking.key_id.hex, page)
+
+
 @router.get("/{key_id}", responses=documented(200, EXAMPLE, 401, 403, 404))
 async def read_key(asking: Reader, key_id: str) -> dict[str, Any]:
     """One key."""
@@ -152,6 +168,13 @@ async def change_key(asking: Administrator, key_id: str, body: ApiKeyUpdate) -> 
         active=(body.status or before["status"]) == "ACTIVE",
     )
     return shown(row)
+
+
+@router.get("/{key_id}/groups", responses=documented(200, NO_GROUPS, 401, 403, 404))
+async def list_groups(asking: Reader, key_id: str, page: Paged) -> dict[str, Any]:
+    """Always empty: a role takes the place of groups."""
+    await read_key(asking, key_id)
+    return cut(page, list[ApiKey](), shown)
 
 
 @router.delete("/{key_id}", status_code=204, responses=documented(204, None, 400, 401, 403, 404))

@@ -34,6 +34,7 @@ from server.api import (
     statistics,
     transcripts,
     trusted_certificates,
+    users,
 )
 from server.api.access import Office
 from server.api.gate import Gate
@@ -55,6 +56,7 @@ ROUTERS = (
     device_enrollments.router,
     enrollment_tasks.router,
     api_keys.router,
+    users.router,
     accounts.router,
     profiles.router,
     certificates.router,

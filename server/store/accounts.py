@@ -29,6 +29,7 @@ class Account:
     is_default: bool
     third_party_ca: bool
     third_party_ca_since: datetime
+    version: int
     created_at: datetime
 
 
@@ -56,6 +57,7 @@ def _account(row: Any) -> Account:
         is_default=row["is_default"],
         third_party_ca=row["third_party_ca"],
         third_party_ca_since=row["third_party_ca_since"],
+        version=row["version"],
         created_at=row["created_at"],
     )
 

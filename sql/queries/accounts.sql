@@ -1,16 +1,16 @@
 -- name: account_add
 INSERT INTO account (id, name, is_default) VALUES ($1, $2, $3)
 ON CONFLICT DO NOTHING
-RETURNING id, name, is_default, third_party_ca, third_party_ca_since, created_at;
+RETURNING id, name, is_default, third_party_ca, third_party_ca_since, version, created_at;
 
 -- name: account_default
-SELECT id, name, is_default, third_party_ca, third_party_ca_since, created_at FROM account WHERE is_default;
+SELECT id, name, is_default, third_party_ca, third_party_ca_since, version, created_at FROM account WHERE is_default;
 
 -- name: account_find
-SELECT id, name, is_default, third_party_ca, third_party_ca_since, created_at FROM account WHERE id = $1;
+SELECT id, name, is_default, third_party_ca, third_party_ca_since, version, created_at FROM account WHERE id = $1;
 
 -- name: account_all
-SELECT id, name, is_default, third_party_ca, third_party_ca_since, created_at FROM account ORDER BY name;
+SELECT id, name, is_default, third_party_ca, third_party_ca_since, version, created_at FROM account ORDER BY name;
 
 -- name: api_key_add
 INSERT INTO api_key (id, account_id, name, role, key_sha256, active, owner_id) VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -48,9 +48,10 @@ SELECT count(*) FROM api_key WHERE account_id = $1 AND role = 'admin' AND active
 WITH before AS (SELECT third_party_ca FROM account WHERE id = $1 FOR UPDATE)
 UPDATE account
 SET third_party_ca = $2,
-    third_party_ca_since = CASE WHEN before.third_party_ca = $2 THEN third_party_ca_since ELSE now() END
+    third_party_ca_since = CASE WHEN before.third_party_ca = $2 THEN third_party_ca_since ELSE now() END,
+    version = CASE WHEN before.third_party_ca = $2 THEN version ELSE version + 1 END
 FROM before WHERE id = $1
-RETURNING id, name, is_default, account.third_party_ca, third_party_ca_since, created_at, before.third_party_ca AS before;
+RETURNING id, name, is_default, account.third_party_ca, third_party_ca_since, version, created_at, before.third_party_ca AS before;
 
 -- name: account_lock
 -- Limits and last keys count rows that others may be changing.

@@ -6,7 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from server.store import accounts
+from server.admin import passwords
+from server.store import accounts, operators
 from server.store.errors import StoreUnavailable
 from tests.api.conftest import PERSON, Api
 
@@ -185,6 +186,62 @@ async def test_a_key_is_shown_once_switched_off_and_removed(api: Api) -> None:
     await api.ask("GET", "/v3/api-keys/me", 401, headers=headers)
     await api.ask("DELETE", f"/v3/api-keys/{made['id']}", 204)
     assert "night shift" not in [row["name"] for row in (await api.ask("GET", "/v3/api-keys", 200))["data"]]
+
+
+async def test_a_user_of_the_api_is_an_operator_of_the_console(api: Api) -> None:
+    sent = {"username": "aino", "password": "a long enough password", "role": "operator"}
+    made = await api.ask("POST", "/v3/users", 201, sent)
+    assert (made["username"], made["role"], made["status"], made["groups"]) == ("aino", "operator", "ACTIVE", [])
+    # What the maker knows is not told again; what nobody knows yet is, once.
+    assert made["password"] is None
+    invited = await api.ask("POST", "/v3/users", 201, {"email": "eero@example.com"})
+    assert (invited["username"], invited["email"]) == ("eero@example.com", "eero@example.com")
+    kept = await operators.by_name(api.office.database, "eero@example.com")
+    assert kept is not None
+    assert passwords.fits(str(invited["password"]), kept.password)
+    assert (await api.ask("GET", f"/v3/users/{invited['id']}", 200))["password"] is None
+    for path in ("/v3/users", "/v3/users?status__eq=ACTIVE"):
+        assert [row["username"] for row in (await api.ask("GET", path, 200))["data"]] == ["aino", "eero@example.com"]
+    found = (await api.ask("GET", "/v3/users?email__eq=eero@example.com", 200))["data"]
+    assert [row["id"] for row in found] == [invited["id"]]
+    one = f"/v3/users/{made['id']}"
+    assert (await api.ask("PUT", one, 200, {"username": "aino"}))["etag"] == "1"
+    changed = await api.ask("PUT", one, 200, {"role": "read-only", "status": "INACTIVE"})
+    assert (changed["role"], changed["status"], changed["etag"]) == ("read-only", "INACTIVE", "2")
+    assert await operators.by_name(api.office.database, "aino") is None
+    await api.ask("DELETE", one, 204)
+    await api.ask("GET", one, 404)
+
+
+async def test_a_user_whose_name_or_password_will_not_do_is_told_which(api: Api) -> None:
+    await api.ask("POST", "/v3/users", 201, {"username": "aino"})
+    for sent, code, field in (
+        ({}, 400, "email"),
+        ({"email": " eero@example.com"}, 400, "email"),
+        ({"username": "e\tro"}, 400, "username"),
+        ({"username": "eero", "password": "short"}, 400, "password"),
+        ({"username": "aino"}, 409, "username"),
+    ):
+        refused = await api.ask("POST", "/v3/users", code, sent)
+        assert [fault["field"] for fault in refused["fields"]] == [field], sent
+
+
+async def test_keys_and_users_are_in_no_group(api: Api) -> None:
+    own = (await api.ask("GET", "/v3/api-keys/me", 200))["id"]
+    user = (await api.ask("POST", "/v3/users", 201, {"username": "aino"}))["id"]
+    for path in ("/v3/api-keys/me", f"/v3/api-keys/{own}", f"/v3/users/{user}"):
+        found = await api.ask("GET", f"{path}/groups?include=total_count", 200)
+        assert (found["data"], found["has_more"], found["total_count"]) == ([], False, 0)
+    await api.ask("GET", f"/v3/api-keys/{'0' * 32}/groups", 404)
+
+
+async def test_the_etag_of_an_account_changes_with_it(api: Api) -> None:
+    made = await api.ask("POST", "/v3/accounts", 201, {"display_name": "Oulu plant"})
+    etags = [made["etag"]]
+    for allowed in (False, False, True):
+        etags.append((await api.ask("PUT", f"/v3/accounts/{made['id']}", 200, {"third_party_ca": allowed}))["etag"])
+    etags.append((await api.ask("GET", f"/v3/accounts/{made['id']}", 200))["etag"])
+    assert etags == ["1", "2", "2", "3", "3"]
 
 
 async def test_an_administrators_key_is_renamed_by_itself(api: Api) -> None:

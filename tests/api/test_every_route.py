@@ -53,6 +53,12 @@ NEEDED: Mapping[str, str] = {
     "PUT /v3/api-keys/me": "admin",
     "PUT /v3/api-keys/{key_id}": "admin",
     "DELETE /v3/api-keys/{key_id}": "admin",
+    "GET /v3/users": "admin",
+    "POST /v3/users": "admin",
+    "GET /v3/users/{user_id}": "admin",
+    "PUT /v3/users/{user_id}": "admin",
+    "DELETE /v3/users/{user_id}": "admin",
+    "GET /v3/users/{user_id}/groups": "admin",
     "GET /v3/accounts": "admin",
     "POST /v3/accounts": "admin",
     "GET /v3/accounts/{account_id}": "admin",
@@ -150,6 +156,7 @@ async def test_what_is_another_accounts_is_a_404_on_every_route_with_an_id(api: 
             "POST", "/v3/device-enrollments", 201, {"enrollment_identity": IDENTITY}
         ),
         "/v3/api-keys": await api.ask("POST", "/v3/api-keys", 201, {"name": "mine"}),
+        "/v3/users": await api.ask("POST", "/v3/users", 201, {"username": "mine"}),
     }
     for path, row in made.items():
         for method, body in (("GET", None), ("PUT", {}), ("DELETE", None)):
@@ -240,6 +247,9 @@ async def test_each_change_is_one_audit_row_with_the_id_of_its_request(api: Api)
     key = await changed("api_key.added", "POST", "/v3/api-keys", 201, {"name": "night"})
     await changed("api_key.changed", "PUT", f"/v3/api-keys/{key['id']}", 200, {"status": "INACTIVE"})
     await changed("api_key.removed", "DELETE", f"/v3/api-keys/{key['id']}", 204)
+    user = await changed("operator.added", "POST", "/v3/users", 201, {"username": "aino"})
+    await changed("operator.changed", "PUT", f"/v3/users/{user['id']}", 200, {"status": "INACTIVE"})
+    await changed("operator.removed", "DELETE", f"/v3/users/{user['id']}", 204)
     default = (await api.client.get("/v1/profiles/default")).json()
     body = {"toml": default["toml"], "files": default["files"]}
     await changed("profile.set", "PUT", "/v1/profiles/meters", 200, body)

@@ -36,7 +36,10 @@ async def show(request: Request, visitor: AdministratorVisits) -> Response:
         request,
         "access.html",
         visitor=visitor,
-        calls=[call("GET", "/v3/api-keys"), *([call("GET", "/v3/accounts")] if visitor.account.is_default else [])],
+        calls=[
+            call("GET", path)
+            for path in ("/v3/api-keys", "/v3/users", *(["/v3/accounts"] if visitor.account.is_default else []))
+        ],
         keys=await accounts.api_keys(database, account_id),
         operators=await operators.listed(database, account_id),
         accounts=await accounts.all_accounts(database) if visitor.account.is_default else [],
@@ -253,6 +256,8 @@ async def ask_removal(request: Request, visitor: AdministratorVisits, operator_i
         f"{PATH}/operators/{row.id.hex}/remove",
         f"Remove the operator {row.name}",
         "Its browsers are signed out. What it did stays in the audit.",
+        "DELETE",
+        f"/v3/users/{row.id.hex}",
     )
 
 
@@ -275,7 +280,14 @@ async def _operator(visitor: Visitor, operator_id: str) -> Operator:
 def _operator_form(
     request: Request, visitor: Visitor, form: Form, row: Operator | None = None, faults: Faults | None = None
 ) -> Response:
-    return render(request, "operator_form.html", visitor=visitor, form=form, row=row, roles=ROLES, faults=faults)
+    # No password is ever shown, not even while it is typed.
+    if row is None:
+        body = {"username": form.text("name") or "aino", "role": "operator", "password": "PASSWORD"}
+        calls = [call("POST", "/v3/users", body)]
+    else:
+        calls = [call("PUT", f"/v3/users/{row.id.hex}", {"role": ROLE_NAMES[row.role], "status": "INACTIVE"})]
+    context: dict[str, Any] = {"form": form, "row": row, "roles": ROLES, "faults": faults}
+    return render(request, "operator_form.html", visitor=visitor, calls=calls, **context)
 
 
 # -- accounts ----------------------------------------------------------------------------
