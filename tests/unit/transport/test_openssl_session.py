@@ -1,0 +1,244 @@
+"""Datagrams of an OpenSSL session, good, changed and rubbish: sizes, streams, and both doors in."""
+
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.transport import records
+from server.transport.engine import SessionState
+from server.transport.openssl import OpenSslEngine
+from server.transport.openssl_session import OpenSslSession
+from tests.unit.transport.certificates import Pki
+from tests.unit.transport.client import Client, psk, psk_client, x509_client
+from tests.unit.transport.openssl_rig import COOKIE, accept, connect, engine, finish
+
+# RFC 6347 4.1.
+MAX_PLAINTEXT = 16384
+Door = Callable[[OpenSslSession, bytes], list[bytes]]
+
+
+@pytest.mark.parametrize("mtu", [300, 512, 1200])
+def test_our_flights_keep_the_mtu(pki: Pki, mtu: int) -> None:
+    client = x509_client(pki, mtu=mtu)
+    session = accept(engine(pki, mtu=mtu), client)
+    waiting = session.datagrams_to_send()
+    while waiting:
+        assert max(map(len, waiting)) <= mtu
+        for answer in [answer for datagram in waiting for answer in client.receive(datagram)]:
+            session.receive(answer)
+        waiting = session.datagrams_to_send()
+    assert session.state is SessionState.ESTABLISHED
+    assert 0 < len(session.send(b"x" * session.cleartext_mtu)) <= mtu
+    assert session.datagrams_to_send() == []
+
+
+def test_the_timer_of_our_flight_is_told_and_ends_with_the_handshake(pki: Pki) -> None:
+    client = x509_client(pki)
+    session = accept(engine(pki), client)
+    waiting = session.next_timer()
+    assert waiting is not None
+    assert 0 <= waiting <= 1
+    finish(session, client)
+    assert session.next_timer() is None
+
+
+RUBBISH = [
+    b"\x17" * 13,
+    b"\x17\xfe\xfd\0\1" + b"\0" * 6 + b"\0\x40" + b"short",
+    b"\x17\xfe\xfd\0\1" + b"\0" * 6 + b"\0\x10" + b"\0" * 16,
+    b"\x15\xfe\xfd\0\1" + b"\0" * 6 + b"\0\2\2\0",
+    b"\x15\xfe\xfd\0\0" + b"\0" * 6 + b"\0\2\2\0",
+    b"\x16\xfe\xfd\0\0" + b"\0" * 6 + b"\0\x0c\1\0\0\0" + b"\0" * 8,
+    b"\0" * 5000,
+    b"\x17\xfe\xfd\0\1" + b"\xff" * 8 + b"\0" * 16000,
+]
+
+
+def by_receive(session: OpenSslSession, datagram: bytes) -> list[bytes]:
+    """The door that takes every datagram."""
+    return session.receive(datagram)
+
+
+def by_record(session: OpenSslSession, datagram: bytes) -> list[bytes]:
+    """As an association does it: the short way first."""
+    plaintext = session.receive_record(datagram)
+    if plaintext is None:
+        return session.receive(datagram)
+    return [plaintext] if plaintext else []
+
+
+DOORS = [by_receive, by_record]
+
+
+@cache
+def shared() -> tuple[Pki, OpenSslEngine]:
+    pki = Pki()
+    return pki, engine(pki)
+
+
+@cache
+def keyed() -> Client:
+    return psk_client()
+
+
+def fresh() -> tuple[Client, OpenSslSession]:
+    """A live session that nothing has happened to, with a key: that is made soon."""
+    client = keyed()
+    client.renew()
+    return client, connect(shared()[1], client, psk())
+
+
+@cache
+def live() -> tuple[Client, OpenSslSession]:
+    """One live session for all examples: what one leaves behind would fail the next."""
+    pki, made = shared()
+    client = x509_client(pki)
+    return client, connect(made, client)
+
+
+def test_close_notify_closes_and_is_answered(pki: Pki) -> None:
+    client = x509_client(pki)
+    session = connect(engine(pki), client)
+    for datagram in client.close():
+        assert session.receive(datagram) == []
+    assert (session.state, session.closed_by_peer) == (SessionState.CLOSED, True)
+    assert [datagram[0] for datagram in session.datagrams_to_send()] == [records.ALERT]
+
+
+def test_a_released_session_may_be_released_again(pki: Pki) -> None:
+    session = connect(engine(pki), x509_client(pki))
+    session.release()
+    session.release()
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("rubbish", RUBBISH, ids=range(len(RUBBISH)))
+def test_rubbish_before_a_good_datagram_does_not_swallow_it(pki: Pki, rubbish: bytes, door: Door) -> None:
+    """dtls.md 14."""
+    client = x509_client(pki)
+    session = connect(engine(pki), client)
+    assert door(session, rubbish) == []
+    (datagram,) = client.send(b"good")
+    assert door(session, datagram) == [b"good"]
+    assert session.state is SessionState.ESTABLISHED
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.tuples(st.integers(0, 7), st.binary(min_size=1, max_size=1171)), max_size=12), st.booleans())
+def test_the_short_way_in_gives_what_the_long_one_does(talk: list[tuple[int, bytes]], ends: bool) -> None:
+    """Both doors hear the same conversation with its faults, each of a client of its own."""
+    heard = []
+    for door in DOORS:
+        client, session = fresh()
+        said: list[object] = []
+        last = b""
+        for kind, plaintext in talk:
+            (datagram,) = client.send(plaintext)
+            whole = datagram
+            if kind == 1:
+                datagram = datagram[:-1] + bytes((datagram[-1] ^ 1,))
+            elif kind == 2:
+                datagram = last or datagram
+            elif kind == 3:
+                datagram += client.send(plaintext)[0]
+            elif kind == 4:
+                datagram = datagram[:-3]
+            elif kind == 5:
+                datagram += b"\x17"
+            elif kind == 6:
+                datagram = datagram[:3] + b"\0\0" + datagram[5:]
+            last = whole
+            said.append((door(session, datagram), session.state))
+            # A repeated handshake would be answered, nothing else is.
+            assert session.datagrams_to_send() == []
+        if ends:
+            for datagram in client.close():
+                said.append((door(session, datagram), session.state, session.closed_by_peer))
+            said.append(len(session.datagrams_to_send()))
+        heard.append(said)
+    assert heard[0] == heard[1]
+
+
+def test_the_short_way_in_takes_one_whole_record_of_application_data_and_nothing_else(pki: Pki) -> None:
+    client = x509_client(pki)
+    session = connect(engine(pki), client)
+    (one,) = client.send(b"one")
+    (two,) = client.send(b"two")
+    assert [session.receive_record(one[:cut]) for cut in range(len(one))] == [None] * len(one)
+    assert session.receive_record(one + two) is None
+    assert session.receive_record(b"\x16" + one[1:]) is None
+    assert session.receive_record(one) == b"one"
+    assert session.receive_record(one) == b""
+    assert session.receive_record(two) == b"two"
+    (goodbye,) = client.close()
+    assert session.receive_record(goodbye) is None
+    assert session.state is SessionState.ESTABLISHED
+
+
+def test_a_session_that_failed_has_no_record_to_send(pki: Pki) -> None:
+    session = connect(engine(pki), x509_client(pki))
+    assert session.send(b"x" * (MAX_PLAINTEXT + 1)) == b""
+    assert session.state is SessionState.CLOSED
+    assert session.detail
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.binary(min_size=13, max_size=200), st.booleans(), st.sampled_from(DOORS))
+def test_no_bytes_disturb_a_live_session(datagram: bytes, as_record: bool, door: Door) -> None:
+    client, session = live()
+    if as_record:
+        datagram = (
+            datagram[:1] + b"\xfe\xfd\0\1" + datagram[5:11] + (len(datagram) - 13).to_bytes(2, "big") + datagram[13:]
+        )
+    assert door(session, datagram) == []
+    (good,) = client.send(b"good")
+    assert door(session, good) == [b"good"]
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+def test_a_changed_handshake_never_proves_more_than_the_true_one(data: st.DataObject) -> None:
+    """Any bytes changed in any datagram after the cookie: up with the right identity, waiting, or refused in words."""
+    pki, made = shared()
+    client = x509_client(pki, mtu=400)
+    session = accept(made, client)
+    answers = [answer for datagram in session.datagrams_to_send() for answer in client.receive(datagram)]
+    # Signatures differ in length from run to run, so what is drawn must not depend on it.
+    changes = data.draw(st.lists(st.tuples(st.integers(0, 1199), st.integers(1, 255)), max_size=2))
+    touched = data.draw(st.sets(st.integers(0, 5), min_size=1, max_size=3))
+    for number, answer in enumerate(answers):
+        changed = bytearray(answer)
+        for at, bits in changes if number in touched else ():
+            changed[at % len(changed)] ^= bits
+        session.receive(bytes(changed))
+        if session.state is SessionState.CLOSED:
+            break
+    match session.state:
+        case SessionState.ESTABLISHED:
+            assert session.peer is not None
+            assert session.peer.chain[0] == pki.device.der
+        case SessionState.CLOSED:
+            assert session.refusal is not None
+            assert session.detail
+        case SessionState.HANDSHAKING:
+            assert session.peer is None
+    session.release()
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data())
+def test_a_changed_client_hello_makes_a_session_or_a_refusal(data: st.DataObject) -> None:
+    pki, made = shared()
+    client = x509_client(pki)
+    (hello,) = client.start()
+    (hello,) = client.receive(records.hello_verify_request(hello, COOKIE))
+    changed = bytearray(hello)
+    for at, bits in data.draw(st.lists(st.tuples(st.integers(0, 299), st.integers(1, 255)), min_size=1, max_size=4)):
+        changed[at % len(changed)] ^= bits
+    session = made.accept(bytes(changed))
+    assert session.state is not SessionState.ESTABLISHED
+    assert (session.state is SessionState.CLOSED) == (session.refusal is not None)
+    session.release()
