@@ -109,7 +109,7 @@ class Outcomes:
         )
         delivered = outcome.issuances if succeeded else ()
         writes: list[Awaitable[object]] = [self._writer.write(EndSession(session, device, delivered))]
-        if outcome.tape is not None:
+        if outcome.tape is not None and not outcome.tape.stopped:
             if not succeeded or self._recorder.outcomes == "all":
                 writes.append(self._writer.write(self._transcript(outcome, outcome.tape, sentence)))
             if succeeded:

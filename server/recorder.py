@@ -47,9 +47,7 @@ def began(
     if tape is not None:
         izuma = admitted.account_id if admitted.izuma else None
         asked_for_pack = admitted.request.asked_for_pack
-        tape.sessions.append(
-            TapedSession(admitted.profile, learned, asked_for_pack, finish_query, izuma, dict(credentials))
-        )
+        tape.begin(TapedSession(admitted.profile, learned, asked_for_pack, finish_query, izuma, dict(credentials)))
         for held in credentials.values():
             _conceal(tape, held)
 
@@ -62,7 +60,7 @@ def started(tape: Tape[TapedSession] | None, at: float) -> None:
 
 def supplied(tape: Tape[TapedSession] | None, index: int, credential: Held, at: float) -> None:
     """It got a credential that it had asked for."""
-    if tape is not None and tape.sessions:
+    if tape is not None and tape.sessions and not tape.is_full:
         tape.sessions[-1].later[index] = credential
         _conceal(tape, credential)
         tape.note(Supplied, at, index)

@@ -18,6 +18,8 @@ from lwm2m.coap.parameters import Parameters
 DEFAULT_LIMIT = 65536
 """Bytes of datagrams kept of one association: several bootstraps over a bad path."""
 MAX_ENTRIES = 4096
+MOST_SESSIONS = 16
+"""Of one association: a device that fails as often has shown how."""
 
 Session = TypeVar("Session")
 
@@ -115,6 +117,8 @@ class Tape(Generic[Session]):
     draws: list[float] = field(default_factory=list)
     sessions: list[Session] = field(default_factory=list)
     dropped: int = 0
+    # Whether what was recorded is forgotten, and nothing will be recorded any more.
+    stopped: bool = False
     # The kind of each, then its values.
     _entries: list[tuple[object, ...]] = field(default_factory=list, repr=False)
     _bodies: list[bytes] = field(default_factory=list, repr=False)
@@ -123,8 +127,21 @@ class Tape(Generic[Session]):
     def draw(self) -> float:
         """Randomness for the exchanges, remembered."""
         value = self.source()
-        self.draws.append(value)
+        if self.limit >= 0:
+            self.draws.append(value)
         return value
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more is kept."""
+        return self.limit < 0
+
+    def begin(self, session: Session) -> None:
+        """The next session begins with this; one too many fills the tape."""
+        if len(self.sessions) == MOST_SESSIONS:
+            self.limit = -1
+        if not self.is_full:
+            self.sessions.append(session)
 
     def received(self, at: float, datagram: bytes) -> None:
         """A datagram came."""
@@ -151,18 +168,19 @@ class Tape(Generic[Session]):
 
     def body(self, payload: bytes) -> None:
         """A whole payload that is about to be sent, maybe in blocks."""
-        if payload:
+        if payload and self.limit >= 0:
             self._bodies.append(payload)
 
     def stop(self) -> None:
         """Record nothing more, and forget what was recorded."""
+        self.stopped = True
         self.limit = -1
         for kept in (self._entries, self._bodies, self._secrets, self.sessions, self.draws):
             kept.clear()
 
     def conceal(self, secret: bytes, companion: bytes = b"") -> None:
         """Bytes that no transcript may show, and with them their nearest `companion` before them in a payload."""
-        if secret:
+        if secret and not self.is_full:
             self._secrets.append((secret, companion))
 
     def entries(self) -> tuple[Entry, ...]:
