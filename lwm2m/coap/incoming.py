@@ -103,8 +103,8 @@ class IncomingRequests:
         except BadOption as bad:
             self._refuse(message, bad.code)
             return
-        # The peer cannot make us work on more requests at a time than we remember.
-        if len(self._open) >= layer.parameters.max_remembered:
+        # The peer cannot make us work on more requests at a time than we remember, nor keep more answers for it.
+        if len(self._open) + len(self._separate) >= layer.parameters.max_remembered:
             # When to come again is part of 5.03 (RFC 7252 5.9.3.4): without it a peer waits a minute.
             self._refuse(message, SERVICE_UNAVAILABLE, [(MAX_AGE, encode_uint(layer.parameters.busy_seconds))])
             return

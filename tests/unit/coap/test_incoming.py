@@ -232,6 +232,7 @@ def test_the_seventeenth_open_request_is_put_off() -> None:
     assert peer.sent_one().type == coap.RST
     assert peer.happened() == []
     respond(peer, 1, coap.CHANGED)
+    peer.say(coap.ACK, coap.EMPTY, mid=peer.sent_one().mid)
     peer.happened()
     peer.ask(coap.POST, "one", "more")
     assert received(peer).path == ("one", "more")
