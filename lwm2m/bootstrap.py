@@ -126,6 +126,7 @@ class BootstrapSession:
         "_moved",
         "_plan",
         "_silent",
+        "_verdict",
         "_writes",
         "learned",
         "log",
@@ -147,6 +148,7 @@ class BootstrapSession:
         self._last_words = Send(replace(_FINISH.operation, query=finish_query)) if finish_query else _FINISH
         self._silent = False
         self._course = self._whole_course()
+        self._verdict: Done | Failed | None = None
         self._in_flight: Send | None = None
         self._asking: int | None = None
         self._began: float | None = None
@@ -194,17 +196,23 @@ class BootstrapSession:
         self._writes.credentials[index] = credential
         return self._advance(credential)
 
-    def interrupt(self, cause: FailureCause, reason: str = "", now: float | None = None) -> Failed:
-        """End the session for a cause outside it; the verdict names the operation under way."""
+    def interrupt(self, cause: FailureCause, reason: str = "", now: float | None = None) -> Done | Failed:
+        """End the session for a cause outside it; the verdict names the operation under way.
+
+        A session that has ended by itself keeps its verdict: a device that took its Finish is at work with what it got.
+        """
+        if self._verdict is not None:
+            return self._verdict
         path = None
         if self._in_flight is not None:
             path = self._in_flight.operation.path
             self._landed(None, reason or cause.value, now)
         self._asking = None
         self._course.close()
-        return Failed(cause, path, None, reason)
+        self._verdict = Failed(cause, path, None, reason)
+        return self._verdict
 
-    def lost(self, reason: str, now: float | None = None) -> Failed:
+    def lost(self, reason: str, now: float | None = None) -> Done | Failed:
         """End the session because its association is gone."""
         return self.interrupt(FailureCause.ASSOCIATION_LOST, reason, now)
 
@@ -217,9 +225,11 @@ class BootstrapSession:
         try:
             step = self._course.send(given)
         except StopIteration:
-            return Done()
+            self._verdict = Done()
+            return self._verdict
         except _End as end:
-            return end.failed
+            self._verdict = end.failed
+            return self._verdict
         if isinstance(step, Send):
             self._in_flight = step
         else:

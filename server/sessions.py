@@ -209,7 +209,7 @@ class Sessions:
         if running.task is not None and not running.ending:
             running.task.cancel()
 
-    def _too_late(self, running: Running, incoming: RequestReceived) -> Failed:
+    def _too_late(self, running: Running, incoming: RequestReceived) -> Done | Failed:
         late = TemporarilyUnavailable("the session ran out of time", SHED_RETRY_AFTER * (1 + self._jitter()))
         self._answer(running, incoming, late)
         return self._verdict(running, FailureCause.DEADLINE)
@@ -223,7 +223,7 @@ class Sessions:
         running.conversation.respond(incoming.request_id, code, options=options)
         return code
 
-    def _verdict(self, running: Running, cause: FailureCause, reason: str = "") -> Failed:
+    def _verdict(self, running: Running, cause: FailureCause, reason: str = "") -> Done | Failed:
         """The verdict of a session that ends from outside; the operation under way goes on record."""
         if running.machine is None:
             return Failed(cause, None, None, reason)

@@ -171,8 +171,9 @@ class CoapAssociation:
         return exchange
 
     def cancel(self, exchange: int) -> None:
-        """End the exchange of a request of ours; nobody hears of it any more."""
-        self._answers.pop(exchange, None)
+        """End the exchange of a request of ours; nobody hears of it any more. Nothing when somebody has."""
+        if self._answers.pop(exchange, None) is None:
+            return
         self._exchanges.cancel(exchange)
         now = self._endpoint.clock()
         if self.tape is not None:

@@ -138,3 +138,17 @@ async def test_a_discover_answered_in_blocks_is_read_whole() -> None:
     assert path(under.talk.sent_one()) == "/1"
     under.task.cancel()
     await settle()
+
+
+async def test_cancelled_after_the_last_answer_it_has_ended_as_the_device_says() -> None:
+    under = Under(Plan(discover="never", delete=(), servers=()))
+    await settle()
+    finish = under.talk.sent_one()
+    assert path(finish) == "/bs"
+    under.hand_in(finish, coap.CHANGED)
+    # The deadline or a newer session, before the task has had its turn.
+    under.task.cancel()
+    await settle()
+    assert under.task.cancelled()
+    assert under.machine.interrupt(FailureCause.DEADLINE) == Done()
+    assert not under.machine.finish_unanswered

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from lwm2m.bootstrap import BootstrapSession, Done, Learned, Plan
 from lwm2m.bootstrap_request import parse_bootstrap_request
 from lwm2m.coap import message as coap
 from lwm2m.coap.exchange import RequestReceived
@@ -120,3 +121,21 @@ async def test_a_cancelled_session_has_a_verdict_if_it_was_ended_and_none_if_the
         assert verdict.cause is FailureCause.SUPERSEDED
     else:
         assert isinstance(verdict, asyncio.CancelledError)
+
+
+@pytest.mark.parametrize("cause", [FailureCause.SUPERSEDED, FailureCause.DEADLINE])
+async def test_a_session_ended_when_its_device_has_just_taken_the_finish_is_a_success(
+    monkeypatch: pytest.MonkeyPatch, cause: FailureCause
+) -> None:
+    under_test = sessions(monkeypatch, None)
+    session = running(Conversation(), answered=True)
+    nothing_to_do = Plan(discover="never", delete=())
+    session.machine = BootstrapSession(session.admitted.request, nothing_to_do, Learned(), credentials={})
+    session.machine.start(0.0)
+    assert session.machine.answer(coap.CHANGED, None, b"", 0.1) == Done()
+    session.task = task = asyncio.create_task(cast(Any, under_test._bounded(session, REQUEST)))
+    await asyncio.sleep(0)
+    session.interrupted = (cause, "")
+    task.cancel()
+    # Called a failure, the certificate that the device is at work with would be revoked.
+    assert await task == Done()
