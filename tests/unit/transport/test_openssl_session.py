@@ -1,7 +1,6 @@
 """Datagrams of an OpenSSL session, good, changed and rubbish: sizes, streams, and both doors in."""
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -73,30 +72,30 @@ def by_record(session: OpenSslSession, datagram: bytes) -> list[bytes]:
 DOORS = [by_receive, by_record]
 
 
-@cache
-def shared() -> tuple[Pki, OpenSslEngine]:
-    pki = Pki()
-    return pki, engine(pki)
+@pytest.fixture(scope="module")
+def made(pki: Pki) -> OpenSslEngine:
+    return engine(pki)
 
 
-@cache
+@pytest.fixture(scope="module")
 def keyed() -> Client:
+    """A client with a key: its handshakes are soon made."""
     return psk_client()
 
 
-def fresh() -> tuple[Client, OpenSslSession]:
-    """A live session that nothing has happened to, with a key: that is made soon."""
-    client = keyed()
+def fresh(made: OpenSslEngine, client: Client) -> OpenSslSession:
+    """A live session that nothing has happened to."""
     client.renew()
-    return client, connect(shared()[1], client, psk())
+    return connect(made, client, psk())
 
 
-@cache
-def live() -> tuple[Client, OpenSslSession]:
+@pytest.fixture(scope="module")
+def live(pki: Pki, made: OpenSslEngine) -> Iterator[tuple[Client, OpenSslSession]]:
     """One live session for all examples: what one leaves behind would fail the next."""
-    pki, made = shared()
     client = x509_client(pki)
-    return client, connect(made, client)
+    session = connect(made, client)
+    yield client, session
+    session.release()
 
 
 def test_close_notify_closes_and_is_answered(pki: Pki) -> None:
@@ -128,11 +127,13 @@ def test_rubbish_before_a_good_datagram_does_not_swallow_it(pki: Pki, rubbish: b
 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(st.tuples(st.integers(0, 7), st.binary(min_size=1, max_size=1171)), max_size=12), st.booleans())
-def test_the_short_way_in_gives_what_the_long_one_does(talk: list[tuple[int, bytes]], ends: bool) -> None:
+def test_the_short_way_in_gives_what_the_long_one_does(
+    made: OpenSslEngine, keyed: Client, talk: list[tuple[int, bytes]], ends: bool
+) -> None:
     """Both doors hear the same conversation with its faults, each of a client of its own."""
     heard = []
     for door in DOORS:
-        client, session = fresh()
+        client, session = keyed, fresh(made, keyed)
         said: list[object] = []
         last = b""
         for kind, plaintext in talk:
@@ -187,8 +188,10 @@ def test_a_session_that_failed_has_no_record_to_send(pki: Pki) -> None:
 
 @settings(deadline=None, max_examples=300)
 @given(st.binary(min_size=13, max_size=200), st.booleans(), st.sampled_from(DOORS))
-def test_no_bytes_disturb_a_live_session(datagram: bytes, as_record: bool, door: Door) -> None:
-    client, session = live()
+def test_no_bytes_disturb_a_live_session(
+    live: tuple[Client, OpenSslSession], datagram: bytes, as_record: bool, door: Door
+) -> None:
+    client, session = live
     if as_record:
         datagram = (
             datagram[:1] + b"\xfe\xfd\0\1" + datagram[5:11] + (len(datagram) - 13).to_bytes(2, "big") + datagram[13:]
@@ -200,9 +203,10 @@ def test_no_bytes_disturb_a_live_session(datagram: bytes, as_record: bool, door:
 
 @settings(deadline=None, max_examples=150)
 @given(st.data())
-def test_a_changed_handshake_never_proves_more_than_the_true_one(data: st.DataObject) -> None:
+def test_a_changed_handshake_never_proves_more_than_the_true_one(
+    pki: Pki, made: OpenSslEngine, data: st.DataObject
+) -> None:
     """Any bytes changed in any datagram after the cookie: up with the right identity, waiting, or refused in words."""
-    pki, made = shared()
     client = x509_client(pki, mtu=400)
     session = accept(made, client)
     answers = [answer for datagram in session.datagrams_to_send() for answer in client.receive(datagram)]
@@ -230,8 +234,9 @@ def test_a_changed_handshake_never_proves_more_than_the_true_one(data: st.DataOb
 
 @settings(deadline=None, max_examples=300)
 @given(st.data())
-def test_a_changed_client_hello_makes_a_session_or_a_refusal(data: st.DataObject) -> None:
-    pki, made = shared()
+def test_a_changed_client_hello_makes_a_session_or_a_refusal(
+    pki: Pki, made: OpenSslEngine, data: st.DataObject
+) -> None:
     client = x509_client(pki)
     (hello,) = client.start()
     (hello,) = client.receive(records.hello_verify_request(hello, COOKIE))
