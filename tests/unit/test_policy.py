@@ -16,7 +16,7 @@ from tests import pki
 
 CA = pki.make_factory_ca()
 DEVICE = pki.make_device_certificate(CA, "device-1")
-ONE, TWO, THREE = sorted(uuid4() for _ in range(3))
+ONE, TWO, THREE = (UUID(f"0a0b0c0d-0000-4000-8000-00000000000{number}") for number in (1, 2, 3))
 REQUEST = parse_bootstrap_request(["ep=device-1", "pct=112"])
 
 
