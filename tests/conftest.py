@@ -20,6 +20,14 @@ MAY_SKIP: dict[str, str] = {}
 settings.register_profile("untimed", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
+# Where a test sets up no log, structlog's own would draw a traceback in boxes with every local: seconds for each fault.
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
+
 
 @pytest.fixture(autouse=True)
 def log_as_before() -> Iterator[None]:
