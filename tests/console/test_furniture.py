@@ -177,3 +177,17 @@ async def test_forms_work_without_any_script(rig: Rig) -> None:
         await page.get_by_label("HMAC Hex key").fill("0123456789ABCDEF0123456789ABCDEF")
         await page.get_by_role("button", name="Add CA").click()
         await expect(page.get_by_role("row", name="Without script")).to_be_visible()
+
+
+async def test_a_pem_keeps_its_lines_and_the_rule_above_the_curl_is_as_wide_as_the_page(rig: Rig) -> None:
+    async with rig.page("/profiles/default") as page:
+        pem = page.get_by_role("textbox", name="server-ca.pem")
+        # As many lines are shown as there are: none is folded, the long ones are scrolled to.
+        await pem.evaluate("field => { field.style.height = 0; field.style.minHeight = 0; }")
+        shown = await pem.evaluate("field => field.scrollHeight / parseFloat(getComputedStyle(field).lineHeight)")
+        assert round(shown) <= len((await pem.input_value()).splitlines()) + 2
+    async with rig.page("/devices") as page:
+        rule, table = await page.locator(".curl").bounding_box(), await page.locator(".table").bounding_box()
+        assert rule is not None
+        assert table is not None
+        assert round(rule["width"]) == round(table["width"])

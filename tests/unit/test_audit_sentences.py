@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import server
+from server.api.console.audit import changes
 from server.api.console.told import SENTENCES, TITLES, Detail, sentence
 from sql import __file__ as sql_file
 
@@ -97,3 +98,10 @@ def test_a_line_of_the_audit_is_a_sentence(action: str, subject: str, detail: De
 
 def test_no_sentence_fails_on_a_line_that_lacks_its_detail() -> None:
     assert all(sentence(action, "x", {}, {}) for action in SENTENCES)
+
+
+def test_a_role_is_called_what_the_other_pages_call_it() -> None:
+    changed = changes({"before": {"role": "admin"}, "after": {"role": "reader"}}, {})
+    assert [(each.before, each.after) for each in changed] == [("administrator", "read-only")]
+    assert [each.after for each in changes({"role": "reader"}, {})] == ["read-only"]
+    assert [each.after for each in changes({"role": "an earlier one"}, {})] == ["an earlier one"]

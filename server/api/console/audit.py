@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
+from server.api.access import ROLE_NAMES
 from server.api.console import authorities, browsing, export, told
 from server.api.console.authorities import OWN_NAME
 from server.api.console.door import ReaderVisits
@@ -122,6 +123,11 @@ def _flat(side: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _called(name: str, kind: str, before: object, after: object, names: Mapping[str, str]) -> tuple[str, str, str, str]:
+    if name == "role":
+        # As the API and the other pages call them.
+        before, after = (
+            next((name for key, name in ROLE_NAMES.items() if key == role), role) for role in (before, after)
+        )
     if name != CA:
         return name.replace("_", " "), kind, "" if kind == "told" else _text(before), _text(after)
     # No id is the embedded CA.
