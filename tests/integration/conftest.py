@@ -14,6 +14,7 @@ import pytest
 
 from server.store.database import Database, connect
 from server.store.postgres import EmbeddedPostgres
+from tests.integration.commands import Cli
 from tests.integration.issuers import ScriptedCa, Workers, workers
 
 # A test may kill PostgreSQL but not the machine, so nothing is lost without it.
@@ -113,3 +114,8 @@ async def rig(database: Database, database_url: str, ca: ScriptedCa) -> AsyncIte
     """Workers with this one CA."""
     async with workers(database, database_url, ca) as opened:
         yield opened
+
+
+@pytest.fixture
+def cli(database_url: str, tmp_path: Path) -> Cli:
+    return Cli(database_url, tmp_path)

@@ -1,0 +1,78 @@
+"""The commands on the record: migrated, pruned, sealed anew, and the audit of what they do."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from server.store.database import Database, connect
+from server.store.secrets import Sealer
+from tests.integration.commands import KEY, Cli, bootstrapped
+
+
+def test_migrating_and_pruning(cli: Cli) -> None:
+    assert "The database is at this version." in cli("db", "migrate")
+    bootstrapped(cli)
+    said = cli("db", "prune", "--sessions-days", "1", "--audit-days", "1")
+    assert said.startswith("0 months dropped, 0 sessions and 0 audit rows deleted, ")
+
+    async def age(database: Database) -> None:
+        async with database.acquire() as connection:
+            await connection.execute("UPDATE session SET started_at = now() - interval '91 days'")
+
+    cli.database(age)
+    assert ", 2 sessions and " in cli("db", "prune")
+    cli("db", "prune", "--sessions-days", "0", code=2)
+
+
+def test_an_empty_database_is_migrated(empty_database_url: str, tmp_path: Path) -> None:
+    cli = Cli(empty_database_url, tmp_path)
+    cli("db", "migrate")
+    assert cli.json("ca", "show")
+
+
+def test_the_master_key_is_changed_step_by_step(cli: Cli) -> None:
+    """docs/operate.md, "Change the master key"."""
+    cli("psk", "add", "id", "--key-file", cli.file("key", KEY), "--endpoint", "dev")
+    master = cli.data / "master.key"
+    old, new = master.read_text().strip(), "ab" * 32
+    new_file = cli.file("new.key", new)
+    words = ("db", "rotate-master-key", "--new-key-file", new_file)
+    assert "write the new key as the first line" in cli.refused(*words)
+    master.write_text(f"{new}\n{old}\n")
+    said = cli(*words)
+    names = [Sealer(bytes.fromhex(key)).current for key in (new, old)]
+    assert said.splitlines() == [
+        f"5 values were sealed again with master key {names[0]}.",
+        f"Nothing needs the master key {names[1]} any more: take it out of every master key file.",
+    ]
+    master.write_text(f"{new}\n")
+    assert cli.json("ca", "show")
+    assert cli(*words) == f"0 values were sealed again with master key {names[0]}.\n"
+    master.write_text(f"{old}\n")
+    assert "give the server's own, with --master-key-file" in cli.refused("ca", "show")
+
+
+def test_a_command_with_a_key_of_its_own_adds_nothing_that_no_server_can_open(cli: Cli) -> None:
+    """Only the database was named, so the command made itself a master key in another folder."""
+    cli("db", "migrate")
+    file = cli.file("key", KEY)
+    words = ("psk", "add", "id", "--key-file", file, "--endpoint", "dev", "--database-url", cli.url)
+    said = cli.bare(*words, "--data-dir", str(cli.folder / "elsewhere"), code=1)
+    assert "the record is sealed with master key" in said
+    assert cli.json("psk", "list") == []
+
+
+def test_what_is_done_at_a_terminal_is_in_the_audit(cli: Cli) -> None:
+    cli("psk", "add", "id", "--key-file", cli.file("key", KEY), "--endpoint", "dev")
+
+    async def look() -> list[Any]:
+        connection = await connect(cli.url)
+        try:
+            return list(await connection.fetch("SELECT * FROM audit WHERE actor_kind = 'cli'"))
+        finally:
+            await connection.close()
+
+    [row] = asyncio.run(look())
+    assert row["action"] == "pre_shared_key.added"
+    assert row["actor_name"]
+    assert KEY not in str(tuple(row))

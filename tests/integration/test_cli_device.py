@@ -1,0 +1,106 @@
+"""The commands on devices: listed, shown step by step, forgotten and released."""
+
+from datetime import timedelta
+
+from server.store.database import Database
+from server.store.operations import RecordFailed
+from server.store.refusals import Seenrow, record
+from server.store.writer import Writer
+from tests.integration import rows
+from tests.integration.commands import NOW, SENTENCE, STEPS, Cli, bootstrapped
+
+
+def test_devices_are_listed_and_shown_step_by_step(cli: Cli) -> None:
+    assert "No device was here yet." in cli("device", "list")
+    opened = bootstrapped(cli)
+    [row] = cli.json("device", "list")
+    assert (row["endpoint"], row["state"], row["profile"]) == ("dev-1", "bootstrapped", "default")
+    assert cli("device", "list").splitlines()[0].split() == [
+        "endpoint",
+        "state",
+        "profile",
+        "first",
+        "seen",
+        "last",
+        "seen",
+    ]
+    assert cli.json("device", "list", "--state", "failed") == []
+    assert cli.json("device", "list", "--after", "dev-1") == []
+
+    shown = [line.rstrip() for line in cli("device", "show", "dev-1").splitlines()]
+    assert shown[0] == "dev-1  bootstrapped, profile default"
+    assert shown[1] == f"  certificate {opened.serial:x}, delivered, until {rows.NOW + timedelta(days=730):%Y-%m-%d}"
+    heads = [line for line in shown if " UTC  " in line]
+    assert heads == [
+        f"{NOW:%Y-%m-%d %H:%M:%S} UTC  bootstrap succeeded, x509 from 192.0.2.7:56830, 61 ms",
+        f"{NOW - timedelta(minutes=1):%Y-%m-%d %H:%M:%S} UTC  bootstrap failed, x509 from 192.0.2.7:56830, 1000 ms",
+    ]
+    assert f"  {SENTENCE}" in shown
+    tables = [line.split() for line in shown[shown.index(f"  {SENTENCE}") + 1 :]]
+    assert tables[0] == ["at", "ms", "step", "path", "answer", "bytes", "format", "took", "ms", "note"]
+    assert tables[1] == ["0", "discover", "/", "none", "–", "–", "12", "says", "nothing"]
+    assert tables[3] == ["21", "write", "/0/1", "2.04", "1211", "tlv", "30", "–"]
+    assert tables[4] == ["51", "finish", "/bs", "4.06", "–", "–", "9", "–"]
+
+
+def test_a_device_shows_as_json_with_everything(cli: Cli) -> None:
+    opened = bootstrapped(cli)
+    [shown] = cli.json("device", "show", "dev-1")
+    assert shown["learned"] == '{"leaf_only": true}'
+    assert [each["outcome"] for each in shown["sessions"]] == ["succeeded", "failed"]
+    assert (shown["sessions"][1]["sentence"], shown["sessions"][1]["steps"]) == (SENTENCE, STEPS)
+    assert [(each["id"], each["state"]) for each in shown["issuances"]] == [(opened.id.hex, "delivered")]
+    assert shown["certificates"][0]["serial"] == f"{opened.serial:x}"
+    [last] = cli.json("device", "show", "dev-1", "--sessions", "1")
+    assert len(last["sessions"]) == 1
+
+
+def test_an_unknown_device_is_said_with_where_to_look(cli: Cli) -> None:
+    assert "nobody was never here; `firstlight device seen` lists" in cli.refused("device", "show", "nobody")
+
+
+def test_who_was_not_admitted_is_listed(cli: Cli) -> None:
+    assert "Nobody was turned away." in cli("device", "seen")
+
+    async def knock(database: Database) -> None:
+        row = Seenrow("192.0.2.1", "unknown_ca", "x509", "CN=stranger", 3, NOW)
+        row.last_seen = NOW
+        await record(database, [row])
+
+    cli.database(knock)
+    [row] = cli.json("device", "seen")
+    assert (row["source"], row["reason"], row["identity"], row["count"]) == (
+        "192.0.2.1",
+        "unknown_ca",
+        "CN=stranger",
+        3,
+    )
+    assert "unknown_ca" in cli("device", "seen")
+
+
+def test_what_was_learned_is_forgotten_and_a_device_removed(cli: Cli) -> None:
+    bootstrapped(cli)
+    assert "dev-1 is forgotten." in cli("device", "forget", "dev-1")
+    assert cli.json("device", "show", "dev-1")[0]["learned"] == "{}"
+    assert "dev-1 is removed." in cli("device", "forget", "dev-1", "--remove")
+    cli.refused("device", "show", "dev-1")
+    cli.refused("device", "forget", "dev-1")
+    assert len(cli.json("ca", "issued")) == 1
+
+
+def test_a_device_that_waits_for_a_person_is_released(cli: Cli) -> None:
+    cli("db", "migrate")
+    account_id = cli.account_id()
+    assert "no request for dev-1 waits" in cli.refused("device", "release", "dev-1")
+
+    async def lose(database: Database) -> None:
+        writer = Writer(cli.url, database.queries)
+        await writer.start()
+        opened = rows.intent("dev-1", account_id=account_id)
+        await writer.write(opened)
+        await writer.write(RecordFailed(opened.id, opened.owner, "unknown", "OutcomeUnknown", "the answer was lost"))
+        await writer.close()
+
+    cli.database(lose)
+    assert "dev-1 is released from 1 request" in cli("device", "release", "dev-1")
+    cli.refused("device", "release", "dev-1")
