@@ -15,6 +15,7 @@ import pytest
 from server.store.database import Database, connect
 from server.store.postgres import EmbeddedPostgres
 from tests.integration.commands import Cli
+from tests.integration.factory import Factory
 from tests.integration.issuers import ScriptedCa, Workers, workers
 
 # A test may kill PostgreSQL but not the machine, so nothing is lost without it.
@@ -119,3 +120,8 @@ async def rig(database: Database, database_url: str, ca: ScriptedCa) -> AsyncIte
 @pytest.fixture
 def cli(database_url: str, tmp_path: Path) -> Cli:
     return Cli(database_url, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def factory(tmp_path_factory: pytest.TempPathFactory) -> Factory:
+    return Factory(tmp_path_factory.mktemp("factory"))

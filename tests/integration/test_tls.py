@@ -16,15 +16,11 @@ from server.transport.association import Association
 from server.transport.engine import PreSharedKey, Refusal, RefusalReason, TransportLimits
 from server.transport.openssl import OpenSslEngine
 from server.transport.tls import LONGEST_HANDSHAKE, TlsEndpoint, listen
-from tests.integration.test_dtls import PATIENCE, Factory, as_device, program, requires_openssl, with_key
+from tests.integration.clients import PATIENCE, as_device, program, requires_openssl, with_key
+from tests.integration.factory import Factory
 from tests.unit.transport.certificates import Made
 from tests.unit.transport.client import PSK_SUITES, X509_SUITES, ffi, lib, psk
 from tests.unit.transport.rig import Echo
-
-
-@pytest.fixture(scope="module")
-def factory(tmp_path_factory: pytest.TempPathFactory) -> Factory:
-    return Factory(tmp_path_factory.mktemp("factory"))
 
 
 class Running:
