@@ -18,6 +18,7 @@ from simulators.atlas import Settings
 from simulators.atlas_ca import Journal
 from simulators.atlas_faults import Fault
 from simulators.est import PKCS10, ROOT, EnrolmentFailed, KeyPair, common_name, read_certificates
+from tests.integration.enrolments import taken_up
 from tests.integration.field import Field, opened, profile, until
 from tests.issuers.peers.atlas import running_atlas
 from tests.issuers.peers.cfssl import PAGE_KEY, cfssl_serve
@@ -49,13 +50,6 @@ class Clock:
 
     def __call__(self) -> float:
         return time.time() + self.ahead
-
-
-async def known(field: Field, *words: str) -> None:
-    """Run a command and wait until the server works by what it changed."""
-    before = len(field.service.events("knowledge_renewed"))
-    await field.service.command(*words)
-    await until(lambda: asyncio.sleep(0, len(field.service.events("knowledge_renewed")) > before))
 
 
 async def test_a_ca_that_takes_a_minute_signs_once_and_the_device_ends_with_one_certificate(field: Field) -> None:
@@ -193,7 +187,7 @@ async def slow_ca(
         issuer = {"name": "slow", "issuer_type": "GLOBAL_SIGN", "issuer_attributes": dict(attributes)}
         made = await client.post("/v3/certificate-issuers", json={**issuer, "issuer_credentials": dict(credentials)})
         assert made.status_code == 201, made.text
-    await known(field, "issuer", "activate", "slow")
+    await taken_up(field, field.service.command("issuer", "activate", "slow"))
 
 
 async def test_a_custom_service_with_its_own_ca_issues_under_its_label(field: Field) -> None:
@@ -206,7 +200,7 @@ async def test_a_custom_service_with_its_own_ca_issues_under_its_label(field: Fi
             *("--set", "cfssl_profile=CA", "--secret-file", f"hmac_hex_key={key}"),
         )
         # The plant's CA is trusted for nothing else: its own root is where the path of its service ends.
-        await known(field, "service", "add", "DLMS", "--issuer", "plant")
+        await taken_up(field, field.service.command("service", "add", "DLMS", "--issuer", "plant"))
         async with field.device("waits-2") as device:
             client = await device.connect()
             pair = KeyPair.make(common_name("waits-2"))
