@@ -182,7 +182,8 @@ async def test_forms_work_without_any_script(rig: Rig) -> None:
 async def test_a_pem_keeps_its_lines_and_the_rule_above_the_curl_is_as_wide_as_the_page(rig: Rig) -> None:
     async with rig.page("/profiles/default") as page:
         pem = page.get_by_role("textbox", name="server-ca.pem")
-        # As many lines are shown as there are: none is folded, the long ones are scrolled to.
+        assert await pem.evaluate("field => field.scrollWidth <= field.clientWidth")
+        # As many lines are shown as there are: none is folded.
         await pem.evaluate("field => { field.style.height = 0; field.style.minHeight = 0; }")
         shown = await pem.evaluate("field => field.scrollHeight / parseFloat(getComputedStyle(field).lineHeight)")
         assert round(shown) <= len((await pem.input_value()).splitlines()) + 2
