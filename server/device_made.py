@@ -28,7 +28,7 @@ from server.errors import ComeAgain, Conflict, KeyTaken, NotAuthorized, ServiceE
 from server.knowledge import ActiveIssuer
 from server.latencies import USUAL_HOLD, USUAL_RETRY
 from server.metrics import Metrics
-from server.store import certificates, devices, issuances, operations
+from server.store import certificates, devices, issuance_operations, issuances
 from server.store.database import Database
 from server.store.errors import StoreUnavailable
 from server.store.issuances import IssuanceRow
@@ -267,10 +267,10 @@ class DeviceMade:
                 checked = await self._attempts.asked(active, intent, wish.csr, wish.limits)
                 self._attempts.leave(intent.id)
                 return Certified(issuance_id=intent.id, chain=checked.chain, serial=checked.serial)
-            case operations.KeyTaken():
+            case issuance_operations.KeyTaken():
                 whose = opened.endpoint or "a device of another account"
                 raise KeyTaken(f"the CSR's key is the one of {whose}; a key belongs to one device")
-            case operations.TooMany():
+            case issuance_operations.TooMany():
                 raise too_many(intent)
             case Joined():
                 return await self._joined(opened.row, wish, making)

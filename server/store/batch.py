@@ -4,21 +4,21 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from server.store.issuances import issuance_row
-from server.store.operations import (
-    EndSession,
+from server.store.issuance_operations import (
     Inserted,
     Joined,
     KeyTaken,
     Opened,
     OpenIssuance,
-    Operation,
     RecordIssued,
     Step,
     TooMany,
-    grouped,
 )
+from server.store.issuances import issuance_row
+from server.store.operation import Operation
+from server.store.operations import grouped
 from server.store.prepared import Prepared
+from server.store.session_operations import EndSession
 
 # Rounds in which a row may be found in nobody's way and still not go in: each needs another writer's commit between
 # two of our statements.

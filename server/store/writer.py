@@ -18,27 +18,27 @@ from server import logs
 from server.store.batch import Batches
 from server.store.database import AWAY_AFTER, STATEMENT_TIMEOUT, ConnectArguments, connect, is_away, unavailable
 from server.store.errors import StoreError, StoreUnavailable
-from server.store.operations import AppendStep as AppendStep
+from server.store.issuance_operations import Inserted as Inserted
+from server.store.issuance_operations import Joined as Joined
+from server.store.issuance_operations import KeyTaken as KeyTaken
+from server.store.issuance_operations import MarkAbandoned as MarkAbandoned
+from server.store.issuance_operations import MarkDelivered as MarkDelivered
+from server.store.issuance_operations import MarkSubmitted as MarkSubmitted
+from server.store.issuance_operations import Opened as Opened
+from server.store.issuance_operations import OpenIssuance as OpenIssuance
+from server.store.issuance_operations import RecordFailed as RecordFailed
+from server.store.issuance_operations import RecordIssued as RecordIssued
+from server.store.issuance_operations import RecordPending as RecordPending
+from server.store.issuance_operations import TooMany as TooMany
+from server.store.operation import Operation as Operation
 from server.store.operations import AuditRow as AuditRow
-from server.store.operations import EndSession as EndSession
-from server.store.operations import Inserted as Inserted
-from server.store.operations import Joined as Joined
-from server.store.operations import KeyTaken as KeyTaken
-from server.store.operations import MarkAbandoned as MarkAbandoned
-from server.store.operations import MarkDelivered as MarkDelivered
-from server.store.operations import MarkSubmitted as MarkSubmitted
-from server.store.operations import Opened as Opened
-from server.store.operations import OpenIssuance as OpenIssuance
-from server.store.operations import Operation as Operation
-from server.store.operations import RecordEnrollment as RecordEnrollment
-from server.store.operations import RecordFailed as RecordFailed
-from server.store.operations import RecordIssued as RecordIssued
-from server.store.operations import RecordPending as RecordPending
-from server.store.operations import RecordSession as RecordSession
-from server.store.operations import RecordTranscript as RecordTranscript
-from server.store.operations import TooMany as TooMany
-from server.store.operations import TouchDevice as TouchDevice
 from server.store.prepared import opened
+from server.store.session_operations import AppendStep as AppendStep
+from server.store.session_operations import EndSession as EndSession
+from server.store.session_operations import RecordEnrollment as RecordEnrollment
+from server.store.session_operations import RecordSession as RecordSession
+from server.store.session_operations import RecordTranscript as RecordTranscript
+from server.store.session_operations import TouchDevice as TouchDevice
 
 log = logs.get("store")
 

@@ -13,7 +13,7 @@ from server.admin import renewals
 from server.errors import Conflict
 from server.store import accounts, certificate_enrollments, devices, registrations
 from server.store.certificate_enrollments import Method
-from server.store.operations import TouchDevice
+from server.store.session_operations import TouchDevice
 from tests.api.conftest import PERSON, Api
 from tests.api.test_every_route import made_a_change
 

@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from server.store.devices import device_id
-from server.store.operations import TouchDevice
+from server.store.session_operations import TouchDevice
 from server.store.writer import Writer
 from tests.api.conftest import Api
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 
 from server.api.openapi import OPEN
 from server.store import accounts
-from server.store.operations import RecordFailed
+from server.store.issuance_operations import RecordFailed
 from server.store.writer import Writer
 from tests.api.conftest import PERSON, Api
 from tests.integration.rows import device, intent, issued

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 from server.statistics import Statistics
 from server.store import readiness
-from server.store.operations import RecordSession
+from server.store.session_operations import RecordSession
 from server.store.writer import MarkDelivered, Writer
 from tests.api.conftest import Api
 from tests.integration.rows import device, intent, issued

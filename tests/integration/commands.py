@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from server.cli.commands import app
 from server.store.database import Database
-from server.store.operations import MarkDelivered
+from server.store.issuance_operations import MarkDelivered
 from server.store.writer import Writer
 from tests.integration import rows
 

@@ -12,7 +12,9 @@ from uuid import UUID, uuid4
 from server.store import issuances
 from server.store.database import Database
 from server.store.devices import device_id
-from server.store.operations import EndSession, OpenIssuance, Operation, RecordIssued, RecordSession, TouchDevice
+from server.store.issuance_operations import OpenIssuance, RecordIssued
+from server.store.operation import Operation
+from server.store.session_operations import EndSession, RecordSession, TouchDevice
 from server.store.writer import Writer
 
 ACCOUNT = UUID("11111111-1111-4111-8111-111111111111")

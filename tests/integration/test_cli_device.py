@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from server.store.database import Database
-from server.store.operations import RecordFailed
+from server.store.issuance_operations import RecordFailed
 from server.store.refusals import Seenrow, record
 from server.store.writer import Writer
 from tests.integration import rows

@@ -10,7 +10,9 @@ import asyncpg
 import pytest
 
 from server.store.database import Database, connect
-from server.store.operations import EndSession, OpenIssuance, Operation
+from server.store.issuance_operations import OpenIssuance
+from server.store.operation import Operation
+from server.store.session_operations import EndSession
 from server.store.writer import Inserted, Joined, MarkAbandoned, RowRefused, Writer
 from tests.integration.rows import NOW, device, end, intent, issued, session, state_of, value, written_together
 

@@ -14,7 +14,8 @@ from server.store import certificates, devices, issuances, listings, sessions
 from server.store.audit import Actor
 from server.store.database import Database
 from server.store.devices import device_id
-from server.store.operations import Opened, OpenIssuance, Operation
+from server.store.issuance_operations import Opened, OpenIssuance
+from server.store.operation import Operation
 from server.store.writer import (
     AppendStep,
     AuditRow,

@@ -16,17 +16,10 @@ import pytest
 from server.store import devices, sessions
 from server.store.database import Database, connect
 from server.store.errors import StoreUnavailable
-from server.store.operations import OpenIssuance, Operation
+from server.store.issuance_operations import OpenIssuance
+from server.store.operation import Operation
 from server.store.postgres import EmbeddedPostgres
-from server.store.writer import (
-    Inserted,
-    Joined,
-    MarkAbandoned,
-    MarkDelivered,
-    RecordFailed,
-    RecordIssued,
-    Writer,
-)
+from server.store.writer import Inserted, Joined, MarkAbandoned, MarkDelivered, RecordFailed, RecordIssued, Writer
 from tests.integration.rows import ACCOUNT, device, intent, issued, session, state_of, value, written_together
 
 # -- lost connections --

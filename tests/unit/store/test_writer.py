@@ -18,22 +18,18 @@ from server.store import writer as writer_module
 from server.store.audit import Actor
 from server.store.batch import TOGETHER, _fit_together
 from server.store.errors import StoreUnavailable
-from server.store.operations import (
-    ORDER,
-    AuditRow,
-    EndSession,
+from server.store.issuance_operations import (
     MarkAbandoned,
     MarkDelivered,
     MarkSubmitted,
     OpenIssuance,
-    Operation,
     RecordFailed,
     RecordIssued,
     RecordPending,
-    RecordSession,
-    TouchDevice,
-    grouped,
 )
+from server.store.operation import Operation
+from server.store.operations import ORDER, AuditRow, grouped
+from server.store.session_operations import EndSession, RecordSession, TouchDevice
 from server.store.writer import RowRefused, Writer
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
