@@ -220,7 +220,7 @@ class OutgoingRequests:
     order.
     """
 
-    __slots__ = ("_block_size", "_current", "_last_id", "_layer", "_queue", "_token", "_token_length")
+    __slots__ = ("_answered", "_block_size", "_current", "_last_id", "_layer", "_queue", "_token", "_token_length")
 
     def __init__(self, layer: MessageLayer, token_seed: bytes) -> None:
         self._layer = layer
@@ -229,6 +229,8 @@ class OutgoingRequests:
         self._last_id = 0
         self._current: Outgoing | None = None
         self._queue: deque[Outgoing] = deque()
+        # Tokens of the requests answered last by messages of their own: copies may come when those are forgotten.
+        self._answered: tuple[bytes, ...] = ()
         # The peer asks for smaller blocks once; every later request keeps to it.
         self._block_size = layer.parameters.block_size
 
@@ -274,7 +276,7 @@ class OutgoingRequests:
             return
         elif outgoing is None or token != outgoing.token:
             if type == CON:
-                layer.send_empty(RST, mid)
+                layer.send_empty(ACK if token in self._answered else RST, mid)
             return
         try:
             answer = outgoing.answered(code, options, payload, layer.parameters.max_payload)
@@ -299,6 +301,8 @@ class OutgoingRequests:
             return
         if type != ACK:
             self._acknowledge(type, mid)
+            if token not in self._answered:
+                self._answered = (*self._answered, token)[-layer.parameters.max_remembered :]
         self._block_size = outgoing.block_size
         if answer is None:
             # Its next message has all the tries of the first.
