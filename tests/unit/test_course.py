@@ -152,3 +152,14 @@ async def test_cancelled_after_the_last_answer_it_has_ended_as_the_device_says()
     assert under.task.cancelled()
     assert under.machine.interrupt(FailureCause.DEADLINE) == Done()
     assert not under.machine.finish_unanswered
+
+
+async def test_cancelled_while_the_device_is_silent_it_repeats_nothing() -> None:
+    under = Under()
+    await settle()
+    under.talk.sent_one()
+    under.task.cancel()
+    await settle()
+    assert under.task.cancelled()
+    await under.rig.wait(100.0)
+    assert under.talk.sent() == []

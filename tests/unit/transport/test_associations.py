@@ -137,3 +137,42 @@ async def test_a_fault_above_one_device_is_reported_and_reaches_no_other(pki: Pk
     server.sock.incoming.append((faulty.send(b"x")[0], ADDRESS))
     assert server.deliver(sound.send(b"y"), OTHER)
     assert len(server.loop.faults) == 1
+
+
+class OneOnly(Echo):
+    """An Upper that has enough after one message."""
+
+    def datagram_received(self, plaintext: bytes) -> None:
+        self.received.append(plaintext)
+        self.association.close()
+
+
+async def test_what_follows_in_a_datagram_is_not_delivered_to_an_association_that_has_ended(pki: Pki) -> None:
+    server = Server(pki.index, pki.server, upper=OneOnly)
+    client = await server.connect(x509_client(pki))
+    (goodbye,) = server.deliver([client.send(b"one")[0] + client.send(b"two")[0]])
+    client.receive(goodbye)
+    assert client.closed
+    assert (server.uppers[0].received, server.uppers[0].lost) == ([b"one"], ["closed"])
+    assert server.loop.faults == []
+
+
+async def test_with_as_many_associations_as_allowed_one_that_only_waits_makes_room(pki: Pki) -> None:
+    server = Server(pki.index, pki.server, limits=TransportLimits(max_associations=2))
+    waiting = [await server.connect(x509_client(pki), ("192.0.2.3", port)) for port in range(2)]
+    asked: list[int] = []
+
+    def relieve() -> None:
+        asked.append(server.endpoint.established)
+        if len(asked) == 1:
+            server.uppers[0].association.close()
+
+    server.endpoint.on_full = relieve
+    assert (await server.connect(x509_client(pki))).up
+    assert (asked, server.endpoint.established) == ([2], 2)
+    for datagram in server.sent(("192.0.2.3", 0)):
+        waiting[0].receive(datagram)
+    assert [client.closed for client in waiting] == [True, False]
+    # With nobody left who only waits, a new one stays outside.
+    assert not (await server.connect(x509_client(pki), ("192.0.2.4", 1))).up
+    assert server.endpoint.counters.dropped_associations_full == 1

@@ -5,7 +5,7 @@ import gc
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from server.transport import openssl
+from server.transport import openssl, records
 from server.transport.engine import RefusalReason, SessionState
 from server.transport.openssl_codes import BAD_RECORD_MAC, ERR_LIB_SSL, REASONS
 from server.transport.openssl_session import OpenSslSession
@@ -74,6 +74,24 @@ def test_a_session_is_never_resumed_and_no_ticket_given(pki: Pki) -> None:
     assert lib.SSL_session_reused(client.connection._ssl) == 0
     assert session.peer is not None
     assert session.peer.trusted is not None
+
+
+def test_a_device_is_given_nothing_to_resume_with(pki: Pki) -> None:
+    """Neither a session id in the ServerHello nor a NewSessionTicket (RFC 5246 7.4.1.3, RFC 5077 3.3)."""
+    client = x509_client(pki)
+    session = accept(engine(pki), client)
+    spoken: dict[int, bytes] = {}
+    while waiting := session.datagrams_to_send():
+        for record in [record for datagram in waiting for record in records.datagrams(datagram, 1)]:
+            if record[0] == records.HANDSHAKE and records.epoch(record) == 0:
+                spoken[record[13]] = record
+        for answer in [answer for datagram in waiting for answer in client.receive(datagram)]:
+            session.receive(answer)
+    assert session.state is SessionState.ESTABLISHED
+    # ServerHello, Certificate, ServerKeyExchange, CertificateRequest, ServerHelloDone.
+    assert sorted(spoken) == [2, 11, 12, 13, 14]
+    # Behind the headers, the version and the random.
+    assert spoken[2][13 + 12 + 2 + 32] == 0
 
 
 def test_identities_are_not_mixed_up_when_memory_is_used_again(pki: Pki) -> None:

@@ -89,6 +89,16 @@ def test_what_openssl_finds_above_our_anchor_does_not_count(pki: Pki) -> None:
     assert connect(engine(pki, index), client).state is SessionState.ESTABLISHED
 
 
+def test_what_openssl_alone_finds_wrong_below_our_anchor_counts(pki: Pki) -> None:
+    # Netscape's certificate type, which says "server only": our judge does not know it, OpenSSL does.
+    server_only = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.16.840.1.113730.1.1"), b"\x03\x02\x06\x40")
+    client = Client(certificate=make("dev", pki.root, extensions=[(server_only, False)]))
+    session = connect(engine(pki), client)
+    assert session.refusal is RefusalReason.MALFORMED
+    assert "X509_V error 26" in session.detail
+    assert session.peer is None
+
+
 def test_a_candidate_of_the_same_name_that_fails_does_not_fail_the_handshake(pki: Pki) -> None:
     """dtls.md 23: a failed signature leaves its error in the queue all sessions share."""
     index = TrustIndex([anchor(make("Factory Root", ca=True)) for _ in range(3)] + [anchor(pki.root)])

@@ -5,7 +5,7 @@ import pytest
 from server.metrics import Metrics
 from tests.unit.transport.certificates import Pki
 from tests.unit.transport.client import x509_client
-from tests.unit.transport.rig import OTHER, Server, fragments, through_cookie
+from tests.unit.transport.rig import ADDRESS, OTHER, Server, fragments, through_cookie
 
 
 async def test_no_state_is_kept_and_no_engine_asked_before_the_cookie(pki: Pki) -> None:
@@ -20,10 +20,11 @@ async def test_no_state_is_kept_and_no_engine_asked_before_the_cookie(pki: Pki) 
     assert server.loop.faults == []
 
 
-async def test_a_cookie_is_good_for_its_own_address_only(pki: Pki) -> None:
+@pytest.mark.parametrize("other", [OTHER, (ADDRESS[0], ADDRESS[1] + 1)])
+async def test_a_cookie_is_good_for_its_own_address_only(pki: Pki, other: tuple[str, int]) -> None:
     server = Server(pki.index, pki.server)
     hello = through_cookie(server, x509_client(pki))
-    (answer,) = server.deliver(hello, OTHER)
+    (answer,) = server.deliver(hello, other)
     assert answer[13] == 3
     assert server.endpoint.handshaking == 0
     assert server.deliver(hello)
