@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from server.coap.endpoint import ANY, CoapEndpoint, Resource
 from server.coap.est import EstResource
 from server.coap.registration import PATH, RegistrationResource
 from server.device_made import DeviceMade
+from server.endpoints import Endpoints
 from server.enrollments import Enrollments
 from server.farewells import Farewells
 from server.issuance import Issuance
@@ -49,12 +49,7 @@ from server.store.errors import StoreUnavailable
 from server.store.revision import Revisions, current
 from server.store.secrets import Sealer
 from server.store.writer import Writer
-from server.transport.cookie import CookieJar
-from server.transport.endpoint import Endpoint
-from server.transport.engine import Refusal, TransportLimits
-from server.transport.openssl import OpenSslEngine, self_test
-from server.transport.tls import TlsEndpoint
-from server.transport.udp import UdpEndpoint
+from server.transport.openssl import self_test
 
 log = logs.get("worker")
 
@@ -87,8 +82,6 @@ class Worker:
         self._assignment = assignment
         self._report = report
         self._tasks: list[asyncio.Task[None]] = []
-        self._udp: list[UdpEndpoint] = []
-        self._tls: list[TlsEndpoint] = []
         self._stack = contextlib.AsyncExitStack()
         self.metrics = Metrics()
 
@@ -131,7 +124,7 @@ class Worker:
             metrics=self.metrics,
         )
         self._stack.push_async_callback(issuance.close)
-        seen = self._seen = Seen(database=database, now=utc_now)
+        seen = Seen(database=database, now=utc_now)
         outcomes = Outcomes(writer=writer, now=utc_now, metrics=self.metrics, recorder=config.recorder)
         device_made = self._device_made = DeviceMade(
             database=database,
@@ -201,9 +194,19 @@ class Worker:
             metrics=self.metrics,
             tape_bytes=config.recorder.kilobytes * 1024 if config.recorder.attempts else 0,
         )
-        self._server = await embedded_ca.server_credential(database, sealer)
+        server = await embedded_ca.server_credential(database, sealer)
         asyncio.get_running_loop().set_exception_handler(self._fault)
-        self._listen(knowledge)
+        self._endpoints = Endpoints(
+            assignment,
+            server,
+            knowledge=knowledge,
+            coap=self._coap,
+            seen=seen,
+            farewells=farewells,
+            now=utc_now,
+            metrics=self.metrics,
+        )
+        self._endpoints.start()
         self._spawn(self._coap.run())
         self._spawn(issuance.run())
         self._spawn(seen.run())
@@ -211,58 +214,9 @@ class Worker:
         self._spawn(self._report_metrics())
         self._report({"event": "ready", "number": assignment.number})
 
-    def _listen(self, knowledge: Knowledge) -> None:
-        """Take devices at every socket of ours; a conversation is the same on each."""
-        assignment, limits = self._assignment, self._assignment.config.limits
-        each = TransportLimits(
-            max_handshakes=limits.max_handshakes,
-            max_associations=limits.max_associations,
-            per_source=limits.max_handshakes_per_source,
-            handshake_deadline=limits.handshake_seconds,
-            idle_deadline=limits.idle_seconds,
-            mtu=limits.mtu,
-        )
-        if assignment.sockets:
-            engine = self._engine(knowledge, stream=False)
-            cookie = CookieJar(assignment.cookie_secret)
-            self._udp = [
-                UdpEndpoint(
-                    socket.socket(fileno=os.dup(number)),
-                    engine,
-                    psk_lookup=knowledge.psk_lookup,
-                    on_established=self._coap.established,
-                    on_refused=self._refused,
-                    limits=each,
-                    cookie=cookie,
-                    waited=self.metrics.queue_seconds.observe if assignment.config.server.measure_queue else None,
-                )
-                for number in assignment.sockets
-            ]
-        if assignment.listeners:
-            engine = self._engine(knowledge, stream=True)
-            self._tls = [
-                TlsEndpoint(
-                    socket.socket(fileno=os.dup(number)),
-                    engine,
-                    psk_lookup=knowledge.psk_lookup,
-                    on_established=self._coap.established,
-                    on_refused=self._refused,
-                    limits=each,
-                )
-                for number in assignment.listeners
-            ]
-        for endpoint in self._endpoints:
-            endpoint.on_full = self._farewells.relieve
-            endpoint.start()
-
-    @property
-    def _endpoints(self) -> list[Endpoint]:
-        return [*self._udp, *self._tls]
-
     async def drain(self) -> None:
         """Take no new device; give those under way, from their handshake on, `drain_seconds` to finish."""
-        for endpoint in self._endpoints:
-            endpoint.stop_accepting()
+        self._endpoints.stop_accepting()
         self._device_made.release()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._assignment.config.server.drain_seconds):
@@ -275,7 +229,7 @@ class Worker:
         """Wait for handshakes under way and for the request that follows one; a stuck one is not waited for long."""
         until = time.monotonic() + HANDSHAKE_PATIENCE
         waited = False
-        while any(endpoint.handshaking for endpoint in self._endpoints) and time.monotonic() < until:
+        while self._endpoints.handshaking and time.monotonic() < until:
             waited = True
             await asyncio.sleep(DRAIN_TICK)
         if waited:
@@ -290,8 +244,7 @@ class Worker:
     async def stop(self) -> None:
         """Close every association, the record and the sockets."""
         await self.sessions.end_all()
-        for endpoint in self._endpoints:
-            endpoint.close()
+        self._endpoints.close()
         # What ended just now still goes on record.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RECORD_PATIENCE):
@@ -301,10 +254,6 @@ class Worker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._snapshot()
         await self._stack.aclose()
-
-    def _refused(self, refusal: Refusal) -> None:
-        self.metrics.refusals.inc(refusal.reason.value)
-        self._seen.refused(refusal)
 
     def _fault(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A fault of ours that reached the loop: counted and logged in full, it ends nothing else."""
@@ -353,17 +302,6 @@ class Worker:
             (PATH, ANY): {coap.POST: resource.update, coap.DELETE: resource.deregister},
         }
 
-    def _engine(self, knowledge: Knowledge, *, stream: bool) -> OpenSslEngine:
-        return OpenSslEngine(
-            certificate_chain_pem=self._server.chain_pem,
-            private_key=self._server.private_key,
-            trust=lambda: knowledge.trust,
-            now=utc_now,
-            judged=partial(self.metrics.checks.inc, "device"),
-            mtu=self._assignment.config.limits.mtu,
-            stream=stream,
-        )
-
     async def _follow(
         self, revisions: Revisions, knowledge: Knowledge, database: Database, sealer: Sealer, since: int
     ) -> None:
@@ -377,13 +315,7 @@ class Worker:
                 except StoreUnavailable as error:
                     log.warning("change_postponed", reason=str(error))
                     await asyncio.sleep(REPORT_EVERY)
-            if server.certificate != self._server.certificate:
-                # A Context is rebuilt only when the server's own certificate changes (design 3).
-                self._server = server
-                for udp in self._udp:
-                    udp.engine = self._engine(knowledge, stream=False)
-                for tls in self._tls:
-                    tls.engine = self._engine(knowledge, stream=True)
+            self._endpoints.show(server)
 
     async def _report_metrics(self) -> None:
         while True:
@@ -392,16 +324,9 @@ class Worker:
 
     def _snapshot(self) -> None:
         metrics = self.metrics
-        for udp in self._udp:
-            udp.counters.add_to(metrics)
-        for tls in self._tls:
-            tls.counters.add_connections_to(metrics)
+        self._endpoints.count()
         metrics.sessions.value = self.sessions.count
         metrics.awaiting_est.value = len(self._farewells)
-        metrics.associations.value = sum(endpoint.established for endpoint in self._udp)
-        metrics.handshaking.value = sum(endpoint.handshaking for endpoint in self._udp)
-        metrics.tls_associations.value = sum(endpoint.established for endpoint in self._tls)
-        metrics.tls_handshaking.value = sum(endpoint.handshaking for endpoint in self._tls)
         self._report({"event": "metrics", "metrics": metrics.snapshot()})
 
 
