@@ -9,6 +9,10 @@ LOG_WIDTH = 250
 
 
 def terminal(file: TextIO | None = None) -> Console:
-    """A console on `file`, standard output when not given."""
-    console = Console(file=file)
-    return console if console.is_terminal else Console(file=file, width=LOG_WIDTH)
+    """A console on `file`, standard output when not given.
+
+    What is printed is plain text: names come from devices, who could write markup into them, and `urn:key:1` or
+    `[[security]]` must stand there as they are.
+    """
+    console = Console(file=file, markup=False, emoji=False)
+    return console if console.is_terminal else Console(file=file, width=LOG_WIDTH, markup=False, emoji=False)

@@ -129,10 +129,10 @@ def _with_progress(members: Sequence[Member], how: fleet.Run) -> list[Report]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.table import Table
 
-    console = Console()
+    console = Console(markup=False, emoji=False)
     if not console.is_terminal:
         # A pipe or a log has no width of its own: serial numbers must not be folded there.
-        console = Console(width=250)
+        console = Console(width=250, markup=False, emoji=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("Devices bootstrapping", total=len(members))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from uuid import UUID
 
+from server.admin.files import read_text
 from server.errors import BadRequest
 from server.profile import Profile, ProfileError, named_files, parse_profile
 from server.store import profiles
@@ -15,13 +16,21 @@ from server.store.profiles import ProfileRow
 def read(name: str, file: Path) -> tuple[str, dict[str, bytes], Profile]:
     """Text, named files and the parsed profile; BadRequest in one line when any of them is wrong."""
     try:
-        text = file.read_text(encoding="utf-8")
-        files = {named: (file.parent / named).read_bytes() for named in named_files(text, name=name)}
+        text = read_text(file)
+        files = {named: _beside(file, named) for named in named_files(text, name=name)}
         return text, files, parse_profile(text, files, name=name)
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadRequest(f"{getattr(error, 'filename', None) or file} cannot be read ({error})") from error
     except ProfileError as error:
         raise BadRequest(str(error)) from error
+
+
+def _beside(profile: Path, named: str) -> bytes:
+    try:
+        return (profile.parent / named).read_bytes()
+    except OSError as error:
+        raise BadRequest(
+            f"{profile.parent / named}, which {profile.name} names, cannot be read ({error.strerror}); "
+            "files that a profile names lie beside it"
+        ) from error
 
 
 async def store(database: Database, actor: Actor, account_id: UUID, name: str, file: Path) -> Profile:

@@ -10,6 +10,8 @@ from server.store import accounts
 
 app = typer.Typer(help="Keys of the management API.", no_args_is_help=True)
 
+EMPTY = "There is no key; the first start makes one into the file api-key of the data folder."
+
 
 @app.command("add")
 def add(
@@ -54,7 +56,7 @@ def list_keys(
             ],
             ("name", "role", "status", "created_at"),
             as_json=as_json,
-            empty="There is no key; the first start makes one into the file api-key of the data folder.",
+            empty=EMPTY,
         )
 
     options.run(work)

@@ -118,6 +118,11 @@ async def _export(record: Record, out: Path, passphrase_file: Path | None, *, re
         await embedded_ca.remove_root_key(record.database, options.actor(), record.account_id)
 
 
+def none_issued(asked: str | None) -> str:
+    """What is said in place of an empty list; `asked` is what narrowed it."""
+    return "No certificate is like that." if asked else "No certificate was issued yet."
+
+
 @app.command("issued")
 def issued(
     config: options.ConfigFile = None,
@@ -154,7 +159,7 @@ def issued(
             ],
             ("serial", "endpoint", "service", "state", "until", "revoked"),
             as_json=as_json,
-            empty="No certificate was issued yet.",
+            empty=none_issued(endpoint or serial or state),
         )
 
     options.run(work)

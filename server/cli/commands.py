@@ -74,6 +74,17 @@ def behind_the_command(words: Sequence[str], commands: typer.Typer) -> list[str]
     return [*path, *left] if isinstance(command, TyperGroup) else [*path, *moved, *left]
 
 
+def named(words: Sequence[str], commands: typer.Typer) -> tuple[str, ...]:
+    """The command that `words` name: the groups that lead to it and itself."""
+    path, command = [], typer.main.get_command(commands)
+    for word in behind_the_command(words, commands):
+        if not isinstance(command, TyperGroup) or word not in command.commands:
+            break
+        path.append(word)
+        command = command.commands[word]
+    return tuple(path)
+
+
 def main() -> None:
     """The console script; `--url` is the other door to the same commands (design 3)."""
     words = sys.argv[1:]
@@ -81,5 +92,14 @@ def main() -> None:
         # Only here: the way over the network has its own libraries to load.
         from server.cli.remote.commands import app as through_the_api
 
+        known = named(words, app)
+        if known != named(words, through_the_api):
+            command = " ".join(known)
+            print(
+                f"firstlight: `{command}` has no way over the API: run it on the server's own machine, without --url "
+                "and --api-key-file",
+                file=sys.stderr,
+            )
+            raise SystemExit(1)
         through_the_api(args=behind_the_command(words, through_the_api), prog_name="firstlight")
     app(args=behind_the_command(words, app), prog_name="firstlight")

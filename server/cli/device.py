@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from server.admin import devices as device_admin
 from server.admin import renewals
@@ -22,6 +23,13 @@ app = typer.Typer(help="Devices: how their bootstraps went, and who was not admi
 
 # A device that is expected, and nothing more (POST /v3/devices/).
 NEVER_HERE = "never here"
+
+
+def none_listed(asked: str) -> str:
+    """What is said in place of an empty list; `asked` is what narrowed it."""
+    if asked:
+        return "No device is like that; `firstlight device list` shows all."
+    return "No device was here yet. Let one in with `firstlight trust add` or `psk add`, then `simulate`."
 
 
 @app.command("list")
@@ -52,7 +60,7 @@ def list_devices(
             ],
             ("endpoint", "state", "profile", "first_seen", "last_seen"),
             as_json=as_json,
-            empty="No device was here yet. Let one in with `firstlight trust add` or `psk add`, then `simulate`.",
+            empty=none_listed(state or after),
         )
 
     options.run(work)
@@ -110,11 +118,13 @@ def show_device(
             )
             return
         options.console.print(
-            f"[bold]{endpoint}[/bold]  {device.state or NEVER_HERE}, profile {device.profile or 'none'}",
+            Text(endpoint, "bold"),
+            f"  {device.state or NEVER_HERE}, profile {device.profile or 'none'}",
+            sep="",
             highlight=False,
         )
         for row in issued:
-            revoked = f", revoked {row.revoked_at:%Y-%m-%d %H:%M} UTC" if row.revoked_at else ""
+            revoked = f", revoked {options.second(row.revoked_at)}" if row.revoked_at else ""
             options.console.print(
                 f"  certificate {row.serial:x}, {row.state}, until {row.not_after:%Y-%m-%d}{revoked}",
                 highlight=False,
@@ -147,8 +157,9 @@ def _print_session(session: SessionRow) -> None:
         f"{(session.ended_at - session.started_at).total_seconds() * 1000:.0f} ms" if session.ended_at else "not ended"
     )
     options.console.print(
-        f"\n[bold]{session.started_at:%Y-%m-%d %H:%M:%S} UTC[/bold]  {session.kind} {session.outcome}, "
-        f"{session.credential} from {session.address}, {took}",
+        Text(f"\n{options.second(session.started_at)}", "bold"),
+        f"  {session.kind} {session.outcome}, {session.credential} from {session.address}, {took}",
+        sep="",
         highlight=False,
         soft_wrap=True,
     )

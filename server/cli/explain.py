@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from server.admin import explain as admin
 from server.cli import options
@@ -34,8 +35,10 @@ def tell(told: Told, *, as_json: bool) -> None:
         return
     signing = ", ".join(f"{name} signs for {service}" for service, name in told.issuers.items())
     options.console.print(
-        f"[bold]{told.endpoint}[/bold] gets the profile {told.profile}; {signing or 'no certificate'}."
+        Text(told.endpoint, "bold"),
+        f" gets the profile {told.profile}; {signing or 'no certificate'}."
         f"{' It is an Izuma client.' if told.client == 'izuma' else ''}",
+        sep="",
         highlight=False,
     )
     options.show(told.operations, ("step", "path", "bytes", "format", "note"), as_json=False, empty="")

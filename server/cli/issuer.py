@@ -8,6 +8,7 @@ import typer
 
 from server.admin import issuer_forms
 from server.admin import issuers as admin
+from server.admin.files import read_text
 from server.cli import options
 from server.errors import BadRequest
 from server.knowledge import OWN_CA
@@ -59,19 +60,14 @@ def _pairs(texts: list[str] | None, what: str) -> dict[str, str]:
 def read_attributes(texts: list[str] | None) -> dict[str, str]:
     """Attributes; `@FILE` as a value stands for the file's content, for PEM texts."""
     given = _pairs(texts, "--set")
-    return {name: _content(Path(value[1:])) if value.startswith("@") else value for name, value in given.items()}
+    return {
+        name: read_text(Path(value[1:])).strip() if value.startswith("@") else value for name, value in given.items()
+    }
 
 
 def read_secrets(texts: list[str] | None) -> dict[str, str]:
     """Credentials come as files alone: a command line is seen by everybody on the machine."""
-    return {name: _content(Path(file)) for name, file in _pairs(texts, "--secret-file").items()}
-
-
-def _content(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadRequest(f"{file} cannot be read ({error})") from error
+    return {name: read_text(Path(file)).strip() for name, file in _pairs(texts, "--secret-file").items()}
 
 
 @app.command("add")
@@ -179,11 +175,11 @@ def list_issuers(
 
 def _state(known: Readiness | None, now: datetime) -> str:
     if known is not None and known.throttled_until is not None and known.is_throttled(now):
-        return f"slowed down until {known.throttled_until:%Y-%m-%d %H:%M:%S} UTC: {known.error_text}"
+        return f"slowed down until {options.second(known.throttled_until)}: {known.error_text}"
     if known is None or known.since is None:
         return "ready"
     word = "not asked" if known.open_until is not None else in_a_row(known.failures)
-    return f"{word} since {known.since:%Y-%m-%d %H:%M:%S} UTC: {known.error_text}"
+    return f"{word} since {options.second(known.since)}: {known.error_text}"
 
 
 def in_a_row(failures: int) -> str:

@@ -120,6 +120,11 @@ def show(rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, as_jso
     console.print(table)
 
 
+def moment(text: str | None) -> datetime | None:
+    """A time as the API writes it."""
+    return None if text is None else datetime.fromisoformat(text)
+
+
 def _written(value: object) -> str:
     """What JSON has no word for; times as the API writes them, so that both doors say the same."""
     if isinstance(value, datetime):
@@ -127,11 +132,16 @@ def _written(value: object) -> str:
     return str(value)
 
 
+def second(value: datetime) -> str:
+    """A time for people, to the second."""
+    return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+
+
 def _cell(value: object) -> str:
     match value:
         case None:
             return "–"
         case datetime():
-            return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+            return second(value)
         case _:
             return str(value)

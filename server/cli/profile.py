@@ -12,6 +12,8 @@ from server.store import profiles
 
 app = typer.Typer(help="Profiles: what is written to which device.", no_args_is_help=True)
 
+EMPTY = "There is no profile; set one: `firstlight profile set default FILE.toml`."
+
 Name = Annotated[str, typer.Argument(help="Name of the profile.")]
 
 
@@ -64,7 +66,7 @@ def list_profiles(
             [{"name": row.name, "files": ", ".join(sorted(row.files)), "changed": row.updated_at} for row in rows],
             ("name", "files", "changed"),
             as_json=as_json,
-            empty="There is no profile; set one: `firstlight profile set default FILE.toml`.",
+            empty=EMPTY,
         )
 
     options.run(work)

@@ -15,6 +15,8 @@ from server.transport.engine import printable
 
 app = typer.Typer(help="Pre-shared keys; what is stored can be replaced, never read.", no_args_is_help=True)
 
+EMPTY = "There is no key yet; add one: `firstlight psk add IDENTITY --key-file F --endpoint NAME`."
+
 ServiceOption = Annotated[
     Literal["bootstrap", "lwm2m"],
     typer.Option(help="bootstrap: the key a device comes with; lwm2m: the one a profile of mode psk writes to it."),
@@ -96,7 +98,7 @@ def list_keys(
             ],
             ("identity", "endpoint", "service", "added"),
             as_json=as_json,
-            empty="There is no key yet; add one: `firstlight psk add IDENTITY --key-file F --endpoint NAME`.",
+            empty=EMPTY,
         )
 
     options.run(work)

@@ -11,6 +11,8 @@ from server.store import trust
 
 app = typer.Typer(help="Trusted certificates: factory CAs and the CAs of LwM2M servers.", no_args_is_help=True)
 
+EMPTY = "Nothing is trusted yet; add your factory's CA: `firstlight trust add CA.pem --service bootstrap`."
+
 ServiceOption = Annotated[
     Literal["bootstrap", "lwm2m"],
     typer.Option(help="bootstrap: factory CAs whose devices may come; lwm2m: CAs that issued certificates lead to."),
@@ -82,7 +84,7 @@ def list_trusted(
             ],
             ("name", "service", "status", "until", "fingerprint"),
             as_json=as_json,
-            empty="Nothing is trusted yet; add your factory's CA: `firstlight trust add CA.pem --service bootstrap`.",
+            empty=EMPTY,
         )
 
     options.run(work)

@@ -133,7 +133,10 @@ def test_profiles_are_checked_set_shown_and_removed(cli: Cli) -> None:
     ("text", "said"),
     [
         (PROFILE.replace("short_server_id = 1\nmode", "short_sever_id = 1\nmode"), "did you mean short_server_id?"),
-        (PROFILE.replace("ca.pem", "missing.pem"), "missing.pem cannot be read"),
+        (
+            PROFILE.replace("ca.pem", "missing.pem"),
+            "missing.pem, which mine.toml names, cannot be read (No such file or directory); files that a",
+        ),
         ("[match", "is not valid TOML"),
     ],
 )

@@ -30,10 +30,10 @@ def test_devices_are_listed_and_shown_step_by_step(cli: Cli) -> None:
     shown = [line.rstrip() for line in cli("device", "show", "dev-1").splitlines()]
     assert shown[0] == "dev-1  bootstrapped, profile default"
     assert shown[1] == f"  certificate {opened.serial:x}, delivered, until {rows.NOW + timedelta(days=730):%Y-%m-%d}"
-    heads = [line for line in shown if " UTC  " in line]
+    heads = [line for line in shown if "Z  " in line]
     assert heads == [
-        f"{NOW:%Y-%m-%d %H:%M:%S} UTC  bootstrap succeeded, x509 from 192.0.2.7:56830, 61 ms",
-        f"{NOW - timedelta(minutes=1):%Y-%m-%d %H:%M:%S} UTC  bootstrap failed, x509 from 192.0.2.7:56830, 1000 ms",
+        f"{NOW:%Y-%m-%d %H:%M:%S}Z  bootstrap succeeded, x509 from 192.0.2.7:56830, 61 ms",
+        f"{NOW - timedelta(minutes=1):%Y-%m-%d %H:%M:%S}Z  bootstrap failed, x509 from 192.0.2.7:56830, 1000 ms",
     ]
     assert f"  {SENTENCE}" in shown
     tables = [line.split() for line in shown[shown.index(f"  {SENTENCE}") + 1 :]]

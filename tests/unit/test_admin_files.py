@@ -1,4 +1,4 @@
-"""Files that hold a secret: their owner's alone, whole or not at all."""
+"""Files of an operator: what cannot be read is told in one line, secrets are whole or not at all."""
 
 import os
 import stat
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from server.admin.files import write_private
+from server.admin.files import read_text, write_private
+from server.errors import BadRequest
 
 
 def test_only_its_owner_can_read_it_whatever_the_umask(tmp_path: Path) -> None:
@@ -55,3 +56,15 @@ def test_a_write_that_fails_leaves_the_older_file_and_nothing_of_the_new(
 def test_nothing_else_is_left_in_the_folder(tmp_path: Path) -> None:
     write_private(tmp_path / "key", "secret")
     assert [each.name for each in tmp_path.iterdir()] == ["key"]
+
+
+@pytest.mark.parametrize(("content", "said"), [(None, "No such file"), (b"\xff\xfe", "no text in UTF-8")])
+def test_what_cannot_be_read_is_told_once_and_with_what_to_do(tmp_path: Path, content: bytes | None, said: str) -> None:
+    file = tmp_path / "key.txt"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(BadRequest, match=said) as refused:
+        read_text(file)
+    assert str(refused.value).count("key.txt") == 1
+    assert "; give a" in str(refused.value)
+    assert "Errno" not in str(refused.value)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.cli.commands import app, behind_the_command
+from server.cli.commands import app, behind_the_command, main, named
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,28 @@ from server.cli.commands import app, behind_the_command
 )
 def test_connection_options_may_stand_before_the_command(given: str, read: str) -> None:
     assert behind_the_command(given.split(), app) == read.split()
+
+
+@pytest.mark.parametrize(
+    ("given", "command"),
+    [
+        ("ca show --url U --api-key-file F", "ca show"),
+        ("--url U device renew meter-1 --api-key-file F", "device renew"),
+        ("serve --url=U", "serve"),
+    ],
+)
+def test_a_command_of_the_servers_own_machine_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: str, command: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["firstlight", *given.split()])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"firstlight: `{command}` ")
+    assert "server's own machine" in said
+    assert said.count("\n") == 1
+
+
+def test_what_is_no_command_is_named_by_none() -> None:
+    assert named(["isuer", "list", "--url", "U"], app) == ()

@@ -22,6 +22,15 @@ def test_a_pipe_folds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert row.split("  ") == ["urn:imei:350000000000001", SERIAL, "CN=Firstlight Issuing CA"]
 
 
+@pytest.mark.parametrize("name", ["[/bold]", "[[security]] 1", "urn:key:1", "[red]x"])
+def test_what_a_device_is_called_is_no_markup(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(options, "console", terminal(written))
+    options.show([{"identity": name}], ("identity",), as_json=False, empty="")
+    options.console.print(f"warning: {name}", highlight=False)
+    assert [line.strip() for line in written.getvalue().splitlines()[1:]] == [name, f"warning: {name}"]
+
+
 @pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=2))])
 def test_times_are_told_in_utc_to_the_second(monkeypatch: pytest.MonkeyPatch, zone: timezone) -> None:
     written = io.StringIO()

@@ -1,18 +1,21 @@
 """`device` and `certificate` through the API."""
 
 import json
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
 import typer
+from rich.text import Text
 
 from server import transcripts
 from server.cli import certificate as local
 from server.cli import device as local_device
 from server.cli import explain as local_explain
 from server.cli import options
+from server.cli.ca import none_issued
 from server.cli.options import AsJson
 from server.cli.remote.door import ApiKeyFile, Door, Row, Url
 
@@ -47,13 +50,13 @@ def list_devices(
             "endpoint": row["endpoint_name"],
             "state": row["last_outcome"],
             "profile": row["profile"],
-            "first_seen": row["created_at"],
-            "last_seen": row["updated_at"],
+            "first_seen": options.moment(row["created_at"]),
+            "last_seen": options.moment(row["updated_at"]),
         }
         for row in wanted
     ]
     columns = ("endpoint", "state", "profile", "first_seen", "last_seen")
-    options.show(rows, columns, as_json=as_json, empty="No device was here yet.")
+    options.show(rows, columns, as_json=as_json, empty=local_device.none_listed(state or after))
 
 
 @app.command("show")
@@ -74,19 +77,30 @@ def show_device(
         options.show([{**device, "sessions": sessions, "certificates": held}], (), as_json=True, empty="")
         return
     outcome = device["last_outcome"] or local_device.NEVER_HERE
-    options.console.print(f"[bold]{endpoint}[/bold]  {outcome}, profile {device['profile'] or 'none'}", highlight=False)
+    options.console.print(
+        Text(endpoint, "bold"), f"  {outcome}, profile {device['profile'] or 'none'}", sep="", highlight=False
+    )
     for row in held:
-        revoked = f", revoked {row['revoked_at']}" if row["revoked_at"] else ""
+        revoked = f", revoked {_second(row['revoked_at'])}" if row["revoked_at"] else ""
+        serial = f"{int(row['serial'], 16):x}"
         options.console.print(
-            f"  certificate {row['serial']}, {row['state']}, until {row['not_after'][:10]}{revoked}", highlight=False
+            f"  certificate {serial}, {row['state']}, until {row['not_after'][:10]}{revoked}",
+            highlight=False,
+            soft_wrap=True,
         )
     for session in sessions:
         options.console.print(
-            f"\n[bold]{session['created_at']}[/bold]  {session['outcome']}, {session['credential']} from "
-            f"{session['address']}",
+            Text(f"\n{_second(session['created_at'])}", "bold"),
+            f"  {session['outcome']}, {session['credential']} from {session['address']}",
+            sep="",
             highlight=False,
+            soft_wrap=True,
         )
         local_device.print_steps(session["sentence"], session["steps"])
+
+
+def _second(text: str) -> str:
+    return options.second(datetime.fromisoformat(text))
 
 
 @app.command("transcript")
@@ -118,7 +132,11 @@ def seen(
     """Who knocked and was not admitted, newest first, by source and reason."""
     columns = ("source", "reason", "credential", "identity", "count", "first_seen", "last_seen")
     found = Door(url, api_key_file).get("/v1/seen", limit=limit)["data"][:limit]
-    rows = [{column: row[column] for column in columns} for row in found]
+    times = ("first_seen", "last_seen")
+    rows = [
+        {**{name: row[name] for name in columns}, **{name: options.moment(row[name]) for name in times}}
+        for row in found
+    ]
     options.show(rows, columns, as_json=as_json, empty="Nobody was turned away.")
 
 
@@ -219,12 +237,12 @@ def list_certificates(
             "service": row["service"],
             "state": row["state"],
             "until": row["not_after"][:10],
-            "revoked": row["revoked_at"],
+            "revoked": options.moment(row["revoked_at"]),
         }
         for row in Door(url, api_key_file).rows(CERTIFICATES, most=limit, order="DESC", **query)
     ]
     columns = ("serial", "endpoint", "service", "state", "until", "revoked")
-    options.show(rows, columns, as_json=as_json, empty="No certificate was issued yet.")
+    options.show(rows, columns, as_json=as_json, empty=none_issued(endpoint or serial or state))
 
 
 def _certificate(door: Door, serial: str) -> Row:

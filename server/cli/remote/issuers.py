@@ -1,5 +1,6 @@
 """`issuer` and `service` through the API."""
 
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -98,11 +99,15 @@ def list_issuers(url: Url, api_key_file: ApiKeyFile, as_json: AsJson = False) ->
 
 def _state(row: Row) -> str:
     if row["slowed_until"]:
-        return f"slowed down until {row['slowed_until']}: {row['error']}"
+        return f"slowed down until {_second(row['slowed_until'])}: {row['error']}"
     if row["since"] is None:
         return "ready"
     word = local.in_a_row(row["failures"]) if row["ready"] else "not asked"
-    return f"{word} since {row['since']}: {row['error']}"
+    return f"{word} since {_second(row['since'])}: {row['error']}"
+
+
+def _second(text: str) -> str:
+    return options.second(datetime.fromisoformat(text))
 
 
 @app.command("show")
@@ -196,7 +201,7 @@ def list_services(url: Url, api_key_file: ApiKeyFile, as_json: AsJson = False) -
             "id": row["id"],
             "service": row["reference"],
             "issuer": names.get(row["certificate_issuer_id"], OWN_CA),
-            "since": row["updated_at"],
+            "since": options.moment(row["updated_at"]),
         }
         for row in door.rows(SERVICES)
     ]

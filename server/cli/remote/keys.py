@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import typer
 
-from server.cli import options
+from server.cli import api_key, options
 from server.cli import psk as local
 from server.cli.options import AsJson
 from server.cli.remote.door import ApiKeyFile, Door, Url
@@ -43,11 +43,11 @@ def list_api_keys(url: Url, api_key_file: ApiKeyFile, as_json: AsJson = False) -
             "name": row["name"],
             "role": OURS[row["role"]],
             "status": "active" if row["status"] == "ACTIVE" else "off",
-            "created_at": row["created_at"],
+            "created_at": options.moment(row["created_at"]),
         }
         for row in Door(url, api_key_file).rows(API_KEYS)
     ]
-    options.show(rows, ("name", "role", "status", "created_at"), as_json=as_json, empty="There is no key.")
+    options.show(rows, ("name", "role", "status", "created_at"), as_json=as_json, empty=api_key.EMPTY)
 
 
 @api_keys.command("remove")
@@ -109,11 +109,11 @@ def list_keys(
             "identity": row["identity"],
             "endpoint": row["endpoint_name"],
             "service": row["service"],
-            "added": row["created_at"],
+            "added": options.moment(row["created_at"]),
         }
         for row in Door(url, api_key_file).rows(PRE_SHARED_KEYS, most=limit)
     ]
-    options.show(rows, ("identity", "endpoint", "service", "added"), as_json=as_json, empty="There is no key yet.")
+    options.show(rows, ("identity", "endpoint", "service", "added"), as_json=as_json, empty=local.EMPTY)
 
 
 @psk.command("remove")

@@ -71,7 +71,7 @@ def list_trusted(url: Url, api_key_file: ApiKeyFile, as_json: AsJson = False) ->
         for row in Door(url, api_key_file).rows(TRUSTED)
     ]
     columns = ("name", "service", "status", "until", "fingerprint")
-    options.show(rows, columns, as_json=as_json, empty="Nothing is trusted yet.")
+    options.show(rows, columns, as_json=as_json, empty=local.EMPTY)
 
 
 def _switch(door: Door, which: str, status: str) -> str:
@@ -119,10 +119,10 @@ def set_profile(
 def list_profiles(url: Url, api_key_file: ApiKeyFile, as_json: AsJson = False) -> None:
     """The profiles by name."""
     rows = [
-        {"name": row["name"], "files": ", ".join(sorted(row["files"])), "changed": row["updated_at"]}
+        {"name": row["name"], "files": ", ".join(sorted(row["files"])), "changed": options.moment(row["updated_at"])}
         for row in Door(url, api_key_file).rows(PROFILES)
     ]
-    options.show(rows, ("name", "files", "changed"), as_json=as_json, empty="There is no profile.")
+    options.show(rows, ("name", "files", "changed"), as_json=as_json, empty=local_profile.EMPTY)
 
 
 @profile.command("show")
