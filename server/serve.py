@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from server import config as configuration
-from server import logs, parent, record
+from server import logs, parent, record, supervisor
 from server.admin import first_start
 from server.api.access import Office
 from server.api.app import Health, serve_http
@@ -44,6 +44,8 @@ RESTART_LONGEST = 10.0
 RECEIVE_BUFFER = 4 * 1024 * 1024
 PRUNE_EVERY = 24 * 3600.0
 START_PATIENCE = 60.0
+# Beyond the drain: a worker that is not down by then is killed.
+STOP_PATIENCE = 10.0
 
 
 @dataclass(slots=True)
@@ -57,10 +59,11 @@ class Child:
 
 
 class Service:
-    """One running server, workers and all."""
+    """One running server, workers and all; `manager` is the address of a service manager that wants to know."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, manager: str | None = None) -> None:
         self._config = config
+        self._manager = manager
         self._merged = Merged()
         self._health = Health()
         self._children: list[Child] = []
@@ -121,7 +124,9 @@ class Service:
             # For whoever sees it for the first time.
             log.info("console_served", open=ready["http"], sign_in_with=ready["api_key_file"])
             with _ready_file(config.server.ready_file, ready):
+                supervisor.tell(self._manager, supervisor.READY)
                 await self._ending.wait()
+            supervisor.tell(self._manager, supervisor.STOPPING)
             log.info("draining", seconds=config.server.drain_seconds)
             self._health.draining = True
             await self._stop_workers()
@@ -296,7 +301,7 @@ class Service:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
         try:
-            async with asyncio.timeout(self._config.server.drain_seconds + 10):
+            async with asyncio.timeout(self._config.server.drain_seconds + STOP_PATIENCE):
                 await asyncio.gather(*(process.wait() for process in alive))
         except TimeoutError:
             for process in alive:
@@ -398,15 +403,15 @@ def check(config: Config) -> None:
         record.master_keys(config, create=False)
 
 
-def main(config: Config) -> None:
-    """Serve until SIGTERM or Ctrl+C."""
+def main(config: Config, manager: str | None = None) -> None:
+    """Serve until SIGTERM or Ctrl+C; a service manager at the address `manager` is told."""
     parent.no_core_files()
     if config.server.single_process:
         parent.many_files()
     logs.configure(config.log.format, config.log.level)
 
     async def serve() -> None:
-        service = Service(config)
+        service = Service(config, manager)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, service.end)

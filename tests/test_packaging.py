@@ -43,3 +43,18 @@ def test_the_constraints_pin_every_declared_dependency() -> None:
         *(d for e in PROJECT["project"]["optional-dependencies"].values() for d in e),
     ]
     assert {d.partition(">=")[0].lower() for d in declared} <= pinned
+
+
+def test_the_licence_is_the_whole_text_and_is_declared() -> None:
+    assert PROJECT["project"]["license"] == "Apache-2.0"
+    assert PROJECT["project"]["license-files"] == ["LICENSE"]
+    text = (ROOT / "LICENSE").read_text()
+    assert "Version 2.0, January 2004" in text
+    assert "   9. Accepting Warranty or Additional Liability." in text
+    assert "limitations under the License." in text
+
+
+def test_the_unit_and_the_pages_it_speaks_of_are_in_the_wheel() -> None:
+    files = PROJECT["tool"]["setuptools"]["data-files"]
+    assert files["lib/systemd/system"] == ["docs/firstlight.service"]
+    assert "docs/*.md" in files["share/doc/firstlight"]

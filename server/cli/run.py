@@ -78,7 +78,7 @@ def serve_command(
                 ("log", "level"): log_level,
             },
         )
-        serve.main(loaded)
+        serve.main(loaded, os.environ.get("NOTIFY_SOCKET"))
     except options.EXPECTED as error:
         options.fail(str(error))
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import stat
 import time
 from collections.abc import AsyncIterator
@@ -210,3 +211,17 @@ async def test_tls_over_tcp_has_a_socket_for_each_worker_that_outlives_it(tmp_pa
 
             await eventually(counted)
         assert await service.stop() == 0
+
+
+async def test_a_service_manager_hears_when_devices_are_served_and_when_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(f"\0{tmp_path}")
+        manager.settimeout(PATIENCE)
+        monkeypatch.setenv("NOTIFY_SOCKET", f"@{tmp_path}")
+        tmp_path.chmod(0o755)
+        async with running(tmp_path) as started:
+            assert manager.recv(100) == b"READY=1"
+            assert await started.stop() == 0
+            assert manager.recv(100) == b"STOPPING=1"
