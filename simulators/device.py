@@ -396,7 +396,7 @@ class Device:
         accounts = [number for number, held in self.tree.server_accounts().items() if held.get(MODE) == MODE_EST]
         if not accounts or self.behaviour.est == "later":
             if self.behaviour.est == "expects":
-                raise AttemptFailed("no account of security mode 4 was written")
+                raise AttemptFailed('the profile wrote no account of security mode 4: `mode = "est"` is missing in it')
             return []
         if self.pair is None:
             self.pair = KeyPair.make(common_name(self.endpoint))

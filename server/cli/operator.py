@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from server.admin import operators as admin
+from server.admin.files import read_text
 from server.cli import options
 from server.store import operators
 
@@ -113,7 +114,4 @@ def _password(file: Path | None) -> str:
         if not sys.stdin.isatty():
             options.fail("there is no terminal to ask for the password; give it with --password-file")
         return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        options.fail(f"{file} cannot be read ({error.strerror}); give a file that holds the password")
+    return options.expected(lambda: read_text(file)).strip()

@@ -183,6 +183,11 @@ def test_a_wrong_configuration_is_named_with_the_remedy(cli: Cli, text: str, sai
     assert output.count("\n") == 1
 
 
+def test_a_password_file_that_is_no_text_is_refused(cli: Cli) -> None:
+    file = cli.file("password", b"\xff\xfe not a word")
+    assert "is no text in UTF-8" in cli.refused("operator", "add", "Aino", "--role", "admin", "--password-file", file)
+
+
 def test_every_group_of_commands_lists_its_own(cli: Cli) -> None:
     groups = {
         "api-key": ["add", "list", "remove"],
