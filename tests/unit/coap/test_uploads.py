@@ -183,3 +183,19 @@ def test_an_answer_that_names_its_block_as_it_was_named_means_what_it_means_in_m
 def without_options(peer: Peer) -> list[Event]:
     """What happened, whatever options it came with."""
     return [replace(event, options=()) if isinstance(event, ResponseReceived) else event for event in peer.happened()]
+
+
+def test_each_block_has_all_the_tries_of_the_first() -> None:
+    peer = Peer(Parameters(block_size=16, max_retransmit=0, repeats=2))
+    peer.exchanges.request(coap.PUT, ("0",), peer.now, payload=bytes(20))
+    for number, code in ((0, coap.CONTINUE), (1, coap.CHANGED)):
+        # Lost twice, and answered at the last.
+        messages = peer.sent()
+        for _ in range(2):
+            peer.wait(2.5)
+            messages += peer.sent()
+        assert [block_of(message, BLOCK1).number for message in messages] == [number] * 3
+        assert len({message.mid for message in messages}) == 3
+        peer.answer(messages[-1], code, [(BLOCK1, dict(messages[-1].options)[BLOCK1])])
+    (response,) = peer.happened()
+    assert isinstance(response, ResponseReceived)
