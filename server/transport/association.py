@@ -44,11 +44,11 @@ class Association:
         "_flow",
         "_session",
         "_upper",
+        "attempt",
         "cleartext_mtu",
         "established_at",
         "last_received_at",
         "peer",
-        "random",
         "stays_until",
     )
 
@@ -58,7 +58,7 @@ class Association:
         flow: Flow,
         session: Session,
         peer: PeerIdentity,
-        random: bytes,
+        attempt: bytes,
         now: float,
     ) -> None:
         self._driver = driver
@@ -66,8 +66,8 @@ class Association:
         self._session: Session | None = session
         self._upper: Upper | None = None
         self.peer = peer
-        # The random of the ClientHello that made it, which tells a late copy of that from a rebooted device.
-        self.random = random
+        # `ClientHello.attempt` of the one that made it, which tells a late copy of that from a rebooted device.
+        self.attempt = attempt
         self.established_at = now
         self.last_received_at = now
         # A device that is registered may be silent for longer than others; on the endpoint's clock.

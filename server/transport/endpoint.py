@@ -116,7 +116,7 @@ class Endpoint:
         raise NotImplementedError
 
     def _associate(self, handshake: Handshake, peer: PeerIdentity, now: float) -> Association:
-        return Association(self, handshake.flow, handshake.session, peer, handshake.random, now)
+        return Association(self, handshake.flow, handshake.session, peer, handshake.attempt, now)
 
     def _make_room(self) -> None:
         """Before a new handshake: with as many associations as allowed, one that only waits makes room."""

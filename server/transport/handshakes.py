@@ -34,23 +34,23 @@ class Handshake:
     """One handshake under way; plain slots."""
 
     __slots__ = (
+        "attempt",
         "due",
         "flow",
         "identity",
         "looking_up",
         "offered",
         "parked",
-        "random",
         "reader",
         "session",
         "started_at",
     )
 
-    def __init__(self, flow: Flow, session: Session, reader: KeyExchangeReader, random: bytes, now: float) -> None:
+    def __init__(self, flow: Flow, session: Session, reader: KeyExchangeReader, attempt: bytes, now: float) -> None:
         self.flow = flow
         self.session = session
-        # The random of its ClientHello.
-        self.random = random
+        # `ClientHello.attempt`.
+        self.attempt = attempt
         self.reader = reader
         self.started_at = now
         # When the session's timer is due.
@@ -127,11 +127,11 @@ class Handshakes:
         """The handshake of `flow`."""
         return self.by_flow.get(flow)
 
-    def begin(self, client_hello: bytes, random: bytes, flow: Flow, now: float, *, established: int) -> bool:
+    def begin(self, client_hello: bytes, attempt: bytes, flow: Flow, now: float, *, established: int) -> bool:
         """Begin one for a peer whose address is proven; False, and no state, when a limit forbids it.
 
         Handshakes under way win over new ones (design 9); `established` counts the associations of the
-        socket. `client_hello` and its `random` are what proved the address of a datagram, empty on a connection.
+        socket. `client_hello` and its `attempt` are what proved the address of a datagram, empty on a connection.
         """
         counters, limits = self._driver.counters, self._limits
         source = flow[0][0]
@@ -143,7 +143,7 @@ class Handshakes:
             counters.dropped_source_full += 1
         else:
             counters.started += 1
-            handshake = Handshake(flow, self._driver.engine.accept(client_hello), self._reader(), random, now)
+            handshake = Handshake(flow, self._driver.engine.accept(client_hello), self._reader(), attempt, now)
             self.by_flow[flow] = handshake
             self._by_source[source] = self._by_source.get(source, 0) + 1
             self._follow(handshake, [], now)

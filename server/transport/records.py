@@ -36,10 +36,17 @@ class NotAClientHello(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ClientHello:
-    """What the cookie exchange needs of a ClientHello: `random` tells a repeated one from a new one."""
+    """What the cookie exchange needs of a ClientHello."""
 
     random: bytes
     cookie: bytes
+
+    @property
+    def attempt(self) -> bytes:
+        """What tells a new attempt of a device from a late copy: its random, and the cookie too, as a device without a
+        source of randomness may say the same random after each reboot.
+        """
+        return self.random + self.cookie
 
 
 def is_client_hello(datagram: bytes) -> bool:

@@ -282,7 +282,7 @@ class TlsEndpoint(Endpoint):
 
     def _associate(self, handshake: Handshake, peer: PeerIdentity, now: float) -> Association:
         connection = self._connections[handshake.flow]
-        association = Association(connection, handshake.flow, handshake.session, peer, handshake.random, now)
+        association = Association(connection, handshake.flow, handshake.session, peer, handshake.attempt, now)
         if isinstance(handshake.reader, KeyExchangeReader):
             # A message must be one record, so none may be longer than the client takes.
             association.cleartext_mtu = min(association.cleartext_mtu, handshake.reader.fragment)

@@ -233,8 +233,9 @@ class UdpEndpoint(Endpoint):
             return
         before = self._handshakes.get(flow)
         association = self._live.get(flow)
-        if (before is not None and before.random == hello.random) or (
-            association is not None and association.random == hello.random
+        attempt = hello.attempt
+        if (before is not None and before.attempt == attempt) or (
+            association is not None and association.attempt == attempt
         ):
             counters.dropped_repeated_hello += 1
             rest = records.after_first(datagram)
@@ -251,5 +252,5 @@ class UdpEndpoint(Endpoint):
             # the new handshake completes (RFC 6347 4.2.8).
             self._handshakes.discard(before)
         self._make_room()
-        if self._handshakes.begin(datagram, hello.random, flow, now, established=len(self._live)):
+        if self._handshakes.begin(datagram, attempt, flow, now, established=len(self._live)):
             self._later(SWEEP, self._sweep)

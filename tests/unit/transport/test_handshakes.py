@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from server.transport import records
+from server.transport.cookie import SLOT_SECONDS
 from server.transport.engine import RefusalReason, TransportLimits
 from tests.unit.transport.certificates import Pki, make
 from tests.unit.transport.client import Client, psk, psk_client, x509_client
@@ -104,6 +105,22 @@ async def test_a_late_copy_of_the_client_hello_starts_nothing(pki: Pki) -> None:
     assert server.endpoint.established == 1
     assert server.deliver(hello) == []
     assert (server.endpoint.handshaking, server.endpoint.counters.dropped_repeated_hello) == (0, 2)
+
+
+async def test_a_device_that_says_the_same_random_after_a_reboot_comes_in_with_its_next_cookie(pki: Pki) -> None:
+    server = Server(pki.index, pki.server)
+    first = x509_client(pki)
+    (hello,) = through_cookie(server, first)
+    for datagram in server.deliver([hello]):
+        server.deliver(first.receive(datagram))
+    assert server.endpoint.established == 1
+    server.loop.advance(SLOT_SECONDS)
+    (again,) = through_cookie(server, x509_client(pki))
+    alike = again[:27] + hello[27:59] + again[59:]
+    assert records.parse_client_hello(alike).random == records.parse_client_hello(hello).random
+    assert server.deliver([alike]), "it is answered with a flight of its own"
+    assert (server.endpoint.counters.started, server.endpoint.counters.dropped_repeated_hello) == (2, 0)
+    assert server.endpoint.established == 1, "the old association stays until the new handshake completes"
 
 
 async def test_what_follows_a_repeated_client_hello_in_its_datagram_is_not_lost(pki: Pki) -> None:
