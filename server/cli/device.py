@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.text import Text
@@ -24,6 +24,8 @@ app = typer.Typer(help="Devices: how their bootstraps went, and who was not admi
 # A device that is expected, and nothing more (POST /v3/devices/).
 NEVER_HERE = "never here"
 
+StateOption = Annotated[Literal["bootstrapped", "failed"] | None, typer.Option(help="How its last bootstrap ended.")]
+
 
 def none_listed(asked: str) -> str:
     """What is said in place of an empty list; `asked` is what narrowed it."""
@@ -37,7 +39,7 @@ def list_devices(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
-    state: Annotated[str | None, typer.Option(help="bootstrapped or failed.")] = None,
+    state: StateOption = None,
     after: Annotated[str, typer.Option(help="Begin behind this name.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=10000)] = 100,
     as_json: options.AsJson = False,

@@ -17,6 +17,32 @@ PasswordFile = Annotated[
     Path | None, typer.Option(help="File with the password; asked for when it is not given.", show_default=False)
 ]
 
+EMPTY = "There is no operator; `firstlight operator add NAME` makes one."
+
+
+def added(name: str) -> str:
+    """What is said when there is one more."""
+    return f"{name} may sign in to the console."
+
+
+def password_changed(name: str) -> str:
+    """What is said of a new password."""
+    return f"{name} has a new password."
+
+
+def removed(name: str) -> str:
+    """What is said when there is one less."""
+    return f"{name} may no longer sign in."
+
+
+def given_password(file: Path | None) -> str:
+    """The password of a `file`, or the one that a person types."""
+    if file is None:
+        if not sys.stdin.isatty():
+            options.fail("there is no terminal to ask for the password; give it with --password-file")
+        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+    return options.expected(lambda: read_text(file)).strip()
+
 
 @app.command("add")
 def add(
@@ -28,14 +54,14 @@ def add(
     database_url: options.DatabaseUrl = None,
 ) -> None:
     """Make an operator; the password is asked for, or read from a file."""
-    password = _password(password_file)
+    password = given_password(password_file)
 
     async def work() -> None:
         async with options.opened(config, data_dir, database_url) as record:
             await admin.add(
                 record.database, options.actor(), record.account_id, name=name, role=role, password=password
             )
-        print(f"{name} may sign in to the console.")
+        print(added(name))
 
     options.run(work)
 
@@ -65,7 +91,7 @@ def list_operators(
             ],
             ("name", "role", "status", "created_at"),
             as_json=as_json,
-            empty="There is no operator; `firstlight operator add NAME` makes one.",
+            empty=EMPTY,
         )
 
     options.run(work)
@@ -80,13 +106,13 @@ def change_password(
     database_url: options.DatabaseUrl = None,
 ) -> None:
     """Give an operator a new password; whoever is signed in with the old one signs in again."""
-    password = _password(password_file)
+    password = given_password(password_file)
 
     async def work() -> None:
         async with options.opened(config, data_dir, database_url) as record:
             row = await admin.by_word(record.database, record.account_id, name)
             await admin.change(record.database, options.actor(), record.account_id, row.id, password=password)
-        print(f"{name} has a new password.")
+        print(password_changed(name))
 
     options.run(work)
 
@@ -104,14 +130,6 @@ def remove(
         async with options.opened(config, data_dir, database_url) as record:
             row = await admin.by_word(record.database, record.account_id, name)
             await operators.remove(record.database, options.actor(), record.account_id, row.id)
-        print(f"{name} may no longer sign in.")
+        print(removed(name))
 
     options.run(work)
-
-
-def _password(file: Path | None) -> str:
-    if file is None:
-        if not sys.stdin.isatty():
-            options.fail("there is no terminal to ask for the password; give it with --password-file")
-        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
-    return options.expected(lambda: read_text(file)).strip()

@@ -2,7 +2,7 @@
 
 import typer
 
-from server.cli.remote import devices, issuers, keys, trusted
+from server.cli.remote import devices, issuers, keys, operators, trusted
 
 app = typer.Typer(
     name="firstlight",
@@ -15,6 +15,7 @@ app.add_typer(keys.api_keys, name="api-key")
 app.add_typer(devices.certificates, name="certificate")
 app.add_typer(devices.app, name="device")
 app.add_typer(issuers.app, name="issuer")
+app.add_typer(operators.app, name="operator")
 app.add_typer(issuers.services, name="service")
 app.add_typer(trusted.profile, name="profile")
 app.add_typer(keys.psk, name="psk")

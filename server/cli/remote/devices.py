@@ -37,7 +37,7 @@ def _device(door: Door, endpoint: str) -> Row:
 def list_devices(
     url: Url,
     api_key_file: ApiKeyFile,
-    state: Annotated[str | None, typer.Option(help="bootstrapped or failed.")] = None,
+    state: local_device.StateOption = None,
     after: Annotated[str, typer.Option(help="Begin behind this name.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=10000)] = 100,
     as_json: AsJson = False,
