@@ -6,6 +6,7 @@ device at work not. A key of the device's own (EST): one certificate a device, a
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import pytest_asyncio
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -29,7 +31,7 @@ from tests.integration.field import Field, profile
 from tests.integration.service import Service
 from tests.pki import make_device_certificate, make_factory_ca, make_key
 
-pytestmark = pytest.mark.kill_matrix
+pytestmark = [pytest.mark.kill_matrix, pytest.mark.asyncio(loop_scope="module")]
 
 SETTINGS = """
 [issuance]
@@ -109,13 +111,13 @@ def address(service: Service) -> tuple[str, int]:
     return host, int(port)
 
 
-@pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[Service]:
-    """A server that is killed again and again; gone only after a failed test has left its log."""
-    tmp_path.chmod(0o755)
-    config = tmp_path / "firstlight.toml"
+@contextlib.asynccontextmanager
+async def killed_again_and_again(folder: Path) -> AsyncIterator[Service]:
+    """A server of its own; gone only after a failed test has left its log."""
+    folder.chmod(0o755)
+    config = folder / "firstlight.toml"
     config.write_text(SETTINGS)
-    killed = Service(tmp_path, "--config", str(config))
+    killed = Service(folder, "--config", str(config))
     try:
         await killed.start()
         yield killed
@@ -124,9 +126,38 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
         await killed.remove()
 
 
-@pytest.mark.parametrize("kind", [SERVER_KEY, EST], ids=["server-key", "est"])
-@pytest.mark.parametrize("kill", [kill_server, kill_postgres], ids=["server", "postgresql"])
-async def test_no_kill_loses_or_doubles_a_certificate(service: Service, kill: Kill, kind: Kind) -> None:
+KILLS: Mapping[str, Kill] = {"server": kill_server, "postgresql": kill_postgres}
+KINDS: Mapping[str, Kind] = {"server-key": SERVER_KEY, "est": EST}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def runs(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mapping[tuple[str, str], asyncio.Task[None]]]:
+    """All runs, begun at once: each mostly waits, for a server that is dead and for what is due a minute later."""
+    async with contextlib.AsyncExitStack() as servers:
+        begun: dict[tuple[str, str], asyncio.Task[None]] = {}
+        try:
+            for killed, kill in KILLS.items():
+                for name, kind in KINDS.items():
+                    folder = tmp_path_factory.mktemp(f"{killed}-{name}")
+                    service = await servers.enter_async_context(killed_again_and_again(folder))
+                    begun[killed, name] = asyncio.create_task(run(service, kill, kind))
+            yield begun
+        finally:
+            for task in begun.values():
+                task.cancel()
+            await asyncio.gather(*begun.values(), return_exceptions=True)
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("killed", KILLS)
+async def test_no_kill_loses_or_doubles_a_certificate(
+    runs: Mapping[tuple[str, str], asyncio.Task[None]], killed: str, name: str
+) -> None:
+    await runs[killed, name]
+
+
+async def run(service: Service, kill: Kill, kind: Kind) -> None:
+    """One device after the other, each killed for one datagram later than the one before, until one needs no more."""
     factory = make_factory_ca("Kill Matrix Factory")
     (service.folder / "factory.pem").write_bytes(factory.pem)
     await service.command("trust", "add", str(service.folder / "factory.pem"), "--service", "bootstrap")
