@@ -1,5 +1,6 @@
 """`api-key` and `psk` through the API."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
@@ -9,7 +10,7 @@ import typer
 from server.cli import api_key, options
 from server.cli import psk as local
 from server.cli.options import AsJson
-from server.cli.remote.door import ApiKeyFile, Door, Url
+from server.cli.remote.door import ApiKeyFile, Door, Row, Url
 from server.store.accounts import Role
 from server.store.psk import NewKey
 from server.transport.engine import printable
@@ -21,6 +22,17 @@ API_KEYS, PRE_SHARED_KEYS = "/v3/api-keys", "/v1/pre-shared-keys"
 # The API has the original's words for roles.
 ROLES: dict[Role, str] = {"admin": "administrator", "operator": "operator", "reader": "read-only"}
 OURS = {theirs: ours for ours, theirs in ROLES.items()}
+
+
+def with_role(row: Row, name: str) -> Mapping[str, object]:
+    """A key or an operator as the lists show it; `name` is what the API calls its name."""
+    return {
+        "id": row["id"],
+        "name": row[name],
+        "role": OURS[row["role"]],
+        "status": "active" if row["status"] == "ACTIVE" else "off",
+        "created_at": options.moment(row["created_at"]),
+    }
 
 
 @api_keys.command("add")
@@ -37,16 +49,7 @@ def add_api_key(
 @api_keys.command("list")
 def list_api_keys(url: Url, api_key_file: ApiKeyFile, as_json: AsJson = False) -> None:
     """The keys by name and role."""
-    rows = [
-        {
-            "id": row["id"],
-            "name": row["name"],
-            "role": OURS[row["role"]],
-            "status": "active" if row["status"] == "ACTIVE" else "off",
-            "created_at": options.moment(row["created_at"]),
-        }
-        for row in Door(url, api_key_file).rows(API_KEYS)
-    ]
+    rows = [with_role(row, "name") for row in Door(url, api_key_file).rows(API_KEYS)]
     options.show(rows, ("name", "role", "status", "created_at"), as_json=as_json, empty=api_key.EMPTY)
 
 

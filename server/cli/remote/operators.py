@@ -8,7 +8,7 @@ from server.cli import operator as local
 from server.cli import options
 from server.cli.options import AsJson
 from server.cli.remote.door import ApiKeyFile, Door, Row, Url
-from server.cli.remote.keys import OURS, ROLES
+from server.cli.remote.keys import ROLES, with_role
 from server.store.accounts import Role
 
 app = typer.Typer(help="Operators of the console.", no_args_is_help=True)
@@ -35,16 +35,7 @@ def add(
 @app.command("list")
 def list_operators(url: Url, api_key_file: ApiKeyFile, as_json: AsJson = False) -> None:
     """The operators by name and role."""
-    rows = [
-        {
-            "id": row["id"],
-            "name": row["username"],
-            "role": OURS[row["role"]],
-            "status": "active" if row["status"] == "ACTIVE" else "off",
-            "created_at": options.moment(row["created_at"]),
-        }
-        for row in Door(url, api_key_file).rows(USERS)
-    ]
+    rows = [with_role(row, "username") for row in Door(url, api_key_file).rows(USERS)]
     options.show(rows, ("name", "role", "status", "created_at"), as_json=as_json, empty=local.EMPTY)
 
 
