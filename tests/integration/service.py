@@ -123,7 +123,9 @@ class Service:
 
     def events(self, name: str) -> list[dict[str, object]]:
         """The log lines of this event."""
-        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        # The last line may be one that is still being written.
+        whole, _, _ = self.log.read_text().rpartition("\n")
+        lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [line for line in lines if line.get("event") == name]
 
     def journal(self) -> list[dict[str, object]]:
