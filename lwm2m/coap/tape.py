@@ -127,7 +127,7 @@ class Tape(Generic[Session]):
     def draw(self) -> float:
         """Randomness for the exchanges, remembered."""
         value = self.source()
-        if self.limit >= 0:
+        if not self.is_full:
             self.draws.append(value)
         return value
 
@@ -168,7 +168,7 @@ class Tape(Generic[Session]):
 
     def body(self, payload: bytes) -> None:
         """A whole payload that is about to be sent, maybe in blocks."""
-        if payload and self.limit >= 0:
+        if payload and not self.is_full:
             self._bodies.append(payload)
 
     def stop(self) -> None:

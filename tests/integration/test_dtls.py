@@ -8,8 +8,8 @@ import pytest
 from server.store.errors import StoreUnavailable
 from server.transport.engine import PreSharedKey, RefusalReason, TransportLimits
 from tests.integration.clients import as_device, program, requires_gnutls, requires_libcoap, requires_openssl, with_key
+from tests.integration.endpoints import running
 from tests.integration.factory import Factory
-from tests.integration.udp_endpoint import running
 from tests.unit.transport.client import psk
 from tests.unit.transport.rig import Echo
 

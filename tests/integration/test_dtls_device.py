@@ -9,8 +9,8 @@ import pytest
 from server.transport.engine import PreSharedKey, TransportLimits
 from server.transport.udp import bind
 from tests.integration.dtls_device import Device, psk_client, x509_client
+from tests.integration.endpoints import running
 from tests.integration.factory import Factory
-from tests.integration.udp_endpoint import running
 from tests.unit.transport.client import PSK_SUITES, Client, psk
 
 

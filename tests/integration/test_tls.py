@@ -4,177 +4,24 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Iterable
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
 from OpenSSL import SSL
 
 from server.store.errors import StoreUnavailable
-from server.transport.association import Association
-from server.transport.engine import PreSharedKey, Refusal, RefusalReason, TransportLimits
-from server.transport.openssl import OpenSslEngine
-from server.transport.tls import LONGEST_HANDSHAKE, TlsEndpoint, listen
-from tests.integration.clients import PATIENCE, as_device, program, requires_openssl, with_key
+from server.transport.engine import PreSharedKey, RefusalReason, TransportLimits
+from server.transport.tls import LONGEST_HANDSHAKE
+from tests.integration import endpoints
+from tests.integration.clients import as_device, program, requires_openssl, with_key
+from tests.integration.endpoints import Running
 from tests.integration.factory import Factory
-from tests.unit.transport.certificates import Made
-from tests.unit.transport.client import PSK_SUITES, X509_SUITES, ffi, lib, psk
-from tests.unit.transport.rig import Echo
+from tests.integration.tls_client import Client
+from tests.unit.transport.client import psk
 
-
-class Running:
-    """An endpoint on a real socket, with everything it told."""
-
-    def __init__(
-        self,
-        factory: Factory,
-        *,
-        host: str = "127.0.0.1",
-        keys: Iterable[PreSharedKey] = (),
-        limits: TransportLimits | None = None,
-        look_up: Any = None,
-        upper: Callable[[Association], Any] = Echo,
-    ) -> None:
-        by_identity = {key.identity: key for key in keys}
-
-        async def find(identity: bytes) -> PreSharedKey | None:
-            return by_identity.get(identity)
-
-        def established(association: Association) -> Any:
-            self.uppers.append(upper(association))
-            return self.uppers[-1]
-
-        self.uppers: list[Any] = []
-        self.refusals: asyncio.Queue[Refusal] = asyncio.Queue()
-        self.sock = listen(host, 0, reuse_port=False)
-        self.port: int = self.sock.getsockname()[1]
-        self.endpoint = TlsEndpoint(
-            self.sock,
-            OpenSslEngine(
-                certificate_chain_pem=factory.server.pem,
-                private_key=factory.server.key,
-                trust=lambda: factory.index,
-                now=lambda: datetime.now(UTC),
-                stream=True,
-            ),
-            psk_lookup=look_up or find,
-            on_established=established,
-            on_refused=self.refusals.put_nowait,
-            limits=limits or TransportLimits(),
-        )
-        self.endpoint.start()
-
-    async def until(self, condition: Callable[[], Any]) -> None:
-        """Let the loop turn until it holds; the block around ends a test that waits for ever."""
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
-@contextlib.asynccontextmanager
-async def running(factory: Factory, **options: Any) -> AsyncIterator[Running]:
-    made = Running(factory, **options)
-    try:
-        async with asyncio.timeout(PATIENCE):
-            yield made
-    finally:
-        made.endpoint.close()
-
-
-class Client:
-    """A TLS 1.2 client that shows each piece of the stream before it leaves."""
-
-    def __init__(
-        self,
-        port: int,
-        *,
-        certificate: Made | None = None,
-        above: Iterable[Made] = (),
-        identity: bytes | None = None,
-        key: bytes = b"k" * 16,
-        receive_buffer: int | None = None,
-    ) -> None:
-        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-        context.set_max_proto_version(SSL.TLS1_2_VERSION)
-        context.set_cipher_list(f"{PSK_SUITES if identity else X509_SUITES}:@SECLEVEL=0".encode())
-        if certificate is not None:
-            context.use_certificate(certificate.certificate)
-            context.use_privatekey(certificate.key)
-            for each in above:
-                context.add_extra_chain_cert(each.certificate)
-        if identity is not None:
-
-            def callback(_ssl: Any, _hint: Any, out: Any, _room: int, key_out: Any, _key_room: int) -> int:
-                ffi.memmove(out, identity + b"\0", len(identity) + 1)
-                ffi.memmove(key_out, key, len(key))
-                return len(key)
-
-            self._callback = ffi.callback(
-                "unsigned int(SSL *, char *, char *, unsigned int, unsigned char *, unsigned int)", callback
-            )
-            lib.SSL_CTX_set_psk_client_callback(context._context, self._callback)
-        self.connection = SSL.Connection(context, None)
-        self.connection.set_connect_state()
-        self.sock = socket.socket()
-        if receive_buffer is not None:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.sock.connect(("127.0.0.1", port))
-        self.sock.setblocking(False)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.records: list[bytes] = []
-
-    def written(self) -> bytes:
-        """What the client's TLS wants to send."""
-        with contextlib.suppress(SSL.WantReadError):
-            return self.connection.bio_read(1 << 17)
-        return b""
-
-    async def flush(self, *, piece: int = 1 << 17) -> None:
-        """Send it, in segments of `piece` bytes."""
-        loop = asyncio.get_running_loop()
-        data = self.written()
-        for at in range(0, len(data), piece):
-            await loop.sock_sendall(self.sock, data[at : at + piece])
-            await asyncio.sleep(0)
-
-    async def take(self) -> bool:
-        """Read some of the stream; False at its end."""
-        try:
-            data = await asyncio.get_running_loop().sock_recv(self.sock, 1 << 16)
-        except ConnectionError:
-            return False
-        if data:
-            self.connection.bio_write(data)
-        return bool(data)
-
-    async def handshake(self, *, piece: int = 1 << 17) -> str:
-        """Shake hands; empty when it worked, else what the server said to it."""
-        while True:
-            try:
-                self.connection.do_handshake()
-            except SSL.WantReadError:
-                await self.flush(piece=piece)
-                if not await self.take():
-                    return "closed"
-            except SSL.Error as error:
-                return str(error)
-            else:
-                await self.flush(piece=piece)
-                return ""
-
-    async def record(self) -> bytes | None:
-        """The next record of the server; None at the end of the connection."""
-        while True:
-            try:
-                return self.connection.recv(1 << 16)
-            except SSL.WantReadError:
-                if not await self.take():
-                    return None
-            except SSL.ZeroReturnError:
-                return None
-
-    def close(self) -> None:
-        self.sock.close()
+running = partial(endpoints.running, stream=True)
 
 
 @contextlib.asynccontextmanager

@@ -21,6 +21,28 @@ def psk(identity: bytes = b"urn:dev:1", key: bytes = b"k" * 16) -> PreSharedKey:
     return PreSharedKey(id=uuid4(), account_id=ACCOUNT, identity=identity, key=key, endpoint="dev-1")
 
 
+def give(
+    context: SSL.Context, certificate: Made | None, intermediates: Iterable[Made], identity: bytes | None, key: bytes
+) -> Any:
+    """Put what a client shows into its context; what comes back lives as long as that."""
+    if certificate is not None:
+        context.use_certificate(certificate.certificate)
+        context.use_privatekey(certificate.key)
+        for intermediate in intermediates:
+            context.add_extra_chain_cert(intermediate.certificate)
+    if identity is None:
+        return None
+
+    def named(_ssl: Any, _hint: Any, out: Any, _room: int, key_out: Any, _key_room: int) -> int:
+        ffi.memmove(out, identity + b"\0", len(identity) + 1)
+        ffi.memmove(key_out, key, len(key))
+        return len(key)
+
+    callback = ffi.callback("unsigned int(SSL *, char *, char *, unsigned int, unsigned char *, unsigned int)", named)
+    lib.SSL_CTX_set_psk_client_callback(context._context, callback)
+    return callback
+
+
 class Client:
     """A DTLS 1.2 client on pyOpenSSL; datagrams in and out, nothing else."""
 
@@ -43,22 +65,7 @@ class Client:
         context.set_cipher_list(f"{suites}:@SECLEVEL=0".encode())
         if curves is not None:
             assert lib.SSL_CTX_set1_curves_list(context._context, curves) == 1
-        if certificate is not None:
-            context.use_certificate(certificate.certificate)
-            context.use_privatekey(certificate.key)
-            for intermediate in intermediates:
-                context.add_extra_chain_cert(intermediate.certificate)
-        if identity is not None:
-
-            def callback(_ssl: Any, _hint: Any, out: Any, _room: int, key_out: Any, _key_room: int) -> int:
-                ffi.memmove(out, identity + b"\0", len(identity) + 1)
-                ffi.memmove(key_out, key, len(key))
-                return len(key)
-
-            self._callback = ffi.callback(
-                "unsigned int(SSL *, char *, char *, unsigned int, unsigned char *, unsigned int)", callback
-            )
-            lib.SSL_CTX_set_psk_client_callback(context._context, self._callback)
+        self._callback = give(context, certificate, intermediates, identity, key)
         self.context = context
         self.mtu = mtu
         self.renew()
