@@ -24,7 +24,8 @@ from simulators.device import Server
 from simulators.dtls import Credential, PskCredential
 from simulators.fleet import BadInput
 from simulators.formats import FormatError, read
-from simulators.swarm import Outcome, Swarm, Temper
+from simulators.swarm import Swarm
+from simulators.swarm_device import Outcome, Temper
 from simulators.swarm_dtls import SwarmContext
 from simulators.tree import MODE, MODE_CERTIFICATE, SECURITY
 

@@ -13,8 +13,8 @@ from lwm2m.coap.exchange import Event, Exchanges, Parameters, RequestReceived, R
 from server.transport.association import Association
 from server.transport.engine import PreSharedKey
 from simulators.dtls import PskCredential
-from simulators.swarm import SwarmDevice, Temper
 from simulators.swarm_command import percentile
+from simulators.swarm_device import SwarmDevice, Temper
 from simulators.swarm_dtls import SwarmContext
 from tests.unit.transport.certificates import Pki
 from tests.unit.transport.rig import ADDRESS, Server
