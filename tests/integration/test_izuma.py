@@ -18,8 +18,8 @@ from simulators.izuma.link import Transport
 from simulators.izuma.registered import RegisteredIzuma
 from simulators.izuma.renewal import Status
 from tests.integration.field import Field, opened, profile, steps, until
+from tests.integration.registered import Api
 from tests.integration.service import simulate
-from tests.integration.test_registration import Api
 from tests.issuers.peers.cfssl import PAGE_KEY, cfssl_serve
 from tests.pki import make_factory_ca
 

@@ -1,27 +1,22 @@
 """GLOBAL_SIGN against the HVCA stand-in: what it gives, and the rows of B2 and B5 of `issuers.md`.
 
 That the stand-in is like HVCA is shown by GlobalSign's own client in tests/interop/test_hvclient.py. Policies and
-options are in test_globalsign_policy.py, `verify` in test_globalsign_check.py, lost answers and revoking in
+options are in test_globalsign_policy.py, `verify` in test_globalsign_check.py, tokens and secrets in
+test_globalsign_access.py, collecting in test_globalsign_collect.py, lost answers and revoking in
 test_globalsign_afterwards.py.
 """
 
 import asyncio
-import logging
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from issuers import failures, globalsign, globalsign_api, http, open_issuer
 from issuers.base import Capability, Issued, Issuer, Pending, Recovery
 from issuers.errors import (
-    BadCertificate,
-    Check,
     IssuerError,
     Misconfigured,
     OutcomeUnknown,
@@ -38,34 +33,20 @@ from simulators.atlas_faults import Fault
 from simulators.atlas_policy import DEFAULT_POLICY
 from tests.issuers.hvca import (
     ASK,
-    JUST_NOW,
     ORDER,
     SEVEN,
     assert_says,
     break_down,
-    collected,
     failure,
     got,
     now,
-    opened,
     wish,
 )
-from tests.issuers.peers.atlas import LONG_AGO, AtlasPeer, running_atlas
-from tests.issuers.rigs import ACCOUNT, LOOPBACK
-from tests.pki import make_device_certificate, make_factory_ca, make_key
+from tests.issuers.peers.atlas import LONG_AGO, AtlasPeer
+from tests.issuers.rigs import ACCOUNT
+from tests.pki import make_key
 
-
-@pytest.fixture
-def calls(peer: AtlasPeer) -> Counter[str]:
-    return peer.atlas.calls
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Silence is given up on after a moment."""
-    for module in (http, failures):
-        monkeypatch.setattr(module, "READ_SECONDS", 3.0)
-
+pytestmark = pytest.mark.usefixtures("impatient")
 
 # -- what it gives --------------------------------------------------------------
 
@@ -162,75 +143,6 @@ async def test_the_location_is_not_followed_but_for_its_last_segment(peer: Atlas
     assert peer.atlas.calls[ASK] == 1
 
 
-# -- tokens (B5) ----------------------------------------------------------------
-
-
-async def test_a_token_that_ended_is_renewed_once_and_the_call_repeated(
-    peer: AtlasPeer, issuer: Issuer, calls: Counter[str]
-) -> None:
-    await got(issuer, wish("first"))
-    peer.atlas.expire_tokens()
-    await got(issuer, wish("second"))
-    assert calls["POST /login"] == 2
-    assert calls[ORDER] == 3
-    assert peer.atlas.issued == 2
-
-
-async def test_a_storm_that_meets_an_ended_token_logs_in_once(
-    peer: AtlasPeer, issuer: Issuer, calls: Counter[str]
-) -> None:
-    await got(issuer, wish("first"))
-    peer.atlas.expire_tokens()
-    await asyncio.gather(*(got(issuer, wish(f"device-{number}")) for number in range(12)))
-    assert calls["POST /login"] == 2
-    assert peer.atlas.issued == 13
-
-
-async def test_a_ca_that_never_takes_its_own_token_is_asked_twice_and_no_more(
-    peer: AtlasPeer, issuer: Issuer, calls: Counter[str]
-) -> None:
-    break_down(peer, ORDER, 401, times=100)
-    assert_says(await failure(issuer), Unauthorized, "does not take the token it gave (Unauthorized)", "ask GlobalSign")
-    assert calls[ORDER] == calls["POST /login"] == 2
-
-
-async def test_a_token_is_renewed_before_its_ten_minutes_are_over(
-    peer: AtlasPeer, calls: Counter[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert globalsign_api.TOKEN_SECONDS == 9 * 60
-    monkeypatch.setattr(globalsign_api, "TOKEN_SECONDS", 0.0)
-    async with opened(peer) as issuer:
-        await issuer.ca_certificates()
-        await issuer.revoke((await got(issuer, wish())).leaf.serial_number, x509.ReasonFlags.superseded, now())
-    assert calls["POST /login"] == 5, "one for each call"
-
-
-LOGIN = (
-    (400, Unauthorized, "does not take our login (Bad Request): 'api_key', 'api_secret' and 'client_certificate'"),
-    (401, Unauthorized, "does not take our login (Unauthorized)"),
-    (422, Unauthorized, "does not take our login"),
-    (411, Misconfigured, "does not understand our request (HTTP 411, Content-Length required)"),
-    (415, Misconfigured, "does not understand our request (HTTP 415, Bad Content-Type)"),
-    (404, Misconfigured, "has no such service (Not found); 'base_url' ends in /v2"),
-    (503, Unavailable, "is busy (Service busy, please retry later; id "),
-    (500, Unavailable, "failed (Internal error; id "),
-    ("html", Unavailable, "or a proxy before it, is out of service: HTTP 502 (502 Bad Gateway)"),
-    ("hang", Unavailable, "no answer came within"),
-    ("reset", Unavailable, "the connection broke"),
-    ("half", Unavailable, "the connection broke"),
-)
-
-
-@pytest.mark.parametrize(("do", "kind", "words"), LOGIN, ids=[str(row[0]) for row in LOGIN])
-async def test_what_a_login_can_end_with(
-    peer: AtlasPeer, issuer: Issuer, calls: Counter[str], do: Any, kind: type[IssuerError], words: str
-) -> None:
-    break_down(peer, "POST /login", do)
-    assert_says(await failure(issuer), kind, words)
-    assert calls["POST /login"] == 1, "nothing is tried again"
-    assert calls[ORDER] == 0
-
-
 # -- asking for a certificate (B2) -----------------------------------------------
 
 ORDERED = (
@@ -315,126 +227,6 @@ async def test_only_keys_on_p256_are_sent(issuer: Issuer, calls: Counter[str]) -
     assert calls[ORDER] == 0
 
 
-# -- collecting (B2, B5) ----------------------------------------------------------
-
-
-async def test_a_certificate_in_progress_stays_pending_until_it_is_there(peer: AtlasPeer, issuer: Issuer) -> None:
-    peer.atlas.settings.pending_polls = 3
-    pending = await issuer.issue(wish())
-    assert isinstance(pending, Pending)
-    answers = [await issuer.collect(pending.reference) for _ in range(4)]
-    assert [type(each) for each in answers] == [Pending, Pending, Pending, Issued]
-    assert answers[0] == Pending(pending.reference, globalsign.FIRST_POLL)
-
-
-COLLECTED = (
-    (429, Throttled),
-    (503, Unavailable),
-    (500, Unavailable),
-    ("html", Unavailable),
-    ("hang", Unavailable),
-    ("reset", Unavailable),
-    ("half", Unavailable),
-)
-
-
-@pytest.mark.parametrize(("do", "kind"), COLLECTED, ids=[str(row[0]) for row in COLLECTED])
-async def test_a_ca_that_is_busy_or_away_still_has_the_request(
-    peer: AtlasPeer, issuer: Issuer, do: Any, kind: type[IssuerError]
-) -> None:
-    pending = await issuer.issue(wish())
-    break_down(peer, ASK, do)
-    with pytest.raises(kind):
-        await issuer.collect(pending.reference)
-    assert isinstance(await issuer.collect(pending.reference), Issued)
-    assert peer.atlas.issued == 1
-
-
-async def test_b5_404_right_after_201_is_pending(peer: AtlasPeer, issuer: Issuer) -> None:
-    pending = await issuer.issue(wish())
-    break_down(peer, ASK, 404)
-    assert await issuer.collect(pending.reference) == Pending(pending.reference, globalsign.FIRST_POLL)
-    assert isinstance(await issuer.collect(pending.reference), Issued)
-
-
-@pytest.mark.parametrize(("status", "kind"), [(429, Throttled), (503, Unavailable)])
-async def test_b5_a_named_time_is_told_while_collecting(
-    peer: AtlasPeer, issuer: Issuer, status: int, kind: type[Throttled | Unavailable]
-) -> None:
-    pending = await issuer.issue(wish())
-    break_down(peer, ASK, status, retry_after=9)
-    with pytest.raises(kind) as raised:
-        await issuer.collect(pending.reference)
-    assert raised.value.retry_after == 9.0
-
-
-async def test_a_ca_that_died_after_it_took_the_request_still_has_it_when_it_is_back(tmp_path: Path) -> None:
-    journal = tmp_path / "issued.jsonl"
-    async with running_atlas(journal=journal) as peer, opened(peer) as issuer:
-        request = wish()
-        pending = await issuer.issue(request)
-        port = int(peer.url.rpartition(":")[2].removesuffix("/v2"))
-        await peer.server.close()
-        with pytest.raises(Unavailable):
-            await issuer.collect(pending.reference)
-        async with running_atlas(journal=journal, port=port) as again:
-            issued = await collected(issuer, pending)
-            assert again.atlas.issued == 1
-    assert issued.leaf.public_key() == request.csr.public_key()
-
-
-async def test_what_is_unknown_for_too_long_is_of_unknown_outcome(
-    peer: AtlasPeer, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert globalsign.LAG_SECONDS == 10
-    peer.atlas.settings.lag = 2
-    pending = await issuer.issue(wish())
-    assert isinstance(await issuer.collect(pending.reference), Pending)
-    monkeypatch.setattr(globalsign, "LAG_SECONDS", 0.0)
-    with pytest.raises(OutcomeUnknown, match="does not know it 0 s later"):
-        await issuer.collect(pending.reference)
-    assert isinstance(await issuer.collect(pending.reference), Issued)
-
-
-async def test_a_late_refusal_is_final(peer: AtlasPeer, issuer: Issuer) -> None:
-    peer.atlas.settings.refuse_late = 1
-    pending = await issuer.issue(wish())
-    with pytest.raises(Rejected, match="refuses the request: CA validation error"):
-        await issuer.collect(pending.reference)
-    assert peer.atlas.issued == 0
-
-
-async def test_a_collect_that_meets_an_ended_token_logs_in_again(peer: AtlasPeer, issuer: Issuer) -> None:
-    pending = await issuer.issue(wish())
-    peer.atlas.expire_tokens()
-    assert isinstance(await issuer.collect(pending.reference), Issued)
-
-
-async def test_a_collect_that_nobody_lets_in_is_unauthorized(peer: AtlasPeer, issuer: Issuer) -> None:
-    pending = await issuer.issue(wish())
-    break_down(peer, ASK, 401, times=100)
-    with pytest.raises(Unauthorized):
-        await issuer.collect(pending.reference)
-    assert peer.atlas.calls[ASK] == 2
-
-
-async def test_a_certificate_that_was_revoked_meanwhile_is_not_delivered(issuer: Issuer) -> None:
-    pending = await issuer.issue(wish())
-    await issuer.revoke(int(pending.reference, 16), x509.ReasonFlags.superseded, now())
-    with pytest.raises(Rejected, match="has revoked it since"):
-        await issuer.collect(pending.reference)
-
-
-async def test_a_foreign_certificate_is_refused(peer: AtlasPeer, issuer: Issuer) -> None:
-    first = await issuer.issue(wish("first"))
-    second = await issuer.issue(wish("second"))
-    entries = peer.atlas.ledger.entries
-    entries[int(first.reference, 16)].certificate = entries[int(second.reference, 16)].certificate
-    with pytest.raises(BadCertificate, match=f"asked for certificate {first.reference} and gave") as raised:
-        await issuer.collect(first.reference)
-    assert raised.value.check is Check.SERIAL
-
-
 # -- policy and chain (B2) -----------------------------------------------------------
 
 
@@ -455,64 +247,3 @@ async def test_a_dead_ca_is_asked_once_by_all_who_wait(peer: AtlasPeer, issuer: 
     errors = await asyncio.gather(*(failure(issuer, wish(f"device-{n}")) for n in range(30)))
     assert {type(each) for each in errors} == {Unavailable}
     assert peer.atlas.calls["POST /login"] == 1
-
-
-# -- TLS and secrets -------------------------------------------------------------------
-
-
-async def test_a_client_certificate_of_another_ca_is_unauthorized(peer: AtlasPeer) -> None:
-    stranger = make_device_certificate(make_factory_ca("Stranger"), "a stranger")
-    credentials = {
-        "client_certificate": stranger.pem.decode(),
-        "private_key": stranger.key_pem.decode(),
-        "passphrase": "",
-    }
-    async with opened(peer, credentials=credentials) as issuer:
-        # The server closes behind its alert with our request unread (TLS 1.3), and the reset may overtake the alert.
-        assert_says(await failure(issuer), Unauthorized, "refuses our TLS client certificate", "'client_certificate'")
-
-
-async def test_a_server_that_nobody_vouches_for_is_named_with_the_remedy(peer: AtlasPeer) -> None:
-    async with opened(peer, {"tls_roots": make_factory_ca().pem.decode()}) as issuer:
-        assert_says(await failure(issuer), Misconfigured, "is not trusted", "'tls_roots'")
-
-
-@pytest.mark.parametrize("name", ["api_key", "api_secret"])
-async def test_a_wrong_key_or_secret_is_unauthorized(peer: AtlasPeer, name: str) -> None:
-    async with opened(peer, credentials={name: "0123456789abcdef"}) as issuer:
-        assert_says(await failure(issuer), Unauthorized, "'api_key', 'api_secret' and 'client_certificate'")
-
-
-async def test_the_access_key_of_the_page_is_the_api_key(peer: AtlasPeer) -> None:
-    credentials = peer.credentials
-    credentials["access_key"] = credentials.pop("api_key")
-    issuer = open_issuer("GLOBAL_SIGN", "theirs", peer.attributes, credentials, LOOPBACK)
-    assert isinstance(await got(issuer, wish()), Issued)
-    await issuer.aclose()
-
-
-async def test_no_secret_shows_in_any_log_error_or_repr(peer: AtlasPeer, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
-    shown: list[str] = []
-    async with opened(peer) as issuer:
-        await got(issuer, wish())
-        tokens = tuple(peer.atlas._tokens)
-        for at in ("POST /login", ORDER, "GET /stats/issued"):
-            for do in (400, 401, 422, 503, "html", "hang", "half", "reset"):
-                peer.atlas.expire_tokens()
-                break_down(peer, at, do)
-                try:
-                    await issuer.issue(request := wish())
-                    await issuer.recover(request, JUST_NOW)
-                except IssuerError as error:
-                    shown += [str(error), repr(error), repr(error.__cause__)]
-                tokens += tuple(peer.atlas._tokens)
-                peer.atlas.faults.clear()
-        shown += [repr(await issuer.check(wish("verify"), now()))]
-        inside = [issuer, *vars(issuer).values(), *vars(vars(issuer)["_api"]).values()]
-        shown += [repr(each) for each in inside] + [repr(vars(each)) for each in inside if hasattr(each, "__dict__")]
-    assert len(tokens) > 10
-    text = "\n".join([*shown, caplog.text, *(repr(record.args) for record in caplog.records)])
-    assert "does not take our login" in text
-    for secret in (*peer.secrets, *tokens):
-        assert secret not in text
