@@ -84,7 +84,9 @@ class Settlement:
             adopted = await issuances.adopt_expired(self._database, self._attempts.owner, self._now(), self._lease)
             # One of our own whose renewal came too late has its new lease and goes on.
             rows = [row for row in adopted if not self._attempts.holds(row.id)]
+            # In one breath: a device that is back at this moment sees either nobody at work on its row, or us.
             self._attempts.take(row.id for row in rows)
+            self._settling.update(row.id for row in rows)
             await asyncio.gather(*(self._settled(row) for row in rows))
             if len(adopted) < ADOPT_LIMIT:
                 return
@@ -131,7 +133,6 @@ class Settlement:
     async def _settled(self, row: IssuanceRow) -> None:
         """Settle `row`, or leave it to the next look; never raises."""
         log.info("issuance_adopted", endpoint=row.endpoint, issuance=row.id.hex, state=row.state)
-        self._settling.add(row.id)
         try:
             async with self._few:
                 await self._settle(row)

@@ -8,6 +8,7 @@ from server.store.issuance_operations import (
     Inserted,
     Joined,
     KeyTaken,
+    MarkAbandoned,
     Opened,
     OpenIssuance,
     RecordIssued,
@@ -77,6 +78,8 @@ class Batches:
         for group in groups:
             if isinstance(group[0], OpenIssuance):
                 await self._make_room(group)
+            elif isinstance(group[0], MarkAbandoned):
+                await self._fetch(("write_abandoned_locks",), [operation.id for operation in group])
         arguments: list[object] = []
         for group in groups:
             arguments += _arguments(group)
@@ -202,5 +205,7 @@ def _fit_together(operations: Sequence[Operation[object]]) -> list[list[int]]:
 
 
 def _takes_more(operation: Operation[object]) -> bool:
-    """Whether one statement does not do: a row to retire, or a count that holds only under a lock."""
-    return isinstance(operation, OpenIssuance) and (operation.replaces is not None or operation.most is not None)
+    """Whether one statement does not do: a row to retire, a count or a doubt that holds only under a lock."""
+    if isinstance(operation, OpenIssuance):
+        return operation.replaces is not None or operation.most is not None
+    return isinstance(operation, MarkAbandoned)

@@ -181,9 +181,14 @@ WITH moved AS (
 )
 SELECT moved.id FROM moved;
 
+-- name: write_abandoned_locks
+-- Another writer's word about these rows is either over and seen by `write_abandoned`, or waits for ours.
+SELECT id FROM issuance WHERE id = ANY ($1::uuid[]) ORDER BY id FOR UPDATE;
+
 -- name: write_abandoned
 -- The certificate is due to be revoked at once, whoever abandons it tries first; or, while the device may hold it, when
--- the device comes back. Whoever is sure puts an end to another's doubt, in whichever order the two are written.
+-- the device comes back. Whoever is sure puts an end to another's doubt, in whichever order the two are written; and so
+-- does a later wish of the device for the same: it came back before anybody doubted.
 WITH w AS (
     SELECT DISTINCT ON (w.id) w.id, w.reason, w.doubtful
     FROM unnest($1::uuid[], $2::text[], $3::boolean[]) AS w (id, reason, doubtful)
@@ -194,13 +199,17 @@ WITH w AS (
         updated_at = now()
     FROM w
     WHERE i.id = w.id AND (i.state = 'issued' OR (i.state = 'abandoned' AND i.error_text = w.reason))
-    RETURNING i.id, w.doubtful
+    RETURNING i.id, w.doubtful AND NOT EXISTS (
+        SELECT FROM issuance later
+        WHERE later.account_id = i.account_id AND later.endpoint = i.endpoint AND later.opened_at > i.opened_at
+          AND later.service = i.service AND later.subject = i.subject AND later.server_key
+    ) AS doubtful
 ), sure AS (
     UPDATE certificate c
     SET revocation_due = now() + interval '1 minute'
-    FROM w
-    WHERE c.issuance_id = w.id AND NOT w.doubtful AND c.revoked_at IS NULL
-      AND (c.revocation_due = 'infinity' OR w.id IN (SELECT moved.id FROM moved))
+    FROM w LEFT JOIN moved ON moved.id = w.id
+    WHERE c.issuance_id = w.id AND c.revoked_at IS NULL
+      AND (NOT moved.doubtful OR NOT w.doubtful AND c.revocation_due = 'infinity')
 ), doubtful AS (
     UPDATE certificate c SET revocation_due = 'infinity'
     FROM moved

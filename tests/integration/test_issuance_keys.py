@@ -9,9 +9,11 @@ from issuers.base import Capability, Recovery
 from issuers.errors import NotSupported, Unavailable
 from server import issuance
 from server.errors import TemporarilyUnavailable
-from server.store import certificates
+from server.store import certificates, issuances
 from server.store.certificates import CertificateRow
 from server.store.database import Database
+from server.store.issuances import IssuanceRow
+from server.store.sql import load_queries
 from server.store.writer import MarkAbandoned, MarkDelivered
 from tests.integration.field import until
 from tests.integration.issuers import (
@@ -43,6 +45,14 @@ async def revoked(rig: Workers, number: int = 0) -> CertificateRow:
 
     await until(look)
     return await certificate(rig, number)
+
+
+async def due(rig: Workers, number: int = 0) -> None:
+    """The same is to be revoked at a time that comes."""
+    async with rig.database.acquire() as connection:
+        assert await connection.fetchval(
+            "SELECT revocation_due < 'infinity' FROM certificate WHERE issuance_id = $1", (await rig.rows())[number].id
+        )
 
 
 async def deliver(worker: Worker, device: issuance.Wish, made: issuance.ServerMade) -> None:
@@ -191,6 +201,82 @@ async def test_a_device_that_is_back_while_its_lost_key_is_settled_ends_the_doub
     assert ca.revoked == [lost.serial]
 
 
+async def test_a_device_that_is_back_in_the_moment_its_lost_key_is_adopted_ends_the_doubt(
+    rig: Workers, ca: ScriptedCa, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = await (await rig.worker()).issuance.server_made(wish())
+    rig.clock.let_pass(365 * 24 * 3600)
+    worker = await rig.worker("worker-2")
+    undelivered, adopt = issuances.undelivered, issuances.adopt_expired
+    seen, adopted = asyncio.Event(), asyncio.Event()
+
+    async def seen_before(*args: Any) -> list[IssuanceRow]:
+        rows = await undelivered(*args)
+        seen.set()
+        await adopted.wait()
+        return rows
+
+    async def adopted_after(*args: Any) -> list[IssuanceRow]:
+        await seen.wait()
+        rows = await adopt(*args)
+        # Whoever waits for it goes on as soon as this task waits for anything.
+        adopted.set()
+        return rows
+
+    monkeypatch.setattr(issuances, "undelivered", seen_before)
+    monkeypatch.setattr(issuances, "adopt_expired", adopted_after)
+    device = asyncio.create_task(worker.issuance.server_made(wish()))
+    await worker.issuance.settlement.settle_expired()
+    await device
+    await revoked(rig)
+    assert lost.serial in ca.revoked
+
+
+async def test_a_later_wish_of_the_device_ends_the_doubt_of_whoever_comes_late(rig: Workers) -> None:
+    first, second = await rig.worker(), await rig.worker("worker-2")
+    # As if the row of the first had not been recovered yet when its device came back, and its settling had died.
+    lost = await first.issuance.server_made(wish())
+    async with rig.database.acquire() as connection:
+        await connection.execute("UPDATE issuance SET state = 'submitted'")
+        await second.issuance.server_made(wish())
+        await connection.execute("UPDATE issuance SET state = 'issued' WHERE id = $1", lost.issuance_id)
+    assert await second.writer.write(MarkAbandoned(lost.issuance_id, "its worker is gone", doubtful=True))
+    await due(rig)
+
+
+async def test_an_earlier_wish_and_one_for_another_name_leave_the_doubt(rig: Workers) -> None:
+    first, second = await rig.worker(), await rig.worker("worker-2")
+    earlier = await first.issuance.server_made(wish())
+    await deliver(first, wish(), earlier)
+    kept = await second.issuance.server_made(wish())
+    await second.issuance.server_made(wish(unit="another"))
+    assert await second.writer.write(MarkAbandoned(kept.issuance_id, "its worker is gone", doubtful=True))
+    async with rig.database.acquire() as connection:
+        assert await connection.fetchval(
+            "SELECT revocation_due = 'infinity' FROM certificate WHERE issuance_id = $1", kept.issuance_id
+        )
+
+
+async def test_whoever_is_sure_waits_for_the_doubt_of_another_that_is_being_written(rig: Workers) -> None:
+    worker = await rig.worker()
+    made = await worker.issuance.server_made(wish())
+    queries = load_queries()
+    async with rig.database.acquire() as connection:
+        doubt = connection.transaction()
+        await doubt.start()
+        await connection.fetch(queries["write_abandoned"], [made.issuance_id], ["its worker is gone"], [True])
+        sure = asyncio.ensure_future(worker.writer.write(MarkAbandoned(made.issuance_id, "the device came back")))
+
+        async def waiting() -> bool:
+            async with rig.database.acquire() as other:
+                return bool(await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+        await until(waiting)
+        await doubt.commit()
+    assert not await sure
+    await due(rig)
+
+
 @pytest.mark.parametrize("sure_first", [True, False])
 async def test_of_two_workers_who_give_up_a_certificate_the_one_who_is_sure_counts(
     rig: Workers, sure_first: bool
@@ -204,8 +290,7 @@ async def test_of_two_workers_who_give_up_a_certificate_the_one_who_is_sure_coun
         for worker, each in zip((first, second), (sure, unsure) if sure_first else (unsure, sure), strict=True)
     ]
     assert written == [True, False]
-    async with rig.database.acquire() as connection:
-        assert await connection.fetchval("SELECT revocation_due < 'infinity' FROM certificate")
+    await due(rig)
 
 
 async def test_who_comes_back_for_the_held_key_did_not_have_it(rig: Workers, ca: ScriptedCa) -> None:
