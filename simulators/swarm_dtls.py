@@ -94,6 +94,9 @@ class SwarmClient:
 
     __slots__ = ("_context", "_in", "_out", "_psk", "_ssl", "reason", "stage")
 
+    # Kept by the class: the names of a module are None once the interpreter ends, and `__del__` may run after that.
+    _free = staticmethod(_lib.SSL_free)
+
     def __init__(self, context: SwarmContext, credential: Credential) -> None:
         self._context = context
         self.stage = Stage.HANDSHAKING
@@ -121,7 +124,7 @@ class SwarmClient:
         ssl, self._ssl = getattr(self, "_ssl", None), None
         if ssl is not None:
             self._in = self._out = None
-            _lib.SSL_free(ssl)
+            self._free(ssl)
 
     def receive(self, datagram: bytes) -> list[bytes]:
         """Take one datagram; returns the plaintexts it held."""

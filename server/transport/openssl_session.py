@@ -50,6 +50,9 @@ class OpenSslSession:
         "state",
     )
 
+    # Kept by the class: the names of a module are None once the interpreter ends, and `__del__` may run after that.
+    _free = staticmethod(_lib.SSL_free)
+
     def __init__(self, engine: "OpenSslEngine", client_hello: bytes) -> None:
         self._engine = engine
         self._buffer = engine.buffer
@@ -90,7 +93,7 @@ class OpenSslSession:
         if ssl is not None:
             # It owns both BIOs; a call that comes too late must meet None, not freed memory.
             self._in = self._out = None
-            _lib.SSL_free(ssl)
+            self._free(ssl)
 
     def offer_psk(self, identity: bytes, key: PreSharedKey | None) -> None:
         """Give the key of the exact `identity` before the datagram that names it; None = no such key."""
