@@ -10,7 +10,7 @@ from lwm2m.bootstrap import BootstrapSession
 from lwm2m.coap import options as coap_options
 from lwm2m.coap.exchange import ExchangeFailed, ExchangeFailure, ResponseReceived
 from lwm2m.steps import Send, Step
-from server.coap.endpoint import CoapAssociation, Gone, Outcome
+from server.coap.association import CoapAssociation, Gone, Outcome
 
 
 class Course:

@@ -17,7 +17,7 @@ from lwm2m.coap.message import CHANGED, POST, code_text
 from lwm2m.errors import DecodeError, EncodeError
 from lwm2m.paths import Path
 from server import logs
-from server.coap.endpoint import Gone, Outcome
+from server.coap.association import Gone, Outcome
 from server.coap.registration import Connected
 from server.metrics import Metrics
 from server.store import certificate_enrollments

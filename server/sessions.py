@@ -28,7 +28,7 @@ from lwm2m.coap import message as coap
 from lwm2m.coap.exchange import RequestReceived
 from lwm2m.steps import StepRecord
 from server import logs, preflight, recorder
-from server.coap.endpoint import CoapAssociation
+from server.coap.association import CoapAssociation
 from server.coap.responses import response_for
 from server.config import LimitsConfig
 from server.course import Course

@@ -11,7 +11,7 @@ from lwm2m.content_format import negotiate
 from lwm2m.errors import DecodeError
 from lwm2m.steps import Failed, FailureCause
 from server import enrolment, operational, policy
-from server.coap.endpoint import CoapAssociation
+from server.coap.association import CoapAssociation
 from server.coap.responses import response_for
 from server.errors import (
     ClaimedElsewhere,

@@ -25,7 +25,7 @@ from lwm2m.est import Function, MediaType, Resource
 from lwm2m.multipart import encode_parts
 from lwm2m.plan import Learned
 from server import izuma, operational
-from server.coap.endpoint import CoapAssociation
+from server.coap.association import CoapAssociation
 from server.coap.responses import response_for
 from server.device_made import CsrWish, DeviceMade
 from server.enrollments import Ending, Enrollments

@@ -19,7 +19,7 @@ from lwm2m.errors import DecodeError
 from lwm2m.registration import VERSIONS, Registration, Registrations, parse_register, parse_update
 from lwm2m.steps import FailureCause
 from server import logs
-from server.coap.endpoint import CoapAssociation
+from server.coap.association import CoapAssociation
 from server.errors import (
     BadRequest,
     NotAuthorized,

@@ -8,7 +8,8 @@ from lwm2m.coap import message as coap
 from lwm2m.coap.exchange import Parameters, RequestReceived
 from lwm2m.coap.message import Message, Option, decode, encode
 from lwm2m.coap.options import URI_PATH
-from server.coap.endpoint import CoapAssociation, CoapEndpoint, Resource
+from server.coap.association import CoapAssociation
+from server.coap.endpoint import CoapEndpoint, Resource
 from server.metrics import Metrics
 from server.transport.udp import Association
 

@@ -9,8 +9,9 @@ from lwm2m.coap import message as coap
 from lwm2m.coap.events import ExchangeFailed, ExchangeFailure, RequestReceived, ResponseReceived
 from lwm2m.coap.exchange import Parameters
 from lwm2m.coap.options import BLOCK1, BLOCK2, MAX_AGE, URI_PATH, decode_block
-from server.coap import endpoint
-from server.coap.endpoint import ANY, CoapAssociation, Gone
+from server.coap import association, endpoint
+from server.coap.association import CoapAssociation, Gone
+from server.coap.endpoint import ANY
 from server.errors import BadRequest, TemporarilyUnavailable
 from tests.unit.coap.conversation import Rig, Talk, settle
 from tests.unit.coap.peer import block1, block2
@@ -358,7 +359,7 @@ async def test_timers_are_looked_at_as_long_as_anything_will_be_due(monkeypatch:
         assert talk.sent_one() == request
         await talk.answer(request, coap.DELETED)
         assert isinstance(await asked, ResponseReceived)
-        rig.now += 2 * endpoint.LOOK_AHEAD + 1000.0
+        rig.now += 2 * association.LOOK_AHEAD + 1000.0
         await settle()
         await settle()
         seen = len(looks)
