@@ -5,6 +5,7 @@
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -12,6 +13,7 @@ from uuid import uuid4
 
 import pytest
 
+from server.store import cluster
 from server.store.database import Database, connect
 from server.store.postgres import EmbeddedPostgres
 from tests.integration.commands import Cli
@@ -102,6 +104,41 @@ async def embedded_postgres(tmp_path: Path) -> AsyncIterator[EmbeddedPostgres]:
     await postgres.start()
     yield postgres
     await postgres.destroy()
+
+
+@pytest.fixture(scope="module")
+def stopped_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A data folder with a cluster, made once."""
+    folder = tmp_path_factory.mktemp("stopped")
+
+    async def make() -> EmbeddedPostgres:
+        postgres = EmbeddedPostgres(folder)
+        await postgres.start()
+        await postgres.stop()
+        return postgres
+
+    postgres = asyncio.run(make())
+    yield folder
+    asyncio.run(postgres.destroy())
+
+
+@pytest.fixture
+async def data_dir(stopped_cluster: Path) -> AsyncIterator[Path]:
+    """A data folder with a stopped cluster, shared by the tests that leave it whole."""
+    yield stopped_cluster
+    # Whatever the test did, the next one finds it stopped.
+    postgres = EmbeddedPostgres(stopped_cluster)
+    await postgres.start()
+    await postgres.stop()
+
+
+@pytest.fixture
+async def fresh(tmp_path: Path) -> AsyncIterator[Path]:
+    """A data folder of this test alone, without a cluster yet; what is made in it goes."""
+    folder = tmp_path / "data"
+    yield folder
+    if folder.exists():
+        shutil.rmtree(cluster.settle(folder).folder, ignore_errors=True)
 
 
 @pytest.fixture

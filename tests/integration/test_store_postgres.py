@@ -2,14 +2,12 @@
 
 import asyncio
 import os
-import shutil
 import signal
 import stat
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import asyncpg
@@ -21,7 +19,6 @@ from server.store.cluster import SOCKET_NAME, Home
 from server.store.database import Database, connect
 from server.store.errors import StoreRefused
 from server.store.postgres import EmbeddedPostgres
-from server.store.programs import Programs
 from tests.integration.supervised import gone, said, supervise
 
 
@@ -54,41 +51,6 @@ def as_its_owner(home: Home, command: list[str | Path]) -> "subprocess.Popen[byt
     return subprocess.Popen(
         command, stderr=subprocess.DEVNULL, cwd="/", user=owner.uid, group=owner.gid, extra_groups=[]
     )
-
-
-@pytest.fixture
-async def data_dir(made: Path) -> AsyncIterator[Path]:
-    """A data folder with a stopped cluster, shared by the tests that leave it whole."""
-    yield made
-    # Whatever the test did, the next one finds it stopped.
-    postgres = EmbeddedPostgres(made)
-    await postgres.start()
-    await postgres.stop()
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A data folder with a cluster, made once."""
-    folder = tmp_path_factory.mktemp("made")
-
-    async def make() -> EmbeddedPostgres:
-        postgres = EmbeddedPostgres(folder)
-        await postgres.start()
-        await postgres.stop()
-        return postgres
-
-    postgres = asyncio.run(make())
-    yield folder
-    asyncio.run(postgres.destroy())
-
-
-@pytest.fixture
-async def fresh(tmp_path: Path) -> AsyncIterator[Path]:
-    """A data folder of this test alone, without a cluster yet; what is made in it goes."""
-    folder = tmp_path / "data"
-    yield folder
-    if folder.exists():
-        shutil.rmtree(home(folder).folder, ignore_errors=True)
 
 
 def home(data_dir: Path) -> Home:
@@ -448,88 +410,3 @@ async def test_one_that_ignores_the_polite_signals_is_killed(data_dir: Path, mon
     monkeypatch.setattr(postgres, "IMMEDIATE_PATIENCE", 0.1)
     await embedded.stop()
     assert gone(pid)
-
-
-# -- it does not start --
-
-
-async def test_why_it_does_not_start_is_said_in_one_line_and_the_folder_is_free_again(data_dir: Path) -> None:
-    broken = EmbeddedPostgres(data_dir, settings={"no_such_setting": "1"})
-    with pytest.raises(StoreRefused, match=r"unrecognized configuration parameter.*more in ") as caught:
-        await broken.start()
-    assert "\n" not in str(caught.value)
-    assert broken.pid is None
-    whole = EmbeddedPostgres(data_dir)
-    await whole.start()
-    await whole.stop()
-
-
-async def test_a_cluster_that_cannot_be_made_says_why(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    find = programs.find
-    monkeypatch.setattr(programs, "find", lambda major: Programs(find(major).folder, "18.0", 18))
-    monkeypatch.setattr(postgres, "ROLE", "pg_reserved")
-    with pytest.raises(StoreRefused, match=r"could not be made: .*pg_"):
-        await EmbeddedPostgres(fresh).start()
-
-
-async def test_a_lost_password_is_named(fresh: Path) -> None:
-    embedded = EmbeddedPostgres(fresh)
-    await embedded.start()
-    await embedded.stop()
-    found = home(fresh)
-    found.password_file.write_text("another")
-    with pytest.raises(StoreRefused, match=r"refuses the password in .*password; restore that file"):
-        await embedded.start()
-    assert embedded.pid is None
-
-
-async def test_a_cluster_of_a_release_that_is_not_installed_is_refused(fresh: Path) -> None:
-    embedded = EmbeddedPostgres(fresh)
-    await embedded.start()
-    await embedded.stop()
-    (home(fresh).data / "PG_VERSION").write_text("99\n")
-    with pytest.raises(StoreRefused, match=r"no PostgreSQL 99 was found \(found: .*18"):
-        await embedded.start()
-
-
-async def test_without_any_postgres_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(programs, "WHEEL", "no_such_package")
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(StoreRefused, match=r"no PostgreSQL 15 or newer.*install firstlight\[embedded\]"):
-        programs.find(None)
-
-
-def test_the_wheels_newest_release_is_taken_and_an_old_cluster_keeps_its_own() -> None:
-    newest = programs.find(None)
-    assert newest.folder.parent.parent.name == programs.WHEEL
-    assert newest.major >= 18
-    assert programs.find(newest.major) == newest
-    assert programs.find(16).major == 16
-
-
-def test_a_log_that_has_grown_is_put_aside(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    log.write_bytes(bytes(4 * 1024 * 1024 + 1))
-    launcher = [sys.executable, "-I", "-S", str(postgres.LAUNCHER)]
-    subprocess.run([*launcher, str(os.getpid()), "15", "", str(tmp_path), str(log), "/bin/echo", "new"], check=True)
-    assert log.read_text() == "new\n"
-    assert (tmp_path / "log.1").stat().st_size > 4 * 1024 * 1024
-
-
-def test_the_launcher_ends_when_its_parent_is_already_gone(tmp_path: Path) -> None:
-    launcher = [sys.executable, "-I", "-S", str(postgres.LAUNCHER)]
-    ended = subprocess.run(
-        [*launcher, "1", "15", "", str(tmp_path), "", "/bin/echo", "ran"], capture_output=True, check=False
-    )
-    assert ended.returncode == 1
-    assert ended.stdout == b""
-
-
-def test_the_launcher_says_what_it_could_not_run(tmp_path: Path) -> None:
-    launcher = [sys.executable, "-I", "-S", str(postgres.LAUNCHER)]
-    log = tmp_path / "log"
-    ended = subprocess.run(
-        [*launcher, str(os.getpid()), "15", "", str(tmp_path), str(log), "/no/such/program"], check=False
-    )
-    assert ended.returncode == 126
-    assert postgres._last_fatal(log.read_text()).startswith("FATAL: /no/such/program:")
