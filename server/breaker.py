@@ -3,21 +3,30 @@
 The breaker opens after five failures of the CA's own in a row, answers that never came among them, whichever worker
 met them: its state is in the record, and so is the time until which a CA asked for less. While it is open a device is
 told to come back before any key is made for it. After ten seconds one worker looks, with a check that signs nothing;
-if the CA is back, all go on.
+if the CA is back, all go on. An answer ends a row of failures only of the kinds that it disproves.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from cryptography import x509
 
 from issuers.base import CheckReport, Issued, Issuer, IssueRequest, Pending, Recovery, Unsettled
-from issuers.errors import IssuerError, Throttled, Unavailable
+from issuers.errors import (
+    BadCertificate,
+    IssuerError,
+    Misconfigured,
+    OutcomeUnknown,
+    QuotaExhausted,
+    Throttled,
+    Unauthorized,
+    Unavailable,
+)
 from server import logs
 from server.pace import Pace
 from server.store import readiness
@@ -38,7 +47,11 @@ FRESH_SECONDS = 1.0
 THROTTLED_SECONDS = 5.0
 LONGEST_THROTTLE = 60.0
 
-T = TypeVar("T")
+# What is disproved, by name as on record. A CA that hands out what it took before is there and lets us in, and may take
+# nothing more; one that takes a request may still sign what nobody can use.
+BY_COLLECTING = tuple(kind.__name__ for kind in (Unavailable, OutcomeUnknown, Unauthorized))
+BY_TAKING = (*BY_COLLECTING, QuotaExhausted.__name__, Misconfigured.__name__)
+BY_A_GOOD_CERTIFICATE = (BadCertificate.__name__,)
 
 
 class BreakerOpen(Unavailable):
@@ -117,23 +130,28 @@ class Breaker:
         if known is not None and known.failures == OPENS_AT:
             log.error("issuer_not_ready", issuer=name, failures=known.failures, reason=error.message)
 
-    async def worked(self, issuer_id: UUID, name: str) -> None:
-        """The CA did its work: failures in a row begin anew."""
-        known = self._known.get(issuer_id)
-        if known is not None and (known[1] is None or known[1].failures == 0):
-            # Nothing was ever wrong: the usual case costs the record nothing.
-            return
+    async def worked(self, issuer_id: UUID, name: str, disproved: Sequence[str] | None = None) -> None:
+        """The CA did its work: failures in a row begin anew, when the last is of a kind that is `disproved`, or any."""
         try:
-            if await readiness.worked(self._database, issuer_id):
+            _, known = self._known.get(issuer_id) or (0.0, await self._readiness(issuer_id))
+            if not _ends(known, disproved):
+                # Nothing was ever wrong: the usual case costs the record nothing.
+                return
+            if await readiness.worked(self._database, issuer_id, disproved):
                 log.info("issuer_ready", issuer=name)
+                self._known[issuer_id] = (self.clock(), None)
         except StoreUnavailable as away:
             log.warning("readiness_not_recorded", issuer=name, reason=str(away))
-            return
-        self._known[issuer_id] = (self.clock(), None)
 
     def report(self, issuer_id: UUID, name: str, error: IssuerError) -> None:
         """`failed` from where nothing can be awaited."""
         self._start(self.failed(issuer_id, name, error))
+
+    def report_good(self, issuer_id: UUID, name: str) -> None:
+        """A certificate passed every check, from where nothing can be awaited."""
+        _, known = self._known.get(issuer_id, (None, None))
+        if _ends(known, BY_A_GOOD_CERTIFICATE):
+            self._start(self.worked(issuer_id, name, BY_A_GOOD_CERTIFICATE))
 
     async def close(self) -> None:
         """Wait for what is being recorded."""
@@ -156,6 +174,11 @@ class Breaker:
 
     def _open_for(self) -> timedelta:
         return timedelta(seconds=OPEN_SECONDS * (1 + JITTER * (2 * self._jitter() - 1)))
+
+
+def _ends(known: Readiness | None, disproved: Sequence[str] | None) -> bool:
+    """Whether an answer ends the row of failures that is `known`."""
+    return known is not None and known.failures > 0 and (disproved is None or known.error_class in disproved)
 
 
 def _shut(known: Readiness, name: str, now: datetime) -> BreakerOpen:
@@ -192,10 +215,14 @@ class Guarded(Issuer):
         """What it returned was not what was asked for."""
         self._breaker.report(self._id, self._name, error)
 
+    def kept_its_word(self) -> None:
+        """What it returned was what was asked for."""
+        self._breaker.report_good(self._id, self._name)
+
     async def issue(self, request: IssueRequest) -> Issued | Pending:
         """As the CA's own; counted."""
         asked = self._breaker.clock()
-        async with self._counted():
+        async with self._counted(BY_TAKING):
             # The CA may have died while this one waited for its turn.
             self._breaker.refuse_if_open(self._id, self._name)
             waited = timedelta(seconds=int(self._breaker.clock() - asked))
@@ -206,12 +233,12 @@ class Guarded(Issuer):
 
     async def collect(self, reference: str) -> Issued | Pending:
         """As the CA's own; counted."""
-        async with self._counted():
+        async with self._counted(BY_COLLECTING):
             return await self._inner.collect(reference)
 
     async def recover(self, request: IssueRequest, quiet: timedelta) -> Issued | Pending | Unsettled | None:
         """As the CA's own; a failure counts, but to tell what became of a lost answer is not to sign."""
-        async with self._counted(works=False):
+        async with self._counted(()):
             return await self._inner.recover(request, quiet)
 
     async def check(self, issue_test: IssueRequest | None, now: datetime) -> CheckReport:
@@ -237,16 +264,16 @@ class Guarded(Issuer):
             await self._inner.aclose()
 
     @asynccontextmanager
-    async def _counted(self, *, works: bool = True) -> AsyncIterator[None]:
-        """One question to the CA; with `works` an answer begins the count of failures anew."""
+    async def _counted(self, disproved: Sequence[str]) -> AsyncIterator[None]:
+        """One question to the CA; an answer ends a row of failures of the kinds that are `disproved`."""
         self._under_way += 1
         try:
             # How it went is known before the next one has its turn.
             async with self._turn:
                 try:
                     yield
-                    if works:
-                        await self._breaker.worked(self._id, self._name)
+                    if disproved:
+                        await self._breaker.worked(self._id, self._name, disproved)
                 except BreakerOpen:
                     raise
                 except IssuerError as error:

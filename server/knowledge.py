@@ -84,11 +84,14 @@ class ActiveIssuer:
             limits=limits,
         )
         try:
-            return check_returned(issued, expectation)
+            checked = check_returned(issued, expectation)
         except BadCertificate as error:
             if isinstance(self.issuer, Guarded):
                 self.issuer.broke_a_check(error)
             raise
+        if isinstance(self.issuer, Guarded):
+            self.issuer.kept_its_word()
+        return checked
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """What all workers know of a CA's readiness: failures in a row, until when nobody asks, the last error."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -73,9 +74,9 @@ async def take_turn(
     return row["at"] if row is not None else None
 
 
-async def worked(database: Database, issuer_id: UUID) -> bool:
-    """The CA did its work; whether it was not ready before."""
-    return await database.fetchrow("readiness_worked", issuer_id) is not None
+async def worked(database: Database, issuer_id: UUID, disproved: Sequence[str] | None = None) -> bool:
+    """The CA did its work, which ends a row of failures whose last is `disproved`, or any; whether there was one."""
+    return await database.fetchrow("readiness_worked", issuer_id, disproved) is not None
 
 
 async def take_probe(database: Database, issuer_id: UUID, now: datetime, until: datetime) -> bool:

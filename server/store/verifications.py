@@ -99,7 +99,7 @@ async def end(
         if row is None:
             raise NotFound("the certificate issuer was removed while it was verified")
         if works:
-            await connection.execute(database.queries["readiness_worked"], row["issuer_id"])
+            await connection.execute(database.queries["readiness_worked"], row["issuer_id"], None)
         await audit.note(
             connection,
             database,

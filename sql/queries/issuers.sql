@@ -128,8 +128,9 @@ WHERE issuer_pace.next_at <= $2 + $4::interval + $5::interval
 RETURNING next_at - $3 - $4 AS at;
 
 -- name: readiness_worked
+-- $2 are the kinds of failure that are disproved; NULL = all.
 UPDATE issuer_readiness SET failures = 0, open_until = NULL, since = NULL, updated_at = now()
-WHERE issuer_id = $1 AND failures > 0
+WHERE issuer_id = $1 AND failures > 0 AND ($2::text[] IS NULL OR error_class = ANY($2))
 RETURNING issuer_id;
 
 -- name: readiness_half_open

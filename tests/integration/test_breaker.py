@@ -24,19 +24,23 @@ from issuers.errors import (
     BadCertificate,
     Check,
     IssuerError,
+    Misconfigured,
     OutcomeUnknown,
+    QuotaExhausted,
     Rejected,
     Throttled,
     Unauthorized,
     Unavailable,
 )
 from server.breaker import OPEN_SECONDS, OPENS_AT, Breaker, Guarded
+from server.knowledge import ActiveIssuer
 from server.pace import Pace
 from server.store import accounts, issuers, readiness
 from server.store.audit import Actor
 from server.store.database import Database
 from server.store.secrets import Sealer
 from server.terms import Terms
+from tests.integration.issuers import ScriptedCa
 from tests.issuers.rigs import make_request
 
 PERSON = Actor(kind="cli", name="test", request_id="")
@@ -52,6 +56,8 @@ class Scripted(Issuer):
 
     def __init__(self) -> None:
         self.error: IssuerError | None = None
+        # What collecting fails with.
+        self.lost: IssuerError | None = None
         self.begins: list[datetime] = []
         self.asked = self.looked = self.inside = self.most = self.closed = 0
         self.gate = asyncio.Event()
@@ -69,6 +75,11 @@ class Scripted(Issuer):
             return Pending("reference", 1.0)
         finally:
             self.inside -= 1
+
+    async def collect(self, reference: str) -> Issued | Pending:
+        if self.lost is not None:
+            raise self.lost
+        return Pending(reference, 1.0)
 
     async def recover(self, request: IssueRequest, quiet: timedelta) -> Issued | Pending | Unsettled | None:
         return None
@@ -92,6 +103,7 @@ class Rig:
     ca: Scripted = field(default_factory=Scripted)
     now: datetime = datetime(2026, 6, 1, tzinfo=UTC)
     slept: list[float] = field(default_factory=list)
+    breakers: list[Breaker] = field(default_factory=list)
 
     def worker(self, concurrency: int = 4, rate: float = 0.0) -> Guarded:
         breaker = Breaker(
@@ -100,6 +112,7 @@ class Rig:
             clock=lambda: self.now.timestamp(),
             jitter=lambda: 0.5,
         )
+        self.breakers.append(breaker)
         return Guarded(
             self.ca,
             issuer_id=self.issuer_id,
@@ -112,6 +125,11 @@ class Rig:
     async def sleep(self, seconds: float) -> None:
         """Nobody waits here; what was waited is noted."""
         self.slept.append(seconds)
+
+    async def recorded(self) -> None:
+        """What was reported is on record."""
+        for breaker in self.breakers:
+            await breaker.close()
 
     def later(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
@@ -195,6 +213,83 @@ async def test_a_ca_that_takes_requests_and_never_answers_opens_although_it_tell
         assert await worker.recover(make_request(), timedelta()) is None
     rig.later(2)
     with pytest.raises(Unavailable, match="failed 5 times in a row: no answer within 10 s"):
+        await worker.admit()
+
+
+@pytest.mark.parametrize("error", [QuotaExhausted("none are left"), Misconfigured("the policy has changed")])
+async def test_what_it_took_before_shows_nothing_about_new_requests(rig: Rig, error: IssuerError) -> None:
+    worker = rig.worker()
+    rig.ca.error = error
+    for _ in range(OPENS_AT):
+        await rig.fail(worker, 1)
+        await worker.collect("reference")
+    rig.later(2)
+    for asked in (worker, rig.worker()):
+        with pytest.raises(Unavailable, match="failed 5 times in a row"):
+            await asked.admit()
+
+
+async def test_what_it_took_before_shows_that_it_is_back(rig: Rig) -> None:
+    worker = rig.worker()
+    rig.ca.lost = DOWN
+    for _ in range(OPENS_AT):
+        with pytest.raises(Unavailable):
+            await worker.collect("reference")
+    rig.ca.lost = None
+    await worker.collect("reference")
+    await worker.admit()
+    assert rig.ca.looked == 0
+
+
+async def test_a_ca_that_takes_every_request_and_signs_what_nobody_can_use_opens(rig: Rig) -> None:
+    worker = rig.worker()
+    for _ in range(OPENS_AT):
+        await worker.issue(make_request())
+        await worker.collect("reference")
+        worker.broke_a_check(BadCertificate(Check.KEY, "another key"))
+        await rig.recorded()
+    rig.later(2)
+    with pytest.raises(Unavailable, match="failed 5 times in a row: another key"):
+        await worker.admit()
+
+
+async def test_a_certificate_that_is_as_it_should_be_ends_the_row_of_bad_ones(rig: Rig) -> None:
+    worker, signer, wish = rig.worker(), ScriptedCa(), make_request()
+    active = ActiveIssuer(
+        id=rig.issuer_id,
+        name="plant",
+        issuer=worker,
+        anchors=(signer.root.certificate,),
+        minimum_validity=timedelta(days=1),
+    )
+    good, bad = await signer.signs(wish), await signer.signs(make_request(endpoint=wish.endpoint))
+    now = datetime.now(UTC)
+    for _ in range(2):
+        for _ in range(OPENS_AT - 1):
+            with pytest.raises(BadCertificate):
+                active.check(bad, wish.csr, wish.endpoint, now)
+            await rig.recorded()
+        active.check(good, wish.csr, wish.endpoint, now)
+        await rig.recorded()
+    with pytest.raises(BadCertificate):
+        active.check(bad, wish.csr, wish.endpoint, now)
+    await rig.recorded()
+    rig.later(2)
+    await worker.admit()
+    known = await readiness.find(rig.database, rig.issuer_id)
+    assert known is not None
+    assert known.failures == 1
+
+
+async def test_a_good_certificate_shows_nothing_about_new_requests(rig: Rig) -> None:
+    worker = rig.worker()
+    rig.ca.error = QuotaExhausted("none are left")
+    for _ in range(OPENS_AT):
+        await rig.fail(worker, 1)
+        worker.kept_its_word()
+        await rig.recorded()
+    rig.later(2)
+    with pytest.raises(Unavailable, match="failed 5 times in a row"):
         await worker.admit()
 
 
