@@ -16,8 +16,8 @@ class Closable(Protocol):
     def close(self) -> None:
         """Say goodbye."""
 
-    def on_lost(self, callback: Callable[[str], None]) -> None:
-        """Call `callback` when it has ended."""
+    def on_lost(self, listener: object, callback: Callable[[str], None]) -> None:
+        """Call `callback` when it has ended; the newest of each `listener` alone."""
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class Farewells:
             pass
         kept = self._waiting if missing else self._leaving
         waiting = kept[conversation] = _Waiting(missing, self._clock() + self._late)
-        conversation.on_lost(lambda _reason: self._forget(conversation))
+        conversation.on_lost(self, lambda _reason: self._forget(conversation))
         self._arm(conversation, waiting)
 
     def returned(self, conversation: Closable) -> None:

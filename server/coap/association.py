@@ -83,7 +83,7 @@ class CoapAssociation:
         self._loop = asyncio.get_running_loop()
         self._answers: dict[int, Heard] = {}
         self._delivered: dict[int, asyncio.Future[bool]] = {}
-        self._lost: list[Callable[[str], None]] = []
+        self._lost: dict[object, Callable[[str], None]] = {}
         self.association = association
         self.gone: str | None = None
         # The device asked for a Bootstrap-Pack: it speaks LwM2M 1.2.
@@ -121,9 +121,9 @@ class CoapAssociation:
             if not delivered.done():
                 delivered.set_result(False)
         self._delivered.clear()
-        for callback in self._lost:
+        told, self._lost = self._lost, {}
+        for callback in told.values():
             callback(reason)
-        self._lost.clear()
 
     # -- for the resources ----------------------------------------
 
@@ -241,12 +241,15 @@ class CoapAssociation:
                 self.tape.note(Abandoned, now, request_id)
             self._flush(now)
 
-    def on_lost(self, callback: Callable[[str], None]) -> None:
-        """Call `callback` with the reason when the association ends."""
+    def on_lost(self, listener: object, callback: Callable[[str], None]) -> None:
+        """Call `callback` with the reason when the association ends; the newest of each `listener` alone.
+
+        A device may bootstrap and register on one association as often as it likes, and must not make it grow.
+        """
         if self.gone is not None:
             callback(self.gone)
         else:
-            self._lost.append(callback)
+            self._lost[listener] = callback
 
     def close(self) -> None:
         """Say goodbye to the device (close_notify) and forget it."""

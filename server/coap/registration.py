@@ -207,7 +207,7 @@ class RegistrationResource:
             conversation.tape = None
         if self._conversations.get(device.device_id) is not conversation:
             self._conversations[device.device_id] = conversation
-            conversation.on_lost(partial(self._lost, device.device_id, conversation))
+            conversation.on_lost(self, partial(self._lost, device.device_id, conversation))
 
     def _forget(self, device_id: UUID) -> None:
         conversation = self._conversations.pop(device_id, None)

@@ -7,6 +7,7 @@ import pytest
 
 from server.farewells import Farewells
 from server.visit import Visit
+from tests.unit.coap.conversation import Rig
 
 SOON, LATE = 0.02, 0.3
 
@@ -17,15 +18,15 @@ class Conversation:
     def __init__(self) -> None:
         self.visit = Visit()
         self.closed = False
-        self._lost: list[Callable[[str], None]] = []
+        self._lost: dict[object, Callable[[str], None]] = {}
 
     def close(self) -> None:
         self.closed = True
-        for callback in self._lost:
+        for callback in self._lost.values():
             callback("closed")
 
-    def on_lost(self, callback: Callable[[str], None]) -> None:
-        self._lost.append(callback)
+    def on_lost(self, listener: object, callback: Callable[[str], None]) -> None:
+        self._lost[listener] = callback
 
 
 def farewells(*, late: float = LATE, most: int = 2) -> Farewells:
@@ -132,6 +133,17 @@ async def test_a_device_that_bootstraps_twice_on_one_association_is_kept_once() 
     keeper.finished(device, {"LWM2M"})
     assert len(keeper) == 1
     device.close()
+    assert len(keeper) == 0
+
+
+async def test_a_device_that_bootstraps_over_and_over_does_not_make_its_association_grow() -> None:
+    keeper, talk = farewells(late=600), Rig().connect()
+    for _ in range(100):
+        keeper.finished(talk.conversation, {"LWM2M"})
+        keeper.returned(talk.conversation)
+    assert len(talk.conversation._lost) == 1
+    keeper.finished(talk.conversation, {"LWM2M"})
+    talk.lose()
     assert len(keeper) == 0
 
 

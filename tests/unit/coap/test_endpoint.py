@@ -247,7 +247,7 @@ async def test_whoever_waits_for_a_lost_device_learns_it_at_once() -> None:
     rig = Rig(waits)
     talk = rig.connect()
     reasons: list[str] = []
-    talk.conversation.on_lost(reasons.append)
+    talk.conversation.on_lost(rig, reasons.append)
     await talk.say(coap.CON, coap.POST, "bs")
     asked = asyncio.create_task(talk.conversation.request(coap.GET, ()))
     await settle()
@@ -261,11 +261,21 @@ async def test_whoever_waits_for_a_lost_device_learns_it_at_once() -> None:
     assert await talk.conversation.request(coap.GET, ()) == Gone("closed_by_peer")
     assert not await talk.conversation.respond(1, coap.CHANGED)
     talk.conversation.abandon(1)
-    talk.conversation.on_lost(reasons.append)
+    talk.conversation.on_lost(rig, reasons.append)
     assert reasons == ["closed_by_peer", "closed_by_peer"]
     talk.sent()
     await rig.wait(300.0)
     assert talk.sent() == []
+
+
+async def test_each_listener_is_told_once_of_the_end_however_often_it_asked() -> None:
+    talk = Rig().connect()
+    told: list[tuple[str, int]] = []
+    for turn in range(1000):
+        for listener in ("farewells", "registrations"):
+            talk.conversation.on_lost(listener, lambda _reason, at=(listener, turn): told.append(at))
+    talk.lose()
+    assert told == [("farewells", 999), ("registrations", 999)]
 
 
 async def test_a_lost_association_is_let_go_within_seconds_whatever_its_timers_were() -> None:
