@@ -237,7 +237,7 @@ class Attendant:
             )
         for what, title, step in (
             ("shed", "bootstraps were put off because of load", "add workers, or nodes on the same database"),
-            ("internal_errors", "faults of the server itself", "report what the log says under internal_fault"),
+            ("internal_errors", "faults of the server itself", "report the tracebacks that the log has of them"),
         ):
             count = self.statistics.since(what, LOOKED_BACK)
             if count:

@@ -84,7 +84,7 @@ class CoapEndpoint:
             heapq.heappush(self._heap, (due, self._pushed, conversation))
 
     def tick(self) -> None:
-        """Handle every timer that is due."""
+        """Handle every timer that is due; a fault with one conversation ends it and reaches no other."""
         now = self.clock()
         heap = self._heap
         while heap and heap[0][0] <= now:
@@ -92,7 +92,15 @@ class CoapEndpoint:
             if due != conversation.due:
                 continue
             conversation.due = float("inf")
-            conversation.handle_timer(now)
+            try:
+                conversation.handle_timer(now)
+            except Exception:
+                self._fault("timer_failed", conversation)
+                # Nobody knows what is left of it. Its device hears that it is over, and begins anew.
+                try:
+                    conversation.close()
+                except Exception:
+                    self._fault("association_not_closed", conversation)
 
     async def run(self) -> None:
         """Tick until cancelled, as long as there is anything that will be due."""
@@ -101,11 +109,12 @@ class CoapEndpoint:
                 self._anything_due.clear()
                 await self._anything_due.wait()
             await asyncio.sleep(TICK)
-            try:
-                self.tick()
-            except Exception:
-                self._metrics.internal_errors.inc()
-                log.exception("timer_failed")
+            self.tick()
+
+    def _fault(self, event: str, conversation: CoapAssociation) -> None:
+        """Count and log in full what just went wrong here."""
+        self._metrics.internal_errors.inc()
+        log.exception(event, address=conversation.association.address_text)
 
     def dispatch(self, conversation: CoapAssociation, request: RequestReceived) -> None:
         """Hand `request` to its resource in a task of its own, or answer 4.04 or 4.05 at once."""

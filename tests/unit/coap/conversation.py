@@ -17,6 +17,8 @@ from server.transport.udp import Association
 class Wire:
     """What a CoapAssociation needs of an Association."""
 
+    address_text = "192.0.2.1:40000"
+
     def __init__(self, cleartext_mtu: int) -> None:
         self.cleartext_mtu = cleartext_mtu
         self.datagrams: list[bytes] = []

@@ -2,8 +2,10 @@
 
 import asyncio
 import gc
+from typing import NoReturn
 
 import pytest
+from structlog.testing import capture_logs
 
 from lwm2m.coap import message as coap
 from lwm2m.coap.events import ExchangeFailed, ExchangeFailure, RequestReceived, ResponseReceived
@@ -13,7 +15,7 @@ from server.coap import association, endpoint
 from server.coap.association import CoapAssociation, Gone
 from server.coap.endpoint import ANY
 from server.errors import BadRequest, TemporarilyUnavailable
-from tests.unit.coap.conversation import Rig, Talk, settle
+from tests.unit.coap.conversation import Rig, Talk, Wire, settle
 from tests.unit.coap.peer import block1, block2
 
 # -- routes -------------------------------------------------------------------------------------------------
@@ -334,6 +336,41 @@ async def test_a_large_answer_to_an_impatient_device_says_which_block_it_is() ->
     await talk.say(coap.CON, coap.GET, "bs", options=[block2(0, False, 64)])
     answer = talk.sent_one()
     assert (decode_block(dict(answer.options)[BLOCK2]), answer.payload) == ((0, True, 64), bytes(range(64)))
+
+
+# -- a fault of ours ----------------------------------------------------------------------------------------
+
+
+def fails(*_: object) -> NoReturn:
+    raise ZeroDivisionError("a fault of ours")
+
+
+async def test_a_fault_with_the_timers_of_one_device_ends_its_association_and_no_other() -> None:
+    rig = Rig()
+    talks = [rig.connect() for _ in range(3)]
+    heard: list[int] = []
+    # None gets an answer, which all learn in one look at the timers.
+    for number, talk in enumerate(talks):
+        hears = fails if number == 1 else lambda _outcome, _now, number=number: heard.append(number)
+        talk.conversation.ask(hears, coap.GET, (), rig.now, may_be_silent=True)
+    with capture_logs() as lines:
+        await rig.wait(10.0)
+    assert heard == [0, 2]
+    assert [talk.wire.closed for talk in talks] == [False, True, False]
+    assert rig.internal_errors == 1
+    assert [(line["event"], line["address"]) for line in lines] == [("timer_failed", Wire.address_text)]
+
+
+async def test_one_that_cannot_even_be_closed_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    broken, other = rig.connect(), rig.connect()
+    heard: list[float] = []
+    broken.conversation.ask(fails, coap.GET, (), rig.now, may_be_silent=True)
+    other.conversation.ask(lambda _outcome, now: heard.append(now), coap.GET, (), rig.now, may_be_silent=True)
+    monkeypatch.setattr(broken.wire, "close", fails)
+    await rig.wait(10.0)
+    assert len(heard) == 1
+    assert rig.internal_errors == 2
 
 
 # -- time ---------------------------------------------------------------------------------------------------
