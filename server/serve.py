@@ -10,9 +10,8 @@ import json
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from server import logs, parent, record, supervisor
 from server.admin import first_start
 from server.api.access import Office
 from server.api.app import Health, serve_http
-from server.assignment import Assignment
 from server.config import Config
 from server.errors import ConfigurationError
 from server.metrics import Merged
@@ -30,32 +28,15 @@ from server.reach import networks
 from server.record import Record
 from server.store import prune
 from server.store.errors import StoreUnavailable
-from server.transport import cookie
 from server.transport.sockets import receive_buffer
 from server.transport.tls import listen
 from server.transport.udp import bind
-from server.worker import Worker
+from server.workers import Workers
 
 log = logs.get("serve")
 
-# A worker that dies is started again after this, doubling to the longest, so that a broken one does not spin.
-RESTART_FIRST = 0.1
-RESTART_LONGEST = 10.0
 RECEIVE_BUFFER = 4 * 1024 * 1024
 PRUNE_EVERY = 24 * 3600.0
-START_PATIENCE = 60.0
-# Beyond the drain: a worker that is not down by then is killed.
-STOP_PATIENCE = 10.0
-
-
-@dataclass(slots=True)
-class Child:
-    """One worker process and what it last said."""
-
-    assignment: Assignment = field(repr=False)
-    process: asyncio.subprocess.Process | None = None
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
-    serial: int = 0
 
 
 class Service:
@@ -66,12 +47,7 @@ class Service:
         self._manager = manager
         self._merged = Merged()
         self._health = Health()
-        self._children: list[Child] = []
-        self._inside: Worker | None = None
         self._ending = asyncio.Event()
-        self._serials = 0
-        self._started = False
-        self._tasks: list[asyncio.Task[None]] = []
 
     def end(self) -> None:
         """Begin to drain; `run` returns when all is down."""
@@ -100,14 +76,16 @@ class Service:
             stack.callback(http.close)
             # From here on everybody knows the ports that were given: no CA may be found at one of them.
             config = self._config = _as_bound(config, http, listeners)
-            await self._start_workers(stack, opened, sockets, listeners)
+            workers = Workers(config, ending=self._ending, merged=self._merged, health=self._health)
+            await workers.start(stack, opened, sockets, listeners)
             coaps = [_uri("coaps", group[0]) for group in sockets]
             # The name of CoAP over TLS (RFC 8323 8.2); what is spoken there has no framing (transport/tls.py).
             coaps_tcp = [_uri("coaps+tcp", group[0]) for group in listeners]
             office = Office(database=database, sealer=sealer, config=config, coaps=coaps[0])
             await stack.enter_async_context(serve_http(http, health=self._health, merged=self._merged, office=office))
-            self._tasks.append(asyncio.create_task(self._nightly(opened)))
-            stack.push_async_callback(self._cancel_tasks)
+            nightly = asyncio.create_task(self._nightly(opened))
+            stack.push_async_callback(workers.kill)
+            stack.push_async_callback(_ended, nightly)
             ready = {
                 "coaps": coaps[0],
                 "coaps_all": coaps,
@@ -120,7 +98,7 @@ class Service:
                 "pid": os.getpid(),
                 "version": version("firstlight"),
             }
-            log.info("serving", coaps=coaps, coaps_tcp=coaps_tcp, http=ready["http"], workers=len(self._children) or 1)
+            log.info("serving", coaps=coaps, coaps_tcp=coaps_tcp, http=ready["http"], workers=workers.count)
             # For whoever sees it for the first time.
             log.info("console_served", open=ready["http"], sign_in_with=ready["api_key_file"])
             with _ready_file(config.server.ready_file, ready):
@@ -129,7 +107,7 @@ class Service:
             supervisor.tell(self._manager, supervisor.STOPPING)
             log.info("draining", seconds=config.server.drain_seconds)
             self._health.draining = True
-            await self._stop_workers()
+            await workers.stop()
         log.info("stopped")
 
     # -- sockets ----------------------------------------
@@ -182,141 +160,7 @@ class Service:
             group.append(sock)
         return group
 
-    # -- workers ----------------------------------------
-
-    async def _start_workers(
-        self,
-        stack: contextlib.AsyncExitStack,
-        opened: Record,
-        sockets: list[list[socket.socket]],
-        listeners: list[list[socket.socket]],
-    ) -> None:
-        count = len(sockets[0])
-        journal = self._config.embedded_ca.journal_file or self._config.server.data_dir / "ca-journal.jsonl"
-        secret = cookie.shared_secret(opened.master_keys[0])
-        for number in range(count):
-            assignment = Assignment(
-                config=self._config,
-                database_url=opened.database_url,
-                master_keys=opened.master_keys,
-                cookie_secret=secret,
-                account_id=opened.account_id,
-                journal_file=journal,
-                sockets=tuple(group[number].fileno() for group in sockets),
-                listeners=tuple(group[number].fileno() for group in listeners),
-                number=number,
-            )
-            if self._config.server.single_process:
-                self._inside = Worker(assignment, lambda message: self._heard(0, None, message))
-                await self._inside.start()
-                return
-            child = Child(assignment)
-            self._children.append(child)
-            self._tasks.append(asyncio.create_task(self._keep_alive(child)))
-        stack.push_async_callback(self._cancel_tasks)
-        await self._all_ready()
-        self._started = True
-
-    async def _all_ready(self) -> None:
-        """Wait until every worker is ready; ConfigurationError when one ends first."""
-        ready = [asyncio.create_task(child.ready.wait()) for child in self._children]
-        try:
-            async with asyncio.timeout(START_PATIENCE):
-                while not all(task.done() for task in ready):
-                    await asyncio.wait([*ready, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
-                    if any(task.done() for task in self._tasks):
-                        raise ConfigurationError("a worker did not start; the lines above say why")
-        except TimeoutError:
-            raise ConfigurationError(f"the workers were not ready after {START_PATIENCE:g} s") from None
-        finally:
-            for task in ready:
-                task.cancel()
-
-    async def _keep_alive(self, child: Child) -> None:
-        """Start the worker; when it dies, start another on the same sockets."""
-        pause = RESTART_FIRST
-        while not self._ending.is_set():
-            was_ready = await self._run_child(child)
-            if self._ending.is_set():
-                return
-            if not was_ready and not self._started:
-                return
-            pause = RESTART_FIRST if was_ready else min(pause * 2, RESTART_LONGEST)
-            log.error("worker_died", number=child.assignment.number, restart_in=pause)
-            await asyncio.sleep(pause)
-
-    async def _run_child(self, child: Child) -> bool:
-        """One life of a worker process; whether it became ready."""
-        child.ready.clear()
-        self._serials += 1
-        child.serial = serial = self._serials
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-m",
-            "server.worker",
-            str(os.getpid()),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            pass_fds=(*child.assignment.sockets, *child.assignment.listeners),
-        )
-        child.process = process
-        if process.stdin is None or process.stdout is None:
-            raise AssertionError("both are pipes")
-        process.stdin.write(child.assignment.as_json().encode() + b"\n")
-        with contextlib.suppress(ConnectionError):
-            await process.stdin.drain()
-        async for line in process.stdout:
-            with contextlib.suppress(ValueError):
-                self._heard(serial, child, json.loads(line))
-        await process.wait()
-        was_ready = child.ready.is_set()
-        child.ready.clear()
-        self._health.workers_ready = sum(other.ready.is_set() for other in self._children)
-        self._merged.forget_gauges(serial)
-        return was_ready
-
-    def _heard(self, serial: int, child: Child | None, message: Mapping[str, object]) -> None:
-        match message:
-            case {"event": "ready"}:
-                if child is not None:
-                    child.ready.set()
-                self._health.workers_ready = sum(other.ready.is_set() for other in self._children) or 1
-                self._health.workers = len(self._children) or 1
-            case {"event": "metrics", "metrics": dict() as snapshot}:
-                self._merged.take(serial, snapshot)
-            case {"event": "failed"}:
-                if child is not None and child.process is not None:
-                    with contextlib.suppress(ProcessLookupError):
-                        child.process.terminate()
-                elif child is None:
-                    self.end()
-
-    async def _stop_workers(self) -> None:
-        if self._inside is not None:
-            await self._inside.drain()
-            await self._inside.stop()
-        alive = [child.process for child in self._children if child.process and child.process.returncode is None]
-        for process in alive:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-        try:
-            async with asyncio.timeout(self._config.server.drain_seconds + STOP_PATIENCE):
-                await asyncio.gather(*(process.wait() for process in alive))
-        except TimeoutError:
-            for process in alive:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-
-    async def _cancel_tasks(self) -> None:
-        self._ending.set()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for child in self._children:
-            if child.process is not None and child.process.returncode is None:
-                child.process.kill()
-                await child.process.wait()
+    # -- the record ----------------------------------------
 
     async def _nightly(self, opened: Record) -> None:
         """Make partitions ahead and let old rows go, at start and every day (design 7, "Retention")."""
@@ -332,6 +176,11 @@ class Service:
             except StoreUnavailable as error:
                 log.warning("prune_postponed", reason=str(error))
             await asyncio.sleep(PRUNE_EVERY)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _as_bound(config: Config, http: socket.socket, listeners: Sequence[Sequence[socket.socket]]) -> Config:

@@ -1,7 +1,7 @@
 """One CoAP worker: its sockets, its associations and everything a bootstrap needs, in one event loop.
 
-The parent (`serve.py`) starts it as a child with an `Assignment` on standard input and listens to its reports, or runs
-it in its own loop (`--single-process`).
+The parent (`workers.py`) starts it as a child with an `Assignment` on standard input and listens to its reports, or
+runs it in its own loop (`--single-process`).
 """
 
 import asyncio

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from server import serve
+from server import workers
 from server.api.app import STREAMS_END_WITHIN
 from server.cli.commands import app
 from server.config import Config, load
@@ -41,7 +41,7 @@ def test_the_command_has_the_options_that_are_given() -> None:
 
 def test_a_drain_ends_before_systemd_kills() -> None:
     needed = (
-        max(Config().server.drain_seconds + serve.STOP_PATIENCE, RECORD_PATIENCE)
+        max(Config().server.drain_seconds + workers.STOP_PATIENCE, RECORD_PATIENCE)
         + STREAMS_END_WITHIN
         + postgres.FAST_PATIENCE
         + postgres.IMMEDIATE_PATIENCE
