@@ -10,6 +10,7 @@ from uuid import uuid4
 from playwright.async_api import Page
 
 from tests.console.rig import Rig, Who
+from tests.console.views import CAS, CERTIFICATES
 
 Prepare = Callable[[Page, Rig], Awaitable[None]]
 
@@ -59,8 +60,6 @@ async def palette(page: Page, rig: Rig) -> None:
 
 
 # -- certificate authorities -----------------------------------------------------------------
-
-CAS = "/device-identity/certificate-authorities"
 
 
 async def add_cfssl(page: Page, rig: Rig) -> None:
@@ -117,8 +116,6 @@ async def move_lwm2m(page: Page, rig: Rig) -> None:
 
 
 # -- certificates ------------------------------------------------------------------------------
-
-CERTIFICATES = "/device-identity/certificates"
 
 
 async def upload_preview(page: Page, rig: Rig) -> None:

@@ -8,16 +8,11 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Page, expect
 
 from tests.console.rig import Rig
+from tests.console.views import CERTIFICATES, dialog
 from tests.pki import make_certificate, make_factory_ca, pem_chain
-
-CERTIFICATES = "/device-identity/certificates"
-
-
-def dialog(page: Page) -> Locator:
-    return page.locator("dialog[open]")
 
 
 async def upload(page: Page, name: str, pem: str, service: str = "bootstrap") -> None:

@@ -9,9 +9,9 @@ import pytest
 from playwright.async_api import expect
 
 from tests.console.rig import PHONE, Rig
+from tests.console.views import CAS
 
 ISSUED = "/device-identity/certificates/issued"
-CAS = "/device-identity/certificate-authorities"
 
 
 async def test_slash_focuses_the_search_and_types_itself_elsewhere(rig: Rig) -> None:
