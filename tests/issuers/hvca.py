@@ -81,10 +81,3 @@ async def got(issuer: Issuer, request: IssueRequest) -> Issued:
 def break_down(peer: AtlasPeer, at: str, do: Any, **more: Any) -> None:
     """Have the stand-in fail at its next call of this kind."""
     peer.atlas.faults.append(Fault(at=at, do=do, **more))
-
-
-def assert_says(error: IssuerError, kind: type[IssuerError], *words: str) -> None:
-    """The kind of an error, and what an operator reads in it."""
-    assert type(error) is kind, repr(error)
-    for each in words:
-        assert each in error.message

@@ -16,6 +16,7 @@ from issuers import open_issuer
 from issuers.base import Issuer, IssueRequest, Purpose
 from issuers.ceremony import CaBundle, hold_ceremony, make_keys, make_serials
 from issuers.csr import make_csr
+from issuers.errors import IssuerError
 from issuers.journal import JournalEntry
 from issuers.reach import Reach
 from issuers.subject import parse_subject
@@ -74,6 +75,13 @@ def make_request(
         account_id=ACCOUNT,
         purpose=purpose,
     )
+
+
+def assert_says(error: IssuerError, kind: type[IssuerError], *words: str) -> None:
+    """The kind of an error, and what an operator reads in it."""
+    assert type(error) is kind, repr(error)
+    for each in words:
+        assert each in error.message
 
 
 @asynccontextmanager

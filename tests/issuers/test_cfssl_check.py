@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from issuers.base import CheckReport, IssueRequest, StepOutcome
+from tests.issuers.cfssl import OTHER_KEY, client_of, opened, server_of, trusting
 from tests.issuers.peers.cfssl import PAGE_KEY, Label, Tls, cfssl_serve, multirootca, page_config
 from tests.issuers.peers.proxy import counting_proxy
 from tests.issuers.rigs import make_request
-from tests.issuers.test_cfssl import OTHER_KEY, client_of, opened, server_of, trusting
 from tests.pki import Holder, make_device_certificate, make_factory_ca
 
 OK, WARN, FAIL, SKIPPED = StepOutcome.OK, StepOutcome.WARN, StepOutcome.FAIL, StepOutcome.SKIPPED
@@ -35,16 +35,6 @@ def outcomes(report: CheckReport) -> list[StepOutcome]:
 
 def said(report: CheckReport, name: str) -> str:
     return next(step.message for step in report.steps if step.name == name)
-
-
-@pytest.fixture
-def ca() -> Holder:
-    return make_factory_ca("CFSSL Root")
-
-
-@pytest.fixture
-def tls_ca() -> Holder:
-    return make_factory_ca("TLS Root")
 
 
 async def test_the_pages_configuration_is_fit_and_its_open_door_is_named(ca: Holder) -> None:

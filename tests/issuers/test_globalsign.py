@@ -35,7 +35,6 @@ from tests.issuers.hvca import (
     ASK,
     ORDER,
     SEVEN,
-    assert_says,
     break_down,
     failure,
     got,
@@ -43,7 +42,7 @@ from tests.issuers.hvca import (
     wish,
 )
 from tests.issuers.peers.atlas import LONG_AGO, AtlasPeer
-from tests.issuers.rigs import ACCOUNT
+from tests.issuers.rigs import ACCOUNT, assert_says
 from tests.pki import make_key
 
 pytestmark = pytest.mark.usefixtures("impatient")

@@ -19,7 +19,6 @@ from issuers.errors import (
 from tests.issuers.hvca import (
     JUST_NOW,
     ORDER,
-    assert_says,
     break_down,
     failure,
     got,
@@ -28,7 +27,7 @@ from tests.issuers.hvca import (
     wish,
 )
 from tests.issuers.peers.atlas import AtlasPeer
-from tests.issuers.rigs import LOOPBACK
+from tests.issuers.rigs import LOOPBACK, assert_says
 from tests.pki import make_device_certificate, make_factory_ca
 
 pytestmark = pytest.mark.usefixtures("impatient")

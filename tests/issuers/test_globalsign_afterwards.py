@@ -23,7 +23,6 @@ from tests.issuers.hvca import (
     LONG_SINCE,
     ORDER,
     PATCH,
-    assert_says,
     break_down,
     failure,
     found_in_time,
@@ -33,6 +32,7 @@ from tests.issuers.hvca import (
     wish,
 )
 from tests.issuers.peers.atlas import AtlasPeer, running_atlas
+from tests.issuers.rigs import assert_says
 
 
 @pytest.fixture(autouse=True)

@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import ssl
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
+from tests.issuers.peers.sockets import server_context
 from tests.pki import Holder
 
 Forward = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -116,13 +116,9 @@ async def counting_proxy(target_port: int) -> AsyncIterator[CountingProxy]:
 @contextlib.asynccontextmanager
 async def mutual_tls(target_port: int, server: Holder, client_ca: Holder) -> AsyncIterator[int]:
     """The port of a TLS proxy before `target_port` that lets nobody in without a certificate of `client_ca`."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = server_context(server)
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(cadata=client_ca.pem.decode())
-    with tempfile.NamedTemporaryFile("wb") as file:
-        file.write(server.pem + server.key_pem)
-        file.flush()
-        context.load_cert_chain(file.name)
 
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):

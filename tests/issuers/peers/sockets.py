@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+
+from tests.pki import Holder
 
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -104,3 +107,15 @@ async def early_answer(data: bytes) -> AsyncIterator[RawPeer]:
         yield RawPeer(server.sockets[0].getsockname()[1])
     finally:
         server.close()
+
+
+def server_context(server: Holder) -> ssl.SSLContext:
+    """TLS of a server that shows this certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    pem = server.key_pem + server.pem
+    descriptor = os.memfd_create("server")
+    with os.fdopen(descriptor, "wb") as memory:
+        memory.write(pem)
+        memory.flush()
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    return context
