@@ -1,4 +1,4 @@
-"""CFSSL_AUTH without a CFSSL: the bytes it sends, the answers no server of ours gives, and what its options take.
+"""CFSSL_AUTH without a CFSSL: the bytes it sends, and the answers no server of ours gives.
 
 The real servers are in tests/issuers/test_cfssl.py.
 """
@@ -7,7 +7,7 @@ import asyncio
 import hmac
 import json
 from base64 import b64decode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,9 +16,8 @@ import httpx
 import pytest
 import respx
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from issuers import open_issuer
 from issuers.base import Capability, Recovery, StepOutcome
 from issuers.cfssl import CfsslIssuer
 from issuers.errors import (
@@ -33,41 +32,9 @@ from issuers.errors import (
     Unauthorized,
     Unavailable,
 )
-from issuers.reach import Reach
 from tests.issuers.rigs import make_request
-from tests.pki import Holder, make_certificate, make_device_certificate, make_factory_ca, pem_chain
-
-URL = "http://192.0.2.7:8888"
-INFO, SIGN = f"{URL}/api/v1/cfssl/info", f"{URL}/api/v1/cfssl/authsign"
-KEY = "00ff10ee20dd30cc"
-REACH = Reach(private=True)
-
-
-def opened(
-    attributes: Mapping[str, object] | None = None, credentials: Mapping[str, object] | None = None
-) -> CfsslIssuer:
-    issuer = open_issuer(
-        "CFSSL_AUTH",
-        "theirs",
-        {"host_url": URL, "cfssl_profile": "CA", **(attributes or {})},
-        {"hmac_hex_key": KEY, **(credentials or {})},
-        REACH,
-    )
-    assert isinstance(issuer, CfsslIssuer)
-    return issuer
-
-
-def success(**result: Any) -> httpx.Response:
-    return httpx.Response(200, json={"success": True, "result": result, "errors": [], "messages": []})
-
-
-def refusal(status: int, code: int, message: str, **headers: str) -> httpx.Response:
-    envelope = {"success": False, "result": None, "errors": [{"code": code, "message": message}], "messages": []}
-    return httpx.Response(status, text=json.dumps(envelope), headers=headers)
-
-
-def told(ca: Holder) -> httpx.Response:
-    return success(certificate=ca.pem.decode().strip(), usages=["client auth"], expiry="17520h")
+from tests.pki import Holder, make_certificate, make_factory_ca, pem_chain
+from tests.unit.issuers.cfssl import INFO, KEY, SIGN, URL, opened, refusal, success, told
 
 
 @pytest.fixture
@@ -398,93 +365,3 @@ async def test_cfssl_has_nothing_to_ask_for_what_was_lost() -> None:
     assert issuer.capabilities == {Capability.CHAIN}
     with pytest.raises(NotSupported):
         await issuer.recover(make_request(), timedelta())
-
-
-# -- options ---------------------------------------------------------------------------
-
-
-def misconfigured(
-    attributes: Mapping[str, object] | None = None, credentials: Mapping[str, object] | None = None
-) -> str:
-    with pytest.raises(Misconfigured) as raised:
-        opened(attributes, credentials)
-    return raised.value.message
-
-
-CLIENT = make_device_certificate(make_factory_ca(), "client")
-PAIR = {"client_certificate": CLIENT.pem.decode(), "private_key": CLIENT.key_pem.decode()}
-HTTPS = {"host_url": "https://ca.example"}
-
-
-@pytest.mark.parametrize(
-    ("attributes", "words"),
-    [
-        ({"host_url": ""}, "'host_url' of issuer 'theirs' is empty; give the address of CFSSL"),
-        ({"host_url": "ftp://ca.example"}, "give it as http://host:port or https://host:port"),
-        ({"host_url": "http://user:pass@ca.example"}, "leave them out, every operator can read it"),
-        ({"host_url": "http://ca.example/?x=1"}, "leave out what follows"),
-        ({"host_url": "http://ca.example:99999"}, "ca.example:99999'; give it as http://host:port"),
-        ({"host_url": "http://one:1,http://two:2"}, "names several servers; give one"),
-        ({"host_url": 5}, "'host_url' of issuer 'theirs' is int; str is needed"),
-        ({"cfssl_profil": "CA"}, "has no 'cfssl_profil'; did you mean 'cfssl_profile'?"),
-        ({"bundle": "yes"}, "'bundle' of issuer 'theirs' is 'yes'; give 'true' or 'false'"),
-        ({**HTTPS, "tls_roots": "nothing"}, "'tls_roots' of issuer 'theirs' holds no certificate"),
-        (
-            {"tls_roots": CLIENT.pem.decode()},
-            "'tls_roots' of issuer 'theirs' is for TLS, and 'host_url' begins with http",
-        ),
-    ],
-)
-def test_an_attribute_that_cannot_be_is_named_at_the_door(attributes: dict[str, object], words: str) -> None:
-    assert words in misconfigured(attributes)
-
-
-@pytest.mark.parametrize(
-    ("credentials", "words"),
-    [
-        ({"hmac_hex_key": "abc"}, "an even number of them; it has 3, an odd number"),
-        ({"hmac_hex_key": "zz" * 16}, "must be 2 to 64 hexadecimal characters"),
-        ({"hmac_hex_key": "ab" * 33}, "must be 2 to 64 hexadecimal characters"),
-        ({"hmac_hex_key": ""}, "must be 2 to 64 hexadecimal characters"),
-        ({"hmac_hexkey": "ab"}, "has no 'hmac_hexkey'; did you mean 'hmac_hex_key'?"),
-        ({"client_certificate": PAIR["client_certificate"]}, "'private_key' of issuer 'theirs' is missing"),
-        ({"private_key": PAIR["private_key"]}, "'client_certificate' of issuer 'theirs' is missing"),
-        (PAIR, "'client_certificate' of issuer 'theirs' is for TLS, and 'host_url' begins with http://; use https://"),
-    ],
-)
-def test_a_credential_that_cannot_be_is_named_and_never_repeated(credentials: dict[str, str], words: str) -> None:
-    message = misconfigured({}, credentials)
-    assert words in message
-    assert not any(value in message for value in credentials.values() if value)
-
-
-def test_a_key_of_another_certificate_is_misconfigured() -> None:
-    other = make_device_certificate(make_factory_ca(), "other").key_pem.decode()
-    assert "do not belong together" in misconfigured(HTTPS, {**PAIR, "private_key": other})
-
-
-def test_an_encrypted_private_key_is_misconfigured() -> None:
-    encrypted = CLIENT.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x")).decode()
-    assert "is encrypted" in misconfigured(HTTPS, {**PAIR, "private_key": encrypted})
-
-
-def test_the_hmac_key_is_needed() -> None:
-    with pytest.raises(Misconfigured, match="'hmac_hex_key' of issuer 'theirs' is missing"):
-        open_issuer("CFSSL_AUTH", "theirs", {"host_url": URL}, {})
-
-
-@pytest.mark.parametrize(
-    ("host_url", "asked"),
-    [
-        ("192.0.2.7", "http://192.0.2.7:8888/api/v1/cfssl/info"),
-        ("192.0.2.7:9999", "http://192.0.2.7:9999/api/v1/cfssl/info"),
-        ("  http://192.0.2.7/ ", "http://192.0.2.7/api/v1/cfssl/info"),
-        ("http://192.0.2.7/pki/", "http://192.0.2.7/pki/api/v1/cfssl/info"),
-        ("http://192.0.2.7/pki/api/v1/cfssl/", "http://192.0.2.7/pki/api/v1/cfssl/info"),
-        ("http://[2001:db8::7]:8888", "http://[2001:db8::7]:8888/api/v1/cfssl/info"),
-    ],
-)
-async def test_a_host_url_is_read_in_every_form_operators_know(host_url: str, asked: str, ca: Holder) -> None:
-    with respx.mock() as router:
-        router.post(asked).mock(return_value=told(ca))
-        assert await opened({"host_url": host_url}).ca_certificates() == (ca.certificate,)
