@@ -16,6 +16,7 @@ import pytest
 from server.store import cluster
 from server.store.database import Database, connect
 from server.store.postgres import EmbeddedPostgres
+from tests.integration import sealed_record
 from tests.integration.commands import Cli
 from tests.integration.factory import Factory
 from tests.integration.issuers import ScriptedCa, Workers, workers
@@ -95,6 +96,14 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     opened = await Database.open(database_url, migrate=False)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def sealed_url(database_url: str) -> str:
+    """The URL of a record with one of everything that is sealed."""
+    async with sealed_record.opened(database_url, sealed_record.OLD) as (database, sealer):
+        await sealed_record.fill(database, sealer)
+    return database_url
 
 
 @pytest.fixture
