@@ -1,7 +1,9 @@
 """How a CA stands before devices depend on it: verified, trusted for LWM2M, ready. Nobody is contacted to know."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
 from uuid import UUID
 
 from cryptography import x509
@@ -9,12 +11,26 @@ from cryptography import x509
 from issuers.base import StepOutcome
 from server.admin import trust as trust_admin
 from server.store import issuer_chains, issuers, readiness, trust, verifications
+from server.store.accounts import LWM2M
 from server.store.database import Database
-from server.store.issuers import IssuerRow
+from server.store.issuer_chains import Use
+from server.store.issuers import Configuration, IssuerRow
 from server.store.readiness import Readiness
 from server.store.verifications import Verification
 
 TRUST = "trust"
+
+Unproven = Literal["", "not verified yet", "verification failed"]
+"""What is called the state of a CA that nothing is known against but this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Why devices may get nothing from a CA, a sentence without its stop, and what to do."""
+
+    kind: Literal["not_trusted", "not_verified", "verification_failed"]
+    what: str
+    remedy: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +57,47 @@ class Standing:
         if self.verification is None or self.verification.successful:
             return False
         return {s.name for s in self.verification.steps if s.outcome == StepOutcome.FAIL.value} == {TRUST}
+
+    def doubts(self, service: str = LWM2M) -> Iterator[Doubt]:
+        """What is to be known before devices depend on it for `service`; a custom one needs no trusted certificate."""
+        untrusted = service == LWM2M and self.trusted is False
+        if untrusted:
+            yield Doubt(
+                "not_trusted",
+                "Its CA certificate is not trusted for LWM2M: devices will be refused",
+                "trust its certificate for service lwm2m, then verify it",
+            )
+        if self.verification is None:
+            yield Doubt(
+                "not_verified", "It was never verified: nobody knows whether it would sign for a device", "verify it"
+            )
+        elif not self.verification.successful and not (self.lacks_trust_only and (untrusted or service != LWM2M)):
+            yield Doubt(
+                "verification_failed",
+                f"Its last verification failed{_at(self.verification.finished_at)}: {self.verification.message}",
+                "mend what that says, then verify it again",
+            )
+
+
+async def doubts_of(database: Database, account_id: UUID, service: Configuration) -> tuple[Doubt, ...]:
+    """What speaks against the CA that is active for a service; nothing against the embedded one."""
+    if service.issuer_id is None:
+        return ()
+    standing = (await standings(database, account_id)).get(service.issuer_id)
+    return tuple(standing.doubts(service.reference)) if standing is not None else ()
+
+
+def unproven(row: IssuerRow, last: Verification | None, use: Use) -> Unproven:
+    """What the last verification of a CA has against it; nothing of one that signs, or whose settings are newer."""
+    if use.hour:
+        return ""
+    if last is None:
+        return "not verified yet"
+    return "verification failed" if not last.successful and last.started_at > row.updated_at else ""
+
+
+def _at(moment: datetime | None) -> str:
+    return f" at {moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z" if moment is not None else ""
 
 
 async def standings(database: Database, account_id: UUID) -> Mapping[UUID, Standing]:

@@ -13,6 +13,7 @@ from server.api.bodies import Body, BodyRoute
 from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged, time, whole
 from server.errors import BadRequest, NotFound
+from server.standing import doubts_of
 from server.store import issuers
 from server.store.accounts import LWM2M
 from server.store.issuers import Configuration
@@ -90,9 +91,8 @@ async def make_configuration(asking: CaAdministrator, body: CreateConfiguration)
     """Make a service of your own, for certificates besides the LwM2M one."""
     issuer_forms.check_reference(body.reference)
     issuer_id = _issuer_id(body)
-    return shown(
-        await issuers.add_configuration(asking.database, asking.actor, asking.account_id, body.reference, issuer_id)
-    )
+    row = await issuers.add_configuration(asking.database, asking.actor, asking.account_id, body.reference, issuer_id)
+    return {**shown(row), **await _warnings(asking, row)}
 
 
 @router.get("/lwm2m", responses=documented(200, {**EXAMPLE, "reference": LWM2M, "is_custom": False}, 401, 403))
@@ -105,7 +105,10 @@ async def read_lwm2m(asking: CaReader) -> dict[str, Any]:
     "/lwm2m", responses=documented(200, {**EXAMPLE, "reference": LWM2M, "is_custom": False}, 400, 401, 403, 404)
 )
 async def activate_lwm2m(asking: CaAdministrator, body: ConfigurationRequest) -> dict[str, Any]:
-    """Have a CA sign for every device that bootstraps from now on; null = the embedded CA."""
+    """Have a CA sign for every device that bootstraps from now on; null = the embedded CA.
+
+    Of a CA that was never verified, failed its last verification or is not trusted the answer has `warnings`.
+    """
     return await _set(asking, await _lwm2m(asking), body)
 
 
@@ -117,7 +120,10 @@ async def read_configuration(asking: CaReader, configuration_id: str) -> dict[st
 
 @router.put("/{configuration_id}", responses=documented(200, EXAMPLE, 400, 401, 403, 404))
 async def activate(asking: CaAdministrator, configuration_id: str, body: ConfigurationRequest) -> dict[str, Any]:
-    """Have a CA sign for this service from now on; null = the embedded CA. Issuances under way end where they began."""
+    """Have a CA sign for this service from now on; null = the embedded CA. Issuances under way end where they began.
+
+    Of a CA that was never verified, failed its last verification or is not trusted the answer has `warnings`.
+    """
     return await _set(asking, await _find(asking, configuration_id), body)
 
 
@@ -133,7 +139,15 @@ async def _set(asking: Caller, row: Configuration, body: ConfigurationRequest) -
     issuer_id = _issuer_id(body)
     if issuer_id is not None:
         await admin.find(asking.database, asking.account_id, issuer_id)
-    return shown(await issuers.set_configuration(asking.database, asking.actor, asking.account_id, row.id, issuer_id))
+    moved = await issuers.set_configuration(asking.database, asking.actor, asking.account_id, row.id, issuer_id)
+    return {**shown(moved), **await _warnings(asking, moved)}
+
+
+async def _warnings(asking: Caller, row: Configuration) -> dict[str, Any]:
+    """What speaks against the CA that was chosen; it stays chosen, as it may be back before a device comes."""
+    doubts = await doubts_of(asking.database, asking.account_id, row)
+    found = [{"kind": doubt.kind, "message": doubt.what, "next_step": doubt.remedy} for doubt in doubts]
+    return {"warnings": found} if found else {}
 
 
 def _issuer_id(body: ConfigurationRequest) -> UUID | None:

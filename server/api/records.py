@@ -12,7 +12,9 @@ from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged, cut, time
 from server.api.recorded import listed
 from server.errors import NotAuthorized, NotFound
-from server.store import issuers, readiness, refusals, sessions, verifications
+from server.standing import unproven
+from server.store import issuer_chains, issuers, readiness, refusals, sessions, verifications
+from server.store.issuer_chains import UNUSED
 from server.store.issuers import Configuration, IssuerRow
 from server.store.readiness import Readiness
 from server.store.sessions import SessionRow
@@ -73,6 +75,12 @@ ISSUER_EXAMPLE = {
     "failures": 5,
     "asked_again_at": "2026-11-23T12:00:10.000Z",
     "slowed_until": None,
+    "last_verification": {
+        "successful": False,
+        "finished_at": "2026-11-23T11:59:50.000Z",
+        "message": "the CA is away: connection refused",
+    },
+    "unproven": "verification failed",
 }
 SEEN_EXAMPLE = {
     "object": "refusal",
@@ -146,16 +154,35 @@ def verification_shown(row: Verification) -> dict[str, Any]:
 
 @router.get("/issuers", responses=listing(ISSUER_EXAMPLE, 401, 403))
 async def list_issuer_states(asking: CaReader, page: Paged) -> dict[str, Any]:
-    """The CAs of the account: what each signs for, and whether it is ready, since when, with its last error."""
+    """The CAs of the account: what each signs for, and whether it is ready, since when, with its last error.
+
+    `last_verification` is null where it was never verified. `unproven` is a word for one that failed, or is still to
+    come, of a CA that signed nothing in the last hour and whose settings are no newer; else null.
+    """
     database, account_id = asking.database, asking.account_id
     known = await readiness.listed(database, account_id)
     services = await issuers.configured(database, account_id)
     rows = await issuers.listed(database, account_id)
     now = asking.office.now()
-    return cut(page, rows, lambda row: issuer_state(row, known.get(row.id), services, now))
+    verified = await verifications.latest(database, account_id)
+    used = await issuer_chains.used(database, account_id, now)
+
+    def shown(row: IssuerRow) -> dict[str, Any]:
+        last = verified.get(row.id)
+        return {
+            **_readiness(row, known.get(row.id), services, now),
+            "last_verification": _verified(last) if last is not None else None,
+            "unproven": unproven(row, last, used.get(row.id, UNUSED)) or None,
+        }
+
+    return cut(page, rows, shown)
 
 
-def issuer_state(
+def _verified(last: Verification) -> dict[str, Any]:
+    return {"successful": last.successful, "finished_at": time(last.finished_at), "message": last.message}
+
+
+def _readiness(
     row: IssuerRow, known: Readiness | None, services: Sequence[Configuration], now: datetime
 ) -> dict[str, Any]:
     """A CA and its readiness at `now`; `slowed_until` when it asked for less itself."""

@@ -1,7 +1,9 @@
 """`firstlight issuer` and `firstlight service`: the CAs of your own, and which of them signs for what."""
 
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -13,9 +15,13 @@ from server.cli import options
 from server.errors import BadRequest
 from server.knowledge import OWN_CA
 from server.record import Record
-from server.store import issuers, readiness
+from server.standing import Doubt, doubts_of, unproven
+from server.store import issuer_chains, issuers, readiness, verifications
 from server.store.accounts import LWM2M
+from server.store.issuer_chains import UNUSED, Use
+from server.store.issuers import IssuerRow
 from server.store.readiness import Readiness
+from server.store.verifications import Verification
 
 app = typer.Typer(help="Certificate issuers: the CAs of your own.", no_args_is_help=True)
 services = typer.Typer(help="Services: which CA signs for what; LWM2M is always there.", no_args_is_help=True)
@@ -41,6 +47,21 @@ REGISTERED = (
     "then `firstlight issuer verify {name}` and `firstlight issuer activate {name}`."
 )
 COLUMNS = ("name", "type", "services", "state", "description")
+# What does as the remedy of a doubt says, by its kind.
+COMMANDS: Mapping[str, str] = {
+    "not_trusted": "firstlight trust add FILE --service lwm2m",
+    "not_verified": "firstlight issuer verify {name}",
+    "verification_failed": "firstlight issuer verify {name}",
+}
+
+
+def activated(name: str, service: str, doubts: Iterable[Doubt]) -> str:
+    """What is said of a CA that devices depend on from now on, its doubts included."""
+    lines = [f"{name} signs for {service}."]
+    for doubt in doubts:
+        command = COMMANDS[doubt.kind].format(name=quote(name))
+        lines.append(f"Warning: {doubt.what[:1].lower()}{doubt.what[1:]}; {doubt.remedy} (`{command}`).")
+    return "\n".join(lines)
 
 
 def _trial(record: Record, check: bool) -> admin.Trial | None:
@@ -152,14 +173,16 @@ def list_issuers(
             rows = await issuers.listed(record.database, record.account_id)
             configured = await issuers.configured(record.database, record.account_id)
             known = await readiness.listed(record.database, record.account_id)
-        now = datetime.now(UTC)
+            verified = await verifications.latest(record.database, record.account_id)
+            now = datetime.now(UTC)
+            used = await issuer_chains.used(record.database, record.account_id, now)
         shown: list[dict[str, object]] = [
             {
                 "id": row.id.hex,
                 "name": row.name,
                 "type": row.type,
                 "services": ", ".join(c.reference for c in configured if c.issuer_id == row.id) or "none",
-                "state": _state(known.get(row.id), now),
+                "state": _state(row, known.get(row.id), verified.get(row.id), used.get(row.id, UNUSED), now),
                 "description": row.description,
             }
             for row in rows
@@ -173,13 +196,21 @@ def list_issuers(
     options.run(work)
 
 
-def _state(known: Readiness | None, now: datetime) -> str:
+def _state(row: IssuerRow, known: Readiness | None, verified: Verification | None, use: Use, now: datetime) -> str:
     if known is not None and known.throttled_until is not None and known.is_throttled(now):
         return f"slowed down until {options.second(known.throttled_until)}: {known.error_text}"
     if known is None or known.since is None:
-        return "ready"
+        finished = verified.finished_at if verified is not None else None
+        return told(unproven(row, verified, use), finished, verified.message if verified is not None else "")
     word = "not asked" if known.open_until is not None else in_a_row(known.failures)
     return f"{word} since {options.second(known.since)}: {known.error_text}"
+
+
+def told(word: str, finished: datetime | None, message: str) -> str:
+    """The state of a CA that nothing is known against but, perhaps, what its last verification said."""
+    if word == "verification failed" and finished is not None:
+        return f"{word} {options.second(finished)}: {message}"
+    return word or "ready"
 
 
 def in_a_row(failures: int) -> str:
@@ -260,12 +291,14 @@ def verify(
 
 
 async def _activate(record: Record, reference: str, which: str | None) -> str:
+    """Have a CA sign for a service; what is to be said of it."""
     found = await admin.service(record.database, record.account_id, reference)
     row = await admin.by_word(record.database, record.account_id, which) if which is not None else None
-    await issuers.set_configuration(
+    moved = await issuers.set_configuration(
         record.database, options.actor(), record.account_id, found.id, row.id if row is not None else None
     )
-    return row.name if row is not None else OWN_CA
+    doubts = await doubts_of(record.database, record.account_id, moved)
+    return activated(row.name if row is not None else f"The {OWN_CA}", reference, doubts)
 
 
 @app.command("activate")
@@ -280,8 +313,8 @@ def activate(
 
     async def work() -> None:
         async with options.opened(config, data_dir, database_url) as record:
-            name = await _activate(record, service, which)
-        print(f"{name} signs for {service}.")
+            said = await _activate(record, service, which)
+        print(said)
 
     options.run(work)
 
@@ -297,8 +330,8 @@ def deactivate(
 
     async def work() -> None:
         async with options.opened(config, data_dir, database_url) as record:
-            name = await _activate(record, service, None)
-        print(f"The {name} signs for {service}.")
+            said = await _activate(record, service, None)
+        print(said)
 
     options.run(work)
 
@@ -335,10 +368,11 @@ def add_service(
         issuer_forms.check_reference(reference)
         async with options.opened(config, data_dir, database_url) as record:
             row = await admin.by_word(record.database, record.account_id, issuer) if issuer is not None else None
-            await issuers.add_configuration(
+            made = await issuers.add_configuration(
                 record.database, options.actor(), record.account_id, reference, row.id if row is not None else None
             )
-        print(f"{row.name if row is not None else f'The {OWN_CA}'} signs for {reference}.")
+            doubts = await doubts_of(record.database, record.account_id, made)
+        print(activated(row.name if row is not None else f"The {OWN_CA}", reference, doubts))
 
     options.run(work)
 

@@ -27,6 +27,9 @@ class Use:
     hour: int
 
 
+UNUSED = Use(0, 0)
+
+
 async def keep(database: Database, issuer_id: UUID, certificates: Sequence[bytes], now: datetime) -> None:
     """Record what a CA shows."""
     await database.execute("issuer_chain_keep", issuer_id, now, b"".join(certificates))

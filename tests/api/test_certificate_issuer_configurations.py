@@ -1,11 +1,14 @@
 """The services of an account and the CA each has: LWM2M, which is always there, and custom ones (izuma.md A)."""
 
+from datetime import datetime
 from uuid import uuid4
 
 import pytest
 
 from tests.api.conftest import Api
 from tests.api.plant import ISSUERS, SERVICES, registered
+from tests.issuers.peers.cfssl import PAGE_KEY, cfssl_serve
+from tests.pki import make_factory_ca
 
 
 async def test_the_lwm2m_service_is_always_there_with_a_real_id(api: Api) -> None:
@@ -35,14 +38,45 @@ async def test_a_custom_service_is_made_found_moved_and_removed(api: Api) -> Non
     issuer = await registered(api)
     made = await api.ask("POST", SERVICES, 201, {"reference": "customer.dlms", "certificate_issuer_id": issuer["id"]})
     assert made["is_custom"] is True
+    assert [each["kind"] for each in made.pop("warnings")] == ["not_verified"]
     found = await api.ask("GET", f"{SERVICES}?reference__eq=customer.dlms&limit=2", 200)
     assert found["data"] == [made]
     assert len((await api.ask("GET", SERVICES, 200))["data"]) == 2
     await api.ask("POST", SERVICES, 409, {"reference": "customer.dlms", "certificate_issuer_id": None})
     moved = await api.ask("PUT", f"{SERVICES}/{made['id']}", 200, {"certificate_issuer_id": None})
     assert moved["certificate_issuer_id"] is None
+    assert "warnings" not in moved
     await api.ask("DELETE", f"{SERVICES}/{made['id']}", 204)
     await api.ask("GET", f"{SERVICES}/{made['id']}", 404)
+
+
+async def test_a_ca_whose_last_verification_failed_is_activated_with_a_warning(api: Api) -> None:
+    issuer = await registered(api)
+    await api.ask("POST", f"{ISSUERS}/{issuer['id']}/verify", 200)
+    (report,) = (await api.ask("GET", f"/v1/issuers/{issuer['id']}/verifications", 200))["data"]
+    active = await api.ask("PUT", f"{SERVICES}/lwm2m", 200, {"certificate_issuer_id": issuer["id"]})
+    assert active["certificate_issuer_id"] == issuer["id"]
+    (warning,) = active["warnings"]
+    assert warning["kind"] == "verification_failed"
+    when = f"{datetime.fromisoformat(report['finished_at']):%Y-%m-%d %H:%M:%S}Z"
+    assert warning["message"] == f"Its last verification failed at {when}: {report['message']}"
+    assert warning["next_step"] == "mend what that says, then verify it again"
+
+
+async def test_a_ca_whose_certificate_is_not_trusted_is_one_for_custom_services_without_a_word(api: Api) -> None:
+    root = make_factory_ca("Plant Root")
+    async with cfssl_serve(root) as peer:
+        attributes = {"host_url": peer.url, "cfssl_profile": "CA"}
+        issuer = await registered(api, issuer_attributes=attributes, issuer_credentials={"hmac_hex_key": PAGE_KEY})
+        verify, body = f"{ISSUERS}/{issuer['id']}/verify", {"certificate_issuer_id": issuer["id"]}
+        assert (await api.ask("POST", verify, 200))["successful"] is False
+        active = await api.ask("PUT", f"{SERVICES}/lwm2m", 200, body)
+        assert [each["kind"] for each in active["warnings"]] == ["not_trusted"]
+        assert "warnings" not in await api.ask("POST", SERVICES, 201, {"reference": "customer.dlms", **body})
+        trusted = {"name": "plant", "service": "lwm2m", "certificate": root.pem.decode()}
+        await api.ask("POST", "/v3/trusted-certificates", 201, trusted)
+        assert (await api.ask("POST", verify, 200))["successful"] is True
+    assert "warnings" not in await api.ask("PUT", f"{SERVICES}/lwm2m", 200, body)
 
 
 @pytest.mark.parametrize("service", ["lwm2m", "customer.dlms"])

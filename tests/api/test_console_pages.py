@@ -5,6 +5,7 @@ import html
 import io
 import re
 from collections import deque
+from datetime import datetime
 
 import httpx
 import pytest
@@ -124,6 +125,31 @@ async def test_the_dry_run_of_a_profile_that_is_not_stored_leads_nowhere(api: Ap
     shown = (await api.client.post("/profiles/check", data=said, headers=ORIGIN)).text
     assert "gets the profile pumps" in shown
     assert 'href="/profiles/pumps"' not in shown
+
+
+async def test_a_ca_is_chosen_with_a_word_of_what_its_last_verification_found(
+    api: Api, operated: dict[str, str]
+) -> None:
+    key = {"Authorization": f"Bearer {operated['API key']}"}
+    rows = (await api.ask("GET", "/v3/certificate-issuers", 200, headers=key))["data"]
+    issuer = next(row["id"] for row in rows if row["name"] == "Plant CA")
+    nobody = {"issuer_attributes": {"host_url": "http://127.0.0.1:9"}}
+    await api.ask("PUT", f"/v3/certificate-issuers/{issuer}", 200, nobody, headers=key)
+    await api.ask("POST", f"/v3/certificate-issuers/{issuer}/verify", 200, headers=key)
+    reports = await api.ask("GET", f"/v1/issuers/{issuer}/verifications?order=DESC", 200, headers=key)
+    when = f"{datetime.fromisoformat(reports['data'][0]['finished_at']):%Y-%m-%d %H:%M:%S}Z"
+    said = f"Its last verification failed at {when}: "
+    page = f"/device-identity/certificate-authorities/{issuer}/services"
+    asked = (await api.client.get(page)).text
+    assert said in asked
+    form = {"csrf": hidden(asked, "csrf"), "reference": "LWM2M"}
+    answer = await api.client.post(page, data=form, headers=ORIGIN)
+    assert answer.status_code == 303
+    shown = (await api.client.get(answer.headers["location"])).text
+    notice = shown.partition('class="notice bad"')[2].partition("</p>")[0]
+    assert "Plant CA signs for LWM2M from now on" in notice
+    assert said in notice
+    assert "; mend what that says, then verify it again." in notice
 
 
 async def test_each_list_comes_as_csv_with_the_filters_of_its_address(api: Api, operated: dict[str, str]) -> None:

@@ -27,6 +27,22 @@ async def test_a_ca_that_cannot_be_reached_is_an_answer_of_verify_and_on_record(
     assert actions[0] == "certificate_issuer.verified"
 
 
+async def test_the_list_tells_how_a_ca_that_signs_nothing_was_verified(api: Api) -> None:
+    async def state() -> tuple[object, object]:
+        (found,) = (await api.ask("GET", "/v1/issuers", 200))["data"]
+        return found["unproven"], found["last_verification"]
+
+    issuer = await registered(api)
+    assert await state() == ("not verified yet", None)
+    await api.ask("POST", f"{ISSUERS}/{issuer['id']}/verify", 200)
+    (report,) = (await api.ask("GET", f"/v1/issuers/{issuer['id']}/verifications", 200))["data"]
+    last = {name: report[name] for name in ("successful", "finished_at", "message")}
+    assert await state() == ("verification failed", last)
+    # What it said was about other settings.
+    await api.ask("PUT", f"{ISSUERS}/{issuer['id']}", 200, {"issuer_attributes": {"host_url": "http://127.0.0.1:10"}})
+    assert await state() == (None, last)
+
+
 async def test_readiness_tells_the_last_error_and_since_when(api: Api) -> None:
     issuer = await registered(api)
     await api.ask("PUT", f"{SERVICES}/lwm2m", 200, {"certificate_issuer_id": issuer["id"]})

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,12 @@ async def field(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Field
             assert report.ok, report.reason
             await started.over(endpoint)
         yield started
+
+
+FAILED = (
+    r"Warning: its last verification failed at 2\d{3}-\d\d-\d\d \d\d:\d\d:\d\dZ: .*takes no connections.*; "
+    r"mend what that says, then verify it again \(`firstlight issuer verify plant`\)\."
+)
 
 
 class Doors:
@@ -88,16 +95,32 @@ async def test_a_ca_is_registered_switched_and_removed_from_afar_with_an_audit_r
     await doors.remote("issuer", "set", "plant", "--set", "rate=5", "--description", "far away")
     shown = json.loads(await doors.remote("issuer", "show", "plant", "--json"))
     assert shown["attributes"] == {"host_url": "http://127.0.0.1:9", "rate": "5"}
+    for door in (doors.remote, doors.local):
+        said = await door("issuer", "list", "--json")
+        assert [row["state"] for row in in_order(said) if row["name"] == "plant"] == ["not verified yet"]
+        assert "it was never verified: nobody knows" in await door("issuer", "activate", "plant")
     said = await doors.remote("issuer", "verify", "plant", code=1)
     assert "takes no connections" in said
     assert "reach" in said
-    assert "plant signs for LWM2M." in await doors.remote("issuer", "activate", "plant")
+    for door in (doors.remote, doors.local):
+        # It is done, as the CA may be back, and what is known is said.
+        activated = (await door("issuer", "activate", "plant")).splitlines()
+        assert activated[0] == "plant signs for LWM2M."
+        assert re.fullmatch(FAILED, activated[1])
+        assert len(activated) == 2
     assert "active for a service" in await doors.remote("issuer", "remove", "plant", code=1)
-    assert "plant signs for customer.x." in await doors.remote("service", "add", "customer.x", "--issuer", "plant")
+    for door, name in ((doors.remote, "customer.x"), (doors.local, "customer.y")):
+        said = await door("service", "add", name, "--issuer", "plant")
+        assert f"plant signs for {name}." in said
+        assert re.search(FAILED, said)
+    await doors.local("service", "remove", "customer.y")
     for words in (("issuer", "list", "--json"), ("service", "list", "--json")):
         assert await doors.remote(*words) == await doors.local(*words), words
+    states = {row["name"]: row["state"] for row in in_order(await doors.local("issuer", "list", "--json"))}
+    assert states["embedded CA"] == "ready"
+    assert re.fullmatch(r"verification failed 2\d{3}-.*Z: .*takes no connections.*", states["plant"])
     await doors.remote("service", "remove", "customer.x")
-    await doors.remote("issuer", "deactivate")
+    assert (await doors.remote("issuer", "deactivate")).strip() == "The embedded CA signs for LWM2M."
     assert "plant is removed." in await doors.remote("issuer", "remove", "plant")
     row = (await doors.audit())[0]
     assert (row["action"], row["subject"], row["actor_kind"]) == ("certificate_issuer.removed", "plant", "api")

@@ -11,8 +11,9 @@ from cryptography import x509
 from server.admin import issuer_forms
 from server.admin import trust as trust_admin
 from server.api.access import Caller
+from server.standing import unproven
 from server.store import embedded_ca, issuer_chains, issuers, readiness, trust, verifications
-from server.store.issuer_chains import IssuerChain, Use
+from server.store.issuer_chains import UNUSED, IssuerChain, Use
 from server.store.issuers import Configuration, IssuerRow
 from server.store.readiness import Readiness
 from server.store.trust import TrustedCertificate
@@ -114,7 +115,7 @@ async def listed(asking: Caller) -> list[Authority]:
                 services=[each for each in services if each.issuer_id is None],
                 state=State("ok", "Ready", own.created_at),
                 verification=None,
-                use=used.get(None, Use(0, 0)),
+                use=used.get(None, UNUSED),
                 rate="",
                 quota="",
                 tells_quota=False,
@@ -124,7 +125,7 @@ async def listed(asking: Caller) -> list[Authority]:
         )
     for row in rows:
         chain = _parsed(chains[row.id].certificates) if row.id in chains else []
-        use = used.get(row.id, Use(0, 0))
+        use = used.get(row.id, UNUSED)
         found.append(
             Authority(
                 id=row.id.hex,
@@ -221,10 +222,11 @@ def _state(known: Readiness | None, verified: Verification | None, use: Use, row
         return State("warn", "Failing", known.since, known.error_text)
     if known is not None and known.is_throttled(now):
         return State("warn", "Slowed down", cause="it asked for fewer requests", next_at=known.throttled_until)
-    if verified is not None and not verified.successful and verified.started_at > row.updated_at and not use.hour:
-        return State("fail", "Verification failed", verified.finished_at, verified.message)
-    if verified is None and not use.hour:
-        return State("", "Not verified yet", row.created_at)
+    doubt = unproven(row, verified, use)
+    if doubt and verified is not None:
+        return State("fail", doubt.capitalize(), verified.finished_at, verified.message)
+    if doubt:
+        return State("", doubt.capitalize(), row.created_at)
     return State("ok", "Ready", known.updated_at if known is not None else row.created_at)
 
 

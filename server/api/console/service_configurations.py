@@ -16,7 +16,7 @@ from server.api.console.forms import MENDABLE, Faults
 from server.api.console.navigation import CERTIFICATE_AUTHORITIES
 from server.api.console.page import ConsoleRoute, call, go, render
 from server.errors import BadRequest, Conflict
-from server.standing import standings
+from server.standing import doubts_of, standings
 from server.store import issuer_chains, issuers
 from server.store.issuers import Configuration, IssuerRow
 
@@ -74,13 +74,16 @@ async def configure(request: Request, visitor: CaAdministrator, issuer_id: str) 
         existing = await issuers.service(caller.database, caller.account_id, reference)
         if existing is None:
             issuer_forms.check_reference(reference)
-            await issuers.add_configuration(caller.database, caller.actor, caller.account_id, reference, wanted)
-            return go(request, CERTIFICATE_AUTHORITIES, f"{reference} is created; {called} signs for it.")
+            made = await issuers.add_configuration(caller.database, caller.actor, caller.account_id, reference, wanted)
+            return await _done(request, visitor, made, f"{reference} is created; {called} signs for it.")
         if existing.issuer_id != wanted:
-            await issuers.set_configuration(caller.database, caller.actor, caller.account_id, existing.id, wanted)
+            existing = await issuers.set_configuration(
+                caller.database, caller.actor, caller.account_id, existing.id, wanted
+            )
     except MENDABLE as error:
         return await _popup(request, visitor, issuer_id, fresh, reference, Faults(whole=error.message))
-    return go(request, CERTIFICATE_AUTHORITIES, f"{called} signs for {reference} from now on: {_then(existing)}")
+    said = f"{called} signs for {reference} from now on: {_then(existing)}"
+    return await _done(request, visitor, existing, said)
 
 
 @router.post("/{issuer_id}/services/{configuration_id}/delete")
@@ -90,6 +93,13 @@ async def remove(request: Request, visitor: CaAdministrator, issuer_id: str, con
     wanted = parse_id(configuration_id, "certificate issuer configuration")
     await issuers.remove_configuration(caller.database, caller.actor, caller.account_id, wanted)
     return go(request, CERTIFICATE_AUTHORITIES, "The service configuration is removed.")
+
+
+async def _done(request: Request, visitor: Visitor, service: Configuration, said: str) -> Response:
+    """Back to the list, with what was done and what speaks against the CA that was chosen."""
+    doubts = await doubts_of(visitor.caller.database, visitor.caller.account_id, service)
+    warnings = [f"{authorities.labelled(doubt.what)}; {doubt.remedy}." for doubt in doubts]
+    return go(request, CERTIFICATE_AUTHORITIES, " ".join([said, *warnings]), "bad" if warnings else "good")
 
 
 async def _popup(

@@ -10,6 +10,7 @@ from server.cli import options
 from server.cli.options import AsJson
 from server.cli.remote.door import ApiKeyFile, Door, Row, Url
 from server.knowledge import OWN_CA
+from server.standing import Doubt
 from server.store.accounts import LWM2M
 
 app = typer.Typer(help="Certificate issuers: the CAs of your own.", no_args_is_help=True)
@@ -101,7 +102,9 @@ def _state(row: Row) -> str:
     if row["slowed_until"]:
         return f"slowed down until {_second(row['slowed_until'])}: {row['error']}"
     if row["since"] is None:
-        return "ready"
+        # A server of before knows neither.
+        last = row.get("last_verification") or {}
+        return local.told(row.get("unproven") or "", options.moment(last.get("finished_at")), last.get("message", ""))
     word = local.in_a_row(row["failures"]) if row["ready"] else "not asked"
     return f"{word} since {_second(row['since'])}: {row['error']}"
 
@@ -148,8 +151,14 @@ def verify(
         raise typer.Exit(1)
 
 
-def _activate(door: Door, reference: str, issuer_id: str | None) -> None:
-    door.ask("PUT", f"{SERVICES}/{_service(door, reference)['id']}", {"certificate_issuer_id": issuer_id})
+def _activate(door: Door, reference: str, issuer_id: str | None) -> list[Doubt]:
+    """Have a CA sign for a service; what speaks against it."""
+    service = _service(door, reference)
+    return _doubts(door.ask("PUT", f"{SERVICES}/{service['id']}", {"certificate_issuer_id": issuer_id}))
+
+
+def _doubts(answer: Row) -> list[Doubt]:
+    return [Doubt(each["kind"], each["message"], each["next_step"]) for each in answer.get("warnings", ())]
 
 
 @app.command("activate")
@@ -157,8 +166,7 @@ def activate(which: local.Which, url: Url, api_key_file: ApiKeyFile, service: lo
     """Have a CA sign for a service from now on; issuances under way end where they began."""
     door = Door(url, api_key_file)
     row = _issuer(door, which)
-    _activate(door, service, row["id"])
-    print(f"{row['name']} signs for {service}.")
+    print(local.activated(row["name"], service, _activate(door, service, row["id"])))
 
 
 @app.command("deactivate")
@@ -187,8 +195,8 @@ def add_service(
     """Make a service of your own, for certificates besides the LwM2M one."""
     door = Door(url, api_key_file)
     row = _issuer(door, issuer) if issuer is not None else None
-    door.ask("POST", SERVICES, {"reference": reference, "certificate_issuer_id": row["id"] if row else None})
-    print(f"{row['name'] if row else f'The {OWN_CA}'} signs for {reference}.")
+    made = door.ask("POST", SERVICES, {"reference": reference, "certificate_issuer_id": row["id"] if row else None})
+    print(local.activated(row["name"] if row else f"The {OWN_CA}", reference, _doubts(made)))
 
 
 @services.command("list")
