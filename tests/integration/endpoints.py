@@ -12,8 +12,8 @@ from server.transport.engine import PreSharedKey, Refusal, TransportLimits
 from server.transport.openssl import OpenSslEngine
 from server.transport.tls import TlsEndpoint, listen
 from server.transport.udp import UdpEndpoint, bind
-from tests.integration.clients import PATIENCE
 from tests.integration.factory import Factory
+from tests.programs import PATIENCE
 from tests.unit.transport.rig import Echo
 
 

@@ -7,9 +7,10 @@ import pytest
 
 from server.store.errors import StoreUnavailable
 from server.transport.engine import PreSharedKey, RefusalReason, TransportLimits
-from tests.integration.clients import as_device, program, requires_gnutls, requires_libcoap, requires_openssl, with_key
+from tests.integration.clients import as_device, requires_gnutls, requires_libcoap, requires_openssl, with_key
 from tests.integration.endpoints import running
 from tests.integration.factory import Factory
+from tests.programs import conversation
 from tests.unit.transport.client import psk
 from tests.unit.transport.rig import Echo
 
@@ -25,7 +26,7 @@ class CoapEcho(Echo):
 
 
 def s_client(port: int, *options: str, host: str = "127.0.0.1") -> Any:
-    return program("openssl", "s_client", "-dtls1_2", "-timeout", "-connect", f"{host}:{port}", *options)
+    return conversation("openssl", "s_client", "-dtls1_2", "-timeout", "-connect", f"{host}:{port}", *options)
 
 
 # -- every client alike ----------------------------------------------------------------------------------------
@@ -38,8 +39,8 @@ def client_of(kind: str, factory: Factory, who: str, port: int) -> Any:
         return s_client(port, *as_device(factory, who=who))
     if kind == "libcoap":
         words = ("coap-client-openssl", "-B", "20", "-m", "get", "-c", certificate, "-j", key, "-n")
-        return program(*words, f"coaps://127.0.0.1:{port}/x")
-    return program(
+        return conversation(*words, f"coaps://127.0.0.1:{port}/x")
+    return conversation(
         "gnutls-cli", "--udp", "--no-ca-verification", "-p", str(port), "--x509certfile", certificate,
         "--x509keyfile", key, "--priority", "NORMAL:-VERS-ALL:+VERS-DTLS1.2:+AES-128-CCM-8", "127.0.0.1",
     )  # fmt: skip
@@ -85,10 +86,10 @@ async def test_an_rsa_root_vouches_for_devices_and_a_device_that_is_no_ca_for_it
 async def test_s_client_comes_in_with_its_factory_certificate(factory: Factory, suite: str) -> None:
     async with running(factory) as server, s_client(server.port, *as_device(factory, suite)) as client:
         await client.tell(b"hello\n")
-        assert b"echo hello" in await client.until(b"echo hello")
-        assert f"Cipher is {suite}".encode() in client.printed
+        await client.until("echo hello")
+        assert f"Cipher is {suite}" in client.printed
         # The store is empty and no CA names are sent: nothing tells a stranger who the customers are.
-        assert b"No client certificate CA names sent" in client.printed
+        assert "No client certificate CA names sent" in client.printed
         assert server.uppers[0].association.peer.label == "CN=dev-1"
 
 
@@ -109,8 +110,8 @@ async def test_s_client_comes_in_with_its_pre_shared_key(factory: Factory, suite
         s_client(server.port, *with_key(suite)) as client,
     ):
         await client.tell(b"hello\n")
-        assert b"echo hello" in await client.until(b"echo hello")
-        assert f"Cipher is {suite}".encode() in client.printed
+        await client.until("echo hello")
+        assert f"Cipher is {suite}" in client.printed
         assert server.uppers[0].association.peer.psk_identity == b"urn:dev:1"
 
 
@@ -121,7 +122,7 @@ async def test_s_client_comes_in_over_ipv6(factory: Factory) -> None:
         s_client(server.port, *as_device(factory), host="[::1]") as client,
     ):
         await client.tell(b"hello\n")
-        assert b"echo hello" in await client.until(b"echo hello")
+        await client.until("echo hello")
         assert server.uppers[0].association.address_text.startswith("[::1]:")
         assert server.uppers[0].association.local_address == "::1"
 
@@ -132,7 +133,7 @@ async def test_a_certificate_of_an_unknown_ca_gets_alert_unknown_ca(factory: Fac
         running(factory) as server,
         s_client(server.port, *as_device(factory, who="stranger")) as client,
     ):
-        assert b"alert number 48" in await client.until(b"alert number 48")
+        await client.until("alert number 48")
         refusal = await server.refusals.get()
         assert (refusal.reason, refusal.identity) == (RefusalReason.UNKNOWN_CA, "CN=dev-1")
 
@@ -143,7 +144,7 @@ async def test_an_unknown_identity_gets_alert_115(factory: Factory) -> None:
         running(factory, keys=[psk()]) as server,
         s_client(server.port, *with_key(identity="nobody")) as client,
     ):
-        assert b"alert number 115" in await client.until(b"alert number 115")
+        await client.until("alert number 115")
         refusal = await server.refusals.get()
         assert (refusal.reason, refusal.identity) == (RefusalReason.UNKNOWN_IDENTITY, "nobody")
 
@@ -158,7 +159,7 @@ async def test_a_wrong_key_is_met_with_silence_and_named_at_the_deadline(factory
         refusal = await server.refusals.get()
         assert (refusal.reason, refusal.identity) == (RefusalReason.WRONG_KEY, "urn:dev:1")
         assert server.uppers == []
-    assert b"alert" not in client.printed
+    assert "alert" not in client.printed
 
 
 @requires_openssl
@@ -179,8 +180,8 @@ async def test_a_store_that_is_away_is_silent_and_the_device_comes_in_when_it_is
         assert (await server.refusals.get()).reason is RefusalReason.STORE_UNAVAILABLE
         away = False
         await client.tell(b"hello\n")
-        assert b"echo hello" in await client.until(b"echo hello")
-        assert b"alert" not in client.printed
+        await client.until("echo hello")
+        assert "alert" not in client.printed
 
 
 @requires_openssl
@@ -189,7 +190,7 @@ async def test_a_client_without_a_common_suite_is_told_and_seen(factory: Factory
         running(factory) as server,
         s_client(server.port, "-cipher", "ECDHE-RSA-AES256-GCM-SHA384") as client,
     ):
-        assert b"alert number 40" in await client.until(b"alert number 40")
+        await client.until("alert number 40")
         assert (await server.refusals.get()).reason is RefusalReason.NO_COMMON_SUITE
 
 
@@ -197,13 +198,13 @@ async def test_a_client_without_a_common_suite_is_told_and_seen(factory: Factory
 async def test_dtls_1_0_is_refused(factory: Factory) -> None:
     async with (
         running(factory) as server,
-        program(
+        conversation(
             "openssl", "s_client", "-dtls1", "-timeout", "-connect", f"127.0.0.1:{server.port}",
             "-cipher", "ALL:@SECLEVEL=0",
         ) as client,
     ):  # fmt: skip
         assert (await server.refusals.get()).reason is RefusalReason.PROTOCOL_VERSION
-        assert b"alert number 70" in await client.until(b"alert number 70")
+        await client.until("alert number 70")
         assert server.uppers == []
 
 
@@ -221,9 +222,11 @@ async def test_libcoap_gets_its_answer(factory: Factory, credential: str) -> Non
     )
     async with (
         running(factory, keys=[psk()], upper=CoapEcho) as server,
-        program("coap-client-openssl", "-B", "20", "-m", "get", *proof, f"coaps://127.0.0.1:{server.port}/x") as client,
+        conversation(
+            "coap-client-openssl", "-B", "20", "-m", "get", *proof, f"coaps://127.0.0.1:{server.port}/x"
+        ) as client,
     ):
-        assert b"welcome" in await client.until(b"welcome")
+        await client.until("welcome")
         assert server.uppers[0].association.peer.kind == credential
 
 
@@ -244,8 +247,8 @@ async def test_gnutls_comes_in(factory: Factory, credential: str) -> None:
     )  # fmt: skip
     async with (
         running(factory, keys=[psk()]) as server,
-        program("gnutls-cli", "--udp", "--insecure", "-p", str(server.port), *proof, "127.0.0.1") as client,
+        conversation("gnutls-cli", "--udp", "--insecure", "-p", str(server.port), *proof, "127.0.0.1") as client,
     ):
         await client.tell(b"hello\n")
-        assert b"echo hello" in await client.until(b"echo hello")
+        await client.until("echo hello")
         assert server.uppers[0].association.peer.kind == credential

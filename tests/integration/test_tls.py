@@ -15,10 +15,11 @@ from server.store.errors import StoreUnavailable
 from server.transport.engine import PreSharedKey, RefusalReason, TransportLimits
 from server.transport.tls import LONGEST_HANDSHAKE
 from tests.integration import endpoints
-from tests.integration.clients import as_device, program, requires_openssl, with_key
+from tests.integration.clients import as_device, requires_openssl, with_key
 from tests.integration.endpoints import Running
 from tests.integration.factory import Factory
 from tests.integration.tls_client import Client
+from tests.programs import conversation
 from tests.unit.transport.client import psk
 
 running = partial(endpoints.running, stream=True)
@@ -36,7 +37,7 @@ async def device(server: Running, factory: Factory, **options: Any) -> AsyncIter
 
 
 def s_client(port: int, *options: str, host: str = "127.0.0.1") -> Any:
-    return program("openssl", "s_client", "-tls1_2", "-connect", f"{host}:{port}", *options)
+    return conversation("openssl", "s_client", "-tls1_2", "-connect", f"{host}:{port}", *options)
 
 
 # -- openssl s_client -----------------------------------------------------------------------------------
@@ -49,9 +50,9 @@ def s_client(port: int, *options: str, host: str = "127.0.0.1") -> Any:
 async def test_s_client_comes_in_with_its_factory_certificate(factory: Factory, suite: str) -> None:
     async with running(factory) as server, s_client(server.port, *as_device(factory, suite)) as client:
         await client.tell(b"hello\n")
-        assert b"echo hello" in await client.until(b"echo hello")
-        assert f"Cipher is {suite}".encode() in client.printed
-        assert b"No client certificate CA names sent" in client.printed
+        await client.until("echo hello")
+        assert f"Cipher is {suite}" in client.printed
+        assert "No client certificate CA names sent" in client.printed
         assert server.uppers[0].association.peer.label == "CN=dev-1"
         assert server.uppers[0].association.local_address == "127.0.0.1"
 
@@ -60,7 +61,8 @@ async def test_s_client_comes_in_with_its_factory_certificate(factory: Factory, 
 async def test_of_all_suites_ccm_8_is_preferred(factory: Factory) -> None:
     async with running(factory) as server, s_client(server.port, *as_device(factory, "ALL")) as client:
         await client.tell(b"hello\n")
-        assert b"Cipher is ECDHE-ECDSA-AES128-CCM8" in await client.until(b"echo hello")
+        await client.until("echo hello")
+        assert "Cipher is ECDHE-ECDSA-AES128-CCM8" in client.printed
 
 
 @requires_openssl
@@ -68,7 +70,7 @@ async def test_of_all_suites_ccm_8_is_preferred(factory: Factory) -> None:
 async def test_s_client_comes_in_with_its_pre_shared_key(factory: Factory, suite: str) -> None:
     async with running(factory, keys=[psk()]) as server, s_client(server.port, *with_key(suite)) as client:
         await client.tell(b"hello\n")
-        assert b"echo hello" in await client.until(b"echo hello")
+        await client.until("echo hello")
         assert server.uppers[0].association.peer.psk_identity == b"urn:dev:1"
 
 
@@ -79,14 +81,14 @@ async def test_s_client_comes_in_over_ipv6(factory: Factory) -> None:
         s_client(server.port, *as_device(factory), host="[::1]") as client,
     ):
         await client.tell(b"hello\n")
-        assert b"echo hello" in await client.until(b"echo hello")
+        await client.until("echo hello")
         assert server.uppers[0].association.address_text.startswith("[::1]:")
 
 
 @requires_openssl
 async def test_a_certificate_of_an_unknown_ca_gets_alert_unknown_ca(factory: Factory) -> None:
     async with running(factory) as server, s_client(server.port, *as_device(factory, who="stranger")) as client:
-        assert b"alert number 48" in await client.until(b"alert number 48")
+        await client.until("alert number 48")
         refusal = await server.refusals.get()
         assert (refusal.reason, refusal.identity) == (RefusalReason.UNKNOWN_CA, "CN=dev-1")
 
@@ -94,7 +96,7 @@ async def test_a_certificate_of_an_unknown_ca_gets_alert_unknown_ca(factory: Fac
 @requires_openssl
 async def test_a_client_without_a_certificate_is_told_and_seen(factory: Factory) -> None:
     async with running(factory) as server, s_client(server.port, "-cipher", "ALL:@SECLEVEL=0") as client:
-        assert b"alert number 40" in await client.until(b"alert number 40")
+        await client.until("alert number 40")
         assert (await server.refusals.get()).reason is RefusalReason.NO_CERTIFICATE
 
 
@@ -103,12 +105,12 @@ async def test_a_client_without_a_certificate_is_told_and_seen(factory: Factory)
 async def test_another_version_of_tls_is_refused(factory: Factory, version: str) -> None:
     async with (
         running(factory) as server,
-        program(
+        conversation(
             "openssl", "s_client", version, "-connect", f"127.0.0.1:{server.port}", "-cipher", "ALL:@SECLEVEL=0"
         ) as client,
     ):
         assert (await server.refusals.get()).reason is RefusalReason.PROTOCOL_VERSION
-        assert b"alert number 70" in await client.until(b"alert number 70")
+        await client.until("alert number 70")
 
 
 # -- pre-shared keys --------------------------------------------------------------------------------------
@@ -232,7 +234,7 @@ async def test_a_message_split_across_segments_is_one(factory: Factory) -> None:
 async def test_a_client_that_asks_for_short_records_gets_no_message_in_two(factory: Factory) -> None:
     async with running(factory) as server, s_client(server.port, "-maxfraglen", "512", *as_device(factory)) as client:
         await client.tell(b"hello\n")
-        await client.until(b"echo hello")
+        await client.until("echo hello")
         assert server.uppers[0].association.cleartext_mtu == 512
 
 

@@ -14,8 +14,8 @@ from cryptography.x509.oid import NameOID
 
 from simulators.est import KeyPair, common_name
 from tests.integration.field import Field, opened, profile, until
-from tests.interop.programs import required, run
 from tests.pki import make_device_certificate
+from tests.programs import required, run
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

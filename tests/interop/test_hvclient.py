@@ -20,9 +20,9 @@ from simulators.atlas import Settings
 from simulators.atlas_ca import write_credentials
 from simulators.atlas_faults import Fault
 from simulators.atlas_policy import DEFAULT_POLICY
-from tests.interop.programs import PATIENCE, required
 from tests.issuers.peers.atlas import AtlasPeer, atlas_ca, running_atlas
 from tests.issuers.rigs import LOOPBACK, make_request
+from tests.programs import PATIENCE, required
 
 SOURCE = Path(__file__).with_name("hvclient")
 SUBJECT = {

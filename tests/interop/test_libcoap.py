@@ -6,8 +6,8 @@ import pytest
 import pytest_asyncio
 
 from tests.integration.field import Field, opened
-from tests.interop.programs import required, run
 from tests.pki import make_device_certificate, make_factory_ca
+from tests.programs import required, run
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

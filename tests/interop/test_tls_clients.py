@@ -7,8 +7,8 @@ import pytest_asyncio
 
 from tests.integration.field import Field, opened, until
 from tests.interop.coap_bytes import CHANGED, bootstrap_request
-from tests.interop.programs import conversation, required
 from tests.pki import make_device_certificate, make_factory_ca
+from tests.programs import conversation, required
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

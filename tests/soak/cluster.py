@@ -12,7 +12,7 @@ from pathlib import Path
 from server.store.postgres import EmbeddedPostgres
 from tests.integration.field import Field
 from tests.integration.service import PATIENCE, Service, firstlight
-from tests.interop.programs import required
+from tests.programs import required
 
 # As docs/operate.md gives it to operators; a test holds the two together.
 CONFIGURATION = """\

@@ -65,16 +65,18 @@ class Conversation:
 
 @contextlib.asynccontextmanager
 async def conversation(*command: str) -> AsyncIterator[Conversation]:
-    """A program that runs inside the block."""
+    """A program that runs inside the block; what it printed to the end is there after it."""
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
+    spoken = Conversation(process)
     try:
-        yield Conversation(process)
+        yield spoken
     finally:
         if process.returncode is None:
             process.kill()
-        await process.communicate()
+        last_words, _ = await process.communicate()
+        spoken.printed += last_words.decode("latin-1")
