@@ -1,4 +1,4 @@
-"""The endpoint above many associations: routes, timers, cancelled and abandoned requests, associations that end."""
+"""The endpoint above many associations: routes, requests nobody answers, timers, associations that come and go."""
 
 import asyncio
 import gc
@@ -8,15 +8,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from lwm2m.coap import message as coap
-from lwm2m.coap.events import ExchangeFailed, ExchangeFailure, RequestReceived, ResponseReceived
+from lwm2m.coap.events import RequestReceived, ResponseReceived
 from lwm2m.coap.exchange import Parameters
-from lwm2m.coap.options import BLOCK1, BLOCK2, MAX_AGE, URI_PATH, decode_block
+from lwm2m.coap.options import BLOCK1, MAX_AGE, decode_block
 from server.coap import association, endpoint
-from server.coap.association import CoapAssociation, Gone
+from server.coap.association import CoapAssociation
 from server.coap.endpoint import ANY
 from server.errors import BadRequest, TemporarilyUnavailable
 from tests.unit.coap.conversation import Rig, Talk, Wire, settle
-from tests.unit.coap.peer import block1, block2
+from tests.unit.coap.peer import block1
 
 # -- routes -------------------------------------------------------------------------------------------------
 
@@ -91,7 +91,7 @@ async def test_a_request_of_a_resource_that_takes_long_is_acknowledged_and_answe
     assert delivered == [True]
 
 
-# -- requests nobody answers, answers nobody may give --------------------------------------------------------
+# -- requests nobody answers --------------------------------------------------------------------------------
 
 
 async def test_a_request_its_resource_leaves_unanswered_takes_no_place_for_ever() -> None:
@@ -137,81 +137,7 @@ async def test_a_request_acknowledged_already_is_abandoned_in_silence() -> None:
     assert talk.sent() == []
 
 
-async def test_the_first_answer_stays_and_a_second_one_is_not_delivered() -> None:
-    told: list[bool] = []
-
-    async def hasty(talk: Talk, request: RequestReceived) -> None:
-        first = talk.conversation.respond(request.request_id, coap.CHANGED, payload=bytes(3000))
-        second = talk.conversation.respond(request.request_id, coap.BAD_REQUEST)
-        told.append(await second)
-        told.append(await first)
-        raise RuntimeError("after its answer")
-
-    rig = Rig(hasty)
-    talk = rig.connect()
-    await talk.say(coap.CON, coap.POST, "bs")
-    assert talk.sent_one().code == coap.CHANGED
-    for number in (1, 2):
-        assert told == [False]
-        await talk.say(coap.CON, coap.POST, "bs", options=[block2(number, False, 1024)])
-        assert talk.sent_one().code == coap.CHANGED
-    assert told == [False, True]
-
-
-# -- our requests ------------------------------------------------------------------------------------------
-
-
-async def test_one_request_is_under_way_at_a_time_and_each_waiter_gets_its_own_answer() -> None:
-    rig = Rig()
-    talk = rig.connect()
-    asked = [asyncio.create_task(talk.conversation.request(coap.DELETE, (str(number),))) for number in range(4)]
-    await settle()
-    for number in range(4):
-        # RFC 7252 4.7, NSTART = 1.
-        request = talk.sent_one()
-        assert request.options == [(URI_PATH, str(number).encode())]
-        await talk.answer(request, coap.DELETED, payload=str(number).encode())
-    outcomes = await asyncio.gather(*asked)
-    assert [outcome.payload for outcome in outcomes if isinstance(outcome, ResponseReceived)] == [
-        b"0",
-        b"1",
-        b"2",
-        b"3",
-    ]
-
-
-async def test_a_request_cancelled_while_it_waits_is_never_sent() -> None:
-    rig = Rig()
-    talk = rig.connect()
-    first, second, third = (
-        asyncio.create_task(talk.conversation.request(coap.DELETE, (str(number),))) for number in range(3)
-    )
-    await settle()
-    second.cancel()
-    await settle()
-    await talk.answer(talk.sent_one(), coap.DELETED)
-    assert isinstance(await first, ResponseReceived)
-    request = talk.sent_one()
-    assert request.options == [(URI_PATH, b"2")]
-    await talk.answer(request, coap.DELETED)
-    assert isinstance(await third, ResponseReceived)
-
-
-async def test_a_write_cancelled_between_two_blocks_stops_there() -> None:
-    rig = Rig()
-    talk = rig.connect()
-    asked = asyncio.create_task(talk.conversation.request(coap.PUT, ("0", "0"), payload=bytes(3000)))
-    await settle()
-    block = talk.sent_one()
-    asked.cancel()
-    await settle()
-    # Its answer comes too late for anything, however it comes.
-    await talk.answer(block, coap.CONTINUE, options=[block1(0, True, 1024)])
-    await rig.wait(100.0)
-    assert talk.sent() == []
-    mid = await talk.say(coap.CON, coap.CONTINUE, token=block.token, options=[block1(0, True, 1024)])
-    assert (reset := talk.sent_one()).type == coap.RST
-    assert reset.mid == mid
+# -- associations that come and go --------------------------------------------------------------------------
 
 
 async def test_a_block_fits_one_datagram_of_the_association() -> None:
@@ -223,61 +149,6 @@ async def test_a_block_fits_one_datagram_of_the_association() -> None:
         assert decode_block(dict(talk.sent_one().options)[BLOCK1]).size == size
         asked.cancel()
         await settle()
-
-
-async def test_a_request_that_may_find_silence_gets_three_messages() -> None:
-    rig = Rig()
-    talk = rig.connect()
-    asked = asyncio.create_task(talk.conversation.request(coap.GET, (), may_be_silent=True))
-    await settle()
-    await rig.wait(7.0)
-    assert await asked == ExchangeFailed(1, ExchangeFailure.TIMEOUT)
-    messages = talk.sent()
-    assert len({message.mid for message in messages}) == len(messages) == 3
-    assert len({message.token for message in messages}) == 1
-
-
-# -- an association that ends -------------------------------------------------------------------------------
-
-
-async def test_whoever_waits_for_a_lost_device_learns_it_at_once() -> None:
-    told: list[bool] = []
-
-    async def waits(talk: Talk, request: RequestReceived) -> None:
-        told.append(await talk.conversation.respond(request.request_id, coap.CHANGED, payload=bytes(3000)))
-
-    rig = Rig(waits)
-    talk = rig.connect()
-    reasons: list[str] = []
-    talk.conversation.on_lost(rig, reasons.append)
-    await talk.say(coap.CON, coap.POST, "bs")
-    asked = asyncio.create_task(talk.conversation.request(coap.GET, ()))
-    await settle()
-    assert told == []
-    talk.lose()
-    assert await asked == Gone("closed_by_peer")
-    await settle()
-    assert told == [False]
-    assert reasons == ["closed_by_peer"]
-    # And whoever comes later.
-    assert await talk.conversation.request(coap.GET, ()) == Gone("closed_by_peer")
-    assert not await talk.conversation.respond(1, coap.CHANGED)
-    talk.conversation.abandon(1)
-    talk.conversation.on_lost(rig, reasons.append)
-    assert reasons == ["closed_by_peer", "closed_by_peer"]
-    talk.sent()
-    await rig.wait(300.0)
-    assert talk.sent() == []
-
-
-async def test_each_listener_is_told_once_of_the_end_however_often_it_asked() -> None:
-    talk = Rig().connect()
-    told: list[tuple[str, int]] = []
-    for turn in range(1000):
-        for listener in ("farewells", "registrations"):
-            talk.conversation.on_lost(listener, lambda _reason, at=(listener, turn): told.append(at))
-    talk.lose()
-    assert told == [("farewells", 999), ("registrations", 999)]
 
 
 async def test_a_lost_association_is_let_go_within_seconds_whatever_its_timers_were() -> None:
@@ -299,19 +170,6 @@ async def test_a_lost_association_is_let_go_within_seconds_whatever_its_timers_w
     ] == []
 
 
-async def test_a_timer_of_minutes_is_handled_when_it_is_due_all_the_same() -> None:
-    rig = Rig()
-    talk = rig.connect()
-    await talk.say(coap.CON, coap.POST, "bs", options=[block1(0, True, 16)], payload=bytes(16))
-    assert talk.sent_one().code == coap.CONTINUE
-    await rig.wait(246.0)
-    assert talk.conversation.next_timer() is not None
-    await rig.wait(2.0)
-    assert talk.conversation.next_timer() is None
-    await talk.say(coap.CON, coap.POST, "bs", options=[block1(1, False, 16)], payload=bytes(16))
-    assert talk.sent_one().code == coap.REQUEST_ENTITY_INCOMPLETE
-
-
 async def test_draining_waits_for_the_requests_under_way() -> None:
     async def slow(talk: Talk, request: RequestReceived) -> None:
         await ready.wait()
@@ -326,16 +184,6 @@ async def test_draining_waits_for_the_requests_under_way() -> None:
     ready.set()
     await drained
     assert rig.endpoint.busy == 0
-
-
-async def test_a_large_answer_to_an_impatient_device_says_which_block_it_is() -> None:
-    async def large(talk: Talk, request: RequestReceived) -> None:
-        talk.conversation.respond(request.request_id, coap.CONTENT, payload=bytes(range(100)))
-
-    talk = Rig(large).connect()
-    await talk.say(coap.CON, coap.GET, "bs", options=[block2(0, False, 64)])
-    answer = talk.sent_one()
-    assert (decode_block(dict(answer.options)[BLOCK2]), answer.payload) == ((0, True, 64), bytes(range(64)))
 
 
 # -- a fault of ours ----------------------------------------------------------------------------------------
@@ -374,6 +222,19 @@ async def test_one_that_cannot_even_be_closed_keeps_no_other_waiting(monkeypatch
 
 
 # -- time ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_timer_of_minutes_is_handled_when_it_is_due_all_the_same() -> None:
+    rig = Rig()
+    talk = rig.connect()
+    await talk.say(coap.CON, coap.POST, "bs", options=[block1(0, True, 16)], payload=bytes(16))
+    assert talk.sent_one().code == coap.CONTINUE
+    await rig.wait(246.0)
+    assert talk.conversation.next_timer() is not None
+    await rig.wait(2.0)
+    assert talk.conversation.next_timer() is None
+    await talk.say(coap.CON, coap.POST, "bs", options=[block1(1, False, 16)], payload=bytes(16))
+    assert talk.sent_one().code == coap.REQUEST_ENTITY_INCOMPLETE
 
 
 async def test_timers_are_looked_at_as_long_as_anything_will_be_due(monkeypatch: pytest.MonkeyPatch) -> None:
