@@ -7,18 +7,17 @@ from fastapi import APIRouter, Query, Response
 from pydantic import ConfigDict, Field
 
 from server.admin import api_keys as admin
-from server.api.access import ROLE_NAMES, Administrator, Caller, Reader, RoleName, parse_id
+from server.api.access import ROLE_NAMES, ROLES, Administrator, Caller, Reader, RoleName, parse_id
 from server.api.bodies import Body, BodyRoute
-from server.api.documented import EXAMPLE_ID, documented, listing
+from server.api.documented import EXAMPLE_ID, NO_GROUPS, documented, listing
 from server.api.lists import Paged, cut, time
 from server.errors import NotFound
 from server.store import accounts
-from server.store.accounts import ApiKey, Role
+from server.store.accounts import ApiKey
 
 router = APIRouter(route_class=BodyRoute, prefix="/v3/api-keys", tags=["API keys"])
 
 Status = Literal["ACTIVE", "INACTIVE"]
-ROLES: dict[RoleName, Role] = {name: role for role, name in ROLE_NAMES.items()}
 
 EXAMPLE: dict[str, object] = {
     "object": "api-key",
@@ -34,16 +33,6 @@ EXAMPLE: dict[str, object] = {
     "creation_time": 1795435200000,
     "created_at": "2026-11-23T12:00:00.000Z",
     "updated_at": "2026-11-23T12:00:00.000Z",
-}
-
-NO_GROUPS: dict[str, object] = {
-    "object": "list",
-    "data": [],
-    "limit": 50,
-    "order": "ASC",
-    "after": None,
-    "has_more": False,
-    "total_count": 0,
 }
 
 

@@ -3,6 +3,16 @@
 from typing import Any
 
 EXAMPLE_ID = "0161991d63d400000000000100100147"
+# Of a key or a user: a role takes the place of groups.
+NO_GROUPS: dict[str, object] = {
+    "object": "list",
+    "data": [],
+    "limit": 50,
+    "order": "ASC",
+    "after": None,
+    "has_more": False,
+    "total_count": 0,
+}
 
 Responses = dict[int | str, dict[str, Any]]
 

@@ -9,10 +9,9 @@ from fastapi import APIRouter, Query, Response
 from pydantic import ConfigDict, Field
 
 from server.admin import operators as admin
-from server.api.access import ROLE_NAMES, Administrator, RoleName, parse_id
-from server.api.api_keys import NO_GROUPS, ROLES
+from server.api.access import ROLE_NAMES, ROLES, Administrator, RoleName, parse_id
 from server.api.bodies import Body, BodyRoute
-from server.api.documented import EXAMPLE_ID, documented, listing
+from server.api.documented import EXAMPLE_ID, NO_GROUPS, documented, listing
 from server.api.lists import Paged, cut, time
 from server.errors import BadRequest, Conflict, NotFound
 from server.store import operators
