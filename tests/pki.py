@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+Digest = hashes.SHA224 | hashes.SHA256 | hashes.SHA384 | hashes.SHA512
 Extensions = Iterable[tuple[x509.ExtensionType, bool]]
 
 CLIENT_AUTH = (ExtendedKeyUsageOID.CLIENT_AUTH,)
@@ -61,7 +62,7 @@ def make_certificate(
     not_before: datetime | None = None,
     not_after: datetime | None = None,
     extensions: Extensions = (),
-    digest: hashes.SHA224 | hashes.SHA256 | hashes.SHA384 | None = None,
+    digest: Digest | None = None,
 ) -> Holder:
     """Exactly what is asked for, sense or nonsense; self-signed without `issuer`.
 

@@ -10,7 +10,7 @@ from lwm2m.coap.message import Message, encode
 from lwm2m.coap.options import BLOCK1, URI_PATH, URI_QUERY, Block, encode_block
 from tests.fuzz.dtls import disturbed, whole
 from tests.fuzz.mutation import mutated
-from tests.unit.transport.certificates import Made
+from tests.pki import Holder
 from tests.unit.transport.client import Client
 
 SUITES = "ECDHE-ECDSA-AES128-CCM8:ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-SHA256"
@@ -22,7 +22,7 @@ _ROOM = 1 << 16
 class Peer:
     """One address, one DTLS client, and how many inputs it has used."""
 
-    def __init__(self, address: tuple[str, int], device: Made, random: Random) -> None:
+    def __init__(self, address: tuple[str, int], device: Holder, random: Random) -> None:
         self.random = random
         self.used = 0
         self.client = Client(suites=SUITES, certificate=device)

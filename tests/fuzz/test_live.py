@@ -14,7 +14,6 @@ from tests.fuzz.live import Peer
 from tests.integration.field import Field, opened, until
 from tests.integration.test_serve import workers
 from tests.pki import make_device_certificate
-from tests.unit.transport.certificates import Made
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -44,8 +43,7 @@ NUMBERS = numbers()
 async def misbehave(field: Field, random: Random) -> int:
     """One peer for a while; how many datagrams it sent."""
     name = f"fuzz-{next(NUMBERS)}"
-    held = make_device_certificate(field.factory, name)
-    peer = Peer(field.address, Made(held.certificate, held.key), random)
+    peer = Peer(field.address, make_device_certificate(field.factory, name), random)
     try:
         await peer.hellos()
         for rate in (0.3, 0.6):

@@ -16,7 +16,8 @@ from server.transport.openssl import OpenSslEngine
 from server.transport.tls import LONGEST_HANDSHAKE, TlsEndpoint
 from tests.fuzz.mutation import mutated
 from tests.fuzz.target import Finding, Inputs
-from tests.unit.transport.certificates import NOW, Made, Pki
+from tests.pki import Holder
+from tests.unit.transport.certificates import NOW, Pki
 from tests.unit.transport.client import PSK_SUITES, X509_SUITES, Client, lib, psk
 from tests.unit.transport.rig import Echo, FakeLoop
 
@@ -103,7 +104,7 @@ class StreamLoop(FakeLoop):
 class StreamClient(Client):
     """`Client` over TLS."""
 
-    def __init__(self, *, suites: str, certificate: Made | None = None, **options: Any) -> None:
+    def __init__(self, *, suites: str, certificate: Holder | None = None, **options: Any) -> None:
         super().__init__(suites=suites, certificate=certificate, **options)
         self._stream = SSL.Context(SSL.TLS_CLIENT_METHOD)
         self._stream.set_max_proto_version(SSL.TLS1_2_VERSION)

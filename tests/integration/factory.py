@@ -6,7 +6,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from server.trust import TrustIndex
-from tests.unit.transport.certificates import HOUR, Made, anchor, make
+from tests.pki import Holder
+from tests.unit.transport.certificates import HOUR, anchor, make
 
 
 class Factory:
@@ -30,7 +31,7 @@ class Factory:
         self.index = TrustIndex([anchor(self.root), anchor(self.rsa_root), anchor(self.itself)])
         self.folder = folder
         for stem in ("device", "stranger", "direct", "by_rsa", "itself", "by_device"):
-            made: Made = getattr(self, stem)
+            made: Holder = getattr(self, stem)
             (folder / f"{stem}.pem").write_bytes(made.pem)
             (folder / f"{stem}.key").write_bytes(made.key_pem)
         (folder / "line.pem").write_bytes(self.line.pem)

@@ -19,12 +19,13 @@ from server.transport.engine import Refusal, RefusalReason
 from server.transport.udp import bind
 from tests.integration.dtls_device import Device, x509_client
 from tests.integration.factory import Factory
-from tests.unit.transport.certificates import Made, make
+from tests.pki import Holder
+from tests.unit.transport.certificates import make
 from tests.unit.transport.client import Client
 from tests.unit.transport.rig import Echo
 
 
-def credential(server: Made) -> ServerCredential:
+def credential(server: Holder) -> ServerCredential:
     return ServerCredential(
         certificate=server.der, private_key=server.key, root_certificate=server.der, root_key=server.key
     )

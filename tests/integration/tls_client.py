@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from OpenSSL import SSL
 
-from tests.unit.transport.certificates import Made
+from tests.pki import Holder
 from tests.unit.transport.client import PSK_SUITES, X509_SUITES, give
 
 
@@ -18,8 +18,8 @@ class Client:
         self,
         port: int,
         *,
-        certificate: Made | None = None,
-        above: Iterable[Made] = (),
+        certificate: Holder | None = None,
+        above: Iterable[Holder] = (),
         identity: bytes | None = None,
         key: bytes = b"k" * 16,
         receive_buffer: int | None = None,

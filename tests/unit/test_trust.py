@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from server import trust
 from server.trust import Anchor, RefusalReason, Refused, Trusted, TrustIndex, describe
-from tests.pki import key_usage
-from tests.unit.transport.certificates import HOUR, NOW, Made, anchor, make
+from tests.pki import Holder, key_usage
+from tests.unit.transport.certificates import HOUR, NOW, anchor, make
 from tests.unit.verdicts import DEVICE, LINE, ROOT, A, B, accounts, judge, reason
 
 # -- who is trusted -------------------------------------------------------------------------------------------
@@ -145,9 +145,9 @@ def test_a_factory_may_sign_with_ed25519() -> None:
             .add_extension(x509.BasicConstraints(ca, None), True)
         )  # fmt: skip
 
-    root = Made(build(subject, key.public_key(), True).sign(key, None), key)
+    root = Holder(key, build(subject, key.public_key(), True).sign(key, None))
     own = ec.generate_private_key(ec.SECP256R1())
-    device = Made(build(DEVICE.certificate.subject, own.public_key(), False).sign(key, None), own)
+    device = Holder(own, build(DEVICE.certificate.subject, own.public_key(), False).sign(key, None))
     assert isinstance(judge(anchor(root), device), Trusted)
 
 

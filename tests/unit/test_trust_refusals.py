@@ -11,8 +11,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from server import trust
 from server.trust import RefusalReason, Refused, Trusted, TrustIndex
-from tests.pki import key_usage
-from tests.unit.transport.certificates import HOUR, NOW, Made, anchor, make
+from tests.pki import Holder, key_usage
+from tests.unit.transport.certificates import HOUR, NOW, anchor, make
 from tests.unit.verdicts import DEVICE, LINE, ROOT, judge, reason
 
 
@@ -127,7 +127,7 @@ def test_the_path_length_of_an_issuer_is_kept() -> None:
     assert reason(judge(anchor(root), make("dev", line), line)) is RefusalReason.PATH_TOO_LONG
 
 
-def chain_of(length: int) -> list[Made]:
+def chain_of(length: int) -> list[Holder]:
     """Certificates from a root down, root first."""
     made = [make("CA 0", ca=True)]
     while len(made) < length - 1:
@@ -149,7 +149,7 @@ def test_a_peer_may_send_at_most_ten_certificates() -> None:
 
 def test_certificates_that_issue_each_other_come_to_an_end() -> None:
     first, second = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    a = Made(make("A", ca=True).certificate, first)
+    a = Holder(first, make("A", ca=True).certificate)
     b = make("B", a, ca=True, key=second)
     sent = [make("A", b, ca=True, key=first) for _ in range(4)]
     sent += [make("B", a, ca=True, key=second) for _ in range(4)]

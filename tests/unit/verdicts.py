@@ -4,7 +4,8 @@ from typing import Any
 from uuid import UUID
 
 from server.trust import Anchor, RefusalReason, Refused, Trusted, TrustIndex
-from tests.unit.transport.certificates import NOW, Made, make
+from tests.pki import Holder
+from tests.unit.transport.certificates import NOW, make
 
 A, B = UUID(int=0xA), UUID(int=0xB)
 
@@ -14,7 +15,7 @@ DEVICE = make("dev-1", LINE, ca=False)
 
 
 def judge(
-    anchors: list[Anchor] | Anchor, *chain: Made, now: Any = NOW, index: TrustIndex | None = None
+    anchors: list[Anchor] | Anchor, *chain: Holder, now: Any = NOW, index: TrustIndex | None = None
 ) -> Trusted | Refused:
     """The verdict on a chain, by these anchors."""
     index = index or TrustIndex([anchors] if isinstance(anchors, Anchor) else anchors)

@@ -1,84 +1,53 @@
-"""Certificates as the transport tests need them, good and bad."""
+"""Certificates at a fixed time as the transport tests need them, good and bad, and the anchors above them."""
 
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from server.trust import Anchor, TrustIndex
+from tests.pki import Digest, Extensions, Holder, make_certificate, make_key
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 ACCOUNT = UUID(int=1)
 
 
-class Made:
-    """A certificate and the key that belongs to it."""
-
-    def __init__(self, certificate: x509.Certificate, key: Any) -> None:
-        self.certificate = certificate
-        self.key = key
-
-    @property
-    def der(self) -> bytes:
-        return self.certificate.public_bytes(serialization.Encoding.DER)
-
-    @property
-    def pem(self) -> bytes:
-        return self.certificate.public_bytes(serialization.Encoding.PEM)
-
-    @property
-    def key_pem(self) -> bytes:
-        return self.key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-
-
-def name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-
-
 def make(
     common_name: str,
-    issuer: Made | None = None,
+    issuer: Holder | None = None,
     *,
     key: Any = None,
     ca: bool | None = None,
     path_length: int | None = None,
     not_before: datetime = NOW - HOUR,
     not_after: datetime = NOW + 1000 * HOUR,
-    digest: hashes.HashAlgorithm | None = None,
-    extensions: Iterable[tuple[x509.ExtensionType, bool]] = (),
+    digest: Digest | None = None,
+    extensions: Extensions = (),
     key_ids: bool = False,
-) -> Made:
+) -> Holder:
     """A certificate of `issuer`, self-signed without one; `ca=None` leaves basicConstraints out."""
-    key = key if key is not None else ec.generate_private_key(ec.SECP256R1())
-    signer = issuer.key if issuer is not None else key
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(name(common_name))
-        .issuer_name(issuer.certificate.subject if issuer is not None else name(common_name))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(not_before)
-        .not_valid_after(not_after)
-    )
+    key = key or make_key()
+    signer = issuer.key if issuer else key
+    own: list[tuple[x509.ExtensionType, bool]] = []
     if ca is not None:
-        builder = builder.add_extension(x509.BasicConstraints(ca, path_length), critical=True)
+        own.append((x509.BasicConstraints(ca, path_length), True))
     if key_ids:
-        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
-        builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False)
-    for extension, critical in extensions:
-        builder = builder.add_extension(extension, critical)
-    return Made(builder.sign(signer, digest or hashes.SHA256()), key)
+        own.append((x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False))
+        own.append((x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False))
+    return make_certificate(
+        common_name,
+        issuer,
+        key=key,
+        not_before=not_before,
+        not_after=not_after,
+        digest=digest,
+        extensions=[*own, *extensions],
+    )
 
 
-def anchor(made: Made, *, account: UUID = ACCOUNT, active: bool = True, service: Any = "bootstrap") -> Anchor:
+def anchor(made: Holder, *, account: UUID = ACCOUNT, active: bool = True, service: Any = "bootstrap") -> Anchor:
     return Anchor(id=uuid4(), account_id=account, service=service, certificate=made.der, active=active)
 
 
@@ -94,5 +63,5 @@ class Pki:
         self.index = TrustIndex([anchor(self.root)])
 
     @property
-    def path(self) -> tuple[Made, ...]:
+    def path(self) -> tuple[Holder, ...]:
         return (self.device, self.intermediate, self.root)

@@ -9,7 +9,8 @@ from OpenSSL import SSL
 
 from server.transport import records
 from server.transport.engine import PreSharedKey
-from tests.unit.transport.certificates import ACCOUNT, Made, Pki
+from tests.pki import Holder
+from tests.unit.transport.certificates import ACCOUNT, Pki
 
 lib: Any = _openssl.lib
 ffi: Any = _openssl.ffi
@@ -22,7 +23,11 @@ def psk(identity: bytes = b"urn:dev:1", key: bytes = b"k" * 16) -> PreSharedKey:
 
 
 def give(
-    context: SSL.Context, certificate: Made | None, intermediates: Iterable[Made], identity: bytes | None, key: bytes
+    context: SSL.Context,
+    certificate: Holder | None,
+    intermediates: Iterable[Holder],
+    identity: bytes | None,
+    key: bytes,
 ) -> Any:
     """Put what a client shows into its context; what comes back lives as long as that."""
     if certificate is not None:
@@ -50,8 +55,8 @@ class Client:
         self,
         *,
         suites: str = X509_SUITES,
-        certificate: Made | None = None,
-        intermediates: Iterable[Made] = (),
+        certificate: Holder | None = None,
+        intermediates: Iterable[Holder] = (),
         identity: bytes | None = None,
         key: bytes = b"k" * 16,
         mtu: int = 1200,

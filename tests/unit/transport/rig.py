@@ -13,7 +13,8 @@ from server.transport.engine import PreSharedKey, Refusal, TransportLimits
 from server.transport.openssl import OpenSslEngine
 from server.transport.udp import UdpEndpoint
 from server.trust import TrustIndex
-from tests.unit.transport.certificates import NOW, Made
+from tests.pki import Holder
+from tests.unit.transport.certificates import NOW
 from tests.unit.transport.client import Client
 
 ADDRESS, OTHER = ("192.0.2.1", 40000), ("192.0.2.2", 40000)
@@ -135,7 +136,7 @@ class Server:
     def __init__(
         self,
         index: TrustIndex,
-        server: Made,
+        server: Holder,
         *,
         keys: Iterable[PreSharedKey] = (),
         limits: TransportLimits | None = None,

@@ -11,12 +11,13 @@ from server.transport import records
 from server.transport.engine import RefusalReason, SessionState
 from server.transport.openssl_codes import OVERRULED, VERIFY_ERRORS
 from server.trust import TrustIndex
-from tests.unit.transport.certificates import NOW, Made, Pki, anchor, make
+from tests.pki import Holder
+from tests.unit.transport.certificates import NOW, Pki, anchor, make
 from tests.unit.transport.client import Client, lib, x509_client
 from tests.unit.transport.openssl_rig import accept, connect, engine
 
 
-def bad_devices(pki: Pki) -> dict[RefusalReason, tuple[Made, list[Made], str]]:
+def bad_devices(pki: Pki) -> dict[RefusalReason, tuple[Holder, list[Holder], str]]:
     """A certificate for every reason of a path, what is sent with it, and the alert it meets."""
     past = {"not_before": NOW - timedelta(days=3), "not_after": NOW - timedelta(days=1)}
     later = {"not_before": NOW + timedelta(days=1)}

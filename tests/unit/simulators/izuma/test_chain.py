@@ -10,13 +10,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from simulators.izuma.chain import UnusableChain, named, read_chain, read_pkcs7
-from tests.unit.transport.certificates import HOUR, NOW, Made, make
+from tests.pki import Holder
+from tests.unit.transport.certificates import HOUR, NOW, make
 
 ROOT = make("Root", ca=True)
 ISSUING = make("Issuing", ROOT, ca=True)
 
 
-def leaf(*names: tuple[x509.ObjectIdentifier, str], size: int = 0) -> Made:
+def leaf(*names: tuple[x509.ObjectIdentifier, str], size: int = 0) -> Holder:
     key = ec.generate_private_key(ec.SECP256R1())
     builder = (
         x509.CertificateBuilder()
@@ -30,13 +31,13 @@ def leaf(*names: tuple[x509.ObjectIdentifier, str], size: int = 0) -> Made:
     if size:
         filler = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"), bytes(size))
         builder = builder.add_extension(filler, critical=False)
-    return Made(builder.sign(ISSUING.key, hashes.SHA256()), key)
+    return Holder(key, builder.sign(ISSUING.key, hashes.SHA256()))
 
 
 LEAF = leaf((NameOID.LOCALITY_NAME, "0" * 32), (NameOID.COMMON_NAME, "dev-1"))
 
 
-def encoded(*chain: Made) -> bytes:
+def encoded(*chain: Holder) -> bytes:
     ders = [each.der for each in chain]
     return bytes([1, len(ders)]) + b"".join(len(der).to_bytes(2, "big") + der for der in ders)
 
@@ -48,7 +49,7 @@ def test_a_chain_is_read_in_its_order() -> None:
     assert (who.endpoint, who.device_id) == ("dev-1", "0" * 32)
 
 
-def deep(count: int) -> Sequence[Made]:
+def deep(count: int) -> Sequence[Holder]:
     """A chain of `count`, leaf first."""
     authorities = [ROOT]
     for number in range(count - 1):
@@ -78,7 +79,7 @@ def test_a_certificate_has_1024_bytes_at_the_most() -> None:
 
 
 @pytest.mark.parametrize("chain", [(ISSUING, LEAF), (LEAF, ROOT), (LEAF, ISSUING, ISSUING)])
-def test_each_next_one_must_have_signed_the_one_before(chain: tuple[Made, ...]) -> None:
+def test_each_next_one_must_have_signed_the_one_before(chain: tuple[Holder, ...]) -> None:
     with pytest.raises(UnusableChain, match="not signed by the next"):
         read_chain(encoded(*chain))
 
@@ -130,7 +131,7 @@ def tlv(tag: int, *contents: bytes) -> bytes:
     return bytes([tag]) + length + body
 
 
-def pkcs7(*chain: Made) -> bytes:
+def pkcs7(*chain: Holder) -> bytes:
     """A certs-only message with the certificates in this order, which DER would sort (RFC 5652 5.1)."""
     data = tlv(0x30, bytes.fromhex("06092a864886f70d010701"))
     certificates = tlv(0xA0, *(each.der for each in chain))
