@@ -12,11 +12,13 @@ from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged, cut, time
 from server.api.recorded import listed
 from server.errors import NotAuthorized, NotFound
+from server.sentences import for_refusal
 from server.standing import unproven
 from server.store import issuer_chains, issuers, readiness, refusals, sessions, verifications
 from server.store.issuer_chains import UNUSED
 from server.store.issuers import Configuration, IssuerRow
 from server.store.readiness import Readiness
+from server.store.refusals import RefusalRow
 from server.store.sessions import SessionRow
 from server.store.verifications import Verification
 
@@ -85,7 +87,9 @@ ISSUER_EXAMPLE = {
 SEEN_EXAMPLE = {
     "object": "refusal",
     "source": "192.0.2.7",
-    "reason": "unknown-ca",
+    "reason": "unknown_ca",
+    "meaning": "no trusted certificate issued its certificate",
+    "next_step": "trust the CA of its factory, if it is one of yours",
     "credential": "x509",
     "identity": "CN=urn:dev:os:0001",
     "count": 3,
@@ -212,7 +216,7 @@ async def list_verifications(asking: CaReader, issuer_id: str, page: Paged) -> d
 
 @router.get("/seen", responses=listing(SEEN_EXAMPLE, 401, 403))
 async def list_seen(asking: Administrator, page: Paged) -> dict[str, Any]:
-    """Who knocked and was not admitted, newest first, by source and reason.
+    """Who knocked and was not admitted, newest first, by source and reason, with what that means and what to do.
 
     Whose they are nobody knows, so that only administrators of the default account see them.
     """
@@ -229,11 +233,14 @@ async def list_seen(asking: Administrator, page: Paged) -> dict[str, Any]:
     }
 
 
-def _refusal(row: Any) -> Mapping[str, Any]:
+def _refusal(row: RefusalRow) -> Mapping[str, Any]:
+    meaning, remedy = for_refusal(row.reason)
     return {
         "object": "refusal",
         "source": row.source,
         "reason": row.reason,
+        "meaning": meaning,
+        "next_step": remedy,
         "credential": row.credential,
         "identity": row.identity,
         "count": row.count,

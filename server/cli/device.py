@@ -13,6 +13,7 @@ from server.admin import devices as device_admin
 from server.admin import renewals
 from server.cli import options
 from server.errors import NotFound
+from server.sentences import for_refusal
 from server.store import certificate_enrollments, certificates, devices, issuances, refusals, sessions
 from server.store.accounts import LWM2M
 from server.store.certificate_enrollments import CertificateEnrollment
@@ -24,6 +25,16 @@ app = typer.Typer(help="Devices: how their bootstraps went, and who was not admi
 # A device that is expected, and nothing more (POST /v3/devices/).
 NEVER_HERE = "never here"
 
+SEEN = ("source", "reason", "credential", "identity", "count", "first_seen", "last_seen")
+# What does as the remedy of a refusal says, where a command can.
+COMMANDS: Mapping[str, str] = {
+    "unknown_ca": "firstlight trust add FILE --service bootstrap",
+    "denied": "firstlight trust activate NAME",
+    "unknown_identity": "firstlight psk add IDENTITY --key-file FILE",
+    "wrong_key": "firstlight psk remove IDENTITY, then psk add",
+    "peer_alert": "firstlight ca export server-root",
+}
+
 StateOption = Annotated[Literal["bootstrapped", "failed"] | None, typer.Option(help="How its last bootstrap ended.")]
 
 
@@ -32,6 +43,20 @@ def none_listed(asked: str) -> str:
     if asked:
         return "No device is like that; `firstlight device list` shows all."
     return "No device was here yet. Let one in with `firstlight trust add` or `psk add`, then `simulate`."
+
+
+def show_seen(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    """Who was not admitted, and below it, once for each reason, what that means and what to do."""
+    if as_json:
+        told = [(row, for_refusal(row["reason"])) for row in rows]
+        rows = [{**row, "meaning": meaning, "next_step": remedy} for row, (meaning, remedy) in told]
+    options.show(rows, SEEN, as_json=as_json, empty="Nobody was turned away.")
+    if rows and not as_json:
+        print()
+        for reason in dict.fromkeys(str(row["reason"]) for row in rows):
+            meaning, remedy = for_refusal(reason)
+            command = f" (`{COMMANDS[reason]}`)" if reason in COMMANDS else ""
+            print(f"{reason}: {meaning}; {remedy}{command}.")
 
 
 @app.command("list")
@@ -248,18 +273,12 @@ def seen(
     limit: Annotated[int, typer.Option(min=1, max=2000)] = 100,
     as_json: options.AsJson = False,
 ) -> None:
-    """Who knocked and was not admitted, newest first, by source and reason."""
+    """Who knocked and was not admitted, newest first, what each reason means and what to do."""
 
     async def work() -> None:
         async with options.opened(config, data_dir, database_url) as record:
             rows = await refusals.listed(record.database, limit=limit)
-        columns = ("source", "reason", "credential", "identity", "count", "first_seen", "last_seen")
-        options.show(
-            [{column: getattr(row, column) for column in columns} for row in rows],
-            columns,
-            as_json=as_json,
-            empty="Nobody was turned away.",
-        )
+        show_seen([{column: getattr(row, column) for column in SEEN} for row in rows], as_json=as_json)
 
     options.run(work)
 

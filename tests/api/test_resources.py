@@ -12,7 +12,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from server.store import accounts, readiness
+from server import sentences
+from server.store import accounts, readiness, refusals
+from server.store.refusals import Seenrow
+from server.transport.engine import RefusalReason
 from tests.api.conftest import PERSON, Api
 from tests.api.test_certificate_enrollments import device, register
 from tests.issuers.peers.cfssl import PAGE_KEY, cfssl_serve
@@ -293,6 +296,24 @@ async def test_the_dry_run_takes_the_version_that_the_device_registered_with(api
     await register(api, await device(api), version="1.2")
     assert (await api.ask("GET", path, 200))["version"] == "1.2"
     assert (await api.ask("GET", f"{path}&version=1.0", 200))["version"] == "1.0"
+
+
+async def test_who_was_not_admitted_comes_with_what_it_means_and_what_to_do(api: Api) -> None:
+    now = datetime.now(UTC)
+    knock = Seenrow("192.0.2.7", RefusalReason.UNKNOWN_IDENTITY.value, "psk", "pump-1", 3, now)
+    await refusals.record(api.office.database, [knock])
+    (row,) = (await api.ask("GET", "/v1/seen", 200))["data"]
+    assert (row["reason"], row["meaning"], row["next_step"]) == (
+        "unknown_identity",
+        "nobody stored a pre-shared key of this identity",
+        "add the key, if the device is yours",
+    )
+    # What the documentation shows is a reason that there is.
+    openapi = await api.ask("GET", "/openapi.json", 200)
+    answers = openapi["paths"]["/v1/seen"]["get"]["responses"]["200"]["content"]["application/json"]
+    shown = answers["example"]["data"][0]
+    assert set(shown) == set(row)
+    assert (shown["meaning"], shown["next_step"]) == sentences.REFUSALS[shown["reason"]]
 
 
 async def test_long_lists_are_empty_but_whole_at_first(api: Api) -> None:

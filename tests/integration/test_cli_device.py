@@ -75,7 +75,29 @@ def test_who_was_not_admitted_is_listed(cli: Cli) -> None:
         "CN=stranger",
         3,
     )
-    assert "unknown_ca" in cli("device", "seen")
+    assert row["meaning"] == "no trusted certificate issued its certificate"
+    assert row["next_step"] == "trust the CA of its factory, if it is one of yours"
+
+    async def others(database: Database) -> None:
+        rows = [
+            Seenrow("192.0.2.2", "unknown_ca", "x509", "CN=another", 1, NOW),
+            Seenrow("192.0.2.2", "unknown_identity", "psk", "pump-1", 1, NOW),
+            Seenrow("192.0.2.3", "no_profile", "psk", "pump-2", 1, NOW),
+        ]
+        await record(database, rows)
+
+    cli.database(others)
+    shown = " ".join(cli("device", "seen").split())
+    # Each reason once, however many came for it, with the command where there is one.
+    assert shown.count("no trusted certificate issued its certificate") == 1
+    for line in (
+        "unknown_ca: no trusted certificate issued its certificate; trust the CA of its factory, if it is one of yours "
+        "(`firstlight trust add FILE --service bootstrap`).",
+        "unknown_identity: nobody stored a pre-shared key of this identity; add the key, if the device is yours "
+        "(`firstlight psk add IDENTITY --key-file FILE`).",
+        "no_profile: no profile is for it; store one with `firstlight profile set` whose [match] takes this endpoint.",
+    ):
+        assert line in shown
 
 
 def test_what_was_learned_is_forgotten_and_a_device_removed(cli: Cli) -> None:

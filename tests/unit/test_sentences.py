@@ -5,6 +5,7 @@ import pytest
 from lwm2m.coap import message as coap
 from lwm2m.steps import Failed, FailureCause
 from server import sentences
+from server.cli.device import COMMANDS
 from server.sentences import SENTENCES, for_failure
 from server.transport.engine import RefusalReason
 
@@ -56,6 +57,10 @@ def test_every_reason_of_a_refusal_says_what_it_means_and_what_to_do(reason: Ref
     assert meaning
     assert remedy
     assert "log" not in remedy or reason is RefusalReason.HANDSHAKE_FAILED
+
+
+def test_commands_belong_to_reasons_that_there_are() -> None:
+    assert set(COMMANDS) <= {reason.value for reason in RefusalReason}
 
 
 def test_a_refusal_after_the_handshake_has_the_sentence_of_its_cause() -> None:

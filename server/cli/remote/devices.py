@@ -129,15 +129,14 @@ def seen(
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """Who knocked and was not admitted, newest first, by source and reason."""
-    columns = ("source", "reason", "credential", "identity", "count", "first_seen", "last_seen")
+    """Who knocked and was not admitted, newest first, what each reason means and what to do."""
     found = Door(url, api_key_file).get("/v1/seen", limit=limit)["data"][:limit]
     times = ("first_seen", "last_seen")
     rows = [
-        {**{name: row[name] for name in columns}, **{name: options.moment(row[name]) for name in times}}
+        {**{name: row[name] for name in local_device.SEEN}, **{name: options.moment(row[name]) for name in times}}
         for row in found
     ]
-    options.show(rows, columns, as_json=as_json, empty="Nobody was turned away.")
+    local_device.show_seen(rows, as_json=as_json)
 
 
 @app.command("release")
