@@ -7,6 +7,10 @@ from typing import Protocol
 
 from server.visit import Visit
 
+# Seconds until a device asks for the last block of its certificate again, should that be lost: the longest it waits
+# before it says a thing for the fourth time (RFC 7252 4.8: 3 s, doubled twice), and a little more.
+ASKED_AGAIN = 13.0
+
 
 class Closable(Protocol):
     """A conversation that can be ended."""
@@ -89,10 +93,17 @@ class Farewells:
         if conversation.visit.enrolling:
             return
         self._disarm(waiting)
-        # The device has what it came for, or a little time to ask again for what it did not get.
-        satisfied = waiting.due <= conversation.visit.delivered
-        left = self._soon if satisfied else max(waiting.until - self._clock(), self._soon)
-        waiting.timer = asyncio.get_running_loop().call_later(left, conversation.close)
+        waiting.timer = asyncio.get_running_loop().call_later(self._left(conversation, waiting), conversation.close)
+
+    def _left(self, conversation: Closable, waiting: _Waiting) -> float:
+        if not waiting.due:
+            # It acknowledged all it came for.
+            return self._soon
+        if waiting.due <= conversation.visit.delivered:
+            # Sent, which nothing acknowledges: it may have to ask for the last of it again.
+            return max(min(ASKED_AGAIN, self._late), self._soon)
+        # It may ask again for what it did not get.
+        return max(waiting.until - self._clock(), self._soon)
 
     @staticmethod
     def _disarm(waiting: _Waiting) -> None:

@@ -71,7 +71,9 @@ def no_key_is_lost_unseen(rows: Rows, endpoints: set[str], unheard: set[str]) ->
     at_work = {row["endpoint"] for row in abandoned if row["endpoint"] not in delivered}
     assert at_work <= unheard
     for row in abandoned:
-        assert (row["revoked_at"] is None) == (row["endpoint"] in at_work), row["endpoint"]
+        assert (row["revoked_at"] is None) == (row["endpoint"] in at_work), [
+            dict(each) for each in rows if each["endpoint"] == row["endpoint"]
+        ]
 
 
 def each_csr_has_one_certificate(rows: Rows, endpoints: set[str], unheard: set[str]) -> None:
@@ -258,7 +260,8 @@ async def settled(service: Service) -> Rows:
                 )
                 await asyncio.sleep(0.2)
             rows = await connection.fetch(
-                "SELECT i.endpoint, i.state, i.csr_sha256, encode(c.serial, 'hex') AS serial, c.revoked_at "
+                "SELECT i.endpoint, i.state, i.csr_sha256, i.opened_at, i.updated_at, i.owner, i.error_text, "
+                "encode(c.serial, 'hex') AS serial, c.revoked_at, c.revocation_due "
                 "FROM issuance i LEFT JOIN certificate c ON c.issuance_id = i.id"
             )
     finally:

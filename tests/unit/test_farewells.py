@@ -73,6 +73,19 @@ async def test_while_it_enrols_it_stays_and_then_it_goes_soon() -> None:
     await ended(device)
 
 
+async def test_a_certificate_that_was_sent_may_be_asked_for_once_more() -> None:
+    keeper, device = farewells(late=600), Conversation()
+    keeper.finished(device, {"LWM2M"})
+    keeper.enrolling(device)
+    device.visit.delivered.add("LWM2M")
+    keeper.enrolled(device)
+    await asyncio.sleep(5 * SOON)
+    assert not device.closed
+    # Whoever waits for room does not wait for that.
+    assert keeper.relieve()
+    assert device.closed
+
+
 async def test_an_enrolment_that_failed_leaves_what_is_left_of_its_time() -> None:
     keeper, device = farewells(late=600), Conversation()
     keeper.finished(device, {"LWM2M"})
