@@ -19,6 +19,7 @@ from server.cli import (
     profile,
     psk,
     run,
+    service,
     transcript,
     trust,
 )
@@ -39,7 +40,7 @@ app.add_typer(certificate.app, name="certificate")
 app.add_typer(database.app, name="db")
 app.add_typer(device.app, name="device")
 app.add_typer(issuer.app, name="issuer")
-app.add_typer(issuer.services, name="service")
+app.add_typer(service.app, name="service")
 app.add_typer(operator.app, name="operator")
 app.add_typer(profile.app, name="profile")
 app.add_typer(psk.app, name="psk")

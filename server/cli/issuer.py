@@ -1,4 +1,4 @@
-"""`firstlight issuer` and `firstlight service`: the CAs of your own, and which of them signs for what."""
+"""`firstlight issuer`: the CAs of your own."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from server.admin import issuer_forms
 from server.admin import issuers as admin
 from server.admin.files import read_text
 from server.cli import options
@@ -24,10 +23,8 @@ from server.store.readiness import Readiness
 from server.store.verifications import Verification
 
 app = typer.Typer(help="Certificate issuers: the CAs of your own.", no_args_is_help=True)
-services = typer.Typer(help="Services: which CA signs for what; LWM2M is always there.", no_args_is_help=True)
 
 Which = Annotated[str, typer.Argument(help="Name of the issuer, or the beginning of its id.")]
-Reference = Annotated[str, typer.Argument(help="Name of the service.")]
 Service = Annotated[str, typer.Option(help="The service it signs for.")]
 Attributes = Annotated[
     list[str] | None,
@@ -350,77 +347,5 @@ def remove(
             row = await admin.by_word(record.database, record.account_id, which)
             await issuers.remove(record.database, options.actor(), record.account_id, row.id)
         print(f"{row.name} is removed.")
-
-    options.run(work)
-
-
-@services.command("add")
-def add_service(
-    reference: Reference,
-    issuer: Annotated[str | None, typer.Option(help="Name of the issuer; the embedded CA when not given.")] = None,
-    config: options.ConfigFile = None,
-    data_dir: options.DataDir = None,
-    database_url: options.DatabaseUrl = None,
-) -> None:
-    """Make a service of your own, for certificates besides the LwM2M one."""
-
-    async def work() -> None:
-        issuer_forms.check_reference(reference)
-        async with options.opened(config, data_dir, database_url) as record:
-            row = await admin.by_word(record.database, record.account_id, issuer) if issuer is not None else None
-            made = await issuers.add_configuration(
-                record.database, options.actor(), record.account_id, reference, row.id if row is not None else None
-            )
-            doubts = await doubts_of(record.database, record.account_id, made)
-        print(activated(row.name if row is not None else f"The {OWN_CA}", reference, doubts))
-
-    options.run(work)
-
-
-@services.command("list")
-def list_services(
-    config: options.ConfigFile = None,
-    data_dir: options.DataDir = None,
-    database_url: options.DatabaseUrl = None,
-    as_json: options.AsJson = False,
-) -> None:
-    """The services, and who signs for each."""
-
-    async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
-            names = {row.id: row.name for row in await issuers.listed(record.database, record.account_id)}
-            rows = await issuers.configured(record.database, record.account_id)
-        options.show(
-            [
-                {
-                    "id": row.id.hex,
-                    "service": row.reference,
-                    "issuer": names[row.issuer_id] if row.issuer_id is not None else OWN_CA,
-                    "since": row.updated_at,
-                }
-                for row in rows
-            ],
-            ("service", "issuer", "since"),
-            as_json=as_json,
-            empty="",
-        )
-
-    options.run(work)
-
-
-@services.command("remove")
-def remove_service(
-    reference: Reference,
-    config: options.ConfigFile = None,
-    data_dir: options.DataDir = None,
-    database_url: options.DatabaseUrl = None,
-) -> None:
-    """Remove a service of your own."""
-
-    async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
-            found = await admin.service(record.database, record.account_id, reference)
-            await issuers.remove_configuration(record.database, options.actor(), record.account_id, found.id)
-        print(f"The service {reference} is removed.")
 
     options.run(work)

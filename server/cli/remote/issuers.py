@@ -9,6 +9,7 @@ from server.cli import issuer as local
 from server.cli import options
 from server.cli.options import AsJson
 from server.cli.remote.door import ApiKeyFile, Door, Row, Url
+from server.cli.service import Reference
 from server.knowledge import OWN_CA
 from server.standing import Doubt
 from server.store.accounts import LWM2M
@@ -187,7 +188,7 @@ def remove(which: local.Which, url: Url, api_key_file: ApiKeyFile) -> None:
 
 @services.command("add")
 def add_service(
-    reference: local.Reference,
+    reference: Reference,
     url: Url,
     api_key_file: ApiKeyFile,
     issuer: Annotated[str | None, typer.Option(help="Name of the issuer; the embedded CA when not given.")] = None,
@@ -217,7 +218,7 @@ def list_services(url: Url, api_key_file: ApiKeyFile, as_json: AsJson = False) -
 
 
 @services.command("remove")
-def remove_service(reference: local.Reference, url: Url, api_key_file: ApiKeyFile) -> None:
+def remove_service(reference: Reference, url: Url, api_key_file: ApiKeyFile) -> None:
     """Remove a service of your own."""
     door = Door(url, api_key_file)
     door.ask("DELETE", f"{SERVICES}/{_service(door, reference)['id']}")
