@@ -5,12 +5,15 @@ import html
 import io
 import re
 from collections import deque
-from datetime import datetime
+from datetime import UTC, datetime
 
 import httpx
 import pytest
 
+from lwm2m.steps import FailureCause
 from server.admin import operators
+from server.store import refusals
+from server.store.refusals import Seenrow
 from tests.api.conftest import PERSON, Api
 from tests.api.test_console_door import ORIGIN, PASSWORD, hidden
 from tests.console.seed import seed
@@ -150,6 +153,20 @@ async def test_a_ca_is_chosen_with_a_word_of_what_its_last_verification_found(
     assert "Plant CA signs for LWM2M from now on" in notice
     assert said in notice
     assert "; mend what that says, then verify it again." in notice
+
+
+async def test_who_was_turned_away_is_found_by_any_reason_that_is_listed(api: Api, operated: dict[str, str]) -> None:
+    assert operated
+    now = datetime.now(UTC)
+    await refusals.record(
+        api.office.database, [Seenrow("192.0.2.7", FailureCause.NO_PROFILE.value, "psk", "odd-one-out", 1, now)]
+    )
+    page = (await api.client.get("/devices/seen")).text
+    assert "odd-one-out" in page
+    assert re.search(r'<option value="no_profile"', page)
+    found = (await api.client.get("/devices/seen?reason__eq=no_profile")).text
+    assert "odd-one-out" in found
+    assert "CN=stranger" not in found
 
 
 async def test_each_list_comes_as_csv_with_the_filters_of_its_address(api: Api, operated: dict[str, str]) -> None:

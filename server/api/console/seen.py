@@ -49,9 +49,10 @@ async def list_seen(request: Request, visitor: AdministratorVisits) -> Response:
     """The newest first; whose they are nobody knows, so only the default account's administrators look."""
     _only_default(visitor)
     given = request.query_params
+    everyone = await refusals.listed(visitor.caller.database, limit=refusals.MOST)
     rows = [
         row
-        for row in await refusals.listed(visitor.caller.database, limit=refusals.MOST)
+        for row in everyone
         if given.get("reason__eq", row.reason) == row.reason
         and given.get("identity__like", "").lower() in row.identity.lower()
     ]
@@ -63,7 +64,8 @@ async def list_seen(request: Request, visitor: AdministratorVisits) -> Response:
         calls=[call("GET", "/v1/seen?limit=1000")],
         knocks=[_knock(row, anchors) for row in rows[:200]],
         count=len(rows),
-        reasons=sorted(sentences.REFUSALS),
+        # Who was turned away after the handshake has the cause of a failed bootstrap.
+        reasons=sorted({*sentences.REFUSALS, *(row.reason for row in everyone)}),
         filtered=bool(given),
     )
 
