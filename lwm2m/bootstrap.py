@@ -63,6 +63,9 @@ __all__ = [
 MAX_DIAGNOSTIC = 200
 """Characters kept of the text a device adds to an error (RFC 7252 5.5.2)."""
 
+# How often in a session an answer that seems to be lost is sent once more: of four copies one arrives.
+ACCEPTS_AGAIN = 3
+
 _DISCOVER_REQUIRED = Send(Operation(OperationKind.DISCOVER, GET, (), accept=ContentFormat.LINK))
 _DISCOVER = replace(_DISCOVER_REQUIRED, may_be_silent=True)
 _FINISH = Send(Operation(OperationKind.FINISH, POST, ("bs",)))
@@ -118,6 +121,7 @@ class BootstrapSession:
     """
 
     __slots__ = (
+        "_accepts_again",
         "_asking",
         "_began",
         "_course",
@@ -147,6 +151,7 @@ class BootstrapSession:
         self._writes = Writes(plan, learned, request, credentials)
         self._last_words = Send(replace(_FINISH.operation, query=finish_query)) if finish_query else _FINISH
         self._silent = False
+        self._accepts_again = ACCEPTS_AGAIN
         self._course = self._whole_course()
         self._verdict: Done | Failed | None = None
         self._in_flight: Send | None = None
@@ -278,10 +283,21 @@ class BootstrapSession:
 
     def _operate(self, send: Send) -> _Course[_Answer]:
         outcome = yield send
-        if isinstance(outcome, _Answer):
-            return outcome
+        while isinstance(outcome, _Answer):
+            if outcome.code != BAD_REQUEST or not self._accept_seems_lost:
+                return outcome
+            self._accepts_again -= 1
+            outcome = yield replace(send, note=_notes(send.note, "accepted once more"), accept_again=True)
         assert isinstance(outcome, _Silence)
         raise _End(outcome.value, send.operation.path)
+
+    @property
+    def _accept_seems_lost(self) -> bool:
+        """An Izuma client refuses every operation until it has the 2.04 to its Bootstrap-Request, which nothing
+        acknowledges; one that took any has it.
+        """
+        untouched = all(step.code in (None, BAD_REQUEST) for step in self.log)
+        return self.learned.izuma and self._accepts_again > 0 and untouched
 
     def _discover(self) -> _Course[Inventory | None]:
         required = self._plan.discover == "required"

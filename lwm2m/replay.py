@@ -220,6 +220,8 @@ class _Replay:
             self._differ("the session goes on with its next operation", f"does not: {_said(step)}")
             return
         operation = step.operation
+        if step.accept_again:
+            self._exchanges.say_again()
         self._exchange = self._exchanges.request(
             operation.code,
             operation.segments,

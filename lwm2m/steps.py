@@ -94,11 +94,13 @@ class Send:
     """Send `operation`, then call `answer`, `no_answer`, `reset` or `interrupt`.
 
     `may_be_silent`: some clients never answer it and the session goes on without, so fewer repeats will do.
+    `accept_again`: before it the answer to the Bootstrap-Request is sent once more, which seems to be lost.
     """
 
     operation: Operation
     note: str = ""
     may_be_silent: bool = False
+    accept_again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,8 @@ class Course:
 
     def _send(self, step: Send, now: float) -> None:
         operation = step.operation
+        if step.accept_again:
+            self._conversation.say_again()
         self._exchange = self._conversation.ask(
             self._answered,
             operation.code,

@@ -120,6 +120,10 @@ class Exchanges:
         self.messages.now = now
         return self._incoming.respond(request_id, code, options, payload)
 
+    def say_again(self) -> None:
+        """Send the newest answer to the peer once more: it may be lost, and a copy does no harm (RFC 7252 4.5)."""
+        self.messages.say_again()
+
     def abandon(self, request_id: int, now: float) -> bool:
         """Give up a request that will never be answered, so that it takes none of the peer's places; one
         answered stays as it is and False is returned.

@@ -74,6 +74,14 @@ class MessageLayer:
         """From now on duplicates of the peer's message `mid` get `again`."""
         self._remembered[mid] = (self.now + self.parameters.exchange_lifetime, again)
 
+    def say_again(self) -> None:
+        """Send the newest of the answers that went out in an acknowledgement once more, as for a duplicate of its
+        request.
+        """
+        newest = next((again for _, again in reversed(self._remembered.values()) if again), NOTHING)
+        if newest:
+            self.outbox.append(newest)
+
     def is_duplicate(self, mid: int) -> bool:
         """Whether the peer's message `mid` came before; it is answered then as its first copy was (RFC 7252
         4.5).

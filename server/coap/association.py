@@ -233,6 +233,10 @@ class CoapAssociation:
         self._flush(now)
         return delivered
 
+    def say_again(self) -> None:
+        """Send the newest answer to the device once more; it leaves with the request of ours that follows."""
+        self._exchanges.say_again()
+
     def abandon(self, request_id: int) -> None:
         """Forget a request that nobody will answer any more; nothing when it has its answer."""
         if self.gone is None:

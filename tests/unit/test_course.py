@@ -67,6 +67,27 @@ async def test_the_next_request_leaves_in_the_call_that_brings_the_answer() -> N
     assert [step.seconds for step in under.machine.log] == [0.0] * 4
 
 
+async def test_the_accept_that_seems_to_be_lost_leaves_again_before_the_operation() -> None:
+    plan = Plan(discover="never", delete=(Path(1),))
+    rig = Rig()
+    talk = rig.connect()
+    await talk.say(coap.CON, coap.POST, "bs")
+    accept = talk.sent_one()
+    request = parse_bootstrap_request(("ep=device-1",))
+    machine = BootstrapSession(request, plan, Learned(izuma=True), credentials={})
+    first = machine.start(rig.now)
+    assert isinstance(first, Send)
+    task = asyncio.create_task(Course(talk.conversation, machine).sent(first, rig.now))
+    await settle()
+    deletion = talk.sent_one()
+    await talk.say(coap.ACK, coap.BAD_REQUEST, mid=deletion.mid, token=deletion.token)
+    again, repeated = talk.sent()
+    assert again == accept
+    assert (repeated.code, path(repeated), repeated.mid) == (coap.DELETE, "/1", deletion.mid + 1)
+    task.cancel()
+    await settle()
+
+
 async def test_silence_ends_it_as_the_machine_says() -> None:
     under = Under(Plan(discover="never", delete=(Path(1),)))
     await settle()

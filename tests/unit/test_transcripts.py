@@ -35,7 +35,7 @@ short_server_id = 1
 KEY = bytes(range(64, 96))
 
 
-def played(*, lose_first: bool = False) -> Tape[TapedSession]:
+def played(*, lose_first: bool = False, lose_accept: bool = False) -> Tape[TapedSession]:
     """One bootstrap on a tape: the server's side is the real one, the device answers 2.04 (2.02) to everything."""
     parameters = Parameters(block_size=32)
     tape: Tape[TapedSession] = Tape(parameters, 7, b"seed", iter([0.5, 0.1] * 40).__next__)
@@ -57,12 +57,13 @@ def played(*, lose_first: bool = False) -> Tape[TapedSession]:
     profile = parse_profile(PROFILE, {}, name="p")
     credentials = {0: PskCredential(identity=b"identity", key=KEY)}
     tape.conceal(KEY, b"identity")
-    tape.sessions.append(TapedSession(profile, Learned(), False, (), None, credentials))
+    learned = Learned(discover_silent=lose_accept, izuma=lose_accept)
+    tape.sessions.append(TapedSession(profile, learned, False, (), None, credentials))
     tape.note(Answered, now, request.request_id, coap.CHANGED, (), 0)
     exchanges.respond(request.request_id, coap.CHANGED, now)
     exchanges.take_events()
     list(sent())
-    session = BootstrapSession(parse_bootstrap_request(query), profile.plan, Learned(), credentials=credentials)
+    session = BootstrapSession(parse_bootstrap_request(query), profile.plan, learned, credentials=credentials)
     tape.note(Started, now)
     step = session.start(now)
     while isinstance(step, Send):
@@ -70,6 +71,8 @@ def played(*, lose_first: bool = False) -> Tape[TapedSession]:
         operation = step.operation
         tape.body(operation.payload)
         tape.note(Requested, now)
+        if step.accept_again:
+            exchanges.say_again()
         exchanges.request(
             operation.code,
             operation.segments,
@@ -80,13 +83,14 @@ def played(*, lose_first: bool = False) -> Tape[TapedSession]:
         )
         answer = None
         while answer is None:
-            (datagram,) = sent()
+            *again, datagram = sent()
+            assert bool(again) == step.accept_again
             if lose_first:
                 lose_first, now = False, now + 3.0
                 assert exchanges.handle_timer(now) == []
                 (datagram,) = sent()
             now += 0.01
-            reply = _reply(decode(datagram))
+            reply = _reply(decode(datagram), refused=lose_accept and not session.log)
             tape.received(now, reply)
             for event in exchanges.receive(reply, now):
                 assert isinstance(event, ResponseReceived)
@@ -97,12 +101,14 @@ def played(*, lose_first: bool = False) -> Tape[TapedSession]:
     return tape
 
 
-def _reply(request: Message) -> bytes:
+def _reply(request: Message, *, refused: bool) -> bytes:
     block = [(number, value) for number, value in request.options if number == BLOCK1]
     more = bool(block) and bool(int.from_bytes(block[0][1], "big") & 8)
     code = {coap.DELETE: coap.DELETED, coap.GET: coap.NOT_FOUND}.get(request.code, coap.CHANGED)
     if more:
         code = coap.CONTINUE
+    if refused:
+        code = coap.BAD_REQUEST
     return encode(Message(coap.ACK, code, request.mid, request.token, block, b""))
 
 
@@ -112,9 +118,9 @@ def document() -> dict[str, Any]:
     return read
 
 
-@pytest.mark.parametrize("lose_first", [False, True])
-def test_what_was_played_replays_clean_and_holds_no_secret(lose_first: bool) -> None:
-    written = transcripts.write(played(lose_first=lose_first), {"endpoint": "device-1"})
+@pytest.mark.parametrize("lost", [{}, {"lose_first": True}, {"lose_accept": True}], ids=["nothing", "first", "accept"])
+def test_what_was_played_replays_clean_and_holds_no_secret(lost: dict[str, bool]) -> None:
+    written = transcripts.write(played(**lost), {"endpoint": "device-1"})
     read = transcripts.read(written)
     assert read.recording.entries
     assert replay(read.recording) == []

@@ -5,7 +5,7 @@ import pytest
 from lwm2m.coap import message as coap
 from lwm2m.coap.events import ResponseDelivered, ResponseLost
 from lwm2m.coap.message import Message, Option
-from lwm2m.coap.options import MAX_AGE
+from lwm2m.coap.options import MAX_AGE, URI_PATH
 from tests.unit.coap.peer import Peer, received, respond
 
 
@@ -40,6 +40,24 @@ def test_a_duplicate_gets_the_same_bytes_and_is_no_second_request() -> None:
         peer.ask(coap.POST, "bs", mid=mid)
         assert peer.exchanges.datagrams_to_send() == first
         assert peer.happened() == []
+
+
+def test_the_newest_answer_is_said_again() -> None:
+    peer = Peer()
+    peer.exchanges.say_again()
+    assert peer.sent() == []
+    for path in ("a", "b"):
+        peer.ask(coap.POST, path)
+        respond(peer, received(peer).request_id, coap.CHANGED, payload=path.encode())
+        peer.happened()
+    first, second = peer.exchanges.datagrams_to_send()
+    # One that came without confirmation is answered but once, and one that is open has no answer yet.
+    peer.say(coap.NON, coap.POST, options=[(URI_PATH, b"c")])
+    respond(peer, received(peer).request_id, coap.CHANGED)
+    peer.ask(coap.POST, "d")
+    peer.exchanges.datagrams_to_send()
+    peer.exchanges.say_again()
+    assert peer.exchanges.datagrams_to_send() == [second] != [first]
 
 
 def test_a_duplicate_of_an_open_request_is_ignored_until_it_is_acknowledged() -> None:

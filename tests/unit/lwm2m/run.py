@@ -59,6 +59,8 @@ class Run:
     verdict: Done | Failed
     sent: list[Operation] = field(default_factory=list)
     asked: list[int] = field(default_factory=list)
+    # Which of `sent` come after another copy of the answer to the Bootstrap-Request.
+    accepted_again: list[int] = field(default_factory=list)
 
     def written(self, number: int = -1, object: int = 0) -> ObjectInstance:
         """The instance that a write to `object` carried, the last by default."""
@@ -85,6 +87,7 @@ def run(
     session = BootstrapSession(request, plan, learned, credentials=given)
     sent: list[Operation] = []
     asked: list[int] = []
+    accepted_again: list[int] = []
     step: Step = session.start(0.0)
     now = 0.0
     while not isinstance(step, Done | Failed):
@@ -93,6 +96,8 @@ def run(
             asked.append(step.index)
             step = session.supply(step.index, CREDENTIAL, now)
             continue
+        if step.accept_again:
+            accepted_again.append(len(sent))
         sent.append(step.operation)
         assert len(sent) < 100
         outcome = behaviour(step.operation)
@@ -110,7 +115,7 @@ def run(
             case other:
                 raise AssertionError(other)
     assert len(session.log) == len(sent)
-    return Run(session, step, sent, asked)
+    return Run(session, step, sent, asked, accepted_again)
 
 
 def refuse(kind: OperationKind, *codes: int, path: str | None = None) -> Behaviour:

@@ -241,6 +241,50 @@ def test_a_refused_delete_stops_the_session_when_the_profile_says_so() -> None:
     assert run(refuse(OperationKind.DELETE, coap.NOT_FOUND), plan=plan).verdict == Done()
 
 
+IZUMA = Learned(izuma=True)
+QUIET = replace(PLAN, discover="never")
+
+
+@pytest.mark.parametrize("copies", [1, 2, 3])
+def test_an_izuma_client_that_refuses_all_is_told_again_that_it_was_accepted(copies: int) -> None:
+    done = run(refuse(OperationKind.DELETE, *[coap.BAD_REQUEST] * copies), plan=QUIET, learned=IZUMA)
+    assert done.verdict == Done()
+    assert done.story == [*["delete /0"] * (1 + copies), "delete /1", "write /0/2", "write /1/0", "finish /bs"]
+    assert done.accepted_again == [*range(1, 1 + copies)]
+    assert [step.note for step in done.session.log[: 1 + copies]] == ["", *["accepted once more"] * copies]
+
+
+def test_one_that_refuses_all_whatever_it_is_told_is_told_three_times() -> None:
+    done = run(lambda _: coap.BAD_REQUEST, plan=QUIET, learned=IZUMA)
+    assert done.verdict == Failed(FailureCause.WRITE_REFUSED, "/0/2", coap.BAD_REQUEST)
+    assert done.story == [*["delete /0"] * 4, "delete /1", "write /0/2"]
+    assert done.accepted_again == [1, 2, 3]
+
+
+def test_one_whose_answer_to_a_discover_never_comes_is_told_again_too() -> None:
+    def behaviour(operation: Operation) -> int | Answer | str:
+        return "silent" if operation.kind is OperationKind.DISCOVER else deaf(operation)
+
+    deaf = refuse(OperationKind.DELETE, coap.BAD_REQUEST)
+    done = run(behaviour, learned=IZUMA)
+    assert (done.verdict, done.accepted_again) == (Done(), [2])
+
+
+@pytest.mark.parametrize(
+    ("learned", "refusal"),
+    [
+        (NOTHING, refuse(OperationKind.DELETE, coap.BAD_REQUEST)),
+        (IZUMA, refuse(OperationKind.DELETE, coap.METHOD_NOT_ALLOWED)),
+        # It took one, so it has heard.
+        (IZUMA, refuse(OperationKind.DELETE, coap.BAD_REQUEST, path="/1")),
+        (IZUMA, refuse(OperationKind.WRITE, coap.BAD_REQUEST)),
+    ],
+    ids=["another client", "another refusal", "after one it took", "a write"],
+)
+def test_nobody_else_is_told_again(learned: Learned, refusal: Behaviour) -> None:
+    assert run(refusal, plan=QUIET, learned=learned).accepted_again == []
+
+
 def test_a_refused_write_stops_the_session_by_default_without_a_finish() -> None:
     done = run(refuse(OperationKind.WRITE, coap.METHOD_NOT_ALLOWED, path="/1/0"))
     assert done.verdict == Failed(FailureCause.WRITE_REFUSED, "/1/0", coap.METHOD_NOT_ALLOWED)
