@@ -167,6 +167,7 @@ class Batches:
             rows = await self._fetch(
                 ("write_issued_look",),
                 [operation.id for operation in missing],
+                [operation.owner for operation in missing],
                 [operation.chain[0] for operation in missing],
             )
             written = written | {row[0] for row in rows}

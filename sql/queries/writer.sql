@@ -139,9 +139,12 @@ WITH chain AS (
 SELECT issuance_id FROM issued;
 
 -- name: write_issued_look
--- Which of these certificates are recorded for these issuances.
-SELECT c.issuance_id FROM unnest($1::uuid[], $2::bytea[]) AS w (id, leaf)
-JOIN certificate c ON c.issuance_id = w.id AND c.certificate = w.leaf;
+-- Which of these certificates are recorded for these issuances. One whose key was made here may have been found out by
+-- another worker, which gives it up: it is not the owner's to deliver any more.
+SELECT c.issuance_id FROM unnest($1::uuid[], $2::text[], $3::bytea[]) AS w (id, owner, leaf)
+JOIN certificate c ON c.issuance_id = w.id AND c.certificate = w.leaf
+JOIN issuance i ON i.id = w.id
+WHERE NOT i.server_key OR (i.owner = w.owner AND i.state = 'issued');
 
 -- name: write_failed
 -- `failed` frees the CSR for a new attempt; `refused` and `bad` answer it for a day; `unknown` is looked into again

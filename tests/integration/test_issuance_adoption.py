@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from issuers.base import Pending
+from issuers.base import Issued, IssueRequest, Pending
 from issuers.csr import make_csr
 from issuers.errors import BadCertificate, Check, IssuerError, Misconfigured, Rejected, Throttled, Unavailable
 from server import issuance
@@ -155,6 +155,29 @@ async def test_an_answer_for_a_row_that_another_worker_settled_reaches_nobody(ri
         await waiting
     row = await rig.row()
     assert (row.state, row.owner) == ("unknown", "worker-2")
+
+
+async def test_a_certificate_that_another_worker_found_out_and_gave_up_reaches_nobody(
+    rig: Workers, ca: TokenCa
+) -> None:
+    answered, late = asyncio.Event(), asyncio.Event()
+
+    async def slowly(request: IssueRequest) -> Issued:
+        issued = await ca.signs(request)
+        answered.set()
+        await late.wait()
+        return issued
+
+    ca.on_issue = slowly
+    first, second = await rig.worker("worker-1"), await rig.worker("worker-2")
+    waiting = asyncio.ensure_future(first.issuance.server_made(wish()))
+    await answered.wait()
+    rig.clock.let_pass(LEASE + 1)
+    await second.issuance.settlement.settle_expired()
+    await abandoned_and_revoked(rig, ca)
+    late.set()
+    with pytest.raises(TemporarilyUnavailable, match="another worker"):
+        await waiting
 
 
 # -- every state a row may be left in --
