@@ -6,7 +6,7 @@ The steps of one issuance, each durable before the next:
 2. the intent row is written: from here on every signature is accounted for
 3. the CA is asked (`attempts.py`); `Pending` is recorded with its reference before the first poll
 4. what came back is checked
-5. the certificate is recorded; only now may a device see it
+5. the certificate is recorded, and those before it whose keys are gone are abandoned; only now may a device see it
 6. `delivered`, when the device has it; or `abandoned`, when its key is gone from here, and revoked once it is sure
    that the device does not hold it either (`settlement.py`)
 
@@ -171,7 +171,7 @@ class Issuance:
             held.session_id, held.doubtful = wish.session_id, False
             log.info("held_key_used", endpoint=wish.endpoint, issuance=held.made.issuance_id.hex)
             return held.made
-        making = self._making.get(slot)
+        joined = making = self._making.get(slot)
         if making is None:
             making = self._making[slot] = _Making(asyncio.get_running_loop().create_task(self._make(wish)))
             making.task.add_done_callback(lambda _task, making=making: self._made(slot, making))  # type: ignore[misc]
@@ -194,7 +194,8 @@ class Issuance:
         if making.task.cancelled():
             raise TemporarilyUnavailable("this server is stopping", retry_after=5)
         made = making.task.result()
-        held = self._held.get(slot)
+        # Made for an earlier session, it may have been given up meanwhile.
+        held = self._held.get(slot) if joined is None else await self._still_held(slot)
         if held is None or held.made is not made:
             raise TemporarilyUnavailable("the key was let go before this session had it", retry_after=1)
         held.session_id = wish.session_id
@@ -231,12 +232,12 @@ class Issuance:
         if held.is_over(self._clock()):
             await self._let_go(slot, held)
             return None
-        row = await issuances.find(self._database, held.made.issuance_id)
+        good = await issuances.is_for_device(self._database, self._attempts.owner, held.made.issuance_id)
         if self._held.get(slot) is not held:
             # Its time ran out while we looked.
             return None
-        if row is None or row.state != "issued" or row.owner != self._attempts.owner:
-            # Another worker settled it; the key is worth nothing any more.
+        if not good:
+            # Another worker settled it, or will: it served the device meanwhile, or tried to. The key is worth nothing.
             del self._held[slot]
             self._attempts.leave(held.made.issuance_id)
             return None
@@ -276,14 +277,16 @@ class Issuance:
 
     async def _make(self, wish: Wish) -> ServerMade:
         active = await self._knowledge.issuer_for(wish.account_id, wish.service)
-        await self._abandon_earlier(wish)
         for attempt in range(1, ATTEMPTS + 1):
             await self._refuse_while_unknown(wish, active)
             try:
-                return await self._attempt(wish, active, attempt)
+                made = await self._attempt(wish, active, attempt)
             except (OutcomeUnknown, NeverIssued):
                 if attempt == ATTEMPTS:
                     raise
+            else:
+                await self._abandon_earlier(wish, made)
+                return made
         raise AssertionError("the last attempt returns or raises")
 
     async def _attempt(self, wish: Wish, active: ActiveIssuer, attempt: int) -> ServerMade:
@@ -298,15 +301,26 @@ class Issuance:
             warnings=checked.warnings,
         )
 
-    async def _abandon_earlier(self, wish: Wish) -> None:
-        """Certificates of this endpoint whose keys no longer exist here are abandoned."""
-        for row in await issuances.undelivered(self._database, wish.account_id, wish.endpoint, wish.service):
-            # Ours: another entry's, or one that was delivered and is not yet on record as such. What is being settled
-            # is in doubt for nobody any more: the device is back.
-            if not self._attempts.holds(row.id) or self.settlement.settles(row.id):
-                await self.settlement.abandon(
-                    row.id, row.endpoint, "the device came back and the key made for it no longer exists"
-                )
+    async def _abandon_earlier(self, wish: Wish, made: ServerMade) -> None:
+        """Certificates of earlier sessions of this endpoint whose keys no longer exist here are abandoned.
+
+        Only after an intent of this session is on record: whoever gives one up in doubt has either seen that, and knows
+        that the device is back, or is seen here.
+        """
+        try:
+            for row in await issuances.undelivered(
+                self._database, wish.account_id, wish.endpoint, wish.service, wish.session_id
+            ):
+                # Ours: another entry's, or one that was delivered and is not yet on record as such. What is being
+                # settled is in doubt for nobody any more: the device is back.
+                if not self._attempts.holds(row.id) or self.settlement.settles(row.id):
+                    await self.settlement.abandon(
+                        row.id, row.endpoint, "the device came back and the key made for it no longer exists"
+                    )
+        except BaseException:
+            # Nobody will have it.
+            self._attempts.leave(made.issuance_id)
+            raise
 
     async def _refuse_while_unknown(self, wish: Wish, active: ActiveIssuer) -> None:
         """With `on_unknown = hold` the CA signs no more for a device until a person acts (`device release`)."""

@@ -107,13 +107,20 @@ async def of_endpoint(database: Database, account_id: UUID, endpoint: str, *, li
     return [issuance_row(row) for row in await database.fetch("issuance_of_endpoint", account_id, endpoint, limit)]
 
 
-async def undelivered(database: Database, account_id: UUID, endpoint: str, service: str) -> list[IssuanceRow]:
-    """Certificates with a server-made key that are issued and neither delivered nor abandoned.
+async def undelivered(
+    database: Database, account_id: UUID, endpoint: str, service: str, session_id: UUID
+) -> list[IssuanceRow]:
+    """Certificates with a server-made key that are issued and neither delivered nor abandoned, of earlier sessions.
 
-    The endpoint is back for another one: abandoned ones that it might have held are now due to be revoked.
+    In this one the endpoint is back for another: abandoned ones that it might have held are now due to be revoked.
     """
-    rows = await database.look_up("issuance_undelivered", account_id, endpoint, service)
+    rows = await database.look_up("issuance_undelivered", account_id, endpoint, service, session_id)
     return [issuance_row(row) for row in rows]
+
+
+async def is_for_device(database: Database, owner: str, issuance_id: UUID) -> bool:
+    """Whether a certificate is still `owner`'s to deliver, and its device wished for no other meanwhile."""
+    return bool(await database.fetchval("issuance_is_for_device", issuance_id, owner))
 
 
 async def renew_leases(

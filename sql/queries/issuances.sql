@@ -28,16 +28,24 @@ ORDER BY opened_at DESC
 LIMIT $3;
 
 -- name: issuance_undelivered
--- Who asks again does not use what it was given before: certificates kept because it might are due to be revoked.
--- For many callers at once.
+-- Who asks again does not use what it was given before: certificates kept because it might are due to be revoked. Of two
+-- sessions that is the earlier whose first intent is: a session that lags behind takes nothing from the one that its
+-- device went on to. For many callers at once.
 WITH wish AS (
-    SELECT w.account_id, w.endpoint, w.service, w.place
-    FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS w (account_id, endpoint, service, place)
+    SELECT w.account_id, w.endpoint, w.service, w.place,
+           (SELECT min(own.opened_at) FROM issuance own
+            WHERE own.account_id = w.account_id AND own.endpoint = w.endpoint AND own.session_id = w.session_id
+              AND own.opened_at > now() - interval '24 hours') AS began
+    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[]) WITH ORDINALITY
+        AS w (account_id, endpoint, service, session_id, place)
 ), doubtful AS (
     UPDATE certificate c SET revocation_due = now()
-    FROM wish
+    FROM wish, issuance i
     WHERE c.account_id = wish.account_id AND c.endpoint = wish.endpoint AND c.service = wish.service
-      AND c.revocation_due = 'infinity'
+      AND c.revocation_due = 'infinity' AND i.id = c.issuance_id
+      AND (SELECT coalesce(min(first.opened_at), i.opened_at) FROM issuance first
+       WHERE first.account_id = i.account_id AND first.endpoint = i.endpoint AND first.session_id = i.session_id)
+      < wish.began
 )
 SELECT wish.place, i.id, i.account_id, i.device_id, i.session_id, i.issuer_id, i.endpoint, i.service, i.state, i.owner,
        i.attempt, i.server_key, i.serial, i.not_before, i.csr, i.csr_sha256, i.spki_sha256, i.subject, i.opened_at,
@@ -45,7 +53,26 @@ SELECT wish.place, i.id, i.account_id, i.device_id, i.session_id, i.issuer_id, i
        i.error_class, i.error_text
 FROM wish
 JOIN issuance i ON i.account_id = wish.account_id AND i.endpoint = wish.endpoint AND i.service = wish.service
-WHERE i.state = 'issued' AND i.server_key AND NOT i.settled;
+WHERE i.state = 'issued' AND i.server_key AND NOT i.settled
+  AND (SELECT coalesce(min(first.opened_at), i.opened_at) FROM issuance first
+   WHERE first.account_id = i.account_id AND first.endpoint = i.endpoint AND first.session_id = i.session_id)
+  < wish.began;
+
+-- name: issuance_is_for_device
+-- Whether a certificate is still this worker's to deliver: nobody settled it, and no other session wished for the same
+-- after its own began.
+SELECT EXISTS (
+    SELECT FROM issuance i
+    WHERE i.id = $1 AND i.owner = $2 AND i.state = 'issued' AND NOT EXISTS (
+        SELECT FROM issuance later
+        WHERE later.account_id = i.account_id AND later.endpoint = i.endpoint AND later.service = i.service
+          AND later.subject = i.subject AND later.server_key AND later.session_id <> i.session_id
+          AND later.opened_at > (
+              SELECT min(first.opened_at) FROM issuance first
+              WHERE first.account_id = i.account_id AND first.endpoint = i.endpoint
+                AND first.session_id = i.session_id)
+    )
+);
 
 -- name: issuance_renew_leases
 UPDATE issuance SET lease_until = $3

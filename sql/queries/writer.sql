@@ -191,7 +191,8 @@ SELECT id FROM issuance WHERE id = ANY ($1::uuid[]) ORDER BY id FOR UPDATE;
 -- name: write_abandoned
 -- The certificate is due to be revoked at once, whoever abandons it tries first; or, while the device may hold it, when
 -- the device comes back. Whoever is sure puts an end to another's doubt, in whichever order the two are written; and so
--- does a later wish of the device for the same: it came back before anybody doubted.
+-- does a later wish of the device for the same: a further attempt of the session, or one of a session that began later
+-- (as in `issuance_undelivered`), for then it came back before anybody doubted.
 WITH w AS (
     SELECT DISTINCT ON (w.id) w.id, w.reason, w.doubtful
     FROM unnest($1::uuid[], $2::text[], $3::boolean[]) AS w (id, reason, doubtful)
@@ -204,8 +205,15 @@ WITH w AS (
     WHERE i.id = w.id AND (i.state = 'issued' OR (i.state = 'abandoned' AND i.error_text = w.reason))
     RETURNING i.id, w.doubtful AND NOT EXISTS (
         SELECT FROM issuance later
-        WHERE later.account_id = i.account_id AND later.endpoint = i.endpoint AND later.opened_at > i.opened_at
-          AND later.service = i.service AND later.subject = i.subject AND later.server_key
+        WHERE later.account_id = i.account_id AND later.endpoint = i.endpoint AND later.service = i.service
+          AND later.subject = i.subject AND later.server_key
+          AND CASE WHEN later.session_id = i.session_id THEN later.attempt > i.attempt
+              ELSE (SELECT coalesce(min(first.opened_at), later.opened_at) FROM issuance first
+                    WHERE first.account_id = later.account_id AND first.endpoint = later.endpoint
+                      AND first.session_id = later.session_id)
+                 > (SELECT coalesce(min(first.opened_at), i.opened_at) FROM issuance first
+                    WHERE first.account_id = i.account_id AND first.endpoint = i.endpoint
+                      AND first.session_id = i.session_id) END
     ) AS doubtful
 ), sure AS (
     UPDATE certificate c

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
@@ -11,9 +12,10 @@ class Cable:
 
     def __init__(self, url: str) -> None:
         self._parts = urlsplit(url)
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
         self._port = 0
         self._ends: set[asyncio.StreamWriter] = set()
+        self._relays: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
@@ -23,26 +25,42 @@ class Cable:
 
     async def mend(self) -> None:
         """Let connections through (again)."""
-        self._server = await asyncio.start_server(self._relay, "127.0.0.1", self._port)
-        self._port = self._server.sockets[0].getsockname()[1]
+        self._listener = socket.create_server(("127.0.0.1", self._port))
+        self._listener.setblocking(False)
+        self._port = self._listener.getsockname()[1]
+        # A server of asyncio that is closed in the moment in which it accepts leaves that connection open.
+        asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
     def cut(self) -> None:
         """Break every connection; new ones are refused."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
         for end in self._ends:
             end.transport.abort()
         self._ends.clear()
 
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._ends.add(writer)
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError):
+            near, _ = listener.accept()
+            task = asyncio.get_running_loop().create_task(self._relay(listener, near))
+            self._relays.add(task)
+            task.add_done_callback(self._relays.discard)
+
+    async def _relay(self, listener: socket.socket, near: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=near)
         try:
             far_reader, far_writer = await self._connect()
         except OSError:
             writer.transport.abort()
             return
-        self._ends.add(far_writer)
+        if self._listener is not listener:
+            # Cut meanwhile.
+            writer.transport.abort()
+            far_writer.transport.abort()
+            return
+        self._ends |= {writer, far_writer}
         await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
         self._ends -= {writer, far_writer}
 
