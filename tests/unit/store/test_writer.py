@@ -35,7 +35,8 @@ from server.store.writer import RowRefused, Writer
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 IDS = tuple(UUID(int=n) for n in range(1, 5))
 STATEMENTS = {kind.statement: kind.statement for kind in ORDER}
-QUERIES = {**STATEMENTS, "writer_session": "writer_session", "write_issued_look": "write_issued_look"}
+BESIDES = ("writer_session", "write_issued_look", "write_abandoned_locks")
+QUERIES = {**STATEMENTS, **{name: name for name in BESIDES}}
 
 
 def open_issuance(row: UUID, key: bytes = b"") -> OpenIssuance:
