@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import replace
-from uuid import UUID
 
 import pytest
 
@@ -13,19 +12,8 @@ from server.store import issuances
 from server.store.errors import StoreUnavailable
 from server.store.operation import Operation
 from server.store.writer import MarkAbandoned, OpenIssuance
+from tests.integration.certificates import due
 from tests.integration.issuers import Gate, ScriptedCa, Workers, in_turn, raises, wish
-from tests.integration.rows import value
-
-
-async def due(rig: Workers, issuance_id: UUID) -> str | None:
-    """When the certificate is to be revoked: `soon`, `never` as long as its device stays away, None = not at all."""
-    told: str | None = await value(
-        rig.database,
-        "SELECT CASE revocation_due WHEN 'infinity' THEN 'never' ELSE 'soon' END FROM certificate "
-        "WHERE issuance_id = $1 AND revocation_due IS NOT NULL",
-        issuance_id,
-    )
-    return told
 
 
 def entries() -> tuple[Wish, Wish]:
