@@ -257,7 +257,6 @@ class Attendant:
 def _of_active(ca: Standing, services: Sequence[str]) -> Iterator[Finding]:
     """What is wrong with a CA that signs for these services, or not known of it."""
     name, signs_for = ca.row.name, ", ".join(services)
-    untrusted = LWM2M in services and ca.trusted is False
     if ca.refused_by is not None:
         yield Finding(
             kind=NOT_READY,
@@ -268,7 +267,7 @@ def _of_active(ca: Standing, services: Sequence[str]) -> Iterator[Finding]:
             since=ca.refused_by.since,
             issuer_id=ca.row.id,
         )
-    if untrusted:
+    if ca.is_refused_for(*services):
         yield Finding(
             kind="issuer_not_trusted",
             severity="fault",
@@ -288,14 +287,14 @@ def _of_active(ca: Standing, services: Sequence[str]) -> Iterator[Finding]:
             since=None,
             issuer_id=ca.row.id,
         )
-    elif not ca.verification.successful and not (untrusted and ca.lacks_trust_only):
+    elif (failed := ca.failed_for(*services)) is not None:
         yield Finding(
             kind="verification_failed",
             severity="warning",
             title=f"{name} is active although its last verification failed",
-            cause=ca.verification.message,
+            cause=failed.message,
             next_step="mend what the failed step says, then verify it again",
-            since=ca.verification.finished_at,
+            since=failed.finished_at,
             issuer_id=ca.row.id,
         )
 

@@ -58,10 +58,20 @@ class Standing:
             return False
         return {s.name for s in self.verification.steps if s.outcome == StepOutcome.FAIL.value} == {TRUST}
 
+    def is_refused_for(self, *services: str) -> bool:
+        """Whether devices are refused with what it signs for these; a custom service needs no trusted certificate."""
+        return LWM2M in services and self.trusted is False
+
+    def failed_for(self, *services: str) -> Verification | None:
+        """Its last verification, if it failed and for these services says more than that trust is missing."""
+        if self.verification is None or self.verification.successful:
+            return None
+        says_no_more = self.is_refused_for(*services) or LWM2M not in services
+        return None if self.lacks_trust_only and says_no_more else self.verification
+
     def doubts(self, service: str = LWM2M) -> Iterator[Doubt]:
-        """What is to be known before devices depend on it for `service`; a custom one needs no trusted certificate."""
-        untrusted = service == LWM2M and self.trusted is False
-        if untrusted:
+        """What is to be known before devices depend on it for `service`."""
+        if self.is_refused_for(service):
             yield Doubt(
                 "not_trusted",
                 "Its CA certificate is not trusted for LWM2M: devices will be refused",
@@ -71,10 +81,10 @@ class Standing:
             yield Doubt(
                 "not_verified", "It was never verified: nobody knows whether it would sign for a device", "verify it"
             )
-        elif not self.verification.successful and not (self.lacks_trust_only and (untrusted or service != LWM2M)):
+        elif (failed := self.failed_for(service)) is not None:
             yield Doubt(
                 "verification_failed",
-                f"Its last verification failed{_at(self.verification.finished_at)}: {self.verification.message}",
+                f"Its last verification failed{_at(failed.finished_at)}: {failed.message}",
                 "mend what that says, then verify it again",
             )
 

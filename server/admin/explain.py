@@ -301,7 +301,7 @@ def _against(ca: Standing, service: str, *, server_made: bool) -> tuple[list[Fin
             )
         )
         stops = f"{FailureCause.ISSUER_UNAVAILABLE.value}: CA {name} is not ready"
-    if service == LWM2M and ca.trusted is False:
+    if ca.is_refused_for(service):
         # RFC 9148 has an answer of its own for it.
         answer = "5.03" if server_made else "5.02"
         found.append(
@@ -314,8 +314,8 @@ def _against(ca: Standing, service: str, *, server_made: bool) -> tuple[list[Fin
         stops = stops or f"{FailureCause.ISSUER_BAD_CERTIFICATE.value}: the certificate of CA {name} is not trusted"
     if ca.verification is None:
         found.append(Finding("warning", f"CA {name} was never verified: whether it would sign is not known"))
-    elif not ca.verification.successful and not (ca.lacks_trust_only and ca.trusted is False):
-        found.append(Finding("warning", f"the last verification of CA {name} failed: {ca.verification.message}"))
+    elif (failed := ca.failed_for(service)) is not None:
+        found.append(Finding("warning", f"the last verification of CA {name} failed: {failed.message}"))
     if not ca.chain:
         found.append(
             Finding("warning", f"CA {name} has not shown its certificates yet: shape and sizes are the embedded CA's")
