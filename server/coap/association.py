@@ -50,6 +50,9 @@ class Driver(Protocol):
     def dispatch(self, conversation: "CoapAssociation", request: RequestReceived) -> None:
         """Have `request` served."""
 
+    def fault(self, event: str, conversation: "CoapAssociation") -> None:
+        """Count and log the exception that is being handled."""
+
 
 class CoapAssociation:
     """One device's CoAP conversation: what `transport` calls an Upper, what a session talks through."""
@@ -109,21 +112,27 @@ class CoapAssociation:
             self._flush(now)
 
     def association_lost(self, reason: str) -> None:
-        """The association is gone: whoever waits learns it at once."""
+        """The association is gone: whoever waits learns it at once, whatever becomes of the one told before."""
         self.gone = reason
         self.due = float("inf")
         answers, self._answers = self._answers, {}
+        told, self._lost = self._lost, {}
         if answers:
             now = self._endpoint.clock()
             for heard in answers.values():
-                heard(Gone(reason), now)
+                self._tell(heard, Gone(reason), now)
         for delivered in self._delivered.values():
             if not delivered.done():
                 delivered.set_result(False)
         self._delivered.clear()
-        told, self._lost = self._lost, {}
         for callback in told.values():
-            callback(reason)
+            self._tell(callback, reason)
+
+    def _tell(self, callback: Callable[..., None], *of: object) -> None:
+        try:
+            callback(*of)
+        except Exception:
+            self._endpoint.fault("loss_not_told", self)
 
     # -- for the resources ----------------------------------------
 

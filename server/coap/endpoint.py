@@ -95,12 +95,12 @@ class CoapEndpoint:
             try:
                 conversation.handle_timer(now)
             except Exception:
-                self._fault("timer_failed", conversation)
+                self.fault("timer_failed", conversation)
                 # Nobody knows what is left of it. Its device hears that it is over, and begins anew.
                 try:
                     conversation.close()
                 except Exception:
-                    self._fault("association_not_closed", conversation)
+                    self.fault("association_not_closed", conversation)
 
     async def run(self) -> None:
         """Tick until cancelled, as long as there is anything that will be due."""
@@ -111,7 +111,7 @@ class CoapEndpoint:
             await asyncio.sleep(TICK)
             self.tick()
 
-    def _fault(self, event: str, conversation: CoapAssociation) -> None:
+    def fault(self, event: str, conversation: CoapAssociation) -> None:
         """Count and log in full what just went wrong here."""
         self._metrics.internal_errors.inc()
         log.exception(event, address=conversation.association.address_text)

@@ -12,7 +12,7 @@ from lwm2m.coap.events import RequestReceived, ResponseReceived
 from lwm2m.coap.exchange import Parameters
 from lwm2m.coap.options import BLOCK1, MAX_AGE, decode_block
 from server.coap import association, endpoint
-from server.coap.association import CoapAssociation
+from server.coap.association import CoapAssociation, Gone
 from server.coap.endpoint import ANY
 from server.errors import BadRequest, TemporarilyUnavailable
 from tests.unit.coap.conversation import Rig, Talk, Wire, settle
@@ -219,6 +219,21 @@ async def test_one_that_cannot_even_be_closed_keeps_no_other_waiting(monkeypatch
     await rig.wait(10.0)
     assert len(heard) == 1
     assert rig.internal_errors == 2
+
+
+async def test_all_learn_that_the_association_is_gone_whatever_becomes_of_the_first_who_is_told() -> None:
+    rig = Rig()
+    talk = rig.connect()
+    told: list[object] = []
+    talk.conversation.ask(fails, coap.GET, (), rig.now)
+    talk.conversation.ask(lambda outcome, _now: told.append(outcome), coap.GET, (), rig.now)
+    talk.conversation.on_lost("first", fails)
+    talk.conversation.on_lost("second", told.append)
+    with capture_logs() as lines:
+        talk.lose()
+    assert told == [Gone("closed_by_peer"), "closed_by_peer"]
+    assert rig.internal_errors == 2
+    assert [(line["event"], line["address"]) for line in lines] == [("loss_not_told", Wire.address_text)] * 2
 
 
 # -- time ---------------------------------------------------------------------------------------------------
