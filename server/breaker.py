@@ -3,7 +3,9 @@
 The breaker opens after five failures of the CA's own in a row, answers that never came among them, whichever worker
 met them: its state is in the record, and so is the time until which a CA asked for less. While it is open a device is
 told to come back before any key is made for it. After ten seconds one worker looks, with a check that signs nothing;
-if the CA is back, all go on. An answer ends a row of failures only of the kinds that it disproves.
+if the CA is back, all go on. Where it signed what nobody can use such a look shows nothing: one device is let through
+after it, and the others go on when its certificate is good. An answer ends a row of failures only of the kinds that it
+disproves.
 """
 
 import asyncio
@@ -74,6 +76,8 @@ class Breaker:
         self.clock = clock
         self._jitter = jitter
         self._known: dict[UUID, tuple[float, Readiness | None]] = {}
+        # CAs that one request may go to although nobody asks them.
+        self._let_through: set[UUID] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def admit(self, issuer_id: UUID, name: str, issuer: Issuer) -> None:
@@ -92,6 +96,12 @@ class Breaker:
         ):
             self._known.pop(issuer_id, None)
             report = await issuer.check(None, now)
+            if report.successful and known.error_class in BY_A_GOOD_CERTIFICATE:
+                log.info("issuer_tried", issuer=name, failures=known.failures)
+                self._let_through.add(issuer_id)
+                # Known to be shut: only so does a good certificate open it.
+                await self._readiness(issuer_id)
+                return
             if report.successful:
                 await self.worked(issuer_id, name)
                 return
@@ -100,7 +110,10 @@ class Breaker:
         raise _shut(known, name, now)
 
     def refuse_if_open(self, issuer_id: UUID, name: str) -> None:
-        """Unavailable when the breaker opened while the caller waited for its turn; asks nobody."""
+        """Unavailable when the breaker opened while the caller waited for its turn, but for one that is let through."""
+        if issuer_id in self._let_through:
+            self._let_through.discard(issuer_id)
+            return
         _, known = self._known.get(issuer_id, (0.0, None))
         now = self._now()
         if known is not None and known.open_until is not None and known.open_until > now:

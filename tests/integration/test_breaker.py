@@ -281,6 +281,57 @@ async def test_a_certificate_that_is_as_it_should_be_ends_the_row_of_bad_ones(ri
     assert known.failures == 1
 
 
+async def signed_badly(rig: Rig, worker: Guarded) -> None:
+    """Five certificates that nobody can use, and the time until somebody looks."""
+    for _ in range(OPENS_AT):
+        worker.broke_a_check(BadCertificate(Check.KEY, "another key"))
+    await rig.recorded()
+    rig.later(OPEN_SECONDS + 1)
+
+
+async def asks(worker: Guarded) -> bool:
+    """Whether a device that comes to this worker has its request taken by the CA."""
+    try:
+        await worker.admit()
+        await worker.issue(make_request())
+    except Unavailable:
+        return False
+    return True
+
+
+async def test_a_ca_that_signed_badly_is_tried_with_one_device_each_time(rig: Rig) -> None:
+    workers = [rig.worker() for _ in range(3)]
+    await signed_badly(rig, workers[0])
+    for round_ in range(1, 4):
+        # Two devices at each worker, all at once.
+        taken = await asyncio.gather(*(asks(worker) for worker in workers * 2))
+        assert (sum(taken), rig.ca.asked, rig.ca.looked) == (1, round_, round_)
+        workers[taken.index(True) % 3].broke_a_check(BadCertificate(Check.KEY, "another key"))
+        await rig.recorded()
+        rig.later(2)
+        assert not any([await asks(worker) for worker in workers])
+        rig.later(OPEN_SECONDS)
+
+
+async def test_the_one_good_certificate_of_a_ca_that_signed_badly_lets_all_go_on(rig: Rig) -> None:
+    workers = [rig.worker() for _ in range(3)]
+    await signed_badly(rig, workers[0])
+    assert await asks(workers[1])
+    workers[1].kept_its_word()
+    await rig.recorded()
+    rig.later(2)
+    assert [await asks(worker) for worker in workers] == [True, True, True]
+    assert rig.ca.looked == 1
+
+
+async def test_a_ca_that_signed_badly_and_is_now_away_is_not_tried(rig: Rig) -> None:
+    worker = rig.worker()
+    await signed_badly(rig, worker)
+    rig.ca.error = DOWN
+    assert not await asks(worker)
+    assert (rig.ca.looked, rig.ca.asked) == (1, 0)
+
+
 async def test_a_good_certificate_shows_nothing_about_new_requests(rig: Rig) -> None:
     worker = rig.worker()
     rig.ca.error = QuotaExhausted("none are left")
