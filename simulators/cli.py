@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from simulators import fleet, formats
 from simulators.association import CoapParameters
 from simulators.atlas_command import add_atlas
-from simulators.device import EXCHANGE_LIFETIME, Behaviour, Patience, Report, Server
+from simulators.brief import EXCHANGE_LIFETIME, Behaviour, Patience, Report, Server
 from simulators.faults import Address, Faults, FaultyPath, Seen
 from simulators.fleet import BadInput, Member
 from simulators.izuma import command as izuma

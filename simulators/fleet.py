@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from simulators import registration
-from simulators.device import Behaviour, Device, Patience, Report, Server
+from simulators.brief import Behaviour, Patience, Report, Server
+from simulators.device import Device
 from simulators.dtls import Credential, PskCredential, X509Credential
 from simulators.faults import Faults, FaultyPath
 from simulators.izuma import registered

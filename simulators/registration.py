@@ -13,8 +13,9 @@ from aiocoap.numbers import codes
 
 from simulators import checks
 from simulators.association import Association, AssociationLost, CoapParameters
+from simulators.brief import Server
 from simulators.checks import Identity
-from simulators.device import Device, Server, connected_socket
+from simulators.device import Device, connected_socket
 from simulators.dtls import DtlsContext, X509Credential
 from simulators.est import EstClient
 

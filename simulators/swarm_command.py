@@ -20,7 +20,7 @@ from pathlib import Path
 from cryptography import x509
 
 from simulators import checks, fleet
-from simulators.device import Server
+from simulators.brief import Server
 from simulators.dtls import Credential, PskCredential
 from simulators.fleet import BadInput
 from simulators.formats import FormatError, read

@@ -21,8 +21,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from simulators import checks
 from simulators.association import CoapParameters
+from simulators.brief import Patience, Report, Server
 from simulators.checks import Identity
-from simulators.device import AttemptFailed, Patience, Report, Server, folder_of, write_secret
+from simulators.device import AttemptFailed, folder_of, write_secret
 from simulators.dtls import DtlsContext, X509Credential
 from simulators.izuma.account import Account, Finished
 from simulators.izuma.conversation import Conversation, NoAnswer

@@ -16,7 +16,7 @@ from aiocoap.numbers import codes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from simulators import checks
-from simulators.device import Server
+from simulators.brief import Server
 from simulators.dtls import DtlsContext, X509Credential
 from simulators.formats import Resource
 from simulators.izuma import renewal

@@ -13,7 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from simulators.association import CoapParameters
-from simulators.device import Behaviour, Device, Patience, Report, Server
+from simulators.brief import Behaviour, Patience, Report, Server
+from simulators.device import Device
 from simulators.dtls import Credential, X509Credential
 from tests.integration.service import PATIENCE, Service, running
 from tests.pki import Holder, make_device_certificate, make_factory_ca, make_key

@@ -7,7 +7,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from simulators.device import Patience
+from simulators.brief import Patience
 from simulators.dtls import Credential, PskCredential
 from tests.integration.field import Field, opened, profile, until
 from tests.integration.raw_peer import raw_peer

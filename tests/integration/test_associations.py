@@ -13,7 +13,8 @@ import pytest_asyncio
 from aiocoap import CON, Message
 from aiocoap.numbers import codes
 
-from simulators.device import Behaviour, Device, Patience
+from simulators.brief import Behaviour, Patience
+from simulators.device import Device
 from simulators.faults import Faults, FaultyPath
 from tests.integration.field import Field, asked_to_finish, opened
 from tests.integration.raw_peer import raw_peer

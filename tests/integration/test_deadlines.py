@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from simulators.device import Patience
+from simulators.brief import Patience
 from tests.integration.field import opened, steps
 
 NEVER = 600.0

@@ -12,7 +12,7 @@ from aiocoap.numbers import codes
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from simulators.device import Patience
+from simulators.brief import Patience
 from simulators.faults import Faults, FaultyPath
 from simulators.izuma.device import Izuma, IzumaDevice
 from simulators.izuma.enrolment import LWM2M

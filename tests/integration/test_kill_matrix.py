@@ -24,7 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from server.store.database import Database
 from server.store.postgres import EmbeddedPostgres
-from simulators.device import Behaviour, Device, Est, Patience, Report, Server
+from simulators.brief import Behaviour, Est, Patience, Report, Server
+from simulators.device import Device
 from simulators.dtls import X509Credential
 from simulators.faults import FaultyPath, Seen
 from tests.integration.field import Field, profile

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from server.transport import records
-from simulators.device import Patience
+from simulators.brief import Patience
 from simulators.dtls import Credential, DtlsClient, DtlsContext, PskCredential
 from tests.integration.field import Field, until
 from tests.integration.service import PATIENCE

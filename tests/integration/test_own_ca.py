@@ -11,7 +11,7 @@ import httpx
 import pytest_asyncio
 from cryptography import x509
 
-from simulators.device import Report
+from simulators.brief import Report
 from tests.integration.field import Field, opened, until
 from tests.integration.service import environment
 from tests.issuers.peers.cfssl import PAGE_KEY, Peer, cfssl_serve

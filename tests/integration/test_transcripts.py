@@ -16,7 +16,8 @@ from server import transcripts
 from server.errors import BadRequest
 from simulators import formats
 from simulators.association import CoapParameters
-from simulators.device import Device, Patience
+from simulators.brief import Patience
+from simulators.device import Device
 from simulators.izuma.device import Izuma, IzumaDevice
 from tests import artefacts
 from tests.integration.field import SHORT, Field, opened, profile

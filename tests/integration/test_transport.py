@@ -11,7 +11,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from simulators.device import Behaviour, Device
+from simulators.brief import Behaviour
+from simulators.device import Device
 from simulators.faults import Direction, FaultyPath, _Flow
 from tests.integration.field import IMPATIENT, Field, opened, until
 from tests.integration.raw_peer import RawPeer, raw_peer
