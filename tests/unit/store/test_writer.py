@@ -1,11 +1,8 @@
-"""The group-commit writer without a database: what goes into one batch, in which order, and who learns what."""
+"""The group-commit writer over a connection that is played: what goes into one batch, and who learns what."""
 
 import asyncio
-import itertools
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,186 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.store import writer as writer_module
-from server.store.audit import Actor
-from server.store.batch import TOGETHER, _fit_together
 from server.store.errors import StoreUnavailable
-from server.store.issuance_operations import (
-    MarkAbandoned,
-    MarkDelivered,
-    MarkSubmitted,
-    OpenIssuance,
-    RecordFailed,
-    RecordIssued,
-    RecordPending,
-)
-from server.store.operation import Operation
-from server.store.operations import ORDER, AuditRow, grouped
-from server.store.session_operations import EndSession, RecordSession, TouchDevice
+from server.store.issuance_operations import MarkAbandoned, MarkDelivered
+from server.store.operations import ORDER
+from server.store.session_operations import EndSession
 from server.store.writer import RowRefused, Writer
+from tests.unit.store.operations import IDS, record_session, touch_device
 
-NOW = datetime(2026, 11, 23, tzinfo=UTC)
-IDS = tuple(UUID(int=n) for n in range(1, 5))
 STATEMENTS = {kind.statement: kind.statement for kind in ORDER}
 BESIDES = ("writer_session", "write_issued_look", "write_abandoned_locks")
 QUERIES = {**STATEMENTS, **{name: name for name in BESIDES}}
-
-
-def open_issuance(row: UUID, key: bytes = b"") -> OpenIssuance:
-    return OpenIssuance(
-        id=row,
-        account_id=IDS[0],
-        device_id=None,
-        endpoint="a",
-        service="LWM2M",
-        issuer_id=None,
-        csr=b"csr",
-        csr_sha256=row.bytes,
-        spki_sha256=key or row.bytes,
-        server_key=True,
-        serial=1,
-        not_before=NOW,
-        state="submitted",
-        owner="w",
-        lease_until=NOW,
-    )
-
-
-def record_issued(row: UUID) -> RecordIssued:
-    return RecordIssued(
-        id=row,
-        owner="w",
-        chain=(row.bytes, b"above"),
-        serial=1,
-        issuer_fingerprint=b"f",
-        not_before=NOW,
-        not_after=NOW,
-    )
-
-
-def record_session(row: UUID) -> RecordSession:
-    return RecordSession(
-        id=row,
-        account_id=IDS[0],
-        endpoint="a",
-        started_at=NOW,
-        ended_at=NOW,
-        profile="default",
-        credential="psk",
-        address="",
-        outcome="succeeded",
-        cause=None,
-        sentence="",
-        issuance_id=None,
-        steps="[]",
-    )
-
-
-def touch_device(row: UUID) -> TouchDevice:
-    return TouchDevice(account_id=IDS[0], endpoint=row.hex, profile=None, session_id=None, at=NOW, state="failed")
-
-
-def end_session(row: UUID) -> EndSession:
-    return EndSession(record_session(UUID(int=row.int << 8)), touch_device(row), (row,))
-
-
-MAKERS: tuple[Callable[[UUID], Operation[Any]], ...] = (
-    open_issuance,
-    lambda row: MarkSubmitted(row, "w"),
-    lambda row: RecordPending(row, "w", "reference", NOW),
-    lambda row: RecordFailed(row, "w", "unknown", "OutcomeUnknown", "no answer"),
-    record_issued,
-    MarkDelivered,
-    lambda row: MarkAbandoned(row, "gone"),
-    record_session,
-    touch_device,
-    lambda row: end_session(row),
-    lambda row: AuditRow(
-        id=row,
-        at=NOW,
-        account_id=None,
-        actor=Actor(kind="system", name="", request_id=""),
-        action="a",
-        subject_kind="k",
-        subject="s",
-    ),
-)
-operations = st.lists(st.builds(lambda make, row: make(row), st.sampled_from(MAKERS), st.sampled_from(IDS)))
-
-
-# -- order and grouping --
-
-
-@given(operations)
-@settings(deadline=None)
-def test_every_operation_is_written_once(batch: list[Operation[object]]) -> None:
-    written = [position for group in grouped(batch) for position in group]
-    assert sorted(written) == list(range(len(batch)))
-
-
-@given(operations)
-@settings(deadline=None)
-def test_operations_with_a_common_key_keep_their_order(batch: list[Operation[object]]) -> None:
-    statement = {position: number for number, group in enumerate(grouped(batch)) for position in group}
-    for later in range(len(batch)):
-        for earlier in range(later):
-            if set(batch[earlier].keys()) & set(batch[later].keys()):
-                assert statement[earlier] < statement[later]
-
-
-@given(operations)
-@settings(deadline=None)
-def test_a_statement_holds_one_kind_and_no_key_twice(batch: list[Operation[object]]) -> None:
-    for group in grouped(batch):
-        assert len({type(batch[position]) for position in group}) == 1
-        keys = list(itertools.chain.from_iterable(batch[position].keys() for position in group))
-        assert len(keys) == len(set(keys))
-
-
-def _apart(batch: Sequence[Operation[Any]]) -> bool:
-    keys = list(itertools.chain.from_iterable(operation.keys() for operation in batch))
-    return len(keys) == len(set(keys))
-
-
-@given(operations | st.lists(st.sampled_from([make(row) for make in MAKERS for row in IDS]), max_size=2))
-@settings(deadline=None)
-def test_what_one_statement_can_write_is_grouped_alike_at_once(batch: list[Operation[object]]) -> None:
-    if all(isinstance(operation, TOGETHER) for operation in batch) and _apart(batch):
-        assert _fit_together(batch) == grouped(batch)
-    else:
-        assert _fit_together(batch) == []
-
-
-@given(
-    st.permutations([make(UUID(int=n)) for n, make in enumerate([open_issuance, record_issued, end_session] * 3, 10)])
-)
-@settings(deadline=None)
-def test_what_a_crowd_writes_fits_into_one_statement(batch: list[Operation[object]]) -> None:
-    assert len(_fit_together(batch)) == len(TOGETHER)
-    assert _fit_together(batch) == grouped(batch)
-
-
-def test_what_stands_above_leaves_is_named_by_its_bytes() -> None:
-    one, other = record_issued(IDS[0]), record_issued(IDS[1])
-    other.chain = (b"leaf", b"above", b"and above")
-    assert one.above == (sha256(b"above").digest(), b"above")
-    assert other.above == (sha256(b"aboveand above").digest(), b"aboveand above")
-    assert (one.row()[6], other.row()[6]) == (one.above[0], other.above[0])
-
-
-def test_the_life_of_many_issuances_needs_one_statement_a_kind() -> None:
-    batch: list[Operation[Any]] = []
-    for number in range(10, 40):
-        row = UUID(int=number)
-        batch += [open_issuance(row), record_issued(row), MarkDelivered(row), touch_device(row)]
-    assert len(grouped(batch)) == 4
-
-
-def test_two_intents_for_one_public_key_are_not_in_one_statement() -> None:
-    batch = [open_issuance(IDS[0], b"key"), open_issuance(IDS[1], b"key"), open_issuance(IDS[2], b"other")]
-    assert grouped(batch) == [[0, 2], [1]]
-
-
-# -- the queue, over a connection that is played --
 
 
 class PlayedConnection:
