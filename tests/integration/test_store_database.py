@@ -1,9 +1,8 @@
-"""The database behind the record: migrated once, pooled, and `StoreUnavailable` when it is away."""
+"""The database behind the record: queries by name, pooled, and `StoreUnavailable` when it is away."""
 
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from types import SimpleNamespace
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import asyncpg
@@ -12,13 +11,8 @@ import pytest
 from server.store import database as database_module
 from server.store.database import ConnectArguments, Database, connect, is_away
 from server.store.errors import StoreRefused, StoreUnavailable
-from server.store.migrations import Migration
 from server.store.postgres import EmbeddedPostgres
 from server.store.sql import load_queries
-
-ONE = Migration(1, "first", "CREATE TABLE first (n integer); INSERT INTO first VALUES (1);")
-TWO = Migration(2, "second", "CREATE TABLE second (n integer);")
-BROKEN = Migration(2, "broken", "CREATE TABLE second (n integer); SELECT no_such_column;")
 
 ADDITIONS = {
     "answer": "SELECT $1::integer + 1",
@@ -38,79 +32,18 @@ ADDITIONS = {
 }
 
 
-def use_migrations(monkeypatch: pytest.MonkeyPatch, *migrations: Migration) -> None:
-    monkeypatch.setattr(database_module, "load_migrations", lambda: migrations)
-
-
 @pytest.fixture
 async def opened(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Database]:
     """An open database with some queries for these tests."""
     queries = {**load_queries(), **ADDITIONS}
     monkeypatch.setattr(database_module, "load_queries", lambda: queries)
-    use_migrations(monkeypatch)
+    monkeypatch.setattr(database_module, "load_migrations", lambda: ())
     database = await Database.open(empty_database_url)
     yield database
     await database.close()
 
 
-# -- migrations --
-
-
-async def test_of_eight_concurrent_starters_one_migrates(
-    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    use_migrations(monkeypatch, ONE, TWO)
-    opened = await asyncio.gather(*(Database.open(empty_database_url, pool_size=1) for _ in range(8)))
-    async with opened[0].acquire() as connection:
-        assert await connection.fetchval("SELECT count(*) FROM first") == 1
-        rows = await connection.fetch("SELECT version, name, checksum FROM schema_migration ORDER BY version")
-    assert [tuple(row) for row in rows] == [(1, "first", ONE.checksum), (2, "second", TWO.checksum)]
-    await asyncio.gather(*(database.close() for database in opened))
-
-
-async def test_only_the_new_migration_runs_the_next_time(
-    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for migrations in ([ONE], [ONE, TWO], [ONE, TWO]):
-        use_migrations(monkeypatch, *migrations)
-        database = await Database.open(empty_database_url)
-        async with database.acquire() as connection:
-            assert await connection.fetchval("SELECT count(*) FROM first") == 1
-            assert await connection.fetchval("SELECT count(*) FROM schema_migration") == len(migrations)
-        await database.close()
-
-
-async def test_a_migration_that_fails_leaves_nothing_behind(
-    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    use_migrations(monkeypatch, ONE, BROKEN)
-    with pytest.raises(asyncpg.UndefinedColumnError):
-        await Database.open(empty_database_url)
-    connection = await connect(empty_database_url)
-    tables = await connection.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
-    await connection.close()
-    assert tables == 0
-
-
-async def test_a_changed_migration_is_refused(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_migrations(monkeypatch, ONE)
-    await (await Database.open(empty_database_url)).close()
-    use_migrations(monkeypatch, Migration(1, "first", "CREATE TABLE other ();"))
-    for migrate in (True, False):
-        with pytest.raises(StoreRefused, match="migration 0001_first of this program is not"):
-            await Database.open(empty_database_url, migrate=migrate)
-
-
-async def test_a_worker_does_not_migrate_but_says_how(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_migrations(monkeypatch, ONE)
-    with pytest.raises(StoreRefused, match="lacks migration 0001_first; run `firstlight db migrate`"):
-        await Database.open(empty_database_url, migrate=False)
-
-
-async def test_an_old_server_is_refused() -> None:
-    connection = SimpleNamespace(get_server_version=lambda: SimpleNamespace(major=14))
-    with pytest.raises(StoreRefused, match="PostgreSQL 14; this program needs 15"):
-        await database_module._fit(connection, {}, migrate_it=True)
+# -- queries by name --
 
 
 async def test_every_named_query_is_one_that_the_migrated_database_understands(database: Database) -> None:
@@ -120,9 +53,6 @@ async def test_every_named_query_is_one_that_the_migrated_database_understands(d
                 await connection.prepare(text)
             except asyncpg.PostgresError as error:
                 pytest.fail(f"{name}: {error} {getattr(error, 'hint', None) or ''}")
-
-
-# -- queries by name --
 
 
 async def test_queries_are_run_by_name(opened: Database) -> None:
@@ -153,7 +83,7 @@ async def test_a_transaction_is_whole_or_not_at_all(opened: Database) -> None:
 async def test_the_commit_waits_for_the_disk_even_where_the_database_says_otherwise(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_migrations(monkeypatch)
+    monkeypatch.setattr(database_module, "load_migrations", lambda: ())
     connection = await connect(empty_database_url)
     name = await connection.fetchval("SELECT current_database()")
     await connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
@@ -250,7 +180,7 @@ async def test_a_connection_cut_inside_a_transaction_is_an_absence(opened: Datab
 async def test_when_every_connection_is_busy_the_caller_is_told_so(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_migrations(monkeypatch)
+    monkeypatch.setattr(database_module, "load_migrations", lambda: ())
     monkeypatch.setattr(database_module, "LINE_TICK", 0.005)
     database = await Database.open(empty_database_url, pool_size=1)
     async with database.acquire():
@@ -263,7 +193,7 @@ async def test_when_every_connection_is_busy_the_caller_is_told_so(
 async def test_a_line_that_moves_is_waited_in_and_nobody_is_turned_away(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_migrations(monkeypatch)
+    monkeypatch.setattr(database_module, "load_migrations", lambda: ())
     database = await Database.open(empty_database_url, pool_size=2)
     served: list[int] = []
 
@@ -293,7 +223,7 @@ async def test_a_line_that_moves_is_waited_in_and_nobody_is_turned_away(
 async def test_many_slow_readers_are_all_served_and_leave_a_connection_for_what_is_quick(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_migrations(monkeypatch)
+    monkeypatch.setattr(database_module, "load_migrations", lambda: ())
     database = await Database.open(empty_database_url, pool_size=3)
     async with database.acquire(), database.acquire(), database.acquire():
         pass
@@ -322,7 +252,7 @@ async def test_many_slow_readers_are_all_served_and_leave_a_connection_for_what_
 async def test_a_stopped_database_is_an_absence_and_its_return_is_noticed(
     embedded_postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_migrations(monkeypatch)
+    monkeypatch.setattr(database_module, "load_migrations", lambda: ())
     database = await Database.open(embedded_postgres.arguments)
     await embedded_postgres.stop()
     answers = await asyncio.gather(
@@ -337,7 +267,7 @@ async def test_a_stopped_database_is_an_absence_and_its_return_is_noticed(
 async def test_a_short_absence_is_waited_out(
     embedded_postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_migrations(monkeypatch)
+    monkeypatch.setattr(database_module, "load_migrations", lambda: ())
     # However slow this machine is: the absence stays shorter.
     monkeypatch.setattr(database_module, "AWAY_AFTER", 300.0)
     database = await Database.open(embedded_postgres.arguments)
@@ -357,7 +287,7 @@ async def test_after_close_the_record_is_away(opened: Database) -> None:
 async def test_close_does_not_wait_for_a_stuck_connection(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_migrations(monkeypatch)
+    monkeypatch.setattr(database_module, "load_migrations", lambda: ())
     monkeypatch.setattr(database_module, "AWAY_AFTER", 0.1)
     database = await Database.open(empty_database_url)
     connection = await database.pool.acquire()

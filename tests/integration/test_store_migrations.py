@@ -1,0 +1,77 @@
+"""The migrations of the record: run once, whole or not at all, by whoever may, and never changed afterwards."""
+
+import asyncio
+from types import SimpleNamespace
+
+import asyncpg
+import pytest
+
+from server.store import database as database_module
+from server.store.database import Database, connect
+from server.store.errors import StoreRefused
+from server.store.migrations import Migration
+
+ONE = Migration(1, "first", "CREATE TABLE first (n integer); INSERT INTO first VALUES (1);")
+TWO = Migration(2, "second", "CREATE TABLE second (n integer);")
+BROKEN = Migration(2, "broken", "CREATE TABLE second (n integer); SELECT no_such_column;")
+
+
+def use_migrations(monkeypatch: pytest.MonkeyPatch, *migrations: Migration) -> None:
+    monkeypatch.setattr(database_module, "load_migrations", lambda: migrations)
+
+
+async def test_of_eight_concurrent_starters_one_migrates(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_migrations(monkeypatch, ONE, TWO)
+    opened = await asyncio.gather(*(Database.open(empty_database_url, pool_size=1) for _ in range(8)))
+    async with opened[0].acquire() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM first") == 1
+        rows = await connection.fetch("SELECT version, name, checksum FROM schema_migration ORDER BY version")
+    assert [tuple(row) for row in rows] == [(1, "first", ONE.checksum), (2, "second", TWO.checksum)]
+    await asyncio.gather(*(database.close() for database in opened))
+
+
+async def test_only_the_new_migration_runs_the_next_time(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for migrations in ([ONE], [ONE, TWO], [ONE, TWO]):
+        use_migrations(monkeypatch, *migrations)
+        database = await Database.open(empty_database_url)
+        async with database.acquire() as connection:
+            assert await connection.fetchval("SELECT count(*) FROM first") == 1
+            assert await connection.fetchval("SELECT count(*) FROM schema_migration") == len(migrations)
+        await database.close()
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_migrations(monkeypatch, ONE, BROKEN)
+    with pytest.raises(asyncpg.UndefinedColumnError):
+        await Database.open(empty_database_url)
+    connection = await connect(empty_database_url)
+    tables = await connection.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
+    await connection.close()
+    assert tables == 0
+
+
+async def test_a_changed_migration_is_refused(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_migrations(monkeypatch, ONE)
+    await (await Database.open(empty_database_url)).close()
+    use_migrations(monkeypatch, Migration(1, "first", "CREATE TABLE other ();"))
+    for migrate in (True, False):
+        with pytest.raises(StoreRefused, match="migration 0001_first of this program is not"):
+            await Database.open(empty_database_url, migrate=migrate)
+
+
+async def test_a_worker_does_not_migrate_but_says_how(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_migrations(monkeypatch, ONE)
+    with pytest.raises(StoreRefused, match="lacks migration 0001_first; run `firstlight db migrate`"):
+        await Database.open(empty_database_url, migrate=False)
+
+
+async def test_an_old_server_is_refused() -> None:
+    connection = SimpleNamespace(get_server_version=lambda: SimpleNamespace(major=14))
+    with pytest.raises(StoreRefused, match="PostgreSQL 14; this program needs 15"):
+        await database_module._fit(connection, {}, migrate_it=True)
