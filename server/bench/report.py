@@ -1,4 +1,6 @@
-"""The page of figures (`docs/performance.md`): one row for each kind of run, written by the run itself."""
+"""The page of figures (`docs/performance.md`): a table for each machine, one row for each kind of run on it, written by
+the run itself.
+"""
 
 import os
 import platform
@@ -12,9 +14,10 @@ from pathlib import Path
 from server.bench.run import Bench, Result
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+_TABLE = "### "
 HEADER = (
     "| run | CPU ms: best, median | PostgreSQL ms | floor ms | share | done/s | p50, p99 ms | worst device s | "
-    "queue p99 ms | KB a session | failed | first attempt | commit, load |\n"
+    "queue p99 ms | KB a session | failed | first attempt | day, commit, load |\n"
     "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
 )
 
@@ -29,6 +32,11 @@ class Machine:
     load: tuple[float, float, float]
     commit: str
     day: str
+
+    @property
+    def name(self) -> str:
+        """What its table is headed with."""
+        return f"{self.cpu}, {self.cores} cores; Python {self.python}"
 
     @classmethod
     def here(cls) -> "Machine":
@@ -48,19 +56,32 @@ class Machine:
 
 
 def renewed(page: str, bench: Bench, result: Result, machine: Machine) -> str:
-    """`page` with the row of this kind of run in its table, and the machine above it; ValueError without the marks."""
+    """`page` with the row of this kind of run in the table of this machine; ValueError without the marks.
+
+    What another machine measured stays: only rows of one table can be set against each other.
+    """
     if page.count(BEGIN) != 1 or page.count(END) != 1:
         raise ValueError(f"the page has no place for figures, marked by {BEGIN} and {END}")
     before, _, rest = page.partition(BEGIN)
     within, _, after = rest.partition(END)
+    tables = _tables(within)
     kind = kind_of(bench)
-    rows = {line.split("|")[1].strip(): line for line in within.splitlines() if line.startswith("| ")}
-    rows.pop("run", None)
-    rows.pop("---", None)
-    rows[kind] = _row(kind, result, machine)
-    where = f"{machine.cpu}, {machine.cores} cores; Python {machine.python}; {machine.day}."
-    table = "\n".join((HEADER, *(rows[each] for each in sorted(rows))))
-    return f"{before}{BEGIN}\n{where}\n\n{table}\n{END}{after}"
+    tables.setdefault(machine.name, {})[kind] = _row(kind, result, machine)
+    written = "\n\n".join(
+        "\n".join((f"{_TABLE}{name}", "", HEADER, *(rows[each] for each in sorted(rows))))
+        for name, rows in tables.items()
+    )
+    return f"{before}{BEGIN}\n{written}\n{END}{after}"
+
+
+def _tables(within: str) -> dict[str, dict[str, str]]:
+    """The rows on the page by machine and kind of run."""
+    tables: dict[str, dict[str, str]] = {}
+    for part in f"\n{within}".split(f"\n{_TABLE}")[1:]:
+        name, *lines = part.splitlines()
+        rows = {line.split("|")[1].strip(): line for line in lines if line.startswith("| ")}
+        tables[name] = {kind: row for kind, row in rows.items() if kind not in ("run", "---")}
+    return tables
 
 
 def kind_of(bench: Bench) -> str:
@@ -90,6 +111,6 @@ def _row(kind: str, result: Result, machine: Machine) -> str:
         f"{figures.session_kb:.0f}",
         f"{figures.failed} of {figures.failed + figures.completed}",
         f"{figures.first_attempt_ratio:.1%}",
-        f"{machine.commit}, {machine.load[0]:.1f}",
+        f"{machine.day}, {machine.commit}, {machine.load[0]:.1f}",
     )
     return f"| {' | '.join(cells)} |"
