@@ -44,6 +44,8 @@ log = logs.get("issuance")
 ATTEMPTS = 2
 # Seconds that a device stays away while a person decides (`on_unknown = hold`).
 HOLD_RETRY_AFTER = 600.0
+# And while another worker has no answer yet: it is there, or gives up, or is given up itself (a lease).
+ANSWER_RETRY_AFTER = 15.0
 # Seconds that `close` gives CAs that were asked: an answer that is dropped may be one more orphan.
 CLOSE_PATIENCE = 5.0
 
@@ -323,10 +325,21 @@ class Issuance:
             raise
 
     async def _refuse_while_unknown(self, wish: Wish, active: ActiveIssuer) -> None:
-        """With `on_unknown = hold` the CA signs no more for a device until a person acts (`device release`)."""
+        """With `on_unknown = hold` the CA signs no more for a device until a person acts (`device release`).
+
+        Nor before an earlier request has its answer: should its worker be gone, nobody will know what became of it.
+        """
         if active.on_unknown != "hold":
             return
-        if await issuances.unknown(self._database, wish.account_id, wish.endpoint, wish.service, active.id):
+        states = await issuances.unknown(
+            self._database, wish.account_id, wish.endpoint, wish.service, active.id, wish.session_id
+        )
+        if "submitted" in states:
+            raise TemporarilyUnavailable(
+                f"an earlier request for {wish.endpoint} has no answer yet, and on_unknown of {active.name} is hold",
+                retry_after=ANSWER_RETRY_AFTER,
+            )
+        if states:
             raise TemporarilyUnavailable(
                 f"nobody knows what became of an earlier request for {wish.endpoint}, and on_unknown of {active.name} "
                 f"is hold; look for it at the CA, then run `firstlight device release {wish.endpoint}`",

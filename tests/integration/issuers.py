@@ -22,6 +22,7 @@ from issuers.subject import Subject
 from server import attempts
 from server.config import IssuanceConfig
 from server.device_made import Certified, CsrWish, DeviceMade
+from server.errors import TemporarilyUnavailable
 from server.issuance import Issuance, ServerMade, Wish
 from server.knowledge import ActiveIssuer
 from server.metrics import Metrics
@@ -37,6 +38,8 @@ from tests.pki import CLIENT_AUTH, key_usage, make_certificate, make_factory_ca,
 Answer = Issued | Pending
 # CSRs under way in one worker.
 MOST_CSRS = 4
+# Seconds after which a row that nobody renews is adopted.
+LEASE = 30.0
 Step = Callable[[IssueRequest], Awaitable[Answer]]
 T = TypeVar("T")
 
@@ -327,6 +330,22 @@ async def workers(
             yield opened
         finally:
             await opened.close()
+
+
+async def died_while_asking(rig: Workers, ca: ScriptedCa) -> None:
+    """A worker that stopped between the call of the CA and its answer."""
+    gate = Gate(ca.signs)
+    before, ca.on_issue = ca.on_issue, gate
+    worker = await rig.worker()
+    waiting = asyncio.ensure_future(worker.issuance.server_made(wish()))
+    await gate.reached.wait()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("server.issuance.CLOSE_PATIENCE", 0.0)
+        await worker.issuance.close()
+    with pytest.raises(TemporarilyUnavailable):
+        await waiting
+    ca.on_issue = before
+    rig.clock.let_pass(LEASE + 1)
 
 
 def is_for(certified: Certified, csr: x509.CertificateSigningRequest) -> bool:

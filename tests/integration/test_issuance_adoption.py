@@ -16,12 +16,14 @@ from server.store.database import Database
 from server.store.writer import Inserted
 from tests.integration.field import until
 from tests.integration.issuers import (
+    LEASE,
     Gate,
     LookupCa,
     ScriptedCa,
     TokenCa,
     Worker,
     Workers,
+    died_while_asking,
     in_turn,
     raises,
     wish,
@@ -29,8 +31,6 @@ from tests.integration.issuers import (
 )
 from tests.integration.rows import intent
 from tests.pki import make_key, make_name
-
-LEASE = 30.0
 
 
 @pytest.fixture
@@ -57,22 +57,6 @@ async def abandoned_and_revoked(rig: Workers, ca: ScriptedCa, number: int = 0) -
 
     await until(look)
     assert (await rig.states())[number] == "abandoned"
-
-
-async def died_while_asking(rig: Workers, ca: ScriptedCa) -> None:
-    """A worker that stopped between the call of the CA and its answer."""
-    gate = Gate(ca.signs)
-    before, ca.on_issue = ca.on_issue, gate
-    worker = await rig.worker()
-    waiting = asyncio.ensure_future(worker.issuance.server_made(wish()))
-    await gate.reached.wait()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(issuance, "CLOSE_PATIENCE", 0.0)
-        await worker.issuance.close()
-    with pytest.raises(TemporarilyUnavailable):
-        await waiting
-    ca.on_issue = before
-    rig.clock.let_pass(LEASE + 1)
 
 
 # -- one of many --

@@ -1,5 +1,7 @@
 """An answer of the CA that was lost: looked up, asked for again, replaced, or left to people (design 7)."""
 
+import asyncio
+
 import pytest
 from structlog.testing import capture_logs
 
@@ -10,11 +12,13 @@ from server.store import audit, issuances
 from server.store.audit import Actor
 from server.store.database import Database
 from tests.integration.issuers import (
+    Gate,
     LookupCa,
     ScriptedCa,
     TokenCa,
     Workers,
     belongs_together,
+    died_while_asking,
     in_turn,
     raises,
     wish,
@@ -112,6 +116,39 @@ async def test_a_lost_answer_that_nobody_can_ask_for_is_an_orphan_and_the_device
     await worker.issuance.settlement.settle_expired()
     assert await rig.states() == ["unknown", "issued"]
     assert worker.counted("unknown") == 1
+
+
+async def test_held_back_by_setting_a_device_that_goes_on_to_another_worker_waits_for_the_answer_to_the_first(
+    rig: Workers, ca: ScriptedCa
+) -> None:
+    gate = Gate(ca.signs)
+    ca.on_issue = in_turn(gate, ca.signs)
+    first, second = [await rig.worker(name, on_unknown="hold") for name in ("worker-1", "worker-2")]
+    asking = asyncio.ensure_future(first.issuance.server_made(wish()))
+    await gate.reached.wait()
+    with pytest.raises(TemporarilyUnavailable, match="an earlier request for device-1 has no answer yet") as caught:
+        await second.issuance.server_made(wish())
+    assert caught.value.retry_after == issuance.ANSWER_RETRY_AFTER
+    # Another device is served meanwhile.
+    await second.issuance.server_made(wish("device-2"))
+    gate.open.set()
+    await asking
+    assert belongs_together(await second.issuance.server_made(wish()), ca)
+    assert len(ca.asked) == 3
+
+
+async def test_held_back_by_setting_what_a_lost_worker_asked_for_is_unknown_before_anything_else_is_signed(
+    rig: Workers, ca: ScriptedCa
+) -> None:
+    ca.on_issue = ca.signs
+    await died_while_asking(rig, ca)
+    second = await rig.worker("worker-2", on_unknown="hold")
+    with pytest.raises(TemporarilyUnavailable, match="an earlier request for device-1 has no answer yet"):
+        await second.issuance.server_made(wish())
+    await second.issuance.settlement.settle_expired()
+    with pytest.raises(TemporarilyUnavailable, match="firstlight device release device-1"):
+        await second.issuance.server_made(wish())
+    assert (await rig.states(), len(ca.asked)) == (["unknown"], 1)
 
 
 async def test_held_back_by_setting_a_device_gets_nothing_more_until_a_person_acts(
