@@ -108,7 +108,6 @@ class IncomingRequests:
             # When to come again is part of 5.03 (RFC 7252 5.9.3.4): without it a peer waits a minute.
             self._refuse(message, SERVICE_UNAVAILABLE, [(MAX_AGE, encode_uint(layer.parameters.busy_seconds))])
             return
-        layer.make_room()
         payload = message.payload
         key = (message.code, target.path, target.query, target.accept)
         if target.block1 is not None or target.block2 is not None:

@@ -71,8 +71,19 @@ class MessageLayer:
         self.remember(mid, again)
 
     def remember(self, mid: int, again: bytes) -> None:
-        """From now on duplicates of the peer's message `mid` get `again`."""
-        self._remembered[mid] = (self.now + self.parameters.exchange_lifetime, again)
+        """From now on duplicates of the peer's message `mid` get `again`.
+
+        The oldest message that is answered is forgotten for it when it would be one too many. When all are open
+        requests it is not remembered itself: only a separate answer of the peer comes then, and a duplicate of that
+        is known by its token.
+        """
+        remembered = self._remembered
+        if mid not in remembered and len(remembered) >= self.parameters.max_remembered:
+            oldest = next((each for each in remembered if each not in self.open_mids), None)
+            if oldest is None:
+                return
+            del remembered[oldest]
+        remembered[mid] = (self.now + self.parameters.exchange_lifetime, again)
 
     def say_again(self) -> None:
         """Send the newest of the answers that went out in an acknowledgement once more, as for a duplicate of its
@@ -96,11 +107,3 @@ class MessageLayer:
         if again:
             self.outbox.append(again)
         return True
-
-    def make_room(self) -> None:
-        """Forget the oldest message that is answered when another one would be too many."""
-        remembered = self._remembered
-        if len(remembered) >= self.parameters.max_remembered:
-            oldest = next((mid for mid in remembered if mid not in self.open_mids), None)
-            if oldest is not None:
-                del remembered[oldest]

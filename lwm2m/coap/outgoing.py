@@ -380,7 +380,6 @@ class OutgoingRequests:
         """Acknowledge a response that is a message of its own, and remember it against its duplicates."""
         if type == ACK:
             return
-        self._layer.make_room()
         again = self._layer.send_empty(ACK, mid) if type == CON else NOTHING
         self._layer.remember(mid, again)
 

@@ -143,8 +143,7 @@ class Device:
         incoming, layer = exchanges._incoming, exchanges.messages
         bodies = list(incoming._assemblies._assemblies.values()) if incoming._assemblies else []
         held = incoming._held._held if incoming._held else {}
-        # One more than sixteen: an answer of the device while sixteen of its own requests are open.
-        if len(layer._remembered) > 17 or len(incoming._open) > 16:
+        if len(layer._remembered) > 16 or len(incoming._open) > 16:
             raise Finding("more exchanges are kept than the limit")
         if len(bodies) > 4 or len(held) > 4 or any(len(body.body) > 65536 for body in bodies):
             raise Finding("more bodies are kept than the limit")

@@ -47,3 +47,17 @@ def test_sixteen_requests_answered_so_are_known_and_not_the_one_before_them() ->
     assert peer.sent_one().type == coap.ACK
     peer.say(coap.CON, coap.DELETED, token=first.token)
     assert peer.sent_one().type == coap.RST
+
+
+def test_a_copy_that_comes_while_every_place_is_taken_by_an_open_request_is_acknowledged() -> None:
+    peer = Peer()
+    for _ in range(16):
+        peer.ask(coap.GET, "a")
+    peer.happened()
+    request, mid = answered_separately(peer)
+    assert len(peer.exchanges.messages._remembered) == 16
+    peer.happened()
+    peer.say(coap.CON, coap.DELETED, mid=mid, token=request.token)
+    answer = peer.sent_one()
+    assert (answer.type, answer.code, answer.mid) == (coap.ACK, coap.EMPTY, mid)
+    assert peer.happened() == []
