@@ -1,9 +1,14 @@
-"""What a failed test of a whole server leaves in `tests-artefacts/`: its devices' transcripts and the server's log."""
+"""What a failed test or a missed run leaves in `tests-artefacts/`: its devices' transcripts and its servers' logs.
+
+A server whose block ends with an exception leaves them itself (`service.leaving`), while its record still stands; those
+of a fixture go on running, and conftest.py leaves what they have when one of their tests fails.
+"""
 
 import contextlib
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -13,17 +18,19 @@ PATIENCE = 60.0
 
 
 class Rig(Protocol):
-    """A server under test."""
+    """A server under test; `record` are the options by which a command finds what it recorded."""
 
-    data: Path
     log: Path
+
+    @property
+    def record(self) -> Sequence[str]: ...
 
 
 _RIGS: list[Rig] = []
 
 
 def watch(rig: Rig) -> None:
-    """A server starts; what it has on record is left if a test fails while it runs."""
+    """A server starts; from here on it is among those that leave what they have when a test fails."""
     if rig not in _RIGS:
         _RIGS.append(rig)
 
@@ -34,13 +41,26 @@ def forget(rig: Rig) -> None:
         _RIGS.remove(rig)
 
 
-def leave(test: str, command: Sequence[str], environment: dict[str, str], folder: Path = FOLDER) -> None:
-    """Leave what every watched server has; a server that does not answer any more leaves its log."""
-    for number, rig in enumerate(_RIGS):
-        place = folder / re.sub(r"[^\w.=-]+", "_", test)[-120:] / str(number)
-        place.mkdir(parents=True, exist_ok=True)
+def watched() -> Sequence[Rig]:
+    """Those that started and are not gone."""
+    return tuple(_RIGS)
+
+
+def leave(test: str, rigs: Sequence[Rig], command: Sequence[str], environment: dict[str, str]) -> None:
+    """Leave what `rigs` have, and say where; one whose record cannot be read leaves its log, and why."""
+    place = FOLDER / re.sub(r"[^\w.=-]+", "_", test)[-120:]
+    for number, rig in enumerate(rigs):
+        folder = place / str(number)
+        folder.mkdir(parents=True, exist_ok=True)
         if rig.log.exists():
-            shutil.copy(rig.log, place / "server.log")
-        words = [*command, "device", "transcript", "--out", str(place), "--data-dir", str(rig.data)]
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            subprocess.run(words, check=True, capture_output=True, timeout=PATIENCE, env=environment)
+            shutil.copy(rig.log, folder / "server.log")
+        words = [*command, "device", "transcript", "--out", str(folder), *rig.record]
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, env=environment)
+            refused = done.stderr if done.returncode else ""
+        except (OSError, subprocess.SubprocessError) as error:
+            refused = str(error)
+        if refused:
+            (folder / "no-transcripts.txt").write_text(refused)
+    if rigs:
+        print(f"What the servers of {test} recorded is in {place}", file=sys.stderr, flush=True)

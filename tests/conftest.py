@@ -53,7 +53,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  
     outcome = yield
     report = outcome.get_result()
     if report.when == "call" and report.failed:
-        artefacts.leave(item.nodeid, FIRSTLIGHT, environment())
+        artefacts.leave(item.nodeid, artefacts.watched(), FIRSTLIGHT, environment())
     strict = os.environ.get("FIRSTLIGHT_NO_SKIP") == "1" and item.nodeid not in MAY_SKIP
     if strict and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"

@@ -229,7 +229,8 @@ async def opened(
         # The root of the embedded CA is an anchor too, and the default profile a profile.
         await field.known(anchors=2, profiles=1 + len(profiles or {}))
         yield field
-        assert field.faults() == []
+        faults = field.faults()
+        assert not faults, faults
 
 
 def operations(device: Device) -> Iterator[str]:

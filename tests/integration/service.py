@@ -10,6 +10,8 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
+import pytest
+
 from server.store.postgres import EmbeddedPostgres
 from tests import artefacts
 
@@ -113,13 +115,18 @@ class Service:
         await self.process.wait()
 
     @property
+    def record(self) -> Sequence[str]:
+        """The options by which a command finds this server's record."""
+        return ("--data-dir", str(self.data))
+
+    @property
     def server_uri(self) -> str:
         """Where devices go."""
         return self.ready["coaps"]
 
     def command(self, *words: str, code: int = 0) -> "asyncio.Future[str]":
         """A command on this server's record."""
-        return asyncio.ensure_future(firstlight(*words, "--data-dir", str(self.data), code=code))
+        return asyncio.ensure_future(firstlight(*words, *self.record, code=code))
 
     def events(self, name: str) -> list[dict[str, object]]:
         """The log lines of this event."""
@@ -143,16 +150,37 @@ class Service:
 
 
 @contextlib.asynccontextmanager
+async def leaving(folder: Path, services: Sequence[Service]) -> AsyncIterator[None]:
+    """Servers that the block may start. After it they are down; if it failed they have left what they recorded.
+
+    They leave it once they are down: by then the attempts that were under way are on record too.
+    """
+    try:
+        try:
+            yield
+        finally:
+            for service in services:
+                if service.process is not None:
+                    with contextlib.suppress(ProcessLookupError):
+                        await service.stop()
+    # `pytest.fail` and a `pytest.raises` that saw nothing raise what is no Exception.
+    except (Exception, pytest.fail.Exception):
+        await asyncio.to_thread(artefacts.leave, folder.name, services, FIRSTLIGHT, environment())
+        raise
+    finally:
+        for service in services:
+            artefacts.forget(service)
+
+
+@contextlib.asynccontextmanager
 async def running(folder: Path, *extra: str) -> AsyncIterator[Service]:
     """A server that is up inside the block, stopped and removed after it."""
     service = Service(folder, *extra)
     try:
-        await service.start()
-        yield service
+        async with leaving(folder, [service]):
+            await service.start()
+            yield service
     finally:
-        if service.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                await service.stop()
         await service.remove()
 
 

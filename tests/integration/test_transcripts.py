@@ -296,11 +296,49 @@ async def test_the_setting_zero_records_nothing_and_failures_alone_are_the_defau
         assert len(await recorded(usual, "bad")) == 1
 
 
-async def test_a_test_that_fails_leaves_what_its_servers_have(field: Field, tmp_path: Path) -> None:
+async def test_a_test_that_fails_leaves_what_its_servers_have(
+    field: Field, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await field.bootstrap("leaves", refuses={"PUT /0/1": "4.05"}, patience=SHORT)
     await field.over("leaves")
-    await asyncio.to_thread(artefacts.leave, "tests/a.py::test_b[c/d]", FIRSTLIGHT, environment(), tmp_path)
+    monkeypatch.setattr(artefacts, "FOLDER", tmp_path)
+    name = "tests/a.py::test_b[c/d]"
+    await asyncio.to_thread(artefacts.leave, name, artefacts.watched(), FIRSTLIGHT, environment())
     # Servers of other tests may be up beside.
     (left,) = (tmp_path / "tests_a.py_test_b_c_d_").glob("*/leaves-*.json")
     assert (left.parent / "server.log").exists()
     assert differences(json.loads(left.read_text())) == []
+
+
+async def test_a_fault_that_shows_only_at_the_end_leaves_them_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artefacts, "FOLDER", tmp_path / "left")
+
+    async def faulty(folder: Path) -> None:
+        folder.mkdir()
+        async with opened(folder) as field:
+            await field.bootstrap("leaves", refuses={"PUT /0/1": "4.05"}, patience=SHORT)
+            with field.service.log.open("a") as log:
+                log.write('{"event": "internal_fault"}\n')
+
+    with pytest.raises(AssertionError, match="internal_fault"):
+        await faulty(tmp_path / "faulty")
+    (left,) = (tmp_path / "left" / "faulty").glob("*/leaves-*.json")
+    assert json.loads(left.read_text())["about"]["cause"] == "write_refused"
+    assert "internal_fault" in (left.parent / "server.log").read_text()
+
+
+async def test_a_record_that_cannot_be_read_is_said_beside_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Gone:
+        log = tmp_path / "server.log"
+        record = ("--database-url", "mysql://somewhere/else")
+
+    Gone.log.write_text("{}")
+    monkeypatch.setattr(artefacts, "FOLDER", tmp_path / "left")
+    await asyncio.to_thread(artefacts.leave, "a test", [Gone()], FIRSTLIGHT, environment())
+    place = tmp_path / "left" / "a_test" / "0"
+    assert (place / "server.log").read_text() == "{}"
+    assert "check database.url" in (place / "no-transcripts.txt").read_text()

@@ -6,12 +6,12 @@ import random
 import secrets
 import shutil
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from server.store.postgres import EmbeddedPostgres
 from tests.integration.field import Field
-from tests.integration.service import PATIENCE, Service, firstlight
+from tests.integration.service import PATIENCE, Service, leaving
 from tests.programs import required
 
 # As docs/operate.md gives it to operators; a test holds the two together.
@@ -44,16 +44,17 @@ class Node(Service):
         configuration = folder / "firstlight.toml"
         folder.mkdir(mode=0o755)
         configuration.write_text(LIMITS)
-        self._record = ("--database-url", url)
-        super().__init__(folder, "--config", str(configuration), *self._record, *extra)
+        self._shared = ("--database-url", url)
+        super().__init__(folder, "--config", str(configuration), *self._shared, *extra)
         self.coaps = f"127.0.0.1:{port}"
         self.data.mkdir()
         (self.data / "master.key").touch(mode=0o600)
         (self.data / "master.key").write_text(master_key)
 
-    def command(self, *words: str, code: int = 0) -> "asyncio.Future[str]":
-        """A command on the record, whichever node runs."""
-        return asyncio.ensure_future(firstlight(*words, "--data-dir", str(self.data), *self._record, code=code))
+    @property
+    def record(self) -> Sequence[str]:
+        """The record of all nodes, whichever of them runs."""
+        return (*super().record, *self._shared)
 
 
 @contextlib.asynccontextmanager
@@ -66,19 +67,17 @@ async def pair(folder: Path, *extra: str) -> AsyncIterator[tuple[Field, Node]]:
     ports = zip(("first", "second"), free_ports(2), strict=True)
     nodes = [Node(folder / name, url, master_key, port, *extra) for name, port in ports]
     try:
-        for node in nodes:
-            await node.start()
-        field = Field(nodes[0])
-        await field.trust(field.factory, name="field-factory")
-        for node in nodes:
-            await Field(node).known(anchors=2, profiles=1)
-        yield field, nodes[1]
-        assert [line for node in nodes for line in Field(node).faults()] == []
+        async with leaving(folder, nodes):
+            for node in nodes:
+                await node.start()
+            field = Field(nodes[0])
+            await field.trust(field.factory, name="field-factory")
+            for node in nodes:
+                await Field(node).known(anchors=2, profiles=1)
+            yield field, nodes[1]
+            faults = [line for node in nodes for line in Field(node).faults()]
+            assert not faults, faults
     finally:
-        for node in nodes:
-            if node.process is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    await node.stop()
         await postgres.destroy()
 
 

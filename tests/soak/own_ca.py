@@ -21,7 +21,7 @@ from tests.integration.service import environment
 from tests.issuers.peers.cfssl import PAGE_KEY, Peer, cfssl_serve
 from tests.issuers.peers.proxy import CountingProxy, counting_proxy
 from tests.pki import make_factory_ca
-from tests.soak.runs import Result
+from tests.soak.runs import Result, verdict
 
 PREFIX = "own-ca-"
 SIGN = "/authsign"
@@ -50,34 +50,23 @@ class Fate:
 
 def _judged(name: str, fate: Fate, most_extra: int) -> Result:
     facts = {"devices": fate.devices, "completed": fate.done, "signatures": fate.signatures, "lost answers": fate.lost}
-    rules = (
+    return verdict(
+        name,
+        facts,
         (fate.done == fate.devices, f"{fate.devices - fate.done} devices failed: {dict(fate.failures)}"),
         (fate.lost >= LOST, "too few answers were lost to prove anything"),
         (0 <= fate.extra <= most_extra, f"{fate.extra} signatures that no certificate on record accounts for"),
     )
-    return Result(name, facts, [words for kept, words in rules if not kept])
-
-
-async def cfssl(folder: Path, devices: int) -> Result:
-    """CFSSL dies: at most one signature more for each answer that was lost."""
-    fate = await cfssl_dies(folder, devices)
-    return _judged("cfssl", fate, fate.lost)
-
-
-async def globalsign(folder: Path, devices: int) -> Result:
-    """GlobalSign's stand-in dies: not one signature more than devices."""
-    return _judged("globalsign", await globalsign_dies(folder, devices), 0)
-
-
-RUNS: Mapping[str, Callable[[Path, int], Awaitable[Result]]] = {"cfssl": cfssl, "globalsign": globalsign}
-FULL = {"cfssl": 500, "globalsign": 500}
 
 
 # -- CFSSL ------------------------------------------------------------------------------------------------
 
 
-async def cfssl_dies(folder: Path, devices: int) -> Fate:
-    """Kill the real cfssl when a third of the devices have their certificates; it is back when nobody asks any more."""
+async def cfssl(folder: Path, devices: int) -> Result:
+    """Kill the real cfssl when a third of the devices have their certificates; it is back when nobody asks any more.
+
+    It may sign at most once more for each answer that was lost.
+    """
     ca = make_factory_ca("Plant Root")
     async with contextlib.AsyncExitStack() as stack:
         field = await stack.enter_async_context(opened(folder))
@@ -99,7 +88,8 @@ async def cfssl_dies(folder: Path, devices: int) -> Fate:
         await proxy.open()
         told = await crowd
         signatures = log.count(SIGNED) - before + second.log.count(SIGNED)
-        return await _fate(field, told, signatures, proxy.lost_answers(SIGN))
+        fate = await _fate(field, told, signatures, proxy.lost_answers(SIGN))
+        return _judged("cfssl", fate, fate.lost)
 
 
 async def _kill_cfssl(proxy: CountingProxy, peer: Peer, devices: int) -> None:
@@ -122,8 +112,11 @@ async def _kill_cfssl(proxy: CountingProxy, peer: Peer, devices: int) -> None:
 # -- GlobalSign's stand-in --------------------------------------------------------------------------------
 
 
-async def globalsign_dies(folder: Path, devices: int) -> Fate:
-    """Kill the stand-in, with requests taken whose answers nobody hears; it is back on the same log."""
+async def globalsign(folder: Path, devices: int) -> Result:
+    """Kill the stand-in, with requests taken whose answers nobody hears; it is back on the same log.
+
+    It may sign not once more than there are devices.
+    """
     home = folder / "atlas"
     async with contextlib.AsyncExitStack() as stack:
         field = await stack.enter_async_context(opened(folder))
@@ -153,7 +146,7 @@ async def globalsign_dies(folder: Path, devices: int) -> Fate:
             await _nobody_asks(field)
             process, _ = await atlas(home, ready["base_url"])
             told = await crowd
-            return await _fate(field, told, len(_issued(home)) - before, LOST)
+            return _judged("globalsign", await _fate(field, told, len(_issued(home)) - before, LOST), 0)
         finally:
             if process.returncode is None:
                 process.send_signal(signal.SIGTERM)
@@ -264,3 +257,7 @@ async def _fate(field: Field, told: Mapping[str, Any], signatures: int, lost: in
         lost=lost,
         failures=told["failures"],
     )
+
+
+RUNS: Mapping[str, Callable[[Path, int], Awaitable[Result]]] = {"cfssl": cfssl, "globalsign": globalsign}
+FULL = {"cfssl": 500, "globalsign": 500}

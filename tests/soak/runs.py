@@ -1,7 +1,8 @@
 """What the transport must stand (design 9), each run at any size: loss, storm, and servers that are
 killed, restarted, and two on one record.
 
-A run returns what happened and what of it is a miss; `python -m tests.soak` runs all at full size, test_soak.py small.
+A run returns what happened, or raises what of it is a miss; `python -m tests.soak` runs all at full size, test_soak.py
+small.
 """
 
 import asyncio
@@ -44,14 +45,27 @@ class Result:
         return f"{self.name}: {'MISSED ' + '; '.join(self.misses) if self.misses else 'ok'} ({facts})"
 
 
+class Missed(Exception):
+    """A run did not reach what it must; raised inside the block of its servers, so that they leave their records."""
+
+
+def verdict(name: str, facts: Mapping[str, Any], *rules: tuple[bool, str]) -> Result:
+    """The result of a run that held every rule; Missed with what it saw and which it broke."""
+    result = Result(name, facts, [words for kept, words in rules if not kept])
+    if result.misses:
+        raise Missed(str(result))
+    return result
+
+
 def judged(name: str, facts: Mapping[str, Any], *also: tuple[bool, str]) -> Result:
     """Every device is done within three Bootstrap-Requests, and whatever else the run asks for."""
-    rules = (
+    return verdict(
+        name,
+        facts,
         (facts["completed"] == facts["devices"], f"{facts['devices'] - facts['completed']} devices failed"),
         (facts["most_attempts"] <= 3, "a device needed more than three Bootstrap-Requests"),
         *also,
     )
-    return Result(name, facts, [words for kept, words in rules if not kept])
 
 
 # -- loss -----------------------------------------------------------------------------------------------
@@ -69,21 +83,22 @@ async def loss(folder: Path, devices: int) -> Result:
     ):
         facts = await both(field, half, address=path.address, linger=10)
         counts = path.counts
-    passed = counts.seen - counts.lost
-    shares = {
-        "lost": (LOSSY.loss, counts.lost, counts.seen),
-        "doubled": (LOSSY.duplicate, counts.duplicated, passed),
-        "reordered": (LOSSY.reorder, counts.reordered, passed),
-    }
-    facts |= {"datagrams": counts.seen} | {name: f"{100 * some / all:.1f} %" for name, (_, some, all) in shares.items()}
-    later = devices - round(facts["first_attempt_ratio"] * devices)
-    return judged(
-        "loss",
-        facts,
-        # One of a few is more than 2 % and no news.
-        (later <= max(1, 0.02 * devices), "fewer than 98 % were done at the first attempt"),
-        *((_as_asked(*share), f"the path has {name} another share than asked") for name, share in shares.items()),
-    )
+        passed = counts.seen - counts.lost
+        shares = {
+            "lost": (LOSSY.loss, counts.lost, counts.seen),
+            "doubled": (LOSSY.duplicate, counts.duplicated, passed),
+            "reordered": (LOSSY.reorder, counts.reordered, passed),
+        }
+        facts |= {"datagrams": counts.seen}
+        facts |= {name: f"{100 * some / all:.1f} %" for name, (_, some, all) in shares.items()}
+        later = devices - round(facts["first_attempt_ratio"] * devices)
+        return judged(
+            "loss",
+            facts,
+            # One of a few is more than 2 % and no news.
+            (later <= max(1, 0.02 * devices), "fewer than 98 % were done at the first attempt"),
+            *((_as_asked(*share), f"the path has {name} another share than asked") for name, share in shares.items()),
+        )
 
 
 def _as_asked(wanted: float, some: int, all: int) -> bool:
@@ -116,7 +131,7 @@ async def kill(folder: Path, devices: int) -> Result:
         os.kill(workers(field.service)[0], signal.SIGKILL)
         facts = merged([await arriving.summary()])
         died = len(field.service.events("worker_died"))
-    return judged("kill", facts | {"workers_died": died}, (died == 1, "no worker died"))
+        return judged("kill", facts | {"workers_died": died}, (died == 1, "no worker died"))
 
 
 async def restart(folder: Path, devices: int) -> Result:
@@ -132,12 +147,12 @@ async def restart(folder: Path, devices: int) -> Result:
         await field.service.stop()
         started = len(field.service.events("bootstrap_requested"))
         ended = len(field.service.events("bootstrap_succeeded")) + len(field.service.events("bootstrap_failed"))
-    return judged(
-        "restart",
-        facts | {"exit_code": stopped},
-        (stopped == 0, f"the server ended with code {stopped}"),
-        (started == ended, f"{started} bootstraps began and {ended} ended"),
-    )
+        return judged(
+            "restart",
+            facts | {"exit_code": stopped},
+            (stopped == 0, f"the server ended with code {stopped}"),
+            (started == ended, f"{started} bootstraps began and {ended} ended"),
+        )
 
 
 async def nodes(folder: Path, devices: int) -> Result:
@@ -148,7 +163,7 @@ async def nodes(folder: Path, devices: int) -> Result:
         await other.kill()
         facts = merged([await arriving.summary()])
         shared = [len(node.events("bootstrap_succeeded")) for node in (field.service, other)]
-    return judged("nodes", facts | {"by_node": shared}, (shared[1] < devices // 2, "the death came too late"))
+        return judged("nodes", facts | {"by_node": shared}, (shared[1] < devices // 2, "the death came too late"))
 
 
 async def rolling(folder: Path, devices: int) -> Result:
@@ -162,7 +177,7 @@ async def rolling(folder: Path, devices: int) -> Result:
             await asyncio.sleep(GAP)
             await node.start()
         facts = merged([await arriving.summary()])
-    return judged("rolling", facts, (codes == [0, 0], f"the nodes ended with codes {codes}"))
+        return judged("rolling", facts, (codes == [0, 0], f"the nodes ended with codes {codes}"))
 
 
 def steady(field: Field, devices: int, **options: Any) -> Any:

@@ -16,7 +16,7 @@ from simulators.atlas_ca import Journal
 from tests.integration.field import opened, profile, until
 from tests.integration.service import simulate
 from tests.soak.own_ca import atlas, registration
-from tests.soak.runs import Result
+from tests.soak.runs import Result, verdict
 
 # More than any other client is held.
 SECONDS = 100
@@ -68,31 +68,32 @@ async def slow_ca(folder: Path, devices: int) -> Result:
         finally:
             process.send_signal(signal.SIGTERM)
             await process.wait()
-    entries = [entry for entry in Journal(home / "issued.jsonl").entries() if entry["event"] == "issued"]
-    signed = Counter(str(entry["spki_sha256"]) for entry in entries)
-    held = {str(report["endpoint"]): str(report["serial"]) for report in reports if report["ok"]}
-    recorded: dict[str, list[str]] = {}
-    for row in map(json.loads, listed):
-        recorded.setdefault(row["endpoint"], []).append(row["serial"])
-    sent_away = {name for name in held if "answered 5.03" in (out / name / "transcript.txt").read_text()}
-    quickest = min((int(str(report["ms"])) for report in reports), default=0)
-    facts = {
-        "devices": devices,
-        "completed": len(held),
-        "signatures": len(entries),
-        "told to come back": len(sent_away),
-        "quickest after ms": quickest,
-    }
-    rules = (
-        (len(held) == devices, f"{devices - len(held)} devices failed"),
-        (quickest >= SECONDS * 1000, "the CA did not take its time"),
-        (len(sent_away) > 0, "no device was told to come back"),
-        (not any(name.startswith(IZUMA) for name in sent_away), "an Izuma client was told to come back"),
-        (len(entries) == len(signed) == devices, f"{len(entries)} signatures for {len(signed)} keys"),
-        ({str(entry["serial"]) for entry in entries} == set(held.values()), "the CA signed what no device holds"),
-        (recorded == {name: [serial] for name, serial in held.items()}, "record and devices differ"),
-    )
-    return Result("slow-ca", facts, [words for kept, words in rules if not kept])
+        entries = [entry for entry in Journal(home / "issued.jsonl").entries() if entry["event"] == "issued"]
+        signed = Counter(str(entry["spki_sha256"]) for entry in entries)
+        held = {str(report["endpoint"]): str(report["serial"]) for report in reports if report["ok"]}
+        recorded: dict[str, list[str]] = {}
+        for row in map(json.loads, listed):
+            recorded.setdefault(row["endpoint"], []).append(row["serial"])
+        sent_away = {name for name in held if "answered 5.03" in (out / name / "transcript.txt").read_text()}
+        quickest = min((int(str(report["ms"])) for report in reports), default=0)
+        facts = {
+            "devices": devices,
+            "completed": len(held),
+            "signatures": len(entries),
+            "told to come back": len(sent_away),
+            "quickest after ms": quickest,
+        }
+        return verdict(
+            "slow-ca",
+            facts,
+            (len(held) == devices, f"{devices - len(held)} devices failed"),
+            (quickest >= SECONDS * 1000, "the CA did not take its time"),
+            (len(sent_away) > 0, "no device was told to come back"),
+            (not any(name.startswith(IZUMA) for name in sent_away), "an Izuma client was told to come back"),
+            (len(entries) == len(signed) == devices, f"{len(entries)} signatures for {len(signed)} keys"),
+            ({str(entry["serial"]) for entry in entries} == set(held.values()), "the CA signed what no device holds"),
+            (recorded == {name: [serial] for name, serial in held.items()}, "record and devices differ"),
+        )
 
 
 RUNS: Mapping[str, Callable[[Path, int], Awaitable[Result]]] = {"slow-ca": slow_ca}

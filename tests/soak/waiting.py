@@ -16,7 +16,7 @@ from tests.issuers.peers.proxy import counting_proxy
 from tests.pki import make_factory_ca
 from tests.soak.crowd import crowd, keys, prefix
 from tests.soak.own_ca import atlas, registration
-from tests.soak.runs import SOURCES, Result
+from tests.soak.runs import SOURCES, Result, verdict
 
 SECONDS = 2
 SERVICE = "Slow"
@@ -72,21 +72,22 @@ async def _beside(name: str, folder: Path, devices: int, ca: Sequence[str], held
             served = _served(field)
             beside = await _others(field)
             left = devices - _served(field)
-    facts = {
-        "devices": devices,
-        "waiting": f"{devices - served} to {left}",
-        "others": beside["completed"],
-        "p50_ms alone": alone["p50_ms"],
-        "p50_ms beside": beside["p50_ms"],
-        "p99_ms alone": alone["p99_ms"],
-        "p99_ms beside": beside["p99_ms"],
-    }
-    most = max(TIMES * alone[held], AT_LEAST_MS)
-    rules = (
-        (alone["failed"] == beside["failed"] == 0, "some of the others failed"),
-        (beside[held] <= most, "the others waited longer beside them"),
-    )
-    return Result(name, facts, [words for kept, words in rules if not kept])
+        facts = {
+            "devices": devices,
+            "waiting": f"{devices - served} to {left}",
+            "others": beside["completed"],
+            "p50_ms alone": alone["p50_ms"],
+            "p50_ms beside": beside["p50_ms"],
+            "p99_ms alone": alone["p99_ms"],
+            "p99_ms beside": beside["p99_ms"],
+        }
+        most = max(TIMES * alone[held], AT_LEAST_MS)
+        return verdict(
+            name,
+            facts,
+            (alone["failed"] == beside["failed"] == 0, "some of the others failed"),
+            (beside[held] <= most, "the others waited longer beside them"),
+        )
 
 
 def _served(field: Field) -> int:
