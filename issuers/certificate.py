@@ -18,6 +18,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, PublicKeyAlgori
 from issuers.der import issuer_name, names, signature_algorithms
 from issuers.end_entity import end_entity
 from issuers.name import same_name
+from issuers.words import plain
 
 STRONG_HASHES = frozenset({"sha256", "sha384", "sha512", "sha3-256", "sha3-384", "sha3-512"})
 
@@ -159,7 +160,7 @@ class Certificate:
     @property
     def name(self) -> str:
         """The subject for messages."""
-        return self.subject.rfc4514_string() or "(no subject)"
+        return plain(self.subject.rfc4514_string()) or "(no subject)"
 
     @property
     def fingerprint(self) -> bytes:

@@ -16,9 +16,10 @@ from cryptography import x509
 
 from issuers.certificate import UNREADABLE, Certificate, ca_certificate
 from issuers.errors import BadCertificate, Check, IssuerError, Misconfigured, Rejected, Unauthorized, Unavailable
-from issuers.http import Answer, HttpClient, plain, refused_by_status
+from issuers.http import Answer, HttpClient, refused_by_status
 from issuers.reach import Reach
 from issuers.tls import TlsIdentity, tls_context
+from issuers.words import plain
 
 PREFIX = "/api/v1/cfssl"
 

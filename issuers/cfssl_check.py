@@ -8,6 +8,7 @@ from issuers.base import CheckReport, CheckStep, Issued, IssueRequest, StepOutco
 from issuers.certificate import Certificate, read_certificate
 from issuers.cfssl_api import PREFIX, CfsslApi, CfsslOptions, Reply, Signer, read_signer
 from issuers.errors import IssuerError, Unauthorized
+from issuers.words import plain
 
 STEPS = ("reach", "authenticate", "policy", "chain", "test certificate", "open endpoints", "clock")
 EXPIRES_SOON = timedelta(days=90)
@@ -24,7 +25,8 @@ CLOSED_BY = "-disable sign,newcert,init_ca,newkey,gencrl,bundle,scan,scaninfo,ce
 
 OK, WARN, FAIL, SKIPPED = StepOutcome.OK, StepOutcome.WARN, StepOutcome.FAIL, StepOutcome.SKIPPED
 
-_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", re.ASCII)
+# Go's longest is 2562047 hours.
+_DURATION = re.compile(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?", re.ASCII)
 
 
 class Examination:
@@ -131,7 +133,8 @@ class Examination:
 
     async def _policy(self, signer: Signer) -> bool:
         profile = self._options.profile
-        shown = f"usages {', '.join(signer.usages) or 'none'}; expiry {signer.expiry or 'not told'}"
+        usages, expiry = plain(", ".join(signer.usages)), plain(signer.expiry)
+        shown = f"usages {usages or 'none'}; expiry {expiry or 'not told'}"
         if signer.usages and not {"client auth", "any"} & set(signer.usages):
             self._note(
                 "policy", FAIL, f'the profile has no usage "client auth", which devices need ({shown}); add it there'
@@ -166,7 +169,7 @@ class Examination:
         if issuing.not_after <= self._now:
             self._note("chain", FAIL, f"{ends}; renew the CA")
             return False
-        if lasting is not None and self._now + lasting > issuing.not_after:
+        if lasting is not None and lasting > issuing.not_after - self._now:
             self._note(
                 "chain",
                 FAIL,
@@ -248,7 +251,7 @@ class Examination:
 
 
 def _issuer_of(certificate: Certificate) -> str:
-    return certificate.issuer.rfc4514_string() or "without a name"
+    return plain(certificate.issuer.rfc4514_string()) or "without a name"
 
 
 def _lasting(duration: str) -> timedelta | None:
@@ -257,7 +260,4 @@ def _lasting(duration: str) -> timedelta | None:
     if match is None or not duration:
         return None
     hours, minutes, seconds = (int(each or 0) for each in match.groups())
-    try:
-        return timedelta(hours=hours, minutes=minutes, seconds=seconds)
-    except OverflowError:
-        return None
+    return timedelta(hours=hours, minutes=minutes, seconds=seconds)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import httpx
 
 from issuers.errors import IssuerError, Misconfigured, OutcomeUnknown, Throttled, Unauthorized, Unavailable
+from issuers.words import plain
 
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 10.0
@@ -92,6 +93,11 @@ def _system_words(error: Exception) -> str:
     return words
 
 
+def _words(error: Exception) -> str:
+    """What the failure says of itself; httpx repeats what the CA sent."""
+    return _system_words(error) or plain(str(error)) or type(error).__name__
+
+
 def _lost(error: Exception, at: Circumstances) -> IssuerError:
     what = "no whole answer came"
     match error:
@@ -102,7 +108,7 @@ def _lost(error: Exception, at: Circumstances) -> IssuerError:
         case TooLarge():
             what = f"the answer is larger than {LARGEST_ANSWER} bytes"
         case _:
-            what = f"the connection broke before the whole answer was here ({_system_words(error) or error})"
+            what = f"the connection broke before the whole answer was here ({_words(error)})"
     if at.orders:
         return OutcomeUnknown(f"the request was sent to {at.where} and {what}: it may have issued a certificate")
     return Unavailable(f"{at.where}: {what}; look at the CA and at the network between")
@@ -135,7 +141,7 @@ def _away(error: Exception, at: Circumstances) -> IssuerError:
             "'client_certificate' or another TLS version, or stand behind a proxy that cannot reach it"
         )
     return Unavailable(
-        f"{at.where} takes no connections: {words or error}; start the CA, or correct its address and port"
+        f"{at.where} takes no connections: {_words(error)}; start the CA, or correct its address and port"
     )
 
 

@@ -62,6 +62,8 @@ SETTLED = timedelta(minutes=5)
 """After this a request whose answer was lost is performed or never will be. GlobalSign's own client waits 60 s for an
 answer (`config.go`), as do most gateways, and none is known to hold a request longer than five minutes."""
 PAGE, MOST_PAGES = 100, 50
+MOST_ENTRIES = PAGE * MOST_PAGES
+"""Also of a CA that does not keep to the pages that it is asked for."""
 MOST_CANDIDATES = 200
 """Certificates fetched in one look; those with the very notBefore that was asked for come first. The next look goes on
 with the others."""
@@ -312,10 +314,12 @@ class GlobalSignIssuer(Issuer):
             if not isinstance(read, list):
                 raise Misconfigured(f"{self._api.where} shows no list of what it issued")
             entries += read
+            if len(entries) > MOST_ENTRIES:
+                break
             total = answer.headers.get("total-count", "")
-            if not read or not total.isdecimal() or len(entries) >= int(total):
+            if not read or not total.isdecimal() or len(entries) >= int(total[:12]):
                 return entries, True
-        return entries, False
+        return entries[:MOST_ENTRIES], False
 
     async def _look(self, entries: Sequence[object], asked: datetime, key: bytes) -> tuple[Issued | None, str]:
         """The certificate with `key` among those listed; or why that it is not there cannot be said yet, in words."""

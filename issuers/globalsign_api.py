@@ -18,10 +18,11 @@ from issuers.errors import (
     Unauthorized,
     Unavailable,
 )
-from issuers.http import Answer, HttpClient, plain, refused_by_status
+from issuers.http import Answer, HttpClient, refused_by_status
 from issuers.reach import Reach
 from issuers.remembered import Remembered
 from issuers.tls import TlsIdentity, tls_context
+from issuers.words import plain
 
 TOKEN_SECONDS = 540.0
 """A token lives ten minutes and does not say so; GlobalSign's own client renews after nine (`client_login.go`)."""

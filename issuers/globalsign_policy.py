@@ -26,7 +26,7 @@ from issuers.globalsign_rules import (
     presence,
     rule_of,
 )
-from issuers.http import plain
+from issuers.words import plain
 
 CLIENT_AUTH = ExtendedKeyUsageOID.CLIENT_AUTH.dotted_string
 
@@ -70,6 +70,8 @@ _HANDLED = frozenset(
 )
 _HASHES = ("SHA-256", "SHA-384", "SHA-512")
 _ALGORITHMS = ("ECDSA", "RSA", "RSA-PSS")
+
+LONGEST_PATH = 200
 
 _POLICY = "the validation policy of the account at GlobalSign"
 
@@ -163,7 +165,7 @@ class Policy:
                 f"{_POLICY} takes {plain(str(kind))} keys only and devices have ECDSA keys; have its public key type "
                 "set to ECDSA"
             )
-        if isinstance(lengths, Sequence) and 256 not in lengths:
+        if isinstance(lengths, list) and 256 not in lengths:
             yield (
                 f"{_POLICY} takes keys of {plain(', '.join(map(str, lengths))) or 'no'} bits and devices have 256; "
                 "have 256 added to its public key lengths"
@@ -368,4 +370,5 @@ def _demanded(node: object, path: str) -> Iterator[str]:
             yield path
             return
         for name, child in node.items():
-            yield from _demanded(child, f"{path}.{name}" if path else name)
+            # Nothing that is as long as that means anything, and every field below bears it.
+            yield from _demanded(child, (f"{path}.{name}" if path else name)[:LONGEST_PATH])

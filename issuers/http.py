@@ -32,9 +32,12 @@ from issuers.failures import (
 from issuers.pinned import PinnedTransport, Resolver, system_resolver
 from issuers.reach import Reach
 from issuers.tls import tls_context
+from issuers.words import plain
 
 LONGEST_RETRY_AFTER = 3600.0
 """Seconds: a CA may say slower, not never."""
+DEEPEST_ANSWER = 100
+"""Levels of a JSON answer: Python itself gives up on a thousand, and then wherever it is at work on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +66,13 @@ class Answer:
         return min(max((at - now).total_seconds(), 0.0), LONGEST_RETRY_AFTER)
 
     def json(self) -> Any:
-        """The body read as JSON, whatever its content type says (`issuers.md` 0.1); None when it is none."""
+        """The body read as JSON, whatever its content type says (`issuers.md` 0.1); None when it is none, or deep."""
         try:
-            return json.loads(self.body)
+            read = json.loads(self.body)
         except (ValueError, RecursionError):
             return None
+        # Most answers open too few brackets to be deep.
+        return None if self.body.count(b"[") + self.body.count(b"{") > DEEPEST_ANSWER and _is_deep(read) else read
 
     def excerpt(self) -> str:
         """The beginning of the body in one line for messages, without the tags of an HTML page."""
@@ -151,12 +156,6 @@ def _broken_off(error: Exception) -> bool:
     return isinstance(error, httpx.ReadError | httpx.WriteError | httpx.RemoteProtocolError)
 
 
-def plain(text: str) -> str:
-    """What a CA wrote, in one printable line of bounded length for messages to operators."""
-    text = " ".join("".join(each if each.isprintable() else " " for each in text).split())
-    return text if len(text) <= 200 else f"{text[:200]}…"
-
-
 def read_url(text: str, what: str, *, default_port: int | None = None) -> httpx.URL:
     """`text` as `http(s)://host[:port][/prefix]`, without a slash at its end; `what` names the setting.
 
@@ -205,7 +204,7 @@ def refused_by_status(answer: Answer, *, orders: bool) -> IssuerError:
             f"{where} does not let us in: {said}; check our credentials and what the CA and its proxy ask for"
         )
     if 300 <= status < 400:
-        target = answer.headers.get("location", "another place")[:200]
+        target = plain(answer.headers.get("location", "")) or "another place"
         return Misconfigured(f"{where} sends us on to {target}, which is not followed; give the final address")
     # Go's words, and nginx's.
     if b"HTTP request to an HTTPS server" in answer.body or b"plain HTTP request was sent to HTTPS port" in answer.body:
@@ -244,6 +243,19 @@ async def _whole_body(response: httpx.Response) -> bytes:
 def _http_date(text: str) -> datetime | None:
     try:
         parsed = parsedate_to_datetime(text)
+        # The last hours of the year 9999 may lie beyond it in UTC.
+        return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+
+
+def _is_deep(read: object) -> bool:
+    level = [read]
+    for _ in range(DEEPEST_ANSWER):
+        level = [
+            child
+            for each in level
+            if isinstance(each, dict | list)
+            for child in (each.values() if isinstance(each, dict) else each)
+        ]
+    return bool(level)

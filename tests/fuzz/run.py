@@ -22,10 +22,11 @@ TARGETS: Mapping[str, tuple[str, str, int]] = {
     "hello": ("tests.fuzz.dtls", "HelloTarget", 150),
     "handshake": ("tests.fuzz.dtls", "HandshakeTarget", 100),
     "stream": ("tests.fuzz.tls", "StreamTarget", 60),
-    "coap": ("tests.fuzz.coap", "CoapTarget", 270),
-    "answers": ("tests.fuzz.answers", "AnswersTarget", 260),
+    "coap": ("tests.fuzz.coap", "CoapTarget", 250),
+    "answers": ("tests.fuzz.answers", "AnswersTarget", 200),
     "csr": ("tests.fuzz.csr", "CsrTarget", 80),
     "returned": ("tests.fuzz.returned", "ReturnedTarget", 80),
+    "replies": ("tests.fuzz.replies", "RepliesTarget", 80),
 }
 # Seconds of the processor that one input may take.
 STUCK = 60.0

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from issuers.base import IssueRequest
 from issuers.errors import Misconfigured, Rejected
-from issuers.globalsign_policy import CLIENT_AUTH, Policy
-from issuers.globalsign_rules import LONGEST_VALUE, matches
+from issuers.globalsign_policy import CLIENT_AUTH, LONGEST_PATH, Policy, _demanded
+from issuers.globalsign_rules import LONGEST_VALUE, MOST_PATTERNS, in_list, matches
 from tests.issuers.rigs import ACCOUNT, DEVICE, NOW, make_request
 
 ENDPOINT = "urn:dev:os:0001"
@@ -171,6 +171,18 @@ def test_b4_a_rule_that_cannot_be_judged_here_is_left_to_the_ca(pattern: str) ->
 def test_no_pattern_makes_us_think_for_long() -> None:
     assert matches("^(a|aa)+$", "a" * LONGEST_VALUE + "b")
     assert matches("x", "y" * (LONGEST_VALUE + 1))
+    # Nor does it when one looks whether it is one.
+    assert matches("[" * 1_000_000, ENDPOINT)
+
+
+def test_a_list_too_long_to_go_through_is_left_to_the_ca() -> None:
+    assert not in_list({"list": ["x"] * MOST_PATTERNS}, ENDPOINT)
+    assert in_list({"list": ["x"] * (MOST_PATTERNS + 1)}, ENDPOINT)
+
+
+def test_the_name_of_a_field_does_not_grow_with_the_policy() -> None:
+    [path] = _demanded({"a" * 500_000: {"b" * 500_000: "REQUIRED"}}, "")
+    assert len(path) == LONGEST_PATH
 
 
 def test_b4_a_country_is_two_capital_letters() -> None:
@@ -311,7 +323,15 @@ def test_what_will_hinder_some_devices_is_told_beforehand(rules: dict[str, Any],
     assert words in cautions(subject(**rules))
 
 
-@pytest.mark.parametrize("odd", [{}, {"subject_dn": None, "validity": 5, "san": []}, {"public_key": "EC"}])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {},
+        {"subject_dn": None, "validity": 5, "san": []},
+        {"public_key": "EC"},
+        {"public_key": {"allowed_lengths": "384"}},
+    ],
+)
 def test_a_policy_of_another_shape_breaks_nothing(odd: dict[str, Any]) -> None:
     read = Policy(odd)
     assert read.describe()
