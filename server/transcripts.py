@@ -88,12 +88,10 @@ def read(text: str) -> Transcript:
     try:
         if document["format"] != FORMAT:
             raise BadRequest(
-                f"transcripts of format {document['format']} cannot be read, only those of format {FORMAT}"
+                f"transcripts of format {document['format']!r} cannot be read, only those of format {FORMAT}"
             )
-        known = {f.name for f in fields(Parameters)}
         recording = Recording(
-            # What a later version adds has its default here, and the other way round.
-            parameters=Parameters(**{k: _number(v) for k, v in document["parameters"].items() if k in known}),
+            parameters=_parameters(document["parameters"]),
             first_mid=_whole(document["first_mid"], 0xFFFF),
             token_seed=_seed(document["token_seed"]),
             draws=tuple(float(_number(draw)) for draw in document["draws"]),
@@ -106,8 +104,20 @@ def read(text: str) -> Transcript:
             dropped=int(document["dropped"]),
             recording=recording,
         )
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, ProfileError) as error:
+    except KeyError as error:
+        raise BadRequest(f"this is no whole transcript: {error} is missing") from error
+    except ProfileError as error:
+        # In one line, whatever the name of the profile is.
+        raise BadRequest(f"this transcript's {' '.join(str(error).split())}") from error
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
         raise BadRequest(f"this is no whole transcript: {type(error).__name__} {error}") from error
+
+
+def _parameters(recorded: Mapping[str, Any]) -> Parameters:
+    """What is newer than the transcript has its default; what only a newer version knows, this one cannot follow."""
+    if unknown := sorted(set(recorded) - {f.name for f in fields(Parameters)}):
+        raise BadRequest(f"this transcript has a parameter that this version does not know: {', '.join(unknown)!r}")
+    return Parameters(**{name: _number(value) for name, value in recorded.items()})
 
 
 # -- sessions ---------------------------------------------------------------------------------------------------------
