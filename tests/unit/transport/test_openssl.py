@@ -128,10 +128,14 @@ def test_a_client_that_signs_with_sha_1_finds_nothing_in_common(pki: Pki) -> Non
     assert connect(engine(pki), client).refusal is RefusalReason.NO_COMMON_SUITE
 
 
-def test_the_callbacks_live_as_long_as_a_session_needs_them(pki: Pki) -> None:
-    client = x509_client(pki)
+@pytest.mark.parametrize("kind", ["x509", "psk"])
+def test_the_callbacks_live_as_long_as_a_session_needs_them(pki: Pki, kind: str) -> None:
+    """Nobody but the session holds the engine when OpenSSL calls back, for the certificate or for the key."""
+    client = x509_client(pki) if kind == "x509" else psk_client()
     session = accept(engine(pki), client)
     gc.collect()
+    if kind == "psk":
+        session.offer_psk(psk().identity, psk())
     finish(session, client)
     assert session.state is SessionState.ESTABLISHED
 
