@@ -25,6 +25,8 @@ LONGEST_HOLD = 0.2
 DUPLICATE_AFTER = 0.01
 # As large as a UDP socket accepts without privileges on common systems; less is granted in silence.
 RECEIVE_BUFFER = 4 << 20
+# Numbers drawn for each datagram, so that one probability does not shift the others; the first decides on loss.
+DRAWS = 7
 _ROOM = 65535
 
 
@@ -224,8 +226,7 @@ class FaultyPath:
     def _apply(self, flow: "_Flow", direction: Direction, datagram: bytes, number: int) -> None:
         faults, counts = self.faults, self.counts
         chance = flow.chance[direction]
-        # All numbers are drawn for every datagram, so that one probability does not shift the others.
-        lost, doubled, held, cut, flipped, where, slow = (chance.random() for _ in range(7))
+        lost, doubled, held, cut, flipped, where, slow = (chance.random() for _ in range(DRAWS))
         if lost < faults.loss:
             counts.lost += 1
             self._say(number, direction, datagram, "lost")
