@@ -46,9 +46,10 @@ soak: $(VENV)/.test-installed
 	./tests/install-debian-packages
 	$(BIN)/python -m tests.soak $(SOAK_ARGS)
 
-# A million inputs, other ones each night; the seed is printed.
+# A million inputs, other ones each night, then a running server among peers that misbehave, whose memory is compared;
+# the seed is printed.
 fuzz-night: $(VENV)/.test-installed
-	$(BIN)/python -m tests.fuzz --inputs 1000000 --seed $$(date +%Y%m%d) $(FUZZ_ARGS)
+	$(BIN)/python -m tests.fuzz --inputs 1000000 --live-rounds 60 --seed $$(date +%Y%m%d) $(FUZZ_ARGS)
 
 check: $(VENV)/.test-installed
 	$(BIN)/ruff format --check .

@@ -1,7 +1,11 @@
 """`python -m tests.fuzz --inputs 1000000`: the long run, for nights; a seed and a case repeat what was found."""
 
 import argparse
+import asyncio
 import sys
+import tempfile
+from functools import partial
+from pathlib import Path
 
 from tests.fuzz.run import TARGETS, run_all
 
@@ -15,10 +19,23 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--target", action="append", choices=sorted(TARGETS), help="only this one; may be repeated")
     parser.add_argument("--case", type=int, help="only this case of the target, as a finding names it")
+    parser.add_argument(
+        "--live-rounds",
+        type=int,
+        default=0,
+        help="afterwards so many rounds of peers that misbehave towards a running server, of half a dozen seconds each",
+    )
     arguments = parser.parse_args()
-    print(f"seed {arguments.seed}", flush=True)
+    say = partial(print, flush=True)
+    say(f"seed {arguments.seed}")
     names = arguments.target or list(TARGETS)
-    clean = run_all(names, arguments.inputs, arguments.seed, arguments.case, lambda line: print(line, flush=True))
+    clean = run_all(names, arguments.inputs, arguments.seed, arguments.case, say)
+    if arguments.live_rounds:
+        # What a server needs is not loaded for a single target.
+        from tests.fuzz.live import run_live
+
+        with tempfile.TemporaryDirectory(prefix="fuzz-live-") as folder:
+            clean &= asyncio.run(run_live(Path(folder), arguments.live_rounds, arguments.seed, say))
     return 0 if clean else 1
 
 
