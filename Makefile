@@ -40,6 +40,7 @@ screenshots: $(VENV)/.test-installed
 bench: $(VENV)/.installed
 	$(BIN)/firstlight bench --mode x509 --check
 	$(BIN)/firstlight bench --mode psk --check
+	$(BIN)/firstlight bench --mode x509 --storm 5000 --check
 
 # Thousands of devices against loss, storms, deaths (a CA's too) and two nodes; one line a run, exit code 1 on a miss.
 soak: $(VENV)/.test-installed

@@ -355,7 +355,8 @@ async def _forward(path: FaultyPath, after: int | None, hook: Callable[[Seen], N
         await stop.wait()
     finally:
         await path.close()
-        print(json.dumps(path.counts.as_json()), flush=True)
+        ways = {way: counts.as_json() for way, counts in path.each_way.items()}
+        print(json.dumps({**path.counts.as_json(), **ways}), flush=True)
 
 
 # -- words of the command line ----------------------------------------------------------------------------

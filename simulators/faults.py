@@ -11,7 +11,7 @@ import random
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
 Address = tuple[str, int]
@@ -68,6 +68,9 @@ class Counts:
     flipped: int = 0
     refused: int = 0
 
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(Counts)))
+
     def as_json(self) -> dict[str, int]:
         """By name."""
         return asdict(self)
@@ -102,7 +105,8 @@ class FaultyPath:
         trace: Callable[[str], None] | None = None,
     ) -> None:
         self.faults = faults or Faults()
-        self.counts = Counts()
+        self.each_way: dict[Direction, Counts] = {"up": Counts(), "down": Counts()}
+        self._seen = 0
         self._to = to
         self._listen = listen
         self._seed = seed
@@ -152,6 +156,11 @@ class FaultyPath:
             self._socket = None
 
     @property
+    def counts(self) -> Counts:
+        """Both directions together."""
+        return self.each_way["up"] + self.each_way["down"]
+
+    @property
     def address(self) -> Address:
         """Where devices send to, with the port as bound."""
         if self._socket is None:
@@ -166,8 +175,8 @@ class FaultyPath:
         order. One hook at a time: a new one replaces the old one. Raises ValueError for a number that has
         passed.
         """
-        if number <= self.counts.seen:
-            raise ValueError(f"datagram {number} has passed, {self.counts.seen} were seen")
+        if number <= self._seen:
+            raise ValueError(f"datagram {number} has passed, {self._seen} were seen")
         self._hook = (number, hook)
 
     def retarget(self, to: Address) -> None:
@@ -201,9 +210,9 @@ class FaultyPath:
         if self._hook_task is not None:
             self._blocked.append((flow, direction, datagram))
             return
-        counts = self.counts
-        counts.seen += 1
-        number = counts.seen
+        self.each_way[direction].seen += 1
+        self._seen += 1
+        number = self._seen
         self._apply(flow, direction, datagram, number)
         if self._hook is not None and self._hook[0] == number:
             hook = self._hook[1]
@@ -224,7 +233,7 @@ class FaultyPath:
             self.take(*self._blocked.popleft())
 
     def _apply(self, flow: "_Flow", direction: Direction, datagram: bytes, number: int) -> None:
-        faults, counts = self.faults, self.counts
+        faults, counts = self.faults, self.each_way[direction]
         chance = flow.chance[direction]
         lost, doubled, held, cut, flipped, where, slow = (chance.random() for _ in range(DRAWS))
         if lost < faults.loss:
@@ -266,9 +275,9 @@ class FaultyPath:
             return
         try:
             self._socket.sendto(datagram, device)
-            self.counts.forwarded += 1
+            self.each_way["down"].forwarded += 1
         except OSError:
-            self.counts.refused += 1
+            self.each_way["down"].refused += 1
 
     def chance(self, flow: int, direction: Direction) -> random.Random:
         """The dice of one flow and direction."""
@@ -328,7 +337,7 @@ class _Flow:
                 return
             except OSError:
                 # Nobody listens at the moment: for the device that is a lost datagram.
-                self._path.counts.refused += 1
+                self._path.each_way["up"].refused += 1
                 continue
             self._path.take(self, "down", datagram)
 
@@ -371,9 +380,9 @@ class _Flow:
             return
         try:
             self._socket.send(datagram)
-            self._path.counts.forwarded += 1
+            self._path.each_way["up"].forwarded += 1
         except OSError:
-            self._path.counts.refused += 1
+            self._path.each_way["up"].refused += 1
 
 
 def _udp_socket(like: Address) -> socket.socket:

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from server.bench.figures import Mode
+
 # Seconds that each operation is repeated for.
 EACH = 0.2
 ECHOES = 20_000
@@ -32,6 +34,9 @@ class Counts:
     verify: int
     received: int
     sent: int
+
+    def __str__(self) -> str:
+        return ", ".join(f"{count} {name}" for name, count in asdict(self).items())
 
 
 # The server's part of the handshake (ECDHE_ECDSA, both sides by certificate): a key, an exchange, a signature, and two
@@ -119,3 +124,8 @@ def _echo() -> float:
         thread.join(_ECHO_PATIENCE)
         seconds: float = spent[0] / ECHOES
         return seconds
+
+
+def counts_of(mode: Mode) -> Counts:
+    """Of a bootstrap with this kind of credential."""
+    return X509 if mode == "x509" else PSK

@@ -101,7 +101,7 @@ async def run(bench: Bench, tell: Tell) -> Result:
         if rows.total - rows_before.total != ROWS_EACH * _number(loaded.summary, "completed"):
             shutil.copyfile(subject.folder / "server.log", KEPT_LOG)
             tell({"event": "log", "kept": str(KEPT_LOG)})
-    counts = floor.X509 if bench.mode == "x509" else floor.PSK
+    counts = floor.counts_of(bench.mode)
     floors = [each.milliseconds(counts) for each in speeds]
     for each, floor_ms in zip(speeds, floors, strict=True):
         tell({"event": "floor", **dataclasses.asdict(counts), **each.as_json(), "floor_ms": round(floor_ms, 4)})

@@ -15,6 +15,7 @@ from server import config as configuration
 from server import record, rig
 from server.bench.figures import Mode
 from server.bench.processes import Processes
+from server.rig import RigFailed
 from server.store.database import Database
 
 FACTORY = "Bench Factory"
@@ -103,7 +104,10 @@ async def running(folder: Path, *, mode: Mode, workers: int, devices: int) -> As
 
 
 def histogram_quantile(before: Mapping[str, float], after: Mapping[str, float], name: str, share: float) -> float:
-    """Seconds below which `share` of what was observed between two looks lies, inside its bucket by proportion."""
+    """Seconds below which `share` of what was observed between two looks lies, inside its bucket by proportion.
+
+    Raises RigFailed when nothing was: no figure is not a good one.
+    """
     prefix = f"{name}_bucket{{le="
     buckets = [
         (float(json.loads(series[len(prefix) : -1])), count - before.get(series, 0.0))
@@ -112,11 +116,13 @@ def histogram_quantile(before: Mapping[str, float], after: Mapping[str, float], 
     ]
     buckets.sort()
     total = buckets[-1][1] if buckets else 0.0
+    if not total:
+        raise RigFailed(f"between two looks the server observed nothing for {name}, so there is no figure to judge")
     lower = below = 0.0
     for bound, count in buckets:
-        if total and count >= share * total:
+        if count >= share * total:
             if bound == float("inf"):
-                return lower
+                break
             return lower + (bound - lower) * (share * total - below) / (count - below)
         lower, below = bound, count
-    return 0.0
+    return lower

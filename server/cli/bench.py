@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from server import logs
-from server.bench import figures, run
+from server.bench import figures, floor, run
 from server.bench.figures import Mode
 from server.bench.report import Machine, renewed
 from server.bench.run import Bench, Result
@@ -48,7 +48,7 @@ def bench(
         result = asyncio.run(run.run(what, _say if as_json else lambda _event: None))
     except RigFailed as error:
         options.fail(str(error))
-    _show(result, as_json=as_json)
+    _show(result, mode, as_json=as_json)
     if report is not None:
         machine = Machine.here()
         report.write_text(renewed(report.read_text(), what, result, machine))
@@ -66,7 +66,7 @@ def _say(event: Mapping[str, object]) -> None:
     print(json.dumps(event), flush=True)
 
 
-def _show(result: Result, *, as_json: bool) -> None:
+def _show(result: Result, mode: Mode, *, as_json: bool) -> None:
     if as_json:
         _say({"event": "rounds", "cpu_ms": result.rounds})
         if result.workers_ratio is not None:
@@ -74,6 +74,7 @@ def _show(result: Result, *, as_json: bool) -> None:
         _say(result.figures.as_json())
         return
     rows = [{"figure": name, "value": f"{value:g}"} for name, value in result.figures.as_json().items()]
+    rows.append({"figure": "floor_counts", "value": str(floor.counts_of(mode))})
     if result.workers_ratio is not None:
         rows.append({"figure": "cpu_against_one_worker", "value": f"{result.workers_ratio:g}"})
     options.show(rows, ("figure", "value"), as_json=False, empty="")

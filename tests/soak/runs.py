@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simulators.faults import Faults, FaultyPath
+from simulators.faults import Counts, Faults, FaultyPath
 from tests.integration.field import Field, opened, until
 from tests.integration.service import Service
 from tests.soak.cluster import cluster
@@ -82,14 +82,10 @@ async def loss(folder: Path, devices: int) -> Result:
         FaultyPath(to=field.address, faults=LOSSY, seed=SEED) as path,
     ):
         facts = await both(field, half, address=path.address, linger=10)
-        counts = path.counts
-        passed = counts.seen - counts.lost
         shares = {
-            "lost": (LOSSY.loss, counts.lost, counts.seen),
-            "doubled": (LOSSY.duplicate, counts.duplicated, passed),
-            "reordered": (LOSSY.reorder, counts.reordered, passed),
+            f"{name} {way}": share for way, counts in path.each_way.items() for name, share in _shares(counts).items()
         }
-        facts |= {"datagrams": counts.seen}
+        facts |= {"datagrams": path.counts.seen}
         facts |= {name: f"{100 * some / all:.1f} %" for name, (_, some, all) in shares.items()}
         later = devices - round(facts["first_attempt_ratio"] * devices)
         return judged(
@@ -99,6 +95,16 @@ async def loss(folder: Path, devices: int) -> Result:
             (later <= max(1, 0.02 * devices), "fewer than 98 % were done at the first attempt"),
             *((_as_asked(*share), f"the path has {name} another share than asked") for name, share in shares.items()),
         )
+
+
+def _shares(counts: Counts) -> Mapping[str, tuple[float, int, int]]:
+    """What was asked of the path in one direction, how many it did that to, and of how many."""
+    passed = counts.seen - counts.lost
+    return {
+        "lost": (LOSSY.loss, counts.lost, counts.seen),
+        "doubled": (LOSSY.duplicate, counts.duplicated, passed),
+        "reordered": (LOSSY.reorder, counts.reordered, passed),
+    }
 
 
 def _as_asked(wanted: float, some: int, all: int) -> bool:

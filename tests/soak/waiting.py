@@ -24,8 +24,8 @@ SERVICE = "Slow"
 OTHERS = {"concurrency": 4, "seconds": 20}
 # After the last of the crowd has asked: its arrival, keys and requests are work, and not what is measured.
 SETTLED = 10.0
-# Unchanged, as far as two crowds on one machine can be told apart: twice as long, or half a second.
-TIMES, AT_LEAST_MS = 2.0, 500.0
+# Unchanged, as far as two crowds on one machine can be told apart: twice as long, or a tenth of a second.
+TIMES, AT_LEAST_MS = 2.0, 100.0
 
 
 async def waiting(folder: Path, devices: int) -> Result:

@@ -1,6 +1,7 @@
 import pytest
 
 from server.bench.server import histogram_quantile
+from server.rig import RigFailed
 
 BEFORE = {'wait_bucket{le="0.1"}': 5.0, 'wait_bucket{le="1.0"}': 5.0, 'wait_bucket{le="+Inf"}': 5.0}
 
@@ -17,7 +18,6 @@ def after(*counts: float) -> dict[str, float]:
         ((50, 100, 100), 0.75, 0.55),
         # Beyond the last bound nothing is known but the bound.
         ((0, 0, 100), 0.99, 1.0),
-        ((0, 0, 0), 0.99, 0.0),
     ],
 )
 def test_a_quantile_is_read_off_what_was_observed_between_two_looks(
@@ -26,5 +26,7 @@ def test_a_quantile_is_read_off_what_was_observed_between_two_looks(
     assert histogram_quantile(BEFORE, after(*counts), "wait", share) == pytest.approx(seconds)
 
 
-def test_a_histogram_that_is_not_there_has_no_quantile() -> None:
-    assert histogram_quantile({}, {"other": 1.0}, "wait", 0.99) == 0.0
+@pytest.mark.parametrize("looked", [{"other": 1.0}, after(0, 0, 0)])
+def test_where_nothing_was_observed_there_is_no_figure(looked: dict[str, float]) -> None:
+    with pytest.raises(RigFailed, match="observed nothing for wait"):
+        histogram_quantile(BEFORE, looked, "wait", 0.99)

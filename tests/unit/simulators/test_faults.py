@@ -144,6 +144,21 @@ async def test_each_fault_comes_as_often_as_it_was_asked_for(faults: Faults, cou
     assert abs(getattr(rig.path.counts, count) - 20_000 * share) <= spread
 
 
+async def test_fifteen_percent_are_thirteen_to_seventeen_each_way() -> None:
+    rig = Rig(Faults(loss=0.15, duplicate=0.10, reorder=0.15), seed=7)
+    for number in range(20_000):
+        rig.take(datagram(number), "up")
+        rig.take(datagram(number), "down")
+    for counts in rig.path.each_way.values():
+        passed = counts.seen - counts.lost
+        assert counts.seen == 20_000
+        assert 0.13 <= counts.lost / counts.seen <= 0.17
+        assert 0.08 <= counts.duplicated / passed <= 0.12
+        assert 0.13 <= counts.reordered / passed <= 0.17
+    both = rig.path.counts
+    assert (both.seen, both.lost) == (40_000, sum(counts.lost for counts in rig.path.each_way.values()))
+
+
 async def test_reordering_is_as_frequent_where_datagrams_are_rare() -> None:
     rig = Rig(Faults(reorder=0.15), seed=7)
     for number in range(20_000):
