@@ -4,9 +4,6 @@ Its public-key operations at the speed of the OpenSSL that the server uses, and 
 bare echo. Hashes, record protection, CoAP, the record and Python are above the floor.
 """
 
-import resource
-import socket
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -14,14 +11,11 @@ from dataclasses import asdict, dataclass
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from server.bench import echo
 from server.bench.figures import Mode
 
 # Seconds that each operation is repeated for.
 EACH = 0.2
-ECHOES = 20_000
-# An average datagram of a bootstrap, in bytes.
-ECHO_SIZE = 200
-_ECHO_PATIENCE = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,16 +68,16 @@ class Speeds:
 
 
 def measure() -> Speeds:
-    """Measure all of them now; a second or two."""
+    """Measure all of them now; a second or two. Raises RigFailed."""
     mine, peers = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    public, algorithm, text = peers.public_key(), ec.ECDSA(hashes.SHA256()), b"\0" * ECHO_SIZE
+    public, algorithm, text = peers.public_key(), ec.ECDSA(hashes.SHA256()), bytes(echo.SIZE)
     signature = peers.sign(text, algorithm)
     return Speeds(
         generate=_seconds(lambda: ec.generate_private_key(ec.SECP256R1())),
         exchange=_seconds(lambda: mine.exchange(ec.ECDH(), public)),
         sign=_seconds(lambda: mine.sign(text, algorithm)),
         verify=_seconds(lambda: public.verify(signature, text, algorithm)),
-        echo=_echo(),
+        echo=echo.seconds(),
     )
 
 
@@ -95,35 +89,6 @@ def _seconds(operation: Callable[[], object]) -> float:
             operation()
         done += 10
     return spent / done
-
-
-def _echo() -> float:
-    """System seconds that an echo of nothing but two calls spends on a datagram."""
-    with (
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here,
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as there,
-    ):
-        there.bind(("127.0.0.1", 0))
-        here.bind(("127.0.0.1", 0))
-        here.settimeout(_ECHO_PATIENCE)
-        spent = [0.0]
-
-        def answer() -> None:
-            before = resource.getrusage(resource.RUSAGE_THREAD).ru_stime
-            for _ in range(ECHOES):
-                datagram, address = there.recvfrom(2048)
-                there.sendto(datagram, address)
-            spent[0] = resource.getrusage(resource.RUSAGE_THREAD).ru_stime - before
-
-        thread = threading.Thread(target=answer, daemon=True)
-        thread.start()
-        to, datagram = there.getsockname(), b"\0" * ECHO_SIZE
-        for _ in range(ECHOES):
-            here.sendto(datagram, to)
-            here.recv(2048)
-        thread.join(_ECHO_PATIENCE)
-        seconds: float = spent[0] / ECHOES
-        return seconds
 
 
 def counts_of(mode: Mode) -> Counts:
