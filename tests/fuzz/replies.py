@@ -4,7 +4,7 @@ import asyncio
 import json
 import resource
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from copy import deepcopy
 from datetime import timedelta
 from random import Random
@@ -39,14 +39,17 @@ PAUSES = (0.0, 0.0, 1.0, 11.0, 301.0, 541.0, 86401.0)
 # Put in behind `json.dumps`, which does not write it.
 BIG, DEEP = "a number of 5000 digits", "a list in a list in a list"
 BIG_JSON, DEEP_JSON = b"1" * 5000, b"[" * 930 + b"]" * 930
-VALUES: tuple[Any, ...] = (
-    *(None, True, False, 0, -1, 1, 256, 10**15, 10**30, float("inf"), float("nan"), BIG, DEEP),
+NUMBERS: tuple[Any, ...] = (0, -1, 1, 256, 10**15, 10**30, 10**4000, float("inf"), float("nan"), BIG, True)
+TEXTS: tuple[Any, ...] = (
     *("", " ", "x", "REQUIRED", "STATIC", "FORBIDDEN", "REVOKED", "\ud800", "\0\u202e\n\x85", "9" * 40, "256"),
-    *("99999999h", "9" * 400 + "h", "9" * 5000 + "h", "^(a+)+$", "[", "(?i)x", "\\d{1,3}"),
+    *("99999999h", "9" * 400 + "h", "9" * 5000 + "h", "^(a+)+$", "[", "(?i)x", "\\d{1,3}", "\x85" + "x" * 5000),
+)
+HOLDERS: tuple[Any, ...] = (
     *([], {}, [[]], ["a"], ["[", "x" * 300], [256], {"a": {}}, {"presence": "REQUIRED"}, {"presence": []}),
-    {"static": True, "list": [1, None]},
+    *("256", DEEP, ["\x85" * 9] * 3, [{}] * 400, {"static": True, "list": [1, None]}),
     {"mincount": float("inf"), "maxcount": -1, "list": "x"},
 )
+VALUES: tuple[Any, ...] = (None, *NUMBERS, *TEXTS, *HOLDERS)
 HEADER_VALUES: Mapping[str, tuple[str, ...]] = {
     "Date": (
         "Fri, 31 Dec 9999 23:59:59 -2359",
@@ -82,8 +85,29 @@ def make_request() -> IssueRequest:
     )
 
 
+# Where a CA may have its one fault, and the calls that meet it there.
+FAULTS: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
+    CFSSL: (
+        ("/info", ("issue", "check", "check", "chain")),
+        ("/authsign", ("issue", "check")),
+        ("GET /", ("check",)),
+    ),
+    HVCA: (
+        ("/login", ("issue", "check")),
+        ("/validationpolicy", ("issue", "check", "check")),
+        ("/trustchain", ("collect", "check", "chain")),
+        ("POST /v2/certificates", ("collect",)),
+        ("GET /v2/certificates/", ("collect", "recover")),
+        ("/stats/issued", ("recover",)),
+        ("/quotas/", ("check", "left")),
+        ("/counters/", ("check",)),
+        ("PATCH /", ("revoke",)),
+    ),
+}
+
+
 class RepliesTarget:
-    """One CA a case, asked for this and that; what it answers is changed, or stays as it is in a case of five."""
+    """One CA a case, asked for this and that: it is honest, wrong in one kind of answer, or now and then in any."""
 
     def __init__(self) -> None:
         self._authorities = Authorities()
@@ -98,12 +122,13 @@ class RepliesTarget:
     async def case(self, random: Random, inputs: Inputs) -> None:
         """Open an adapter, call it a few times, and judge every result."""
         kind = random.choice((CFSSL, HVCA, HVCA))
-        ca = _Ca(random, inputs, self._authorities, kind)
+        fault, calls = random.choice((*FAULTS[kind], ("", ())))
+        ca = _Ca(random, inputs, self._authorities, kind, fault)
         with wired(ca.answer, ca.reason):
             issuer = self._opened(random, kind)
-            for _ in range(random.choice((1, 2, 4))):
+            for _ in range(random.choice((1, 4, 8))):
                 ca.requests = 0
-                await self._call(random, issuer, ca)
+                await self._call(random, issuer, ca, calls)
                 self._clock += random.choice(PAUSES)
             await issuer.aclose()
         if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - self._memory > MOST_MEMORY >> 10:
@@ -126,24 +151,22 @@ class RepliesTarget:
         secure = {"host_url": "https://192.0.2.7", "tls_roots": roots, "cfssl_label": "x", "bundle": "true"}
         return open_issuer(CFSSL, "theirs", secure, {"hmac_hex_key": "00ff", **client}, REACH)
 
-    async def _call(self, random: Random, issuer: Issuer, ca: "_Ca") -> None:
-        calls: list[Callable[[], Awaitable[object]]] = [
-            lambda: issuer.issue(self._request),
-            lambda: issuer.check(random.choice((None, self._request)), NOW),
-            issuer.ca_certificates,
-        ]
+    async def _call(self, random: Random, issuer: Issuer, ca: "_Ca", names: Sequence[str]) -> None:
+        calls: dict[str, Callable[[], Awaitable[object]]] = {
+            "issue": lambda: issuer.issue(self._request),
+            "check": lambda: issuer.check(random.choice((None, self._request)), NOW),
+            "chain": issuer.ca_certificates,
+        }
         if issuer.type == HVCA:
             quiet = random.choice((timedelta(), timedelta(hours=1)))
-            calls += [
-                lambda: self._issued_and_collected(random, issuer),
-                lambda: self._issued_and_collected(random, issuer),
-                lambda: issuer.recover(self._request, quiet),
-                lambda: issuer.recover(self._request, quiet),
-                issuer.certificates_left,
-                lambda: issuer.revoke(SERIAL, random.choice(list(x509.ReasonFlags)), NOW),
-            ]
+            calls |= {
+                "collect": lambda: self._issued_and_collected(random, issuer),
+                "recover": lambda: issuer.recover(self._request, quiet),
+                "left": issuer.certificates_left,
+                "revoke": lambda: issuer.revoke(SERIAL, random.choice(list(x509.ReasonFlags)), NOW),
+            }
         try:
-            result = await random.choice(calls)()
+            result = await calls[random.choice(names or list(calls))]()
         except IssuerError as error:
             if ca.honest:
                 raise
@@ -210,12 +233,13 @@ class _Ca:
     whenever it is asked the same.
     """
 
-    def __init__(self, random: Random, inputs: Inputs, authorities: Authorities, kind: str) -> None:
+    def __init__(self, random: Random, inputs: Inputs, authorities: Authorities, kind: str, fault: str) -> None:
         self._random = random
         self._inputs = inputs
         self._authorities = authorities
         self._said = authorities.cfssl if kind == CFSSL else authorities.hvca
-        self._rate = random.choice((0.0, 0.1, 0.2, 0.5, 1.0))
+        self._fault = fault
+        self._rate = 1.0 if fault else random.choice((0.0, 0.1, 0.2, 0.5))
         self._steady: dict[str, bytes] | None = {} if self._rate and random.random() < 0.3 else None
         self._tls = kind == HVCA
         self.honest = self._rate == 0.0
@@ -228,27 +252,30 @@ class _Ca:
             raise Finding("a call makes requests without an end")
         request = read_request(asked)
         path = f"{request.method} {request.path.partition('?')[0]}"
+        rate = self._rate if self._fault in f"{request.method} {request.path}" else 0.0
+        if self._random.random() >= rate:
+            return [response(self._said(self._random, request, refuses=False))]
         data = self._steady.get(path) if self._steady is not None else None
         if data is None:
-            data = self._bytes(self._said(self._random, request, refuses=self._random.random() < self._rate / 4))
+            data = self._bent(self._said(self._random, request, refuses=self._random.random() < 0.1))
             if self._steady is not None:
                 self._steady[path] = data
+        # What is as it should be is no input.
         return self._pieces(self._inputs.take(data))
 
     def reason(self) -> Exception | None:
         """Why it broke a connection."""
         return self._random.choice((None, HungUp() if self._tls else SpeaksTls()))
 
-    def _bytes(self, reply: Reply) -> bytes:
+    def _bent(self, reply: Reply) -> bytes:
         random = self._random
         body = _written(reply.body)
-        if random.random() >= self._rate:
-            return response(reply, body)
-        match random.randrange(12):
+        match random.randrange(16):
             case 0:
                 reply.status = random.choice((*STATUSES, random.randrange(100, 1000)))
             case 1 | 2:
-                name = random.choice(list(HEADER_VALUES))
+                known = [name for name in HEADER_VALUES if name in reply.headers and name != "Date"]
+                name = random.choice(known if known and random.random() < 0.6 else list(HEADER_VALUES))
                 reply.headers[name] = random.choice(HEADER_VALUES[name])
             case 3:
                 body = mutated(random, body)
@@ -258,13 +285,13 @@ class _Ca:
                 reply.headers[name] = value.replace(b"\n", b"").replace(b"\r", b"").decode("latin-1")
             case 5:
                 return mutated(random, response(reply, body))
-            case 6 if random.random() < 0.05:
-                body = _written(_replaced(random, reply.body, _costly(random)))
-            case 7 | 8:
+            case 6 if random.random() < 0.2:
+                body = _written(_replaced(random, reply.body, [_costly(random)]))
+            case 7:
                 body = self._other_certificate(body)
             case _:
                 for _ in range(random.choice((1, 1, 2, 5))):
-                    reply.body = _replaced(random, reply.body, random.choice(VALUES))
+                    reply.body = _replaced(random, reply.body)
                 body = _written(reply.body)
         return response(reply, body)
 
@@ -287,7 +314,7 @@ class _Ca:
 
     def _pieces(self, data: bytes) -> list[bytes]:
         random = self._random
-        if random.random() < self._rate / 10:
+        if random.random() < 0.02:
             data = data[: random.randrange(len(data) + 1)]
         if random.random() < 0.8:
             return [data]
@@ -308,13 +335,15 @@ def _written(body: Any) -> bytes:
     return text.replace(json.dumps(BIG).encode(), BIG_JSON).replace(json.dumps(DEEP).encode(), DEEP_JSON)
 
 
-def _replaced(random: Random, body: Any, value: Any) -> Any:
-    """`body` with one of its values, most often a deep one, replaced, or gone."""
-    value = deepcopy(value)
+def _replaced(random: Random, body: Any, values: Sequence[Any] = ()) -> Any:
+    """`body` with one of its values gone or replaced, most often by one that is as odd and of the same kind."""
     places = list(_places(body))
-    if not places or random.random() < 0.1:
-        return value
+    if not places or random.random() < 0.05:
+        return deepcopy(random.choice(values or VALUES))
     holder, key = random.choice(places)
+    old = holder[key]
+    alike = TEXTS if isinstance(old, str) else HOLDERS if isinstance(old, dict | list) else NUMBERS
+    value = deepcopy(random.choice(values or (alike if random.random() < 0.6 else VALUES)))
     if random.random() < 0.15:
         del holder[key]
     elif random.random() < 0.15 and isinstance(holder, dict):
