@@ -32,9 +32,11 @@ class OpenSslSession:
     """One association; see `engine.Session`."""
 
     __slots__ = (
+        "_ahead",
         "_buffer",
         "_chain",
         "_engine",
+        "_hello_number",
         "_in",
         "_key",
         "_named",
@@ -68,6 +70,9 @@ class OpenSslSession:
         # The identity OpenSSL read, when it is not the one offered.
         self._named: bytes | None = None
         self._key: PreSharedKey | None = None
+        self._hello_number = records.number(client_hello)
+        # What the numbers of our records in epoch 0 lack, once the first is written.
+        self._ahead: int | None = None
         self._ssl = _lib.SSL_new(engine.context)
         self._in = _lib.BIO_new(_MEMORY)
         self._out = _lib.BIO_new(_MEMORY)
@@ -77,8 +82,7 @@ class OpenSslSession:
             return
         _lib.SSL_set_mtu(self._ssl, engine.mtu)
         _lib.BIO_write(self._in, client_hello, len(client_hello))
-        # Only this makes message and record numbers go on after a HelloVerifyRequest it did not send (dtls.md
-        # 20).
+        # Only this makes message numbers go on after a HelloVerifyRequest it did not send (dtls.md 20).
         if _lib.DTLSv1_listen(self._ssl, engine.address) == 1:
             self._handshake()
         else:
@@ -182,7 +186,17 @@ class OpenSslSession:
         if not written:
             return []
         engine = self._engine
-        return [written] if engine.stream else records.datagrams(written, engine.mtu)
+        return [written] if engine.stream else records.datagrams(self._numbered(written), engine.mtu)
+
+    def _numbered(self, written: bytes) -> bytes:
+        """Begin with the number of the ClientHello's record (RFC 6347 4.2.1): OpenSSL 3.2 to 4.0 begins with 1.
+
+        When that ClientHello was not the second, because one was lost, its HelloVerifyRequest had such a number
+        already, and the client would drop what follows as replayed.
+        """
+        if self._ahead is None:
+            self._ahead = max(0, self._hello_number - records.number(written))
+        return records.renumbered(written, self._ahead) if self._ahead else written
 
     def _written(self) -> bytes:
         """All that OpenSSL wrote: a memory BIO gives all it has, as far as there is room."""

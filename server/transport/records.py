@@ -23,6 +23,8 @@ MAX_RECORD = 16384 + 2048
 MAX_KEY_EXCHANGE = 1024
 
 _UINT16 = Struct("!H")
+# A record number without its epoch has 48 bits.
+_NUMBERS = (1 << 48) - 1
 _VERIFY_REQUEST_LENGTHS = bytes.fromhex("002f 03 000023 0000 000000 000023 feff 20")
 
 
@@ -123,6 +125,23 @@ def datagrams(records: bytes, mtu: int) -> list[bytes]:
         at = end
     packed.append(records[start:total])
     return packed
+
+
+def number(datagram: bytes) -> int:
+    """The number of the first record in its epoch (RFC 6347 4.1)."""
+    return int.from_bytes(datagram[5:11], "big")
+
+
+def renumbered(records: bytes, ahead: int) -> bytes:
+    """The same records, those of epoch 0 with `ahead` added to their numbers, which nothing protects yet."""
+    changed = bytearray(records)
+    at = 0
+    while at < len(changed):
+        if not (changed[at + 3] or changed[at + 4]):
+            moved = int.from_bytes(changed[at + 5 : at + 11], "big") + ahead
+            changed[at + 5 : at + 11] = (moved & _NUMBERS).to_bytes(6, "big")
+        at += RECORD_HEADER + _UINT16.unpack_from(changed, at + 11)[0]
+    return bytes(changed)
 
 
 class KeyExchangeReader:

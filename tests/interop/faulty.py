@@ -8,10 +8,10 @@ program. One that gives up early gets seeds that lose at most one of any nine: w
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import count, islice
 
-from simulators.faults import DRAWS, Direction, Faults, FaultyPath
+from simulators.faults import DRAWS, Direction, Faults, FaultyPath, _Flow
 from tests.integration.field import Field
 
 FAULTS = Faults(loss=0.15, duplicate=0.1, reorder=0.15)
@@ -20,6 +20,7 @@ SOON, IN_A_ROW = 3, 9
 PATIENT, IMPATIENT = 2, 1
 # Datagrams each way of which this is known; a handshake and an exchange need fewer.
 AHEAD = 30
+HANDSHAKE, HELLO_VERIFY_REQUEST = 22, 3
 
 
 def losses(seed: int, direction: Direction) -> list[bool]:
@@ -34,14 +35,47 @@ def is_fit(seed: int, at_most: int) -> bool:
     return all(any(way[:SOON]) and all(sum(way[at:][:IN_A_ROW]) <= at_most for at in range(AHEAD)) for way in ways)
 
 
+class Path(FaultyPath):
+    """It also notes each record the server sent in plain text: flow, number, whether it is a HelloVerifyRequest."""
+
+    def __init__(self, field: Field, seed: int) -> None:
+        super().__init__(to=field.address, faults=FAULTS, seed=seed)
+        self.sent: list[tuple[_Flow, int, bool]] = []
+
+    def take(self, flow: _Flow, direction: Direction, datagram: bytes) -> None:
+        if direction == "down":
+            for record in records_of(datagram):
+                if record[3:5] == b"\0\0":
+                    verifies = record[0] == HANDSHAKE and record[13] == HELLO_VERIFY_REQUEST
+                    self.sent.append((flow, int.from_bytes(record[5:11], "big"), verifies))
+        super().take(flow, direction, datagram)
+
+    def repeated(self) -> list[int]:
+        """Numbers used twice (RFC 6347 4.1.2.6), but for copies of a HelloVerifyRequest: a copied hello has one."""
+        numbers = {(flow, number) for flow, number, verifies in self.sent if verifies}
+        again = []
+        for flow, number, verifies in self.sent:
+            if not verifies and (flow, number) in numbers:
+                again.append(number)
+            numbers.add((flow, number))
+        return again
+
+
+def records_of(datagram: bytes) -> Iterator[bytes]:
+    while datagram:
+        end = 13 + int.from_bytes(datagram[11:13], "big")
+        yield datagram[:end]
+        datagram = datagram[end:]
+
+
 async def each_arrives(
     field: Field, comes: Callable[[tuple[str, int], int], Awaitable[None]], *, at_most: int = PATIENT
 ) -> None:
     """`comes(address, number)` is a device that comes in over a path of its own; all do, and each lost something."""
     seeds = islice((seed for seed in count() if is_fit(seed, at_most)), RUNS)
-    paths = [FaultyPath(to=field.address, faults=FAULTS, seed=seed) for seed in seeds]
+    paths = [Path(field, seed) for seed in seeds]
 
-    async def one(number: int, path: FaultyPath) -> None:
+    async def one(number: int, path: Path) -> None:
         async with path:
             await comes(path.address, number)
 
@@ -50,5 +84,6 @@ async def each_arrives(
             group.create_task(one(number, path))
     for path in paths:
         assert path.counts.lost, path.counts
+        assert path.repeated() == []
     for fault in ("duplicated", "reordered"):
         assert sum(getattr(path.counts, fault) for path in paths), fault

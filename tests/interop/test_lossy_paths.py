@@ -16,7 +16,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 KEY = "a key of 16 byte"
 # How often each is started. libcoap 4.3.1 on GnuTLS was seen to wait four seconds for our last flight and to leave
 # without repeating its own, by which alone it would get ours again: somebody has to start it anew.
-LIBCOAP = {"coap-client-openssl": 1, "coap-client-gnutls": 6}
+LIBCOAP = {"coap-client-openssl": 1, "coap-client-gnutls": 4}
 # What the programs say when they have the server's last flight.
 COMPLETE = {"openssl": "Extended master secret", "gnutls-cli": "Handshake was completed"}
 

@@ -34,6 +34,30 @@ def test_our_flights_keep_the_mtu(pki: Pki, mtu: int) -> None:
     assert session.datagrams_to_send() == []
 
 
+@pytest.mark.parametrize("number", [1, 50])
+def test_our_records_begin_with_the_number_of_the_client_hello(pki: Pki, number: int) -> None:
+    """RFC 6347 4.2.1; a lower number was that of a HelloVerifyRequest, and what has it again is dropped as replayed."""
+    # The client's own numbers go on with 2: one of these would be a replay to OpenSSL.
+    client = x509_client(pki)
+    (hello,) = client.start()
+    (hello,) = client.receive(records.hello_verify_request(hello, COOKIE))
+    session = engine(pki).accept(hello[:5] + number.to_bytes(6, "big") + hello[11:])
+    sent: list[bytes] = []
+    while waiting := session.datagrams_to_send():
+        sent += waiting
+        for answer in [answer for datagram in waiting for answer in client.receive(datagram)]:
+            session.receive(answer)
+    assert session.state is SessionState.ESTABLISHED
+    plain = [records.number(each) for datagram in sent for each in each_record(datagram) if records.epoch(each) == 0]
+    assert plain == list(range(number, number + len(plain)))
+
+
+def each_record(datagram: bytes) -> Iterator[bytes]:
+    while datagram:
+        yield datagram
+        datagram = records.after_first(datagram)
+
+
 def test_the_timer_of_our_flight_is_told_and_ends_with_the_handshake(pki: Pki) -> None:
     client = x509_client(pki)
     session = accept(engine(pki), client)

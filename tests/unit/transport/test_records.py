@@ -146,6 +146,18 @@ def test_output_is_cut_at_records_and_packed_up_to_the_mtu(bodies: list[bytes], 
         assert len(datagram) <= mtu or len(datagram) in map(len, made)
 
 
+def test_records_of_epoch_0_alone_are_renumbered() -> None:
+    bodies = (22, 0, b"a"), (20, 0, b"bc"), (22, 1, b""), (22, 0, b"d" * 300)
+
+    def numbered(*numbers: int) -> bytes:
+        pairs = zip(bodies, numbers, strict=True)
+        return b"".join(record(kind, epoch, number, body) for (kind, epoch, body), number in pairs)
+
+    assert records.renumbered(numbered(1, 2, 0, 3), 4) == numbered(5, 6, 0, 7)
+    # A number has 48 bits; who names the last one harms nobody else.
+    assert records.renumbered(numbered(1, 2, 0, 3), (1 << 48) - 2) == numbered((1 << 48) - 1, 0, 0, 1)
+
+
 @pytest.mark.parametrize(
     ("datagram", "expected"), [(record(23, 1, 5, b"x"), 1), (record(22, 0, 5, b"x"), 0), (b"short", -1)]
 )
