@@ -83,7 +83,7 @@ async def each_arrives(
         for number, path in enumerate(paths):
             group.create_task(one(number, path))
     for path in paths:
-        assert path.counts.lost, path.counts
+        assert all(way.lost for way in path.each_way.values()), path.each_way
         assert path.repeated() == []
     for fault in ("duplicated", "reordered"):
         assert sum(getattr(path.counts, fault) for path in paths), fault
