@@ -22,6 +22,8 @@ from issuers.tls import TlsIdentity, tls_context
 from issuers.words import plain
 
 PREFIX = "/api/v1/cfssl"
+HIGHEST_CODE = 1_000_000
+"""Of its errors the highest is in the eleven thousands (`errors/error.go`)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,7 +126,7 @@ class CfsslApi:
             answer,
             envelope["success"],
             result if isinstance(result, dict) else {},
-            code if isinstance(code, int) else 0,
+            code if isinstance(code, int) and abs(code) < HIGHEST_CODE else 0,
             plain(str(first.get("message", ""))),
         )
 

@@ -37,8 +37,8 @@ STATUSES = (100, 101, 199, 200, 201, 202, 204, 205, 206, 301, 304, 401, 404, 409
 # How many seconds pass between two calls: what was remembered may have grown old.
 PAUSES = (0.0, 0.0, 1.0, 11.0, 301.0, 541.0, 86401.0)
 # Put in behind `json.dumps`, which does not write it.
-BIG, DEEP = "a number of 5000 digits", "a list in a list in a list"
-BIG_JSON, DEEP_JSON = b"1" * 5000, b"[" * 930 + b"]" * 930
+BIG, DEEP = "a number of 5000 digits", "a rule in a rule in a rule"
+BIG_JSON, DEEP_JSON = b"1" * 5000, b'{"a":' * 930 + b"1" + b"}" * 930
 NUMBERS: tuple[Any, ...] = (0, -1, 1, 256, 10**15, 10**30, 10**4000, float("inf"), float("nan"), BIG, True)
 TEXTS: tuple[Any, ...] = (
     *("", " ", "x", "REQUIRED", "STATIC", "FORBIDDEN", "REVOKED", "\ud800", "\0\u202e\n\x85", "9" * 40, "256"),
@@ -273,10 +273,10 @@ class _Ca:
         match random.randrange(16):
             case 0:
                 reply.status = random.choice((*STATUSES, random.randrange(100, 1000)))
+                # Some statuses give a header its meaning.
+                _put_header(random, reply)
             case 1 | 2:
-                known = [name for name in HEADER_VALUES if name in reply.headers and name != "Date"]
-                name = random.choice(known if known and random.random() < 0.6 else list(HEADER_VALUES))
-                reply.headers[name] = random.choice(HEADER_VALUES[name])
+                _put_header(random, reply)
             case 3:
                 body = mutated(random, body)
             case 4:
@@ -320,6 +320,12 @@ class _Ca:
             return [data]
         cut = random.randrange(len(data) + 1)
         return [piece for piece in (data[:cut], data[cut:]) if piece]
+
+
+def _put_header(random: Random, reply: Reply) -> None:
+    known = [name for name in HEADER_VALUES if name in reply.headers and name != "Date"]
+    name = random.choice(known if known and random.random() < 0.6 else list(HEADER_VALUES))
+    reply.headers[name] = random.choice(HEADER_VALUES[name])
 
 
 def response(reply: Reply, body: bytes | None = None) -> bytes:

@@ -150,6 +150,15 @@ async def test_what_a_profile_may_do_is_one_printable_line() -> None:
     assert len(message) < 500
 
 
+async def test_a_code_that_no_error_has_is_none() -> None:
+    def numbered(reply: Reply) -> None:
+        reply.body.update(success=False, result=None, errors=[{"code": 10**4000, "message": "no"}])
+
+    outcome, message = step(await checked(cfssl, "/info", numbered), "policy")
+    assert outcome is StepOutcome.FAIL
+    assert "(no, code 0)" in message
+
+
 # -- of HVCA --------------------------------------------------------------------------------------------------
 
 
