@@ -13,10 +13,10 @@ import pytest_asyncio
 
 from simulators.brief import Behaviour
 from simulators.device import Device
-from simulators.faults import Direction, FaultyPath, _Flow
 from tests.integration.field import IMPATIENT, Field, opened, until
 from tests.integration.raw_peer import RawPeer, raw_peer
-from tests.integration.test_serve import workers
+from tests.integration.service import workers
+from tests.integration.tape import Tape
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -47,28 +47,18 @@ async def test_a_device_bootstraps_at_whichever_address_of_a_wildcard_it_asks(fi
     assert report.ok, report.reason
 
 
-class Gauge(FaultyPath):
-    """A path that does nothing but look how large datagrams are."""
-
-    largest = 0
-
-    def take(self, flow: _Flow, direction: Direction, datagram: bytes) -> None:
-        self.largest = max(self.largest, len(datagram))
-        super().take(flow, direction, datagram)
-
-
 @pytest.mark.parametrize("kind", ["tlv", "senml-cbor"])
 async def test_a_whole_bootstrap_keeps_a_small_mtu(field: Field, kind: str) -> None:
     """Certificates in the handshake, and chain and key written to the device: all in datagrams of 300 bytes."""
     name = f"small-{kind}"
-    async with Gauge(to=field.address) as path:
+    async with Tape(to=field.address) as path:
         server = replace(field.server, address=path.address)
         pct = {"tlv": None, "senml-cbor": 112}[kind]
         behaviour = Behaviour(mtu=MTU, pct=pct)
         async with Device(name, field.certificate(name), server, behaviour=behaviour, patience=IMPATIENT) as device:
             report = await device.bootstrap()
     assert report.ok, report.reason
-    assert path.largest <= MTU
+    assert max(path.largest("up"), path.largest("down")) <= MTU
 
 
 async def test_the_death_of_a_worker_moves_nobody_else(field: Field) -> None:

@@ -8,11 +8,12 @@ program. One that gives up early gets seeds that lose at most one of any nine: w
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from itertools import count, islice
 
 from simulators.faults import DRAWS, Direction, Faults, FaultyPath, _Flow
 from tests.integration.field import Field
+from tests.unit.transport.rig import each_record
 
 FAULTS = Faults(loss=0.15, duplicate=0.1, reorder=0.15)
 RUNS = 6
@@ -44,7 +45,7 @@ class Path(FaultyPath):
 
     def take(self, flow: _Flow, direction: Direction, datagram: bytes) -> None:
         if direction == "down":
-            for record in records_of(datagram):
+            for record in each_record(datagram):
                 if record[3:5] == b"\0\0":
                     verifies = record[0] == HANDSHAKE and record[13] == HELLO_VERIFY_REQUEST
                     self.sent.append((flow, int.from_bytes(record[5:11], "big"), verifies))
@@ -59,13 +60,6 @@ class Path(FaultyPath):
                 again.append(number)
             numbers.add((flow, number))
         return again
-
-
-def records_of(datagram: bytes) -> Iterator[bytes]:
-    while datagram:
-        end = 13 + int.from_bytes(datagram[11:13], "big")
-        yield datagram[:end]
-        datagram = datagram[end:]
 
 
 async def each_arrives(

@@ -15,7 +15,7 @@ from typing import Any
 
 from simulators.faults import Counts, Faults, FaultyPath
 from tests.integration.field import Field, opened, until
-from tests.integration.service import Service
+from tests.integration.service import Service, workers
 from tests.soak.cluster import cluster
 from tests.soak.crowd import MODES, crowd, keys, merged
 
@@ -134,7 +134,7 @@ async def kill(folder: Path, devices: int) -> Result:
     """One of two workers is killed in the middle; its successor has the same socket."""
     async with opened(folder, "--workers", "2") as field, steady(field, devices) as arriving:
         await part_done(field.service, devices // 4)
-        os.kill(workers(field.service)[0], signal.SIGKILL)
+        os.kill(workers(int(field.service.ready["pid"]))[0], signal.SIGKILL)
         facts = merged([await arriving.summary()])
         died = len(field.service.events("worker_died"))
         return judged("kill", facts | {"workers_died": died}, (died == 1, "no worker died"))
@@ -189,13 +189,6 @@ async def rolling(folder: Path, devices: int) -> Result:
 def steady(field: Field, devices: int, **options: Any) -> Any:
     """Devices that keep arriving, so that whatever happens to the server meets some in every state."""
     return crowd(field, "x509", devices, concurrency=max(1, devices // 5), sources=SOURCES, **IMPATIENT, **options)
-
-
-def workers(service: Service) -> list[int]:
-    """The CoAP worker processes of a server."""
-    parent = service.ready["pid"]
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return [int(child) for child in children if b"server.worker" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 async def part_done(service: Service, devices: int) -> None:

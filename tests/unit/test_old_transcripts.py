@@ -31,13 +31,27 @@ def differences(document: dict[str, Any]) -> list[Difference]:
     return replay(transcripts.read(json.dumps(document)).recording)
 
 
-def replayed(file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of `firstlight replay`."""
-    monkeypatch.setattr("sys.argv", ["firstlight", "replay", str(file)])
-    with pytest.raises(SystemExit) as left:
-        main()
-    said = capsys.readouterr()
-    return int(left.value.code or 0), said.out, said.err
+Replayed = Callable[[dict[str, Any]], tuple[int, str, str]]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "t.json"
+
+
+@pytest.fixture
+def replayed(file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Replayed:
+    """Exit code, standard output and standard error of `firstlight replay` of a transcript in `file`."""
+
+    def command(document: dict[str, Any]) -> tuple[int, str, str]:
+        file.write_text(json.dumps(document))
+        monkeypatch.setattr("sys.argv", ["firstlight", "replay", str(file)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        said = capsys.readouterr()
+        return int(left.value.code or 0), said.out, said.err
+
+    return command
 
 
 def test_every_old_transcript_is_replayed_here() -> None:
@@ -45,11 +59,9 @@ def test_every_old_transcript_is_replayed_here() -> None:
 
 
 @pytest.mark.parametrize("name", OLD)
-def test_this_version_does_what_the_old_one_did(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_this_version_does_what_the_old_one_did(name: str, replayed: Replayed) -> None:
     assert differences(old(name)) == []
-    code, said, _ = replayed(FOLDER / name, monkeypatch, capsys)
+    code, said, _ = replayed(old(name))
     assert code == 0
     assert said.startswith("This version does the same")
 
@@ -105,17 +117,12 @@ def another_end(document: dict[str, Any]) -> None:
     ids=lambda given: given.__name__ if callable(given) else "",
 )
 def test_what_was_changed_in_an_old_transcript_is_listed(
-    change: Callable[[dict[str, Any]], None],
-    shown: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    change: Callable[[dict[str, Any]], None], shown: str, replayed: Replayed
 ) -> None:
     document = old(SUCCEEDED)
     change(document)
     assert shown in differences(document)[0].now
-    (tmp_path / "t.json").write_text(json.dumps(document))
-    code, said, refused = replayed(tmp_path / "t.json", monkeypatch, capsys)
+    code, said, refused = replayed(document)
     assert (code, refused) == (1, "")
     assert shown in " ".join(said.split())
 
@@ -153,17 +160,11 @@ def _profile(document: dict[str, Any], text: str, instead: str) -> None:
     ],
 )
 def test_what_is_unknown_or_missing_is_refused_in_one_line(
-    change: Callable[[dict[str, Any]], object],
-    words: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    change: Callable[[dict[str, Any]], object], words: str, file: Path, replayed: Replayed
 ) -> None:
     document = old(SUCCEEDED)
     change(document)
-    file = tmp_path / "t.json"
-    file.write_text(json.dumps(document))
-    code, said, refused = replayed(file, monkeypatch, capsys)
+    code, said, refused = replayed(document)
     assert (code, said) == (1, "")
     assert refused.startswith(f"firstlight: {file}: ")
     assert words in refused

@@ -4,7 +4,7 @@ import asyncio
 import errno
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from server.transport.association import Association
@@ -213,6 +213,14 @@ async def settle() -> None:
     """Let the tasks of look-ups run."""
     for _ in range(3):
         await asyncio.sleep(0)
+
+
+def each_record(datagram: bytes) -> Iterator[bytes]:
+    """The records of a datagram (RFC 6347 4.1.1)."""
+    while datagram:
+        end = 13 + int.from_bytes(datagram[11:13], "big")
+        yield datagram[:end]
+        datagram = datagram[end:]
 
 
 def fragments(record: bytes, size: int, *, start: int = 0) -> list[bytes]:

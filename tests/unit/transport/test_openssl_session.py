@@ -13,6 +13,7 @@ from server.transport.openssl_session import OpenSslSession
 from tests.unit.transport.certificates import Pki
 from tests.unit.transport.client import Client, psk, psk_client, x509_client
 from tests.unit.transport.openssl_rig import COOKIE, accept, connect, engine, finish
+from tests.unit.transport.rig import each_record
 
 # RFC 6347 4.1.
 MAX_PLAINTEXT = 16384
@@ -50,12 +51,6 @@ def test_our_records_begin_with_the_number_of_the_client_hello(pki: Pki, number:
     assert session.state is SessionState.ESTABLISHED
     plain = [records.number(each) for datagram in sent for each in each_record(datagram) if records.epoch(each) == 0]
     assert plain == list(range(number, number + len(plain)))
-
-
-def each_record(datagram: bytes) -> Iterator[bytes]:
-    while datagram:
-        yield datagram
-        datagram = records.after_first(datagram)
 
 
 def test_the_timer_of_our_flight_is_told_and_ends_with_the_handshake(pki: Pki) -> None:
