@@ -4,21 +4,16 @@ LwM2M Core 1.2 6.1 on RFC 7252 and RFC 6347 with their default timers. CoAP is a
 """
 
 import asyncio
-import json
-import os
 import random
 import socket
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from aiocoap import Message, error
 from aiocoap.numbers import codes
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from simulators import checks
 from simulators.association import Association, AssociationLost
@@ -26,6 +21,7 @@ from simulators.brief import Behaviour, Patience, Report, Server
 from simulators.checks import Identity
 from simulators.dtls import Credential, DtlsContext, X509Credential
 from simulators.est import EnrolmentFailed, EstClient, KeyPair, common_name
+from simulators.folder import folder_of, leave
 from simulators.site import BootstrapSite
 from simulators.tree import MODE, MODE_CERTIFICATE, MODE_EST, MODE_PSK, ObjectTree
 
@@ -358,42 +354,18 @@ class Device:
         return folder_of(self.endpoint, out)
 
     def save(self, out: Path) -> None:
-        """Leave `transcript.txt`, and of what was written `resources.json`, `chain.pem` and `key.pem`."""
-        folder = self.folder(out)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in ("resources.json", "chain.pem", "key.pem"):
-            (folder / name).unlink(missing_ok=True)
-        (folder / "transcript.txt").write_text("".join(f"{line}\n" for line in self.transcript))
-        write_secret(folder / "resources.json", json.dumps(self.tree.as_json(), indent=1).encode() + b"\n")
-        for name, content in self._files().items():
-            write_secret(folder / name, content)
-
-    def _files(self) -> Mapping[str, bytes]:
-        files: dict[str, bytes] = {}
-        for position, identity in enumerate(self.identities):
-            # A second account is rare; the first one has the names that tools look for.
-            end = "" if position == 0 else f"-{identity.instance}"
-            files[f"chain{end}.pem"] = b"".join(one.public_bytes(Encoding.PEM) for one in identity.chain)
-            files[f"key{end}.pem"] = identity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        return files
-
-
-def folder_of(endpoint: str, out: Path) -> Path:
-    """Where a device leaves its files: its endpoint name, with what a file name cannot hold as %XX."""
-    name = quote(endpoint, safe=" :@+,=")
-    return out / (name.replace(".", "%2E") if name.strip(".") == "" else name)
+        """Leave its transcript, what was written, and its credentials; those of a second account by their instance."""
+        credentials = {
+            "" if position == 0 else str(identity.instance): identity
+            for position, identity in enumerate(self.identities)
+        }
+        leave(self.folder(out), self.transcript, self.tree.as_json(), credentials)
 
 
 def _so_far(site: BootstrapSite) -> str:
     if site.inconsistency is not None:
         return f" after Finish was answered 4.06: {site.inconsistency}"
     return f" after {site.operations} operations, none of them a Finish"
-
-
-def write_secret(path: Path, content: bytes) -> None:
-    """A file that its owner alone may read."""
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(content)
 
 
 async def connected_socket(address: tuple[str, int]) -> socket.socket:

@@ -4,10 +4,8 @@ With mode 4 the certificate is asked for after the Finish, on the same session, 
 """
 
 import asyncio
-import json
 import random
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,14 +15,14 @@ from aiocoap import Message
 from aiocoap.numbers import codes
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from simulators import checks
 from simulators.association import CoapParameters
 from simulators.brief import Patience, Report, Server
 from simulators.checks import Identity
-from simulators.device import AttemptFailed, folder_of, write_secret
+from simulators.device import AttemptFailed
 from simulators.dtls import DtlsContext, X509Credential
+from simulators.folder import folder_of, leave
 from simulators.izuma.account import Account, Finished
 from simulators.izuma.conversation import Conversation, NoAnswer
 from simulators.izuma.enrolment import (
@@ -299,20 +297,6 @@ class IzumaDevice:
         self.transcript.append(f"{time.monotonic() - self._began:9.3f} {text}")
 
     def save(self, out: Path) -> None:
-        """Leave `transcript.txt`, `resources.json`, `chain.pem` and `key.pem`, further ones with `-NAME`."""
-        folder = folder_of(self.endpoint, out)
-        folder.mkdir(parents=True, exist_ok=True)
-        for old in (*folder.glob("*.pem"), *folder.glob("*.json")):
-            old.unlink()
-        (folder / "transcript.txt").write_text("".join(f"{line}\n" for line in self.transcript))
-        write_secret(folder / "resources.json", json.dumps(self.account.as_json(), indent=1).encode() + b"\n")
-        for name, content in self._files().items():
-            write_secret(folder / name, content)
-
-    def _files(self) -> Mapping[str, bytes]:
-        files: dict[str, bytes] = {}
-        for name, held in self.credentials.items():
-            end = "" if name == LWM2M else f"-{name}"
-            files[f"chain{end}.pem"] = b"".join(one.public_bytes(Encoding.PEM) for one in held.chain)
-            files[f"key{end}.pem"] = held.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        return files
+        """Leave its transcript, what was written, and its credentials, further ones by their names."""
+        credentials = {"" if name == LWM2M else name: held for name, held in self.credentials.items()}
+        leave(folder_of(self.endpoint, out), self.transcript, self.account.as_json(), credentials)
