@@ -25,6 +25,8 @@ class KeyExchangeReader(Protocol):
 
     saw_protected: bool
     """Whether the peer sent something under the new keys: it believes the handshake is at its end."""
+    excessive: bool
+    """Whether the peer has begun more than any handshake needs, which the engine would keep."""
 
     def feed(self, data: bytes) -> bytes | None:
         """Take what the client sent; the PSK identity when this completes it, else None."""
@@ -41,6 +43,7 @@ class Handshake:
         "looking_up",
         "offered",
         "parked",
+        "read",
         "reader",
         "session",
         "started_at",
@@ -61,6 +64,8 @@ class Handshake:
         self.identity: bytes | None = None
         self.looking_up: asyncio.Task[None] | None = None
         self.parked: list[bytes] = []
+        # The first of them when they are taken up: the reader has had it.
+        self.read: bytes | None = None
 
 
 class Driver(Protocol):
@@ -159,8 +164,10 @@ class Handshakes:
                 self._driver.counters.dropped_parked_full += 1
             return
         reader = handshake.reader
-        # With a key given and something seen that is protected by it, there is no more to learn.
-        identity = None if handshake.offered and reader.saw_protected else reader.feed(datagram)
+        identity = None if datagram is handshake.read else reader.feed(datagram)
+        if reader.excessive:
+            self.fail(handshake, RefusalReason.HANDSHAKE_FAILED, "the handshake has too many bytes")
+            return
         if identity is not None and not handshake.offered:
             if b"\0" in identity:
                 # OpenSSL reads it only up to there (dtls.md 9): none of ours, and not worth a look-up.
@@ -222,6 +229,7 @@ class Handshakes:
             self._refuse(handshake, RefusalReason.STORE_UNAVAILABLE)
             return
         self._offer(handshake, identity, key)
+        handshake.read = parked[0]
         for datagram in parked:
             self._driver.route(datagram, handshake.flow)
 

@@ -21,6 +21,11 @@ MAX_RECORD = 16384 + 2048
 # A ClientKeyExchange holds an identity of at most 65535 bytes, but no identity of ours is longer (RFC 7925
 # 4.1: implementations support 128), and a point of at most 133 bytes (P-521, RFC 8422 5.4).
 MAX_KEY_EXCHANGE = 1024
+# Bytes of a whole handshake of a client at most: ten certificates are less. OpenSSL alone would keep ten messages of
+# 100 KB for a peer that has proven no more than its address, and makes room for each of them at its first byte.
+LONGEST_HANDSHAKE = 32768
+# And its messages: after the ClientHello it has four (RFC 5246 7.3).
+MOST_MESSAGES = 8
 
 _UINT16 = Struct("!H")
 # A record number without its epoch has 48 bits.
@@ -151,12 +156,16 @@ class KeyExchangeReader:
     the two differ refuses itself (design 10).
     """
 
-    __slots__ = ("_body", "_covered", "_sequence", "saw_protected")
+    __slots__ = ("_body", "_covered", "_lengths", "_sequence", "excessive", "saw_protected")
 
     def __init__(self) -> None:
         self._body = bytearray()
         self._covered: list[tuple[int, int]] = []
         self._sequence = -1
+        # The messages that were begun, and how long each is to become.
+        self._lengths: dict[int, int] = {}
+        # They are more, or longer, than any handshake needs.
+        self.excessive = False
         # A record under the new keys was seen: the peer believes the handshake is at its end.
         self.saw_protected = False
 
@@ -185,16 +194,28 @@ class KeyExchangeReader:
             length = int.from_bytes(datagram[at + 9 : at + 12], "big")
             if body + length > end:
                 break
+            sequence = datagram[at + 4] << 8 | datagram[at + 5]
+            total = int.from_bytes(datagram[at + 1 : at + 4], "big")
+            if self._lengths.get(sequence, -1) < total:
+                self._begun(sequence, total)
             if datagram[at] == CLIENT_KEY_EXCHANGE:
                 identity = self._fragment(
-                    sequence=datagram[at + 4] << 8 | datagram[at + 5],
-                    total=int.from_bytes(datagram[at + 1 : at + 4], "big"),
+                    sequence=sequence,
+                    total=total,
                     offset=int.from_bytes(datagram[at + 6 : at + 9], "big"),
                     part=datagram[body : body + length],
                 )
                 found = identity if identity is not None else found
             at = body + length
         return found
+
+    def _begun(self, sequence: int, total: int) -> None:
+        """Note a message; a part of it is enough for OpenSSL to make room for the whole."""
+        if self.excessive:
+            return
+        lengths = self._lengths
+        lengths[sequence] = total
+        self.excessive = len(lengths) > MOST_MESSAGES or sum(lengths.values()) > LONGEST_HANDSHAKE
 
     def _fragment(self, *, sequence: int, total: int, offset: int, part: bytes) -> bytes | None:
         if total > MAX_KEY_EXCHANGE or offset + len(part) > total:

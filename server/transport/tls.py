@@ -17,6 +17,7 @@ from server.transport.counters import Counters
 from server.transport.endpoint import DRAIN, SWEEP, Endpoint
 from server.transport.engine import Engine, PeerIdentity, PskLookup, Refusal, RefusalReason, TransportLimits
 from server.transport.handshakes import Handshake
+from server.transport.records import LONGEST_HANDSHAKE
 from server.transport.sockets import Flow, listen
 from server.transport.tls_records import KeyExchangeReader
 
@@ -25,8 +26,6 @@ __all__ = ["TlsEndpoint", "listen"]
 # Bytes taken of one connection at a time, and how often per wake-up: others must get their turn.
 READ = 16384
 READS = 4
-# Bytes of a whole handshake of a client at most; ten certificates are less, and OpenSSL alone would keep 100 KB.
-LONGEST_HANDSHAKE = 32768
 # Seconds without new connections when the process has no file descriptors left.
 PAUSE = 1.0
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))

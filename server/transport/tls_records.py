@@ -32,6 +32,9 @@ class KeyExchangeReader:
 
     __slots__ = ("_messages", "_records", "fragment", "saw_protected")
 
+    # Here it is the bytes that are counted, by whoever reads them off the connection.
+    excessive = False
+
     def __init__(self) -> None:
         self._records = bytearray()
         self._messages = bytearray()

@@ -13,7 +13,8 @@ from OpenSSL import SSL
 
 from server.transport.engine import PeerIdentity, PreSharedKey, Refusal, TransportLimits
 from server.transport.openssl import OpenSslEngine
-from server.transport.tls import LONGEST_HANDSHAKE, TlsEndpoint
+from server.transport.records import LONGEST_HANDSHAKE
+from server.transport.tls import TlsEndpoint
 from tests.fuzz.mutation import mutated
 from tests.fuzz.target import Finding, Inputs
 from tests.pki import Holder

@@ -13,7 +13,7 @@ from OpenSSL import SSL
 
 from server.store.errors import StoreUnavailable
 from server.transport.engine import PreSharedKey, RefusalReason, TransportLimits
-from server.transport.tls import LONGEST_HANDSHAKE
+from server.transport.records import LONGEST_HANDSHAKE
 from tests.integration import endpoints
 from tests.integration.clients import as_device, requires_openssl, with_key
 from tests.integration.endpoints import Running

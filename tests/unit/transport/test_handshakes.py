@@ -190,6 +190,55 @@ async def test_one_source_has_its_own_limit_of_unfinished_handshakes(pki: Pki) -
     assert (await server.connect(x509_client(pki), address)).up
 
 
+def begun(sequence: int, length: int, part: bytes = b"x") -> bytes:
+    """A record with the beginning of a handshake message (RFC 6347 4.2.2), a certificate by its type."""
+    message = b"\x0b" + length.to_bytes(3, "big") + sequence.to_bytes(2, "big") + bytes(3)
+    message += len(part).to_bytes(3, "big") + part
+    return b"\x16\xfe\xfd\0\0" + sequence.to_bytes(6, "big") + len(message).to_bytes(2, "big") + message
+
+
+@pytest.mark.parametrize(
+    ("within", "beyond"),
+    [
+        ([(2, records.LONGEST_HANDSHAKE)], (3, 1)),
+        ([(3, 10000), (4, 10000), (5, 10000)], (6, records.LONGEST_HANDSHAKE - 30000 + 1)),
+        ([(sequence, 10) for sequence in range(3, 3 + records.MOST_MESSAGES)], (9 + records.MOST_MESSAGES, 10)),
+        ([(3, 10)], (3, records.LONGEST_HANDSHAKE + 1)),
+        ([(3, 10)], (4, 0xFFFFFF)),
+    ],
+    ids=["one message", "several", "their number", "longer the second time", "the longest"],
+)
+@pytest.mark.parametrize("protected", [False, True], ids=["at once", "after a record that looks protected"])
+async def test_a_peer_that_begins_more_than_a_handshake_needs_is_refused(
+    pki: Pki, within: list[tuple[int, int]], beyond: tuple[int, int], protected: bool
+) -> None:
+    server = Server(pki.index, pki.server)
+    server.deliver(through_cookie(server, x509_client(pki)))
+    if protected:
+        server.deliver([b"\x16\xfe\xfd\0\1" + bytes(6) + b"\0\1x"])
+    # Begun again and again it is still one message: a lost flight is repeated.
+    server.deliver([begun(*message) for message in within] * 3)
+    assert server.endpoint.handshaking == 1
+    server.deliver([begun(*beyond)])
+    assert server.endpoint.handshaking == 0
+    (refusal,) = server.refusals
+    assert (refusal.reason, refusal.detail) == (
+        RefusalReason.HANDSHAKE_FAILED,
+        "the handshake has too many bytes",
+    )
+    assert server.endpoint.counters.failed == 1
+
+
+async def test_a_peer_whose_key_was_given_may_begin_no_more_than_others(pki: Pki) -> None:
+    server = Server(pki.index, pki.server, keys=[psk()])
+    await server.connect(psk_client(key=b"w" * 16))
+    assert server.endpoint.handshaking == 1
+    server.deliver([begun(9, records.LONGEST_HANDSHAKE + 1)])
+    assert server.endpoint.handshaking == 0
+    (refusal,) = server.refusals
+    assert (refusal.identity, refusal.detail) == ("urn:dev:1", "the handshake has too many bytes")
+
+
 async def test_an_upper_that_cannot_be_made_ends_its_association(pki: Pki) -> None:
     def broken(_association: Any) -> Any:
         raise RuntimeError("a fault of ours")
