@@ -22,6 +22,10 @@ from issuers.reach import Reach
 Purpose = Literal["device", "renew", "verify"]
 
 
+def _for_ever() -> None:
+    """Nothing ends the time in which the CA may be asked."""
+
+
 class Recovery(Enum):
     """How an adapter finds out what became of a request whose answer was lost."""
 
@@ -52,7 +56,8 @@ class IssueRequest:
 
     `csr` has passed `csr.check_csr` or was made by us. `serial` (159 random bits) and `not_before` (UTC, the time of
     the intent) are for CAs that let us choose. `validity` of None leaves it to the issuer's own setting. `der` and
-    `public_key` are those of `csr`, where who asks has them at hand.
+    `public_key` are those of `csr`, where who asks has them at hand. `still_due` raises once the CA is not to be asked
+    for it any more: whoever lets the request wait calls it right before the CA is asked.
     """
 
     issuance_id: UUID
@@ -65,6 +70,7 @@ class IssueRequest:
     purpose: Purpose
     der: bytes = field(default=b"", repr=False, compare=False)
     public_key: ec.EllipticCurvePublicKey | None = field(default=None, repr=False, compare=False)
+    still_due: Callable[[], None] = field(default=_for_ever, repr=False, compare=False)
 
 
 # Made for every bootstrap: frozen it would take three times as long.

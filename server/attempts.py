@@ -9,7 +9,8 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Protocol, assert_never
+from functools import partial
+from typing import NamedTuple, Protocol, assert_never
 from uuid import UUID
 
 from cryptography import x509
@@ -90,6 +91,17 @@ class CannotTell(OutcomeUnknown):
     """The answer was lost, and nobody will ever be able to ask the CA what became of the request."""
 
 
+class LeaseOver(TemporarilyUnavailable):
+    """The lease of a row ended before the CA was asked for it: it was not, and is not, by us."""
+
+
+class Lease(NamedTuple):
+    """Until when a row is a worker's: in UTC as on record, and by the clock that nobody sets."""
+
+    until: datetime
+    ends: float
+
+
 class Attempts:
     """What one worker asks of CAs."""
 
@@ -114,7 +126,7 @@ class Attempts:
         self._now = now
         self._metrics = metrics
         self.latencies = Latencies()
-        self._ours: set[UUID] = set()
+        self._ours: dict[UUID, Lease] = {}
 
     # -- leases ----------------------------------------
 
@@ -122,20 +134,42 @@ class Attempts:
         """Whether this worker is at work on the row."""
         return issuance_id in self._ours
 
-    def take(self, issuance_ids: Iterable[UUID]) -> None:
-        """Renew the leases of these rows from now on."""
-        self._ours.update(issuance_ids)
+    def lease(self) -> Lease:
+        """A lease that begins now."""
+        return Lease(self._now() + self._lease, self._clock() + self._lease.total_seconds())
+
+    def take(self, issuance_ids: Iterable[UUID], lease: Lease) -> None:
+        """Renew the leases of these rows from now on, which are on record as `lease`."""
+        self._ours.update(dict.fromkeys(issuance_ids, lease))
 
     def leave(self, issuance_id: UUID) -> None:
         """Let the lease of this row run out."""
-        self._ours.discard(issuance_id)
+        self._ours.pop(issuance_id, None)
 
     async def renew(self) -> None:
         """Renew every lease; rows that are settled, or another worker's by now, are let go."""
-        asked = tuple(self._ours)
+        asked, lease = tuple(self._ours), self.lease()
         if asked:
-            kept = await issuances.renew_leases(self._database, self.owner, asked, self._now() + self._lease)
-            self._ours.difference_update(set(asked) - kept)
+            kept = await issuances.renew_leases(self._database, self.owner, asked, lease.until)
+            for issuance_id in asked:
+                if issuance_id not in kept:
+                    self.leave(issuance_id)
+                elif issuance_id in self._ours:
+                    self._ours[issuance_id] = lease
+
+    def _still_due(self, issuance_id: UUID) -> None:
+        """Return while the row is ours by both clocks; raises LeaseOver, or TemporarilyUnavailable when it is not.
+
+        A process may stand still, and its host too, for longer than a lease; whoever has the row by then asked the CA
+        what became of the request and would never hear of a certificate that is made later.
+        """
+        lease = self._ours.get(issuance_id)
+        if lease is None:
+            raise _taken_over()
+        if self._now() >= lease.until or self._clock() >= lease.ends:
+            raise LeaseOver(
+                "this server stood still for longer than its lease, and the CA was not asked", retry_after=5
+            )
 
     # -- asking ----------------------------------------
 
@@ -144,33 +178,37 @@ class Attempts:
 
         Raises as `asked`, StoreUnavailable, and ComeAgain when it would be one too many.
         """
+        since = self._clock()
         outcome = await self._writer.write(intent)
         if isinstance(outcome, TooMany):
             raise too_many(intent)
         if not isinstance(outcome, Inserted):
             raise AssertionError(f"a key made a moment ago is known: {outcome}")
-        return await self.asked(active, intent, request.csr, public_key=request.public_key)
+        return await self.asked(active, intent, request.csr, since, public_key=request.public_key)
 
     async def asked(
         self,
         active: ActiveIssuer,
         intent: OpenIssuance,
         csr: x509.CertificateSigningRequest,
+        since: float,
         limits: DeviceLimits = USUAL_LIMITS,
         public_key: ec.EllipticCurvePublicKey | None = None,
     ) -> Checked:
         """Have an intent signed that is on record, check and record what came; the row is ours until it is settled.
 
-        Raises IssuerError, which is on record; StoreUnavailable; TemporarilyUnavailable when the row is another
-        worker's meanwhile. A CA that takes its time is waited for.
+        `since`: when its lease began. Raises IssuerError, which is on record; StoreUnavailable; TemporarilyUnavailable
+        when the row is another worker's meanwhile, or might be. A CA that takes its time is waited for.
         """
         self._metrics.issuances.inc("submitted")
         started = self._clock()
-        self.take([intent.id])
+        self._ours[intent.id] = Lease(intent.lease_until, since + self._lease.total_seconds())
         try:
             # hot path: `accounted` without its generator
             try:
                 request = request_for(intent, csr, public_key)
+                request.still_due = partial(self._still_due, intent.id)
+                request.still_due()
                 try:
                     answer = await active.issuer.issue(request)
                 except OutcomeUnknown as lost:
@@ -201,6 +239,13 @@ class Attempts:
         match error:
             case IssuerError():
                 await self.failed(row, error)
+            case LeaseOver():
+                log.warning("ca_not_asked", endpoint=row.endpoint, issuance=row.id.hex, reason=error.message)
+                # Unless somebody has the row: then it says what they found out.
+                if await self._writer.write(
+                    RecordFailed(row.id, self.owner, "failed", Unavailable.__name__, error.message)
+                ):
+                    self._metrics.issuances.inc("failed")
             case StoreUnavailable() | TemporarilyUnavailable():
                 # The row is as it was, or becomes what was queued for it; its lease runs out and it is settled then.
                 pass

@@ -238,6 +238,7 @@ class Guarded(Issuer):
         async with self._counted(BY_TAKING):
             # The CA may have died while this one waited for its turn.
             self._breaker.refuse_if_open(self._id, self._name)
+            request.still_due()
             waited = timedelta(seconds=int(self._breaker.clock() - asked))
             if self.recovery is not Recovery.TOKEN:
                 # A CA takes only a notBefore that is near its own present; one that repeats itself wants the same.

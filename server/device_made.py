@@ -257,6 +257,7 @@ class DeviceMade:
             row = await issuances.find(self._database, row.id)
         active = await self._issuers.issuer_for(wish.account_id, wish.service)
         making.resolved, making.issuer_id = True, active.id
+        since = self._clock()
         intent = self._intent(wish, active, row)
         if await devices.has_factory_key(self._database, intent.spki_sha256, wish.account_id, wish.endpoint):
             raise KeyTaken("the CSR's key is the factory key of another device; a key belongs to one device")
@@ -264,7 +265,7 @@ class DeviceMade:
         match opened:
             case Inserted():
                 _only_a_ca_knows(making)
-                checked = await self._attempts.asked(active, intent, wish.csr, wish.limits)
+                checked = await self._attempts.asked(active, intent, wish.csr, since, wish.limits)
                 self._attempts.leave(intent.id)
                 return Certified(issuance_id=intent.id, chain=checked.chain, serial=checked.serial)
             case issuance_operations.KeyTaken():

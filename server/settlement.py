@@ -81,11 +81,12 @@ class Settlement:
     async def settle_expired(self) -> None:
         """Adopt and settle every row whose lease ran out."""
         while True:
+            lease = self._attempts.lease()
             adopted = await issuances.adopt_expired(self._database, self._attempts.owner, self._now(), self._lease)
             # One of our own whose renewal came too late has its new lease and goes on.
             rows = [row for row in adopted if not self._attempts.holds(row.id)]
             # In one breath: a device that is back at this moment sees either nobody at work on its row, or us.
-            self._attempts.take(row.id for row in rows)
+            self._attempts.take((row.id for row in rows), lease)
             self._settling.update(row.id for row in rows)
             await asyncio.gather(*(self._settled(row) for row in rows))
             if len(adopted) < ADOPT_LIMIT:

@@ -198,11 +198,16 @@ class Clock:
 
     def __init__(self) -> None:
         self._passed = 0.0
+        self._set_on = 0.0
         self.on_look: Callable[[], None] | None = None
 
     def let_pass(self, seconds: float) -> None:
         """Everybody's clock at once."""
         self._passed += seconds
+
+    def set_on(self, seconds: float) -> None:
+        """Somebody sets the clock of the wall, or sets it back."""
+        self._set_on += seconds
 
     def monotonic(self) -> float:
         return time.monotonic() + self._passed
@@ -210,7 +215,7 @@ class Clock:
     def now(self) -> datetime:
         if self.on_look is not None:
             self.on_look()
-        return datetime.now(UTC) + timedelta(seconds=self._passed)
+        return datetime.now(UTC) + timedelta(seconds=self._passed + self._set_on)
 
 
 class Register:

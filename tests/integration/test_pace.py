@@ -1,16 +1,25 @@
 """How fast and how many at once ask a CA: what it says itself, its rate over all workers, its turns."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
 from issuers.base import Pending
 from issuers.errors import Throttled
+from server.errors import TemporarilyUnavailable
 from server.store import readiness
 from server.store.database import Database
 from tests.integration.guarded import Rig, on_record
 from tests.issuers.rigs import make_request
+
+
+def raises_at_once(error: Exception) -> Callable[[], None]:
+    def step() -> None:
+        raise error
+
+    return step
 
 
 @pytest.fixture
@@ -92,6 +101,24 @@ async def test_who_waited_for_a_turn_asks_for_a_certificate_from_now_on(rig: Rig
     rig.ca.gate.set()
     await asyncio.gather(*asking)
     assert rig.ca.begins == [request.not_before, request.not_before + timedelta(seconds=600)]
+
+
+async def test_who_waited_for_a_turn_does_not_ask_once_the_request_is_not_due_any_more(rig: Rig) -> None:
+    worker = rig.worker(concurrency=1)
+    rig.ca.gate.clear()
+    late = make_request()
+    asking = asyncio.create_task(worker.issue(make_request()))
+    while rig.ca.inside < 1:
+        await asyncio.sleep(0)
+    waiting = asyncio.create_task(worker.issue(late))
+    await asyncio.sleep(0)
+    late.still_due = raises_at_once(TemporarilyUnavailable("too late", retry_after=5))
+    rig.ca.gate.set()
+    await asking
+    with pytest.raises(TemporarilyUnavailable, match="too late"):
+        await waiting
+    await worker.issue(make_request())
+    assert rig.ca.asked == 2
 
 
 async def test_a_changed_setting_closes_the_old_connections_after_the_last_answer(rig: Rig) -> None:
