@@ -21,6 +21,7 @@ from server import logs
 from server.admin import issuers as issuer_admin
 from server.breaker import Breaker, Guarded
 from server.config import Config
+from server.errors import NotAuthorized, TemporarilyUnavailable
 from server.pace import Pace
 from server.profile import Profile, ProfileError, parse_profile
 from server.store import embedded_ca, issuers, profiles, psk, trust
@@ -30,12 +31,14 @@ from server.store.errors import SealBroken, StoreUnavailable
 from server.store.secrets import Sealer
 from server.terms import OnUnknown, Terms, terms_of, without_terms
 from server.transport import engine
-from server.transport.engine import PreSharedKey
-from server.trust import Anchor, TrustIndex
+from server.transport.engine import PeerIdentity, PreSharedKey
+from server.trust import Anchor, Refused, TrustIndex
 
 log = logs.get("knowledge")
 
 OWN_CA = "embedded CA"
+# Seconds that a device stays away while the record cannot be read.
+RETRY_AFTER = 5.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -218,11 +221,35 @@ class Knowledge:
 
     async def psk_lookup(self, identity: bytes) -> PreSharedKey | None:
         """The bootstrap key of `identity`; raises the transport's StoreUnavailable, which becomes silence."""
+        # What is withdrawn while it is looked up is a change after this.
+        mark = self.trust.mark
         try:
-            return await psk.find(self._database, self._sealer, identity)
+            found = await psk.find(self._database, self._sealer, identity)
         except (StoreUnavailable, SealBroken) as error:
             # A key that cannot be opened must not look like one that is unknown (design 10).
             raise engine.StoreUnavailable(str(error)) from error
+        return None if found is None else replace(found, known_by=mark)
+
+    async def present(self, peer: PeerIdentity) -> PeerIdentity:
+        """Who an association proved to be, by what is trusted now: it may be older than an operator's last change.
+
+        Raises NotAuthorized when what it came with counts no more, TemporarilyUnavailable while nobody can tell.
+        """
+        mark = self.trust.mark
+        if peer.known_by is mark:
+            return peer
+        if peer.psk is not None:
+            try:
+                found = await self.psk_lookup(peer.psk.identity)
+            except engine.StoreUnavailable as error:
+                raise TemporarilyUnavailable(f"pre-shared keys cannot be read: {error}", RETRY_AFTER) from error
+            if found != peer.psk:
+                raise NotAuthorized(f"the pre-shared key {peer.label} was removed or changed since the handshake")
+            return replace(peer, known_by=mark)
+        verdict = self.trust.judge(peer.chain, self._now())
+        if isinstance(verdict, Refused):
+            raise NotAuthorized(f"the certificate is trusted no more: {verdict.detail}")
+        return replace(peer, trusted=verdict, known_by=mark)
 
     async def issuer_for(self, account_id: UUID, service: str) -> ActiveIssuer:
         """The CA that is active for `service` and ready, resolved through the configuration table.

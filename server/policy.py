@@ -72,11 +72,9 @@ def account_of_peer(peer: PeerIdentity, request: BootstrapRequest | None, *, cla
     Raises NotAuthenticated when nothing proves an account, NotAuthorized when the peer may not bootstrap or
     its account stays open.
     """
-    if peer.psk is not None:
-        return peer.psk.account_id
-    if peer.trusted is None:
+    if peer.psk is None and peer.trusted is None:
         raise NotAuthenticated("the peer proved neither a certificate nor a pre-shared key")
-    accounts = {anchor.account_id for anchor in _bootstrap_anchors(peer)}
+    accounts = accounts_of(peer)
     if not accounts:
         raise NotAuthorized("the certificate leads to no trusted certificate of service bootstrap")
     if len(accounts) == 1:
@@ -94,6 +92,13 @@ def account_of_peer(peer: PeerIdentity, request: BootstrapRequest | None, *, cla
     raise NotAuthorized(
         f"{len(accounts)} accounts hold the trusted certificate, the device names none as aid and none claimed it"
     )
+
+
+def accounts_of(peer: PeerIdentity) -> frozenset[UUID]:
+    """The accounts whose bootstrap resources a peer may use."""
+    if peer.psk is not None:
+        return frozenset({peer.psk.account_id})
+    return frozenset(anchor.account_id for anchor in _bootstrap_anchors(peer))
 
 
 def endpoint_of(peer: PeerIdentity, ep: str | None) -> str:
@@ -152,7 +157,7 @@ def is_shared(peer: PeerIdentity) -> bool:
     """Whether several accounts hold the peer's anchor, so that something else must tell whose it is."""
     if peer.trusted is None or len(peer.trusted.anchors) < 2:
         return False
-    return len({anchor.account_id for anchor in _bootstrap_anchors(peer)}) > 1
+    return len(accounts_of(peer)) > 1
 
 
 @dataclass(frozen=True, slots=True)

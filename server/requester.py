@@ -67,7 +67,7 @@ def from_factory(
     """The requester behind a factory credential; `admitted` is its Bootstrap-Request on this association, if any.
 
     Without one the account must follow from the credential alone, or from the record, which says `issued_for` of an
-    operational certificate. Raises as `policy.admit`.
+    operational certificate. Raises as `policy.admit`, also when the account that admitted it trusts it no more.
     """
     if admitted is None:
         account_id = issued_for or policy.account_of_peer(peer, None)
@@ -76,6 +76,8 @@ def from_factory(
         is_izuma = izuma.is_izuma(profile, None)
     else:
         account_id, endpoint, profile = admitted.account_id, admitted.endpoint, admitted.profile
+        if account_id not in policy.accounts_of(peer):
+            raise NotAuthorized("the account that admitted the device trusts its certificate no more")
         is_izuma = admitted.izuma
     return Requester(
         account_id=account_id,

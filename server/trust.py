@@ -151,6 +151,8 @@ class TrustIndex:
         for (subject, _), holder in holders.items():
             self._by_subject.setdefault(subject, []).append(holder)
         self._by_key = holders
+        # What was judged by this index names it so, and keeps no old one alive.
+        self.mark = object()
         self.unreadable = tuple(unreadable)
         # Whether an issuer's key signed a child, for CAs only: leaves come once, intermediates every time.
         self._links: dict[tuple[bytes, bytes], bool] = {}

@@ -184,7 +184,7 @@ class Worker:
         for path, function in paths(ANY):
             routes[path] = {coap.GET: est.read} if function.is_read else {coap.POST: est.enroll}
         if config.registration.enabled:
-            routes |= self._registration(database, owner, seen)
+            routes |= self._registration(database, knowledge, owner, seen)
         self._coap = CoapEndpoint(
             routes=routes,
             parameters=Parameters(block_size=config.limits.block_size),
@@ -272,12 +272,13 @@ class Worker:
             self._report({"event": "failed"})
 
     def _registration(
-        self, database: Database, owner: str, seen: Seen
+        self, database: Database, knowledge: Knowledge, owner: str, seen: Seen
     ) -> Mapping[tuple[str, ...], Mapping[int, Resource]]:
         """The registration interface, and the renewals that people ask for on it."""
         settings = self._assignment.config.registration
         resource = RegistrationResource(
             database=database,
+            knowledge=knowledge,
             worker=owner,
             most=settings.max_registrations,
             seen=seen,

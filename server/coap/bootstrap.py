@@ -60,7 +60,6 @@ class BootstrapResource:
 
     async def post(self, conversation: CoapAssociation, incoming: RequestReceived) -> None:
         """Admit the device and run its bootstrap; a refusal is answered by its code and noted for the operator."""
-        peer = conversation.association.peer
         try:
             admitted = await self._admit(conversation, incoming)
         except (ServiceError, DecodeError) as error:
@@ -69,7 +68,7 @@ class BootstrapResource:
             verdict = Failed(_cause(error), None, code, str(error))
             await self._refused(conversation, verdict, elsewhere=isinstance(error, ClaimedElsewhere))
             return
-        await enrolment.admitted(self._database, peer, admitted, self._now())
+        await enrolment.admitted(self._database, conversation.association.peer, admitted, self._now())
         await self._sessions.run(conversation, incoming, admitted)
 
     async def _refused(self, conversation: CoapAssociation, verdict: Failed, *, elsewhere: bool) -> None:
@@ -112,7 +111,8 @@ class BootstrapResource:
         conversation.respond(incoming.request_id, coap.NOT_IMPLEMENTED)
 
     async def _admit(self, conversation: CoapAssociation, incoming: RequestReceived) -> policy.Admitted:
-        peer = conversation.association.peer
+        association = conversation.association
+        peer = association.peer = await self._knowledge.present(association.peer)
         shown = await self._shown(peer)
         request = parse_bootstrap_request(incoming.query)
         if negotiate(request.pct) is None:

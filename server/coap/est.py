@@ -271,7 +271,8 @@ class EstResource:
     # -- who asks, and for what ----------------------------------------
 
     async def _requester(self, conversation: CoapAssociation) -> Requester:
-        peer = conversation.association.peer
+        association = conversation.association
+        peer = association.peer = await self._knowledge.present(association.peer)
         profiles_of = self._knowledge.profiles_of
         custom = self._knowledge.with_custom_services
         shown = None if is_operational(peer) else await operational.shown_at_bootstrap(self._database, peer, custom)

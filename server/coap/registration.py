@@ -29,6 +29,7 @@ from server.errors import (
     UnsupportedFormat,
     UnsupportedVersion,
 )
+from server.knowledge import Knowledge
 from server.metrics import Metrics
 from server.operational import OperationalDevice, device_of
 from server.seen import Seen
@@ -61,6 +62,7 @@ class RegistrationResource:
         self,
         *,
         database: Database,
+        knowledge: Knowledge,
         worker: str,
         most: int,
         seen: Seen,
@@ -69,6 +71,7 @@ class RegistrationResource:
         metrics: Metrics,
     ) -> None:
         self._database = database
+        self._knowledge = knowledge
         self._worker = worker
         self._most = most
         self._seen = seen
@@ -169,7 +172,9 @@ class RegistrationResource:
             await asyncio.wait(set(self._tasks))
 
     async def _admitted(self, conversation: CoapAssociation) -> OperationalDevice:
-        device = await device_of(self._database, conversation.association.peer)
+        association = conversation.association
+        association.peer = await self._knowledge.present(association.peer)
+        device = await device_of(self._database, association.peer)
         if device.service != LWM2M:
             raise NotAuthorized(f"this certificate of {device.endpoint} is for the service {device.service}")
         return device

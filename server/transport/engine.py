@@ -25,13 +25,17 @@ class EngineUnfit(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreSharedKey:
-    """A pre-shared key of the record and the endpoint that alone may use it; `key` is 1 to 512 bytes."""
+    """A pre-shared key of the record and the endpoint that alone may use it; `key` is 1 to 512 bytes.
+
+    `known_by` tells the anchors that were at work before it was looked up (`TrustIndex.mark`).
+    """
 
     id: UUID
     account_id: UUID
     identity: bytes
     key: bytes = field(repr=False)
     endpoint: str
+    known_by: object = field(default=None, repr=False, compare=False)
 
 
 PskLookup = Callable[[bytes], Awaitable[PreSharedKey | None]]
@@ -40,13 +44,17 @@ PskLookup = Callable[[bytes], Awaitable[PreSharedKey | None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerIdentity:
-    """Who an established association proved to be; `chain` is what it showed, DER, its own first."""
+    """Who an established association proved to be; `chain` is what it showed, DER, its own first.
+
+    `known_by` tells the anchors that it was judged by (`TrustIndex.mark`), or those before its key was looked up.
+    """
 
     kind: Literal["x509", "psk"]
     psk_identity: bytes | None = None
     chain: tuple[bytes, ...] = ()
     trusted: Trusted | None = None
     psk: PreSharedKey | None = None
+    known_by: object = field(default=None, repr=False, compare=False)
 
     @property
     def label(self) -> str:

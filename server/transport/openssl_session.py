@@ -39,6 +39,7 @@ class OpenSslSession:
         "_hello_number",
         "_in",
         "_key",
+        "_known_by",
         "_named",
         "_offered",
         "_out",
@@ -66,6 +67,7 @@ class OpenSslSession:
         self.closed_by_peer = False
         self._chain: tuple[bytes, ...] = ()
         self._trusted: Trusted | None = None
+        self._known_by: object = None
         self._offered: bytes | None = None
         # The identity OpenSSL read, when it is not the one offered.
         self._named: bytes | None = None
@@ -237,7 +239,9 @@ class OpenSslSession:
         if self._trusted is None and self.refusal is None:
             self._chain = tuple(self._sent_chain(store_context))
             self.credential = "x509"
-            verdict = self._engine.trust().judge(self._chain, self._engine.now())
+            trust = self._engine.trust()
+            self._known_by = trust.mark
+            verdict = trust.judge(self._chain, self._engine.now())
             self._engine.judged()
             if isinstance(verdict, Refused):
                 self.refuse(RefusalReason.of(verdict.reason), verdict.detail)
@@ -311,9 +315,11 @@ class OpenSslSession:
 
     def _complete(self) -> bool:
         if self._trusted is not None:
-            self.peer = PeerIdentity(kind="x509", chain=self._chain, trusted=self._trusted)
+            self.peer = PeerIdentity(kind="x509", chain=self._chain, trusted=self._trusted, known_by=self._known_by)
         elif self._key is not None:
-            self.peer = PeerIdentity(kind="psk", psk_identity=self._key.identity, psk=self._key)
+            self.peer = PeerIdentity(
+                kind="psk", psk_identity=self._key.identity, psk=self._key, known_by=self._key.known_by
+            )
         else:
             # Every suite offered asks for one of the two; a peer without either is none of ours.
             self.refuse(RefusalReason.NO_CERTIFICATE, "the handshake proved nothing")

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from simulators.checks import Identity
 from simulators.registration import RegisteredDevice, RegistrationFailed, lwm2m_server
 from tests import pki
+from tests.integration.enrolments import taken_up
 from tests.integration.field import Field, opened, profile
 from tests.integration.registered import at_work, registering
 from tests.integration.service import simulate
@@ -102,6 +103,20 @@ async def test_a_ca_of_the_operators_own_is_no_identity_by_itself(field: Field) 
         with pytest.raises(RegistrationFailed, match=r"4\.03"):
             await register("nobody", organizational_unit_name=account)
         await register("worker-4", organizational_unit_name=account)
+
+
+async def test_a_ca_that_is_denied_ends_what_its_connected_devices_may(field: Field) -> None:
+    leaving = pki.make_factory_ca("Leaving CA")
+    file = field.folder / "leaving.pem"
+    file.write_bytes(leaving.pem)
+    await taken_up(field, field.service.command("trust", "add", str(file), "--service", "lwm2m", "--name", "leaving"))
+    subject = pki.make_name("worker-7", organizational_unit_name=field.account)
+    held = pki.make_certificate(subject, leaving, extensions=[(pki.key_usage("digital_signature"), True)])
+    identity = Identity(instance=0, chain=(held.certificate,), key=cast("ec.EllipticCurvePrivateKey", held.key))
+    async with at_work(field, "worker-7"), RegisteredDevice("worker-7", identity, field.server) as registered:
+        await registered.register()
+        await taken_up(field, field.service.command("trust", "deny", "leaving"))
+        assert await registered.update() == codes.FORBIDDEN
 
 
 async def test_a_revoked_certificate_registers_no_more(field: Field) -> None:

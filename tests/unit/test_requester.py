@@ -102,6 +102,14 @@ def is_taken(
 # -- who ----------------------------------------
 
 
+def test_a_bootstrap_counts_as_long_as_its_account_trusts_the_certificate() -> None:
+    request, held = parse_bootstrap_request(["ep=device-1"]), peer()
+    admitted = policy.admit(peer=held, request=request, profiles_of=lambda _account: (profile(),), asked_for_pack=False)
+    assert from_factory(held, admitted, lambda _account: ()).account_id == ACCOUNT
+    with pytest.raises(NotAuthorized, match="trusts its certificate no more"):
+        from_factory(peer(account=uuid4()), admitted, lambda _account: ())
+
+
 def test_account_and_name_follow_from_the_credential_alone() -> None:
     requester = factory()
     assert (requester.account_id, requester.endpoint, requester.operational) == (ACCOUNT, "device-1", False)
