@@ -8,6 +8,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -55,7 +56,6 @@ class SecretsConfig:
 
     master_key_file: Path | None = None
     master_key: str | None = field(default=None, repr=False)
-    ca_passphrase_file: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +225,8 @@ _RANGES: Mapping[tuple[str, str], tuple[float, float]] = {
     ("retention", "audit_days"): (1, 36500),
     ("retention", "transcripts_days"): (1, 36500),
 }
+# RFC 7959 2.2: a block's size is told as its exponent.
+_POWERS_OF_TWO = frozenset({("limits", "block_size")})
 
 
 def load(*, file: Path | None, environment: Mapping[str, str], flags: Mapping[tuple[str, str], object]) -> Config:
@@ -343,6 +345,8 @@ def _checked(section: str, key: str, value: object, source: str) -> object:
         low, high = _RANGES[section, key]
         if not low <= value <= high:
             raise ConfigurationError(f"{name} must be between {low:g} and {high:g}, you gave {value}")
+        if (section, key) in _POWERS_OF_TWO and value & (value - 1):  # type: ignore[operator]
+            raise ConfigurationError(f"{name} must be a power of two, you gave {value}")
         return wanted(value)
     if not isinstance(value, str):
         raise ConfigurationError(f"{name} must be a text, you gave {value!r}")
@@ -359,6 +363,19 @@ def host_and_port(text: str, name: str) -> tuple[str, int]:
     if not separator or not host or not port.isdecimal() or int(port) > 65535:
         raise ConfigurationError(f"{name}: must be HOST:PORT with a port of 0 to 65535, you gave {text!r}")
     return host, int(port)
+
+
+def address_and_port(text: str, name: str) -> tuple[str, int]:
+    """The same where devices are awaited: at an address, as nobody would say which one of a name's is meant."""
+    host, port = host_and_port(text, name)
+    try:
+        ip_address(host)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{name}: must be an IP address with a port, you gave {text!r}; write the address of that name, or "
+            "0.0.0.0 and [::] for all of this machine"
+        ) from error
+    return host, port
 
 
 def as_plain(config: Config) -> dict[str, dict[str, object]]:

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
+from ipaddress import ip_address
 from pathlib import Path
 
 from server import config as configuration
@@ -23,7 +24,6 @@ from server.api.app import Health, serve_http
 from server.config import Config
 from server.errors import ConfigurationError
 from server.metrics import Merged
-from server.profile import parse_profile
 from server.reach import networks
 from server.record import Record
 from server.store import prune
@@ -118,9 +118,8 @@ class Service:
         def make(host: str, port: int, shared: bool) -> socket.socket:
             return bind(host, port, reuse_port=shared, receive_buffer=RECEIVE_BUFFER)
 
+        _some(self._config.server.coaps)
         groups = [self._group(stack, "server.coaps", text, make) for text in self._config.server.coaps]
-        if not groups:
-            raise ConfigurationError("server.coaps: no address to listen on; give at least one HOST:PORT")
         granted = min(receive_buffer(sock) for group in groups for sock in group)
         if granted < RECEIVE_BUFFER:
             # A storm would overrun it: devices repeat what was lost, later and later (coap_and_store.md 5).
@@ -143,7 +142,7 @@ class Service:
         make: Callable[[str, int, bool], socket.socket],
     ) -> list[socket.socket]:
         """One socket a worker on the address `text` of `setting`."""
-        host, port = configuration.host_and_port(text, setting)
+        host, port = configuration.address_and_port(text, setting)
         count = 1 if self._config.server.single_process else self._config.server.workers
         group: list[socket.socket] = []
         for _ in range(count):
@@ -202,14 +201,25 @@ def _bind_http(config: Config) -> socket.socket:
             f"server.http: {config.server.http} cannot be bound ({error.strerror}); "
             "is another server running there, or is the address not this machine's?"
         ) from error
-    bound = sock.getsockname()[0]
-    if not (bound.startswith("127.") or bound == "::1" or config.server.insecure_http):
+    try:
+        _not_in_the_clear(config, sock.getsockname()[0])
+    except ConfigurationError:
         sock.close()
+        raise
+    return sock
+
+
+def _not_in_the_clear(config: Config, address: str) -> None:
+    if not (ip_address(address.partition("%")[0]).is_loopback or config.server.insecure_http):
         raise ConfigurationError(
             f"server.http: {config.server.http} is not a loopback address and plain http would show keys to the "
             "network; bind 127.0.0.1, or set server.insecure_http when a TLS proxy stands in front"
         )
-    return sock
+
+
+def _some(coaps: Sequence[str]) -> None:
+    if not coaps:
+        raise ConfigurationError("server.coaps: no address to listen on; give at least one HOST:PORT")
 
 
 def _uri(scheme: str, sock: socket.socket) -> str:
@@ -240,14 +250,17 @@ def _ready_file(file: Path | None, content: Mapping[str, object]) -> Iterator[No
 
 def check(config: Config) -> None:
     """Everything that can be said against `config` without opening anything; ConfigurationError."""
+    _some(config.server.coaps)
     for text in config.server.coaps:
-        configuration.host_and_port(text, "server.coaps")
+        configuration.address_and_port(text, "server.coaps")
     for text in config.server.coaps_tcp:
-        configuration.host_and_port(text, "server.coaps_tcp")
-    configuration.host_and_port(config.server.http, "server.http")
+        configuration.address_and_port(text, "server.coaps_tcp")
+    host, _ = configuration.host_and_port(config.server.http, "server.http")
+    with contextlib.suppress(ValueError):
+        # A name is looked up when it is bound.
+        _not_in_the_clear(config, str(ip_address(host)))
     networks(config.issuers.allow)
-    if config.server.lwm2m_server_certificate_file is not None:
-        parse_profile(*first_start.default_profile_text(config), name="default")
+    first_start.check(config)
     if config.secrets.master_key is not None or config.secrets.master_key_file is not None:
         record.master_keys(config, create=False)
 

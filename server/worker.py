@@ -331,9 +331,14 @@ class Worker:
         self._report({"event": "metrics", "metrics": metrics.snapshot()})
 
 
+def open_journal(file: Path) -> int:
+    """A descriptor of the embedded CA's own log that appends to it; OSError."""
+    return os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+
 def _journal(file: Path) -> Callable[[str], None]:
     """Append one line at a time to the embedded CA's own log; the write is whole before the certificate is used."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    descriptor = open_journal(file)
 
     def write(line: str) -> None:
         os.write(descriptor, line.encode() + b"\n")

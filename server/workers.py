@@ -17,7 +17,7 @@ from server.errors import ConfigurationError
 from server.metrics import Merged
 from server.record import Record
 from server.transport import cookie
-from server.worker import Worker
+from server.worker import Worker, open_journal
 
 log = logs.get("serve")
 
@@ -71,6 +71,13 @@ class Workers:
         """
         count = len(sockets[0])
         journal = self._config.embedded_ca.journal_file or self._config.server.data_dir / "ca-journal.jsonl"
+        try:
+            os.close(open_journal(journal))
+        except OSError as error:
+            raise ConfigurationError(
+                f"embedded_ca.journal_file: {journal} cannot be written ({error.strerror}); give a file in a folder "
+                "that exists and that this user may write"
+            ) from error
         secret = cookie.shared_secret(opened.master_keys[0])
         for number in range(count):
             assignment = Assignment(

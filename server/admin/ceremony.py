@@ -149,11 +149,6 @@ async def _own(database: Database, account_id: UUID) -> embedded_ca.EmbeddedCa:
     return own
 
 
-def check_names(config: EmbeddedCaConfig) -> None:
-    """That the configured organization and country can name a CA; ConfigurationError."""
-    _name(config, "Device Root", 0)
-
-
 def _name(config: EmbeddedCaConfig, what: str, serial: int) -> ceremony.CaName:
     # Digits of the serial number tell the CAs of two ceremonies apart.
     name = ceremony.CaName(

@@ -101,18 +101,29 @@ def default_profile_text(config: Config, server_root: bytes = b"") -> tuple[str,
     return default_profile(config.server.lwm2m_uri), {DEFAULT_SERVER_CERTIFICATE: server_root}
 
 
-async def _ensure_profile(database: Database, sealer: Sealer, config: Config, account_id: UUID) -> None:
-    # Looked up first: even an insert that inserts nothing moves the revision, and every worker would read all anew.
-    if await profiles.find(database, account_id, DEFAULT_NAME) is not None:
-        return
-    root = x509.load_der_x509_certificate((await embedded_ca.server_credential(database, sealer)).root_certificate)
-    text, files = default_profile_text(config, root.public_bytes(serialization.Encoding.PEM))
+def check(config: Config) -> None:
+    """That the settings make a server certificate and a default profile; nothing of it is kept. ConfigurationError."""
+    made = ceremony.make_server_credential(config.embedded_ca, names_of(config, ()), datetime.now(UTC))
+    _default_profile(config, made.root_certificate)
+
+
+def _default_profile(config: Config, server_root: bytes) -> tuple[str, dict[str, bytes]]:
+    root = x509.load_der_x509_certificate(server_root).public_bytes(serialization.Encoding.PEM)
+    text, files = default_profile_text(config, root)
     try:
         parse_profile(text, files, name=DEFAULT_NAME)
     except ProfileError as error:
         raise ConfigurationError(
             f"server.lwm2m_uri or server.lwm2m_server_certificate_file makes no profile ({error}); mend that setting"
         ) from error
+    return text, files
+
+
+async def _ensure_profile(database: Database, sealer: Sealer, config: Config, account_id: UUID) -> None:
+    # Looked up first: even an insert that inserts nothing moves the revision, and every worker would read all anew.
+    if await profiles.find(database, account_id, DEFAULT_NAME) is not None:
+        return
+    text, files = _default_profile(config, (await embedded_ca.server_credential(database, sealer)).root_certificate)
     await profiles.ensure(database, account_id, DEFAULT_NAME, text, files)
 
 

@@ -11,7 +11,6 @@ import typer
 
 from server import demo as demonstration
 from server import record
-from server.admin import ceremony
 from server.cli import options
 from server.errors import ConfigurationError
 
@@ -102,7 +101,6 @@ def check_config(
             },
         )
         serve.check(loaded)
-        ceremony.check_names(loaded.embedded_ca)
         where = (
             "a PostgreSQL of yours"
             if record.database_url(loaded)

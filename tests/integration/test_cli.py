@@ -158,6 +158,10 @@ def test_a_good_configuration_says_what_will_be_used(cli: Cli) -> None:
         "The configuration is good: 127.0.0.1:5684, 3 workers, the embedded PostgreSQL in "
     )
     assert "a PostgreSQL of yours" in cli("check-config")
+    name = cli.file("name.toml", '[server]\nhttp = "localhost:8080"\nnames = ["bootstrap.example.com", "192.0.2.1"]\n')
+    assert "is good" in cli.bare("check-config", "--config", name)
+    behind = cli.file("behind.toml", '[server]\nhttp = "0.0.0.0:8080"\ninsecure_http = true\n')
+    assert "is good" in cli.bare("check-config", "--config", behind)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +173,15 @@ def test_a_good_configuration_says_what_will_be_used(cli: Cli) -> None:
         ("[server]\nzzz = 2\n", "known are data_dir, coaps, coaps_tcp"),
         ("[server]\nworkers = 0\n", "server.workers must be between 1 and 64, you gave 0"),
         ("[server]\ncoaps = ['nonsense']\n", "server.coaps: must be HOST:PORT"),
+        ("[server]\ncoaps = []\n", "server.coaps: no address to listen on"),
+        ("[server]\ncoaps = 'localhost:5684'\n", "server.coaps: must be an IP address with a port"),
+        ("[server]\ncoaps_tcp = 'localhost:5684'\n", "server.coaps_tcp: must be an IP address with a port"),
+        ("[server]\nhttp = '0.0.0.0:8080'\n", "server.http: 0.0.0.0:8080 is not a loopback address"),
+        ("[server]\nnames = ['not a name']\n", "server.names: 'not a name' is no host name"),
+        ("[server]\nlwm2m_uri = 'http://here'\n", "server.lwm2m_uri or server.lwm2m_server_certificate_file makes no"),
+        ("[server]\nlwm2m_server_certificate_file = '/dev/null'\n", "server.lwm2m_server_certificate_file makes no"),
+        ("[limits]\nblock_size = 100\n", "limits.block_size must be a power of two, you gave 100"),
+        ("[secrets]\nca_passphrase_file = 'x'\n", "unknown key secrets.ca_passphrase_file"),
         ("[secrets]\nmaster_key = 'x'\n", "secrets.master_key must not stand in a file"),
         ("[secrets]\nmaster_key_file = '/nonexistent/key'\n", "/nonexistent/key cannot be read"),
         ("[embedded_ca]\ncountry = 'Finland'\n", "give a country of two letters"),

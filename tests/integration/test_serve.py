@@ -144,6 +144,8 @@ async def test_a_second_server_on_the_same_folder_is_refused_in_one_line(service
         (("--http", "0.0.0.0:0"), "not a loopback address"),
         (("--coaps", "192.0.2.1:0"), "cannot be bound"),
         (("--coaps", "nonsense"), "HOST:PORT"),
+        (("--coaps", "localhost:0"), "server.coaps: must be an IP address with a port"),
+        (("--coaps-tcp", "localhost:0"), "server.coaps_tcp: must be an IP address with a port"),
         (("--database-url", "postgresql://nobody@127.0.0.1:1/none"), "cannot be reached"),
     ],
 )
@@ -155,6 +157,21 @@ async def test_what_cannot_start_says_why_in_one_line(tmp_path: Path, words: tup
     assert last.startswith("firstlight: ")
     assert said in last
     assert "Traceback" not in output
+
+
+async def test_a_journal_that_cannot_be_written_stops_the_start_in_one_line(tmp_path: Path) -> None:
+    config = tmp_path / "firstlight.toml"
+    config.write_text(f'[embedded_ca]\njournal_file = "{tmp_path}/not-there/journal.jsonl"\n')
+    tmp_path.chmod(0o755)
+    output = await firstlight(
+        *("serve", "--config", str(config), "--data-dir", str(tmp_path / "data")),
+        *("--http", "127.0.0.1:0", "--coaps", "127.0.0.1:0"),
+        code=1,
+    )
+    assert "Traceback" not in output
+    last = output.strip().splitlines()[-1]
+    assert last.startswith("firstlight: embedded_ca.journal_file: ")
+    assert "give a file in a folder that exists" in last
 
 
 async def test_check_config_tells_good_from_bad(tmp_path: Path) -> None:
