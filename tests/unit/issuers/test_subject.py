@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from issuers.errors import Misconfigured, Rejected
@@ -88,6 +88,8 @@ def test_the_escapes_of_rfc_4514_are_understood(written: str, meant: str) -> Non
 def test_any_text_survives_being_escaped_into_a_template(value: str) -> None:
     name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, value)])
     template = f"CN={{endpoint}},{name.rfc4514_string()}"
+    # What stands for something else is no text.
+    assume(not any(placeholder in value for placeholder in ("{endpoint}", "{account}", "{device}")))
     if "{" in value or "=#" in template:
         misread(template)
     else:
