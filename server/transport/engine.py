@@ -118,8 +118,8 @@ class Refusal:
 class TransportLimits:
     """What one socket may hold; seconds and bytes.
 
-    `per_source` bounds the unfinished handshakes of one IP address only: fleets sit behind few NAT addresses,
-    so it must not bound what is established. `mtu` is a DTLS datagram without UDP and IP headers, at least
+    `per_source` bounds the unfinished handshakes of one IPv4 address or IPv6 /64 only: fleets sit behind few NAT
+    addresses, so it must not bound what is established. `mtu` is a DTLS datagram without UDP and IP headers, at least
     300.
     """
 

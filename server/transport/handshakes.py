@@ -17,7 +17,7 @@ from server.transport.engine import (
     TransportLimits,
     printable,
 )
-from server.transport.sockets import Flow, address_text
+from server.transport.sockets import Flow, address_text, source
 
 
 class KeyExchangeReader(Protocol):
@@ -139,18 +139,18 @@ class Handshakes:
         socket. `client_hello` and its `attempt` are what proved the address of a datagram, empty on a connection.
         """
         counters, limits = self._driver.counters, self._limits
-        source = flow[0][0]
+        whom = source(flow[0])
         if len(self.by_flow) >= limits.max_handshakes:
             counters.dropped_handshakes_full += 1
         elif len(self.by_flow) + established >= limits.max_associations:
             counters.dropped_associations_full += 1
-        elif self._by_source.get(source, 0) >= limits.per_source:
+        elif self._by_source.get(whom, 0) >= limits.per_source:
             counters.dropped_source_full += 1
         else:
             counters.started += 1
             handshake = Handshake(flow, self._driver.engine.accept(client_hello), self._reader(), attempt, now)
             self.by_flow[flow] = handshake
-            self._by_source[source] = self._by_source.get(source, 0) + 1
+            self._by_source[whom] = self._by_source.get(whom, 0) + 1
             self._follow(handshake, [], now)
             return True
         return False
@@ -277,9 +277,9 @@ class Handshakes:
 
     def _unlist(self, handshake: Handshake) -> None:
         del self.by_flow[handshake.flow]
-        source = handshake.flow[0][0]
-        left = self._by_source[source] - 1
+        whom = source(handshake.flow[0])
+        left = self._by_source[whom] - 1
         if left:
-            self._by_source[source] = left
+            self._by_source[whom] = left
         else:
-            del self._by_source[source]
+            del self._by_source[whom]

@@ -132,6 +132,12 @@ def local_text(asked: Asked) -> str:
     return str(ip_address(data[4:8] if level == socket.IPPROTO_IP else data[:16]))
 
 
+def source(address: Address) -> str:
+    """Whom an address stands for: of IPv6 a whole /64, of which one host may have any address it likes (RFC 8981)."""
+    host = str(address[0])
+    return host if ":" not in host else socket.inet_pton(socket.AF_INET6, host.partition("%")[0])[:8].hex(":", 2)
+
+
 def address_text(address: Address) -> str:
     """A socket address as `host:port`, IPv6 in brackets (RFC 3986 3.2.2)."""
     host, port = address[0], address[1]

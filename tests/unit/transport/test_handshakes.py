@@ -190,6 +190,19 @@ async def test_one_source_has_its_own_limit_of_unfinished_handshakes(pki: Pki) -
     assert (await server.connect(x509_client(pki), address)).up
 
 
+async def test_all_addresses_of_an_ipv6_network_are_one_source(pki: Pki) -> None:
+    server = Server(pki.index, pki.server, limits=TransportLimits(per_source=2))
+    hosts = ["2001:db8::1", "2001:db8::ffff:0:1", "2001:db8:0:0:1234::", "2001:db8:0:1::1", "fe80::1%eth0"]
+    for host in hosts:
+        address = (host, 40000, 0, 0)
+        server.deliver(through_cookie(server, x509_client(pki), address), address)
+    assert (server.endpoint.handshaking, server.endpoint.counters.dropped_source_full) == (4, 1)
+    # And those that are over make room.
+    server.loop.advance(31)
+    assert server.endpoint.handshaking == 0
+    assert (await server.connect(x509_client(pki), (hosts[2], 40000, 0, 0))).up
+
+
 def begun(sequence: int, length: int, part: bytes = b"x") -> bytes:
     """A record with the beginning of a handshake message (RFC 6347 4.2.2), a certificate by its type."""
     message = b"\x0b" + length.to_bytes(3, "big") + sequence.to_bytes(2, "big") + bytes(3)

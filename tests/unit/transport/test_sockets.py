@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv6Address
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.transport.sockets import IP_PKTINFO, address_asked, address_text, local_text
+from server.transport.sockets import IP_PKTINFO, address_asked, address_text, local_text, source
 
 
 @given(st.ip_addresses(v=4))
@@ -36,3 +36,9 @@ def test_a_datagram_that_does_not_say_is_answered_as_routing_likes() -> None:
 def test_an_address_is_shown_as_in_a_uri() -> None:
     assert address_text(("192.0.2.1", 5684)) == "192.0.2.1:5684"
     assert address_text(("2001:db8::1", 5684, 0, 0)) == "[2001:db8::1]:5684"
+
+
+def test_an_ipv4_address_is_a_source_and_an_ipv6_address_one_of_its_network() -> None:
+    assert source(("192.0.2.1", 5684)) == "192.0.2.1"
+    assert source(("2001:db8:0:7::1", 5684, 0, 0)) == source(("2001:db8:0:7:8:9:a:b", 1, 0, 0)) == "2001:0db8:0000:0007"
+    assert source(("fe80::1%eth0", 5684, 0, 2)) == "fe80:0000:0000:0000"
