@@ -57,7 +57,10 @@ async def test_a_rebooted_device_replaces_its_association_only_when_the_new_hand
     answers = [answer for datagram in flight for answer in rebooted.receive(datagram)]
     for datagram in server.deliver(answers):
         rebooted.receive(datagram)
+        # Nothing under the old keys, which nobody has any more: no goodbye either.
+        first.receive(datagram)
     assert rebooted.up
+    assert not first.closed
     assert server.uppers[0].lost == ["replaced"]
     assert (server.endpoint.established, server.endpoint.handshaking) == (1, 0)
     (answer,) = server.deliver(rebooted.send(b"new"))

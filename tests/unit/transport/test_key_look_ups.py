@@ -64,10 +64,15 @@ class Gate:
         self.key = key
         self.open = asyncio.Event()
         self.asked = 0
+        self.cancelled = 0
 
     async def __call__(self, _identity: bytes) -> PreSharedKey | None:
         self.asked += 1
-        await self.open.wait()
+        try:
+            await self.open.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
         return self.key
 
 
@@ -80,6 +85,9 @@ async def test_while_a_key_is_looked_up_later_datagrams_wait_in_order(pki: Pki) 
     assert server.deliver(flight) == []
     await asyncio.sleep(0)
     assert gate.asked == 1
+    # Its flight has come: nothing of ours is repeated to ask for it.
+    server.loop.advance(20)
+    assert server.sent() == []
     gate.open.set()
     await settle()
     for datagram in server.sent():
@@ -125,6 +133,9 @@ async def test_a_handshake_that_ends_during_its_look_up_is_left_alone(pki: Pki) 
     assert server.endpoint.handshaking == 0
     (refusal,) = server.refusals
     assert (refusal.reason, refusal.identity) == (RefusalReason.STORE_UNAVAILABLE, "urn:dev:1")
+    # Nobody waits for the key any more, and nothing waits at the store.
+    await settle()
+    assert (gate.asked, gate.cancelled) == (1, 1)
     gate.open.set()
     await settle()
     assert server.sent() == []
