@@ -6,6 +6,7 @@ from lwm2m.coap import message as coap
 from lwm2m.coap.events import ExchangeFailed, ExchangeFailure, ResponseReceived
 from lwm2m.coap.message import Message, Option
 from lwm2m.coap.options import BLOCK1, BLOCK2, Block, uri_path
+from lwm2m.coap.parameters import Parameters
 from tests.unit.coap.peer import Peer, block1, block2, block_of, write
 
 
@@ -81,6 +82,14 @@ def test_an_endless_answer_is_too_large() -> None:
             message = peer.sent_one()
     assert peer.happened() == [ExchangeFailed(exchange, ExchangeFailure.TOO_LARGE)]
     assert peer.sent() == []
+
+
+def test_a_separate_answer_that_is_too_large_is_still_acknowledged() -> None:
+    peer = Peer(Parameters(max_payload=64))
+    exchange, message = discover(peer)
+    peer.say(coap.CON, coap.CONTENT, token=message.token, options=[block2(0, True, 128)], payload=bytes(128))
+    assert peer.sent_one().type == coap.ACK
+    assert peer.happened() == [ExchangeFailed(exchange, ExchangeFailure.TOO_LARGE)]
 
 
 def test_a_separate_answer_that_cannot_be_used_is_still_acknowledged() -> None:

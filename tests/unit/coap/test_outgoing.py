@@ -257,9 +257,12 @@ def test_a_non_answer_is_taken_once_and_not_acknowledged() -> None:
     assert peer.happened() == []
 
 
-def test_a_reset_ends_the_request() -> None:
+@pytest.mark.parametrize("acknowledged", [False, True])
+def test_a_reset_ends_the_request(acknowledged: bool) -> None:
     peer = Peer()
     exchange, request = delete(peer)
+    if acknowledged:
+        peer.say(coap.ACK, coap.EMPTY, request.mid)
     peer.say(coap.RST, coap.EMPTY, request.mid)
     assert peer.happened() == [ExchangeFailed(exchange, ExchangeFailure.RESET)]
     peer.wait(300.0)
@@ -276,6 +279,7 @@ def test_a_reset_ends_the_request() -> None:
         (coap.RST, coap.EMPTY, 0x99, b""),
         (coap.RST, coap.DELETED, 0x11, b"\x20\x01"),
         (coap.NON, coap.DELETED, 0x99, b"other"),
+        (coap.NON, coap.EMPTY, 0x11, b""),
     ],
 )
 def test_what_does_not_match_is_ignored(type: int, code: int, mid: int, token: bytes) -> None:
@@ -285,6 +289,9 @@ def test_what_does_not_match_is_ignored(type: int, code: int, mid: int, token: b
     peer.say(type, code, mid, token)
     assert peer.sent() == []
     assert peer.happened() == []
+    # It did not count as an acknowledgement either: the request is sent again.
+    peer.wait(2.5)
+    assert peer.sent() == [request]
     peer.answer(request, coap.DELETED)
     assert peer.happened() == [ResponseReceived(exchange, coap.DELETED, [], b"", False)]
 

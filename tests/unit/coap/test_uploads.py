@@ -146,6 +146,24 @@ def test_separate_answers_to_blocks_work_and_a_late_one_is_only_acknowledged() -
     assert event.exchange_id == exchange
 
 
+def test_a_copy_of_a_separate_answer_that_names_no_block_is_not_the_next_ones_answer() -> None:
+    peer = Peer()
+    exchange, first = write(peer, bytes(3000))
+    peer.say(coap.ACK, coap.EMPTY, first.mid)
+    mid = peer.say(coap.CON, coap.CONTINUE, token=first.token)
+    acknowledgement, second = peer.sent()
+    assert block_of(second, BLOCK1).number == 1
+    # All blocks have one token: its message ID alone tells that it was here before.
+    peer.say(coap.CON, coap.CONTINUE, mid, first.token)
+    assert peer.sent() == [acknowledgement]
+    peer.answer(second, coap.CONTINUE, [block1(1, True, 1024)])
+    third = peer.sent_one()
+    peer.answer(third, coap.CHANGED, [block1(2, False, 1024)])
+    assert peer.happened() == [
+        ResponseReceived(exchange, coap.CHANGED, [block1(2, False, 1024)], b"", False),
+    ]
+
+
 @settings(deadline=None)
 @given(
     st.lists(
