@@ -109,6 +109,10 @@ class Log:
         """Say a fault of ours, with the traceback of the exception under way."""
         self._others.exception(event, **fields)
 
+    def foreign(self, library: str, text: str, error: BaseException | None) -> None:
+        """Say what a library calls an error, with its traceback where it has one."""
+        self._others.error("library_said", library=library, text=text, exc_info=error)
+
     def _said(self, level: str, number: int, event: str, fields: dict[str, object]) -> bool:
         """Write a plain line of the console, as structlog's chain of processors would; whether that was one."""
         # hot path: three lines a bootstrap, each a third of what the chain costs
@@ -131,9 +135,32 @@ class Log:
         return True
 
 
+class _Libraries(logging.Handler):
+    """What libraries say by `logging`, as lines of this log: theirs have no form that a collector could read.
+
+    The pool of asyncpg tells with a traceback every few seconds that the database is away, which is no fault of ours;
+    a traceback stays where the library calls it an error.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log = get("library")
+        error = record.exc_info[1] if record.exc_info else None
+        if record.levelno >= logging.ERROR:
+            log.foreign(record.name, record.getMessage(), error)
+        elif error is None:
+            log.warning("library_said", library=record.name, text=record.getMessage())
+        else:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            log.warning("library_said", library=record.name, text=record.getMessage(), reason=reason)
+
+
+_libraries = _Libraries(logging.WARNING)
+
+
 def configure(format: str, level: str, stream: TextIO | None = None) -> None:
     """Send every log line of this process to `stream` (default standard error) as `console` or `json`."""
     global _console
+    logging.getLogger().addHandler(_libraries)
     least: int = getattr(logging, level.upper())
     processors: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,

@@ -192,7 +192,7 @@ class Database:
             yield connection
         except Exception as error:
             if is_away(error, connection):
-                self._lost()
+                self._lost(error)
                 raise unavailable(error) from error
             raise
         finally:
@@ -233,7 +233,7 @@ class Database:
         try:
             rows = await self._kept.fetch(name, *arguments)
         except TimeoutError as error:
-            self._lost()
+            self._lost(error)
             raise unavailable(error) from error
         if rows is None:
             rows = await self.fetch(name, *arguments)
@@ -282,7 +282,7 @@ class Database:
             except (StoreError, asyncpg.InterfaceError, *AWAY) as error:
                 if isinstance(error, TimeoutError) and self._is_busy():
                     raise StoreUnavailable("every connection to the database is busy") from error
-                self._lost()
+                self._lost(error)
                 if left <= RETRY_EVERY or self.pool.is_closing():
                     raise unavailable(error) from error
                 await asyncio.sleep(RETRY_EVERY)
@@ -333,18 +333,18 @@ class Database:
         self._moves += 1
         try:
             await self.pool.release(connection)
-        except (asyncpg.InterfaceError, *AWAY):
+        except (asyncpg.InterfaceError, *AWAY) as error:
             # The connection is gone; the pool makes another when one is asked for.
-            self._lost()
+            self._lost(error)
 
     def _is_busy(self) -> bool:
         pool = self.pool
         return bool(pool.get_size() == pool.get_max_size() and pool.get_idle_size() == 0)
 
-    def _lost(self) -> None:
+    def _lost(self, error: BaseException) -> None:
         if self._away_since is None and not self.pool.is_closing():
             self._away_since = time.monotonic()
-            log.warning("database_away")
+            log.warning("database_away", reason=_reason(error))
 
 
 async def _fit(connection: Any, queries: Mapping[str, str], *, migrate_it: bool) -> None:

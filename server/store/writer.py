@@ -102,6 +102,8 @@ class Writer:
         self._task: asyncio.Task[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._away = False
+        # Why the last attempt came to nothing; None = it did not.
+        self._trouble: Exception | None = None
         self._closing = False
 
     @property
@@ -127,7 +129,7 @@ class Writer:
         elif self.queued >= self._queue_limit:
             future.set_exception(StoreUnavailable(f"{self._queue_limit} writes are waiting for the database"))
         elif self._away:
-            future.set_exception(StoreUnavailable("the database is away"))
+            future.set_exception(self._unavailable())
             if operation.kept:
                 self._queue.append(_Entry(operation, future))
         else:
@@ -194,6 +196,7 @@ class Writer:
             except Exception as error:
                 trouble = _state(error)[:2] in _TROUBLE
                 if trouble or self._lost(error):
+                    self._trouble = error
                     log.warning("commit_interrupted", operations=len(entries), reason=str(error))
                     if not trouble:
                         self._disconnect()
@@ -263,6 +266,7 @@ class Writer:
                 await self._open()
             except Exception as error:
                 # Whatever it is, those who wait have their second, and the writer goes on.
+                self._trouble = error
                 log.debug("database_unreachable", reason=str(error))
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, RETRY_LONGEST)
@@ -304,13 +308,21 @@ class Writer:
             return
         self._away = True
         waiting = [*self._written, *self._queue]
-        log.warning("database_away", waiting=len(waiting))
+        log.warning("database_away", waiting=len(waiting), reason=str(self._unavailable()))
         for entry in waiting:
-            _fail(entry, StoreUnavailable("the database is away"))
+            _fail(entry, self._unavailable())
         self._queue = deque(entry for entry in self._queue if entry.operation.kept)
+
+    def _unavailable(self) -> StoreUnavailable:
+        """Why, for whoever is to mend it: a full disk looks like a database that is away, to a device."""
+        if self._trouble is None:
+            return StoreUnavailable("the database is away (it does not answer)")
+        # One for each caller: an exception that many raise has the tracebacks of all.
+        return StoreUnavailable(str(unavailable(self._trouble)))
 
     def _progress(self) -> None:
         self._unwatch()
+        self._trouble = None
         if self._away:
             self._away = False
             log.info("database_back", kept=self.queued)

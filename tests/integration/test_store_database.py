@@ -3,10 +3,12 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from server.store import database as database_module
 from server.store.database import ConnectArguments, Database, connect, is_away
@@ -143,6 +145,16 @@ async def test_a_connection_cut_in_the_middle_is_an_absence_and_the_next_call_wo
     opened: Database, empty_database_url: str
 ) -> None:
     connection = await connect(empty_database_url)
+    with capture_logs() as lines:
+        await _cut_in_the_middle(opened, connection)
+    assert [line["reason"] for line in lines if line["event"] == "database_away"] == [
+        "terminating connection due to administrator command"
+    ]
+    await connection.close()
+    assert await opened.fetchval("answer", 1) == 2
+
+
+async def _cut_in_the_middle(opened: Database, connection: Any) -> None:
     async with asyncio.TaskGroup() as group:
 
         async def sleeps() -> None:
@@ -156,8 +168,6 @@ async def test_a_connection_cut_in_the_middle_is_an_absence_and_the_next_call_wo
                 "SELECT bool_or(pg_terminate_backend(pid)) FROM pg_stat_activity "
                 "WHERE datname = current_database() AND wait_event = 'PgSleep'"
             )
-    await connection.close()
-    assert await opened.fetchval("answer", 1) == 2
 
 
 async def test_a_connection_cut_inside_a_transaction_is_an_absence(opened: Database, empty_database_url: str) -> None:

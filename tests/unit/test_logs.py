@@ -1,5 +1,6 @@
 import io
 import json
+import logging
 import re
 from datetime import datetime, timedelta
 from typing import Any
@@ -50,6 +51,40 @@ def test_a_fault_stands_below_its_line_with_its_traceback() -> None:
     assert first.startswith("[error    ] session_failed")
     assert rest[0] == "Traceback (most recent call last):"
     assert rest[-1] == "ValueError: of ours"
+
+
+def test_what_a_library_warns_of_is_one_line_of_this_log_without_a_traceback() -> None:
+    """asyncpg's pool does so every few seconds while the database is away."""
+    stream = io.StringIO()
+    logs.configure("json", "info", stream)
+    try:
+        raise OSError("nobody\nis there")
+    except OSError:
+        logging.getLogger("asyncpg.pool").warning("retrying", exc_info=True)
+    logging.getLogger("other").warning("%s of %s", 1, 2)
+    first, second = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert {name: first[name] for name in ("event", "level", "library", "text", "reason")} == {
+        "event": "library_said",
+        "level": "warning",
+        "library": "asyncpg.pool",
+        "text": "retrying",
+        "reason": "nobody is there",
+    }
+    assert (second["library"], second["text"]) == ("other", "1 of 2")
+
+
+def test_what_a_library_calls_an_error_has_its_traceback() -> None:
+    stream = io.StringIO()
+    logs.configure("console", "info", stream)
+    try:
+        raise ValueError("of theirs")
+    except ValueError:
+        logging.getLogger("asyncio").error("Task exception was never retrieved", exc_info=True)
+    first, *rest = stream.getvalue().splitlines()
+    assert first.startswith("[error    ] library_said")
+    assert rest[-1] == "ValueError: of theirs"
+    logging.getLogger("asyncio").error("no exception")
+    assert "NoneType" not in stream.getvalue()
 
 
 values = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), st.lists(st.text()))

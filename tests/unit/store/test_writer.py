@@ -81,7 +81,7 @@ class Played:
 
     async def _connect(self, _url: object) -> PlayedConnection:
         if not self.reachable:
-            raise StoreUnavailable("played")
+            raise StoreUnavailable("played away")
         self.connections.append(PlayedConnection())
         return self.connections[-1]
 
@@ -210,6 +210,21 @@ async def test_a_full_disk_is_waited_for(played: Played) -> None:
     assert played.connection.statements == [("write_delivered", 3)] * 3
 
 
+async def test_who_is_sent_away_by_a_full_disk_is_told_of_the_disk(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "AWAY_AFTER", 0.05)
+    errors = played.connection.errors = [asyncpg.DiskFullError("no space left\nHINT: check the disk")] * 10_000
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match=r"the database is away \(no space left HINT: check the disk\)"):
+            await played.writer.write(MarkDelivered(uuid4()))
+    errors.clear()
+    await _until(lambda: played.writer.queued == 0)
+    played.connection.go.clear()
+    with pytest.raises(StoreUnavailable, match=r"the database is away \(it does not answer\)"):
+        await played.writer.write(MarkDelivered(uuid4()))
+
+
 async def test_a_database_that_is_away_fails_those_who_wait_but_keeps_facts(
     played: Played, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,10 +234,10 @@ async def test_a_database_that_is_away_fails_those_who_wait_but_keeps_facts(
     fact, wish = MarkDelivered(uuid4()), MarkAbandoned(uuid4(), "gone")
     writes = [asyncio.ensure_future(played.writer.write(operation)) for operation in (fact, wish)]
     for write in writes:
-        with pytest.raises(StoreUnavailable, match="away"):
+        with pytest.raises(StoreUnavailable, match=r"^played away$"):
             await write
     late = touch_device(IDS[0])
-    with pytest.raises(StoreUnavailable, match="away"):
+    with pytest.raises(StoreUnavailable, match=r"^played away$"):
         await played.writer.write(late)
     played.reachable = True
     await _until(lambda: played.writer.queued == 0)
