@@ -173,7 +173,13 @@ class Attempts:
 
     # -- asking ----------------------------------------
 
-    async def ask(self, active: ActiveIssuer, intent: OpenIssuance, request: OwnRequest) -> Checked:
+    async def ask(
+        self,
+        active: ActiveIssuer,
+        intent: OpenIssuance,
+        request: OwnRequest,
+        limits: DeviceLimits = USUAL_LIMITS,
+    ) -> Checked:
         """Write the intent, have it signed, check and record what came; then the row is ours until it is settled.
 
         Raises as `asked`, StoreUnavailable, and ComeAgain when it would be one too many.
@@ -184,7 +190,7 @@ class Attempts:
             raise too_many(intent)
         if not isinstance(outcome, Inserted):
             raise AssertionError(f"a key made a moment ago is known: {outcome}")
-        return await self.asked(active, intent, request.csr, since, public_key=request.public_key)
+        return await self.asked(active, intent, request.csr, since, limits, request.public_key)
 
     async def asked(
         self,

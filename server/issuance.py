@@ -24,6 +24,7 @@ from cryptography import x509
 
 from issuers.csr import OwnRequest, request_for_new_key
 from issuers.errors import IssuerError, OutcomeUnknown
+from issuers.returned import USUAL_LIMITS, DeviceLimits
 from issuers.subject import Subject
 from lwm2m.bootstrap import Credential
 from server import logs
@@ -56,7 +57,8 @@ class Wish:
     """One wish for a certificate with a server-made key: who, for which service, under which name.
 
     `counted`: the device asks for it of its own accord, and gets so many a day and no more. `hold_seconds` is how long
-    it waits for the answer, `retry_after` when it comes back then; None = `answer_seconds`, and half of that.
+    it waits for the answer, `retry_after` when it comes back then; None = `answer_seconds`, and half of that. `limits`
+    is what it stores.
     """
 
     account_id: UUID
@@ -68,6 +70,7 @@ class Wish:
     counted: bool = False
     hold_seconds: float | None = None
     retry_after: float | None = None
+    limits: DeviceLimits = USUAL_LIMITS
 
 
 # Made for every bootstrap: frozen it would take three times as long.
@@ -294,7 +297,7 @@ class Issuance:
     async def _attempt(self, wish: Wish, active: ActiveIssuer, attempt: int) -> ServerMade:
         request = request_for_new_key(wish.subject.der)
         intent = self._intent(wish, request, active, attempt)
-        checked = await self._attempts.ask(active, intent, request)
+        checked = await self._attempts.ask(active, intent, request, wish.limits)
         return ServerMade(
             issuance_id=intent.id,
             credential=Credential(chain=checked.chain, private_key_pkcs8=request.key),

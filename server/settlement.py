@@ -14,7 +14,7 @@ from cryptography import x509
 
 from issuers.base import Capability, Pending
 from issuers.errors import IssuerError, NotSupported, OutcomeUnknown, Unavailable
-from issuers.returned import USUAL_LIMITS, DeviceLimits
+from issuers.returned import DeviceLimits
 from server import logs
 from server.attempts import Attempts, Issuers, collected_once, recovered, request_for
 from server.errors import ServiceError
@@ -177,9 +177,8 @@ class Settlement:
                 look_again = self._now() + max(self._lease, timedelta(seconds=answer.retry_after))
                 await issuances.renew_leases(self._database, self._attempts.owner, (row.id,), look_again)
                 return
-            # What a device with a key of its own can store is its profile's word, given again before it is sent.
-            limits = USUAL_LIMITS if row.server_key else LARGEST
-            await self._attempts.record(active, row, csr, answer, limits)
+            # What a device can store is its profile's word, given again before it is sent.
+            await self._attempts.record(active, row, csr, answer, LARGEST)
         if row.server_key:
             await self.abandon(row.id, row.endpoint, KEY_LOST)
 

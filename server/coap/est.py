@@ -229,18 +229,21 @@ class EstResource:
             counted=True,
             hold_seconds=hold,
             retry_after=settings.retry_after or latencies.retry_after(active.id, hold),
+            limits=DeviceLimits(certificate_bytes=settings.certificate_bytes),
         )
         with self._staying(conversation, hold):
             made = await self._issuance.server_made(wish)
         ending.issuance_id = made.issuance_id
         alone = resource.function is Function.SERVER_KEY_CERTIFICATE
         format = MediaType.CERTIFICATE if alone else MediaType.PKCS7
-        chain = est.encode_chain(made.credential.chain, format, requester.profile.est.pkcs7_order)
-        payload = encode_parts([(MediaType.PKCS8, made.credential.private_key_pkcs8), (format, chain)])
-        answer = Answer(payload, MediaType.MULTIPART)
-        ending.answered(coap.CHANGED, answer.payload, answer.format)
         delivered = False
         try:
+            # It may have been made for a bootstrap.
+            _fits(made.credential.chain, wish.limits)
+            chain = est.encode_chain(made.credential.chain, format, requester.profile.est.pkcs7_order)
+            payload = encode_parts([(MediaType.PKCS8, made.credential.private_key_pkcs8), (format, chain)])
+            answer = Answer(payload, MediaType.MULTIPART)
+            ending.answered(coap.CHANGED, answer.payload, answer.format)
             delivered = await conversation.respond(
                 incoming.request_id, coap.CHANGED, options=answer.options, payload=answer.payload
             )

@@ -9,6 +9,7 @@ from aiocoap import Message
 from aiocoap.numbers import codes
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key
+from cryptography.x509.oid import NameOID
 
 from lwm2m.est import decode_csr_attributes
 from lwm2m.multipart import decode_parts
@@ -33,9 +34,24 @@ from tests.integration.field import Field, profile
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+# A subject that alone has more than 800 bytes.
+WORDS = {"L": "€" * 128, "O": "€" * 64, "OU": "€" * 64, "ST": "€" * 64}
+OIDS = {
+    "L": NameOID.LOCALITY_NAME,
+    "O": NameOID.ORGANIZATION_NAME,
+    "OU": NameOID.ORGANIZATIONAL_UNIT_NAME,
+    "ST": NameOID.STATE_OR_PROVINCE_NAME,
+}
+WIDE = x509.Name([*common_name("wide-1"), *(x509.NameAttribute(OIDS[kind], words) for kind, words in WORDS.items())])
 PROFILES = {
     "est": profile("est-*", mode="est"),
     "narrow": profile("narrow-*", mode="est", est="certificate_bytes = 512"),
+    "wide": profile(
+        "wide-*",
+        mode="est",
+        est="certificate_bytes = 2048",
+        security=f'subject = "CN={{endpoint}},{",".join(f"{kind}={words}" for kind, words in WORDS.items())}"',
+    ),
 }
 
 
@@ -127,9 +143,20 @@ async def test_a_certificate_that_the_device_cannot_store_is_a_bad_gateways(fiel
     async with field.device(name) as device:
         client = await device.connect()
         assert await refused(client, payload=KeyPair.make(common_name(name)).csr) == "5.02"
-    shown = await until_sessions(field, name)
-    assert shown["sessions"][0]["cause"] == "issuer_bad_certificate"
-    assert [row["state"] for row in shown["issuances"]] == ["bad"]
+        # Nor one that comes with a key made here.
+        assert await refused(client, (*est.ROOT, "skg"), payload=tampered(name)) == "5.02"
+    shown = await until_sessions(field, name, 2)
+    assert {session["cause"] for session in shown["sessions"]} == {"issuer_bad_certificate"}
+    assert [row["state"] for row in shown["issuances"]] == ["bad", "bad"]
+
+
+async def test_a_device_that_stores_larger_certificates_gets_them_with_a_key_made_here_too(field: Field) -> None:
+    async with field.device("wide-1") as device:
+        client = await device.connect()
+        answer = await client.ask(codes.POST, (*est.ROOT, "skg"), payload=KeyPair.make(WIDE).csr, content_format=PKCS10)
+        _, (_, chain) = decode_parts(answer.payload)
+        leaf = est.read_certificates(chain)[0]
+        assert len(leaf.public_bytes(Encoding.DER)) > 1024
 
 
 @pytest.mark.parametrize("exponent", range(7), ids=lambda exponent: str(16 << exponent))
