@@ -3,9 +3,11 @@
 import json
 import re
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.name import _ASN1Type as Kind
 from cryptography.x509.oid import NameOID
@@ -14,9 +16,9 @@ from hypothesis import strategies as st
 
 from issuers.csr import make_csr
 from issuers.embedded import BACKDATE, EmbeddedIssuer, EmbeddedOptions, _subject
-from issuers.errors import Rejected
+from issuers.errors import Misconfigured, Rejected
 from issuers.journal import JournalEntry, Signed
-from tests.issuers.rigs import make_bundle, make_request
+from tests.issuers.rigs import NOW, make_bundle, make_request
 from tests.pki import make_key
 
 ENDPOINT = "urn:dev:os:0001"
@@ -69,6 +71,59 @@ async def test_it_signs_what_the_builder_makes_of_the_same_name(name: x509.Name,
     issued = await issuer.issue(request)
     assert issued.der == built.public_bytes(Encoding.DER)
     assert issued.leaf == built
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (["other"], "CN is 'other'"),
+        ([], "CN is missing"),
+        ([ENDPOINT, ENDPOINT], f"CN is '{ENDPOINT}', '{ENDPOINT}'"),
+        ([ENDPOINT, "other"], f"CN is '{ENDPOINT}', 'other'"),
+    ],
+)
+async def test_it_signs_no_name_but_the_one_that_was_authenticated(said: list[str], words: str) -> None:
+    """Whoever called it has checked the CSR; a CA answers for what it signs itself."""
+    attributes = [x509.NameAttribute(NameOID.COMMON_NAME, each, _validate=False) for each in said]
+    name = x509.Name([*attributes, x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "x")])
+    journal: list[JournalEntry] = []
+    with pytest.raises(Rejected, match=re.escape(words)):
+        await opened(EmbeddedOptions(), journal).issue(replace(make_request(ENDPOINT), csr=make_csr(KEY, name)))
+    assert journal == []
+
+
+@pytest.mark.parametrize("curve", [ec.SECP384R1(), ec.SECP521R1(), ec.SECP256K1()], ids=lambda curve: curve.name)
+async def test_it_signs_keys_on_p256_alone(curve: ec.EllipticCurve) -> None:
+    journal: list[JournalEntry] = []
+    with pytest.raises(Rejected, match="P-256 keys only"):
+        await opened(EmbeddedOptions(), journal).issue(make_request(key=ec.generate_private_key(curve)))
+    assert journal == []
+
+
+async def test_no_certificate_ends_after_its_issuing_ca_and_none_is_made_when_that_has_ended() -> None:
+    end = BUNDLE.issuing.not_valid_after_utc
+    issuer, journal = opened(EmbeddedOptions(), []), list[JournalEntry]()
+    whole = (await issuer.issue(make_request(not_before=NOW))).leaf
+    assert whole.not_valid_after_utc == NOW + EmbeddedOptions().validity
+    last = (await issuer.issue(make_request(not_before=end - timedelta(days=1)))).leaf
+    assert last.not_valid_after_utc == end
+    longer = (await issuer.issue(make_request(validity=timedelta(days=36525)))).leaf
+    assert longer.not_valid_after_utc == end
+    for late in (end, end + timedelta(days=1)):
+        with pytest.raises(Misconfigured, match="make a new one"):
+            await opened(EmbeddedOptions(), journal).issue(make_request(not_before=late))
+    assert journal == []
+
+
+async def test_an_attribute_without_a_value_is_left_out_of_the_certificate() -> None:
+    """X.520 knows none, and readers choke on it; some devices send an empty L and OU."""
+    empty = [
+        x509.NameAttribute(oid, "", _validate=False)
+        for oid in (NameOID.LOCALITY_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME)
+    ]
+    named = x509.NameAttribute(NameOID.COMMON_NAME, ENDPOINT)
+    request = replace(make_request(ENDPOINT), csr=make_csr(KEY, x509.Name([*empty, named])))
+    assert (await opened(EmbeddedOptions(), []).issue(request)).leaf.subject == x509.Name([named])
 
 
 @given(endpoint=st.text(max_size=20), recovered=st.booleans())

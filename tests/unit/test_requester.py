@@ -322,6 +322,18 @@ def test_an_izuma_client_names_its_device_id_its_account_and_its_endpoint() -> N
     assert first.oid == NameOID.LOCALITY_NAME
 
 
+def test_an_izuma_client_renews_what_its_certificate_names_and_no_less() -> None:
+    """Without L and OU it forgets who it is (izuma.md D); a build that never had them goes on without."""
+    own = {"locality_name": device_id(ACCOUNT, "device-1").hex, "organizational_unit_name": ACCOUNT.hex}
+    whole = pki.make_certificate(pki.make_name("device-1", **own), CA)
+    settings = 'client = "izuma"'
+    assert is_taken(operational(settings, whole), csr(**own), SREN)
+    assert not is_taken(operational(settings, whole), csr(), SREN)
+    assert not is_taken(operational(settings, whole), csr(locality_name=own["locality_name"]), SREN)
+    assert is_taken(operational(settings), csr(), SREN)
+    assert is_taken(operational(settings), csr(**own), SREN)
+
+
 @pytest.mark.parametrize(
     ("uri", "expected"),
     [

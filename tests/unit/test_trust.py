@@ -91,6 +91,14 @@ def test_a_self_issued_rollover_leads_from_the_new_key_to_the_old_anchor() -> No
     assert accounts(judge(anchor(ROOT, account=A), make("dev", rollover), rollover)) == [A]
 
 
+def test_a_self_issued_rollover_does_not_count_against_a_path_length() -> None:
+    """RFC 5280 4.2.1.9: non-self-issued intermediates are counted."""
+    old = make("Root", ca=True, path_length=1)
+    rollover = make("Root", old, ca=True)
+    line = make("Line", rollover, ca=True)
+    assert accounts(judge(anchor(old, account=A), make("dev", line), line, rollover)) == [A]
+
+
 def test_an_anchor_has_no_end_but_what_is_below_it_has() -> None:
     past = {"not_before": NOW - 20 * HOUR, "not_after": NOW - HOUR}
     old_root = make("Old Root", ca=True, **past)

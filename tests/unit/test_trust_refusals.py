@@ -10,10 +10,11 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from server import trust
+from server.certificate import Certificate
 from server.trust import RefusalReason, Refused, Trusted, TrustIndex
 from tests.pki import Holder, key_usage
 from tests.unit.transport.certificates import HOUR, NOW, anchor, make
-from tests.unit.verdicts import DEVICE, LINE, ROOT, judge, reason
+from tests.unit.verdicts import DEVICE, LINE, ROOT, A, B, accounts, judge, reason
 
 
 def test_without_anchors_nobody_is_known() -> None:
@@ -125,6 +126,58 @@ def test_the_path_length_of_an_issuer_is_kept() -> None:
     line = make("Line", root, ca=True)
     assert isinstance(judge(anchor(root), make("dev", root)), Trusted)
     assert reason(judge(anchor(root), make("dev", line), line)) is RefusalReason.PATH_TOO_LONG
+
+
+def test_an_expired_anchor_leads_no_further_up() -> None:
+    """For its own account it has no end; for whoever holds the root above it is an intermediate like any other."""
+    line = make("Line", ROOT, ca=True, not_before=NOW - 20 * HOUR, not_after=NOW - HOUR)
+    device = make("dev", line)
+    both = [anchor(line, account=A), anchor(ROOT, account=B)]
+    assert accounts(judge(both, device)) == [A]
+    gone = make("Line", ROOT, ca=True, key=line.key)
+    assert accounts(judge([anchor(gone, account=A), both[1]], device)) == [A, B]
+
+
+def test_an_issuer_whose_key_identifier_is_another_did_not_issue_it() -> None:
+    root = make("Root", ca=True, key_ids=True)
+    device = make("dev", root, key_ids=True)
+    stranger = x509.SubjectKeyIdentifier(b"another key of this name")
+    renamed = make("Root", ca=True, key=root.key, extensions=[(stranger, False)])
+    assert isinstance(judge(anchor(root), device), Trusted)
+    assert reason(judge(anchor(renamed), device)) is RefusalReason.UNKNOWN_CA
+    line = make("Line", root, ca=True, key_ids=True)
+    other = make("Line", root, ca=True, key=line.key, extensions=[(stranger, False)])
+    device = make("dev", line, key_ids=True)
+    assert isinstance(judge(anchor(root), device, line), Trusted)
+    assert reason(judge(anchor(root), device, other)) is RefusalReason.UNKNOWN_CA
+
+
+def test_no_peer_has_more_than_so_many_links_tried() -> None:
+    """Each is a signature to verify: with nine intermediates of one name and one key there are thousands of paths."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    loop = Holder(key, make("Loop", ca=True, key=key).certificate)
+    sent = [make("Loop", loop, ca=True, key=key) for _ in range(trust.MAX_SENT - 1)]
+    tried = 0
+
+    class Counting(TrustIndex):
+        def link(self, issuer: Certificate, child: Certificate) -> bool | None:
+            nonlocal tried
+            tried += 1
+            return super().link(issuer, child)
+
+    verdict = judge([], make("dev", loop), *sent, index=Counting([anchor(ROOT)]))
+    assert reason(verdict) is RefusalReason.PATH_TOO_LONG
+    assert 0 < tried <= trust.MAX_LINKS
+
+
+def test_a_signature_with_unused_bits_is_malformed() -> None:
+    """They stand outside what is signed: the same certificate would have eight forms, of which one may be denied."""
+    for device in (DEVICE, make("dev", LINE, extensions=[(x509.OCSPNoCheck(), False)])):
+        at = len(device.der) - len(device.certificate.signature) - 1
+        assert device.der[at] == 0
+        changed = device.der[:at] + b"\x01" + device.der[at + 1 :]
+        verdict = TrustIndex([anchor(ROOT)]).judge([changed, LINE.der], NOW)
+        assert reason(verdict) is RefusalReason.MALFORMED
 
 
 def chain_of(length: int) -> list[Holder]:

@@ -70,6 +70,14 @@ def test_the_root_itself_may_be_what_signed_the_leaf() -> None:
     assert found((), (ROOT,), pki.make_device_certificate(ROOT, "device")) == ["device", "Root"]
 
 
+def test_what_is_no_ca_leads_nowhere_even_as_an_anchor() -> None:
+    for extensions in ([], [(x509.BasicConstraints(False, None), True)]):
+        pinned = pki.make_certificate("Pinned", ROOT, extensions=extensions)
+        below = pki.make_certificate("device", pinned)
+        assert "not allowed to sign certificates" in nothing((), (pinned,), below)
+        assert "not allowed to sign certificates" in nothing((pinned,), (ROOT,), below)
+
+
 def test_a_foreign_anchor_of_the_same_name_is_passed_over() -> None:
     twin = pki.make_factory_ca("Root")
     assert found((ISSUING, POLICY), (twin, ROOT)) == ["device", "Issuing", "Policy", "Root"]
