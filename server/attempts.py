@@ -40,6 +40,7 @@ from server.store.database import Database
 from server.store.errors import StoreUnavailable
 from server.store.issuances import IssuanceRow
 from server.store.writer import (
+    HeldBack,
     Inserted,
     OpenIssuance,
     RecordFailed,
@@ -63,6 +64,10 @@ LONGEST_LOOK = 15.0
 JITTER = 0.3
 # Seconds that a device stays away which asked for more certificates than anybody needs.
 TOO_MANY_RETRY = 3600.0
+# And while a person decides (`on_unknown = hold`).
+HOLD_RETRY_AFTER = 600.0
+# And while another worker has no answer yet: it is there, or gives up, or is given up itself (a lease).
+ANSWER_RETRY_AFTER = 15.0
 
 
 class Issuers(Protocol):
@@ -182,12 +187,15 @@ class Attempts:
     ) -> Checked:
         """Write the intent, have it signed, check and record what came; then the row is ours until it is settled.
 
-        Raises as `asked`, StoreUnavailable, and ComeAgain when it would be one too many.
+        Raises as `asked`, StoreUnavailable, ComeAgain when it would be one too many, and TemporarilyUnavailable when it
+        is held back.
         """
         since = self._clock()
         outcome = await self._writer.write(intent)
         if isinstance(outcome, TooMany):
             raise too_many(intent)
+        if isinstance(outcome, HeldBack):
+            raise held_back(active, intent, outcome)
         if not isinstance(outcome, Inserted):
             raise AssertionError(f"a key made a moment ago is known: {outcome}")
         return await self.asked(active, intent, request.csr, since, limits, request.public_key)
@@ -438,6 +446,20 @@ def too_many(intent: OpenIssuance) -> ComeAgain:
     """What a device is told whose intent was not written because of those before it."""
     return ComeAgain(
         f"this device asked for {intent.most} certificates within 24 hours, the most allowed", TOO_MANY_RETRY
+    )
+
+
+def held_back(active: ActiveIssuer, intent: OpenIssuance, held: HeldBack) -> TemporarilyUnavailable:
+    """What a device is told whose intent was not written because of earlier requests."""
+    if "submitted" in held.states:
+        return TemporarilyUnavailable(
+            f"an earlier request for {intent.endpoint} has no answer yet, and on_unknown of {active.name} is hold",
+            retry_after=ANSWER_RETRY_AFTER,
+        )
+    return TemporarilyUnavailable(
+        f"nobody knows what became of an earlier request for {intent.endpoint}, and on_unknown of {active.name} is "
+        f"hold; look for it at the CA, then run `firstlight device release {intent.endpoint}`",
+        retry_after=HOLD_RETRY_AFTER,
     )
 
 

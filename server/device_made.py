@@ -22,7 +22,7 @@ from issuers.csr import same_names
 from issuers.errors import IssuerError, Rejected, Unavailable
 from issuers.returned import USUAL_LIMITS, DeviceLimits
 from server import logs
-from server.attempts import Attempts, CannotTell, Issuers, NeverIssued, too_many
+from server.attempts import HOLD_RETRY_AFTER, Attempts, CannotTell, Issuers, NeverIssued, too_many
 from server.config import IssuanceConfig
 from server.errors import ComeAgain, Conflict, KeyTaken, NotAuthorized, ServiceError, TemporarilyUnavailable
 from server.knowledge import ActiveIssuer
@@ -38,8 +38,6 @@ log = logs.get("issuance")
 
 # A new attempt after an answer that was lost (design 7, `on_unknown = reissue`).
 ATTEMPTS = 2
-# Seconds that a device stays away while a person decides (`on_unknown = hold`).
-HOLD_RETRY_AFTER = 600.0
 # A CA whose answer broke a check is not asked for the same CSR again before this (issuers.md D3: hours).
 BAD_PAUSE = timedelta(hours=1)
 # Seconds between two looks at a row that another worker is at work on: first, and at most.
@@ -275,6 +273,8 @@ class DeviceMade:
                 raise too_many(intent)
             case Joined():
                 return await self._joined(opened.row, wish, making)
+            case issuance_operations.HeldBack():
+                raise AssertionError("a CSR of a device's own is held back by its own row alone")
             case _:
                 assert_never(opened)
 

@@ -43,10 +43,6 @@ log = logs.get("issuance")
 
 # A new attempt after an answer that was lost (design 7, `on_unknown = reissue`).
 ATTEMPTS = 2
-# Seconds that a device stays away while a person decides (`on_unknown = hold`).
-HOLD_RETRY_AFTER = 600.0
-# And while another worker has no answer yet: it is there, or gives up, or is given up itself (a lease).
-ANSWER_RETRY_AFTER = 15.0
 # Seconds that `close` gives CAs that were asked: an answer that is dropped may be one more orphan.
 CLOSE_PATIENCE = 5.0
 
@@ -283,7 +279,6 @@ class Issuance:
     async def _make(self, wish: Wish) -> ServerMade:
         active = await self._knowledge.issuer_for(wish.account_id, wish.service)
         for attempt in range(1, ATTEMPTS + 1):
-            await self._refuse_while_unknown(wish, active)
             try:
                 made = await self._attempt(wish, active, attempt)
             except (OutcomeUnknown, NeverIssued):
@@ -327,28 +322,6 @@ class Issuance:
             self._attempts.leave(made.issuance_id)
             raise
 
-    async def _refuse_while_unknown(self, wish: Wish, active: ActiveIssuer) -> None:
-        """With `on_unknown = hold` the CA signs no more for a device until a person acts (`device release`).
-
-        Nor before an earlier request has its answer: should its worker be gone, nobody will know what became of it.
-        """
-        if active.on_unknown != "hold":
-            return
-        states = await issuances.unknown(
-            self._database, wish.account_id, wish.endpoint, wish.service, active.id, wish.session_id
-        )
-        if "submitted" in states:
-            raise TemporarilyUnavailable(
-                f"an earlier request for {wish.endpoint} has no answer yet, and on_unknown of {active.name} is hold",
-                retry_after=ANSWER_RETRY_AFTER,
-            )
-        if states:
-            raise TemporarilyUnavailable(
-                f"nobody knows what became of an earlier request for {wish.endpoint}, and on_unknown of {active.name} "
-                f"is hold; look for it at the CA, then run `firstlight device release {wish.endpoint}`",
-                retry_after=HOLD_RETRY_AFTER,
-            )
-
     def _intent(self, wish: Wish, request: OwnRequest, active: ActiveIssuer, attempt: int) -> OpenIssuance:
         now = self._now()
         return OpenIssuance(
@@ -372,6 +345,9 @@ class Issuance:
             session_id=wish.session_id,
             subject=wish.subject.text,
             most=self._config.daily_csrs if wish.counted else None,
+            # The CA signs no more for a device until a person acts (`device release`). Nor before an earlier request
+            # has its answer: should its worker be gone, nobody will know what became of it.
+            hold=active.on_unknown == "hold",
         )
 
     # -- the worker's life ----------------------------------------

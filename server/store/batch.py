@@ -1,10 +1,11 @@
 """One transaction of the group-commit writer: many operations, one statement a kind."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Container, Hashable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from server.store.issuance_operations import (
+    HeldBack,
     Inserted,
     Joined,
     KeyTaken,
@@ -75,40 +76,52 @@ class Batches:
 
     async def _write_kinds(self, groups: Sequence[list[Any]]) -> list[Sequence[object]]:
         """Write `groups`, each of one kind, by one statement; their answers."""
+        held: dict[UUID, Opened] = {}
         for group in groups:
             if isinstance(group[0], OpenIssuance):
-                await self._make_room(group)
+                held = await self._make_room(group)
             elif isinstance(group[0], MarkAbandoned):
                 await self._fetch(("write_abandoned_locks",), [operation.id for operation in group])
         arguments: list[object] = []
         for group in groups:
-            arguments += _arguments(group)
+            arguments += _arguments(group, held)
         rows = await self._fetch(tuple(group[0].statement for group in groups), *arguments)
         written = {row[0] for row in rows}
-        return [await self._answers(group, written) for group in groups]
+        return [await self._answers(group, written, held) for group in groups]
 
-    async def _answers(self, group: list[Any], written: set[UUID]) -> Sequence[object]:
+    async def _answers(self, group: list[Any], written: set[UUID], held: Mapping[UUID, Opened]) -> Sequence[object]:
         first = group[0]
         if isinstance(first, OpenIssuance):
-            return await self._opened(group, written)
+            return await self._opened(group, written, held)
         if isinstance(first, RecordIssued):
             return await self._issued(group, written)
         if isinstance(first, Step):
             return [operation.id in written for operation in group]
         return [None] * len(group)
 
-    async def _make_room(self, group: list[OpenIssuance]) -> None:
+    async def _make_room(self, group: list[OpenIssuance]) -> dict[UUID, Opened]:
+        """Retire and lock what must be before `group` is written; the outcomes of those that are not."""
         replaced = [wish.replaces for wish in group if wish.replaces is not None]
         if replaced:
             await self._fetch(("write_retired",), replaced)
         # In one order, so that two writers wait for each other in one direction only.
-        locks = sorted({wish.lock for wish in group if wish.most is not None})
+        locks = sorted({wish.lock for wish in group if wish.looks_back})
         if locks:
             await self._fetch(("write_opened_locks",), locks)
+        holding = [
+            (wish.id, wish.account_id, wish.endpoint, wish.service, wish.issuer_id, wish.session_id)
+            for wish in group
+            if wish.hold
+        ]
+        if not holding:
+            return {}
+        # A statement of its own, so that it sees what whoever had the locks before committed.
+        rows = await self._fetch(("write_opened_held",), *zip(*holding, strict=True))
+        return {row["id"]: HeldBack(frozenset(row["states"])) for row in rows}
 
-    async def _opened(self, group: list[OpenIssuance], written: set[UUID]) -> list[Opened]:
-        """What became of intents, of which `written` were inserted at the first try."""
-        outcomes: dict[UUID, Opened] = {}
+    async def _opened(self, group: list[OpenIssuance], written: set[UUID], held: Mapping[UUID, Opened]) -> list[Opened]:
+        """What became of intents, of which `written` were inserted at the first try and `held` were not tried."""
+        outcomes = dict(held)
         left = group
         for _ in range(ROUNDS):
             for wish in left:
@@ -174,9 +187,12 @@ class Batches:
         return [operation.id in written for operation in group]
 
 
-def _arguments(group: Sequence[Any]) -> list[object]:
-    """The arguments of the statement of `group`: its rows or their columns, and what is no column of them."""
-    rows = [operation.row() for operation in group]
+def _arguments(group: Sequence[Any], held: Container[UUID] = ()) -> list[object]:
+    """The arguments of the statement of `group`: its rows or their columns, and what is no column of them.
+
+    Intents that are `held` back are not among them.
+    """
+    rows = [operation.row() for operation in group if not held or operation.id not in held]
     arguments: list[object] = [rows] if group[0].whole else [*zip(*rows, strict=True)]
     if isinstance(group[0], RecordIssued):
         # A set of a few: all leaves of one CA share what stands above them.
@@ -206,7 +222,7 @@ def _fit_together(operations: Sequence[Operation[object]]) -> list[list[int]]:
 
 
 def _takes_more(operation: Operation[object]) -> bool:
-    """Whether one statement does not do: a row to retire, a count or a doubt that holds only under a lock."""
+    """Whether one statement does not do: a row to retire, a count, a look or a doubt that holds only under a lock."""
     if isinstance(operation, OpenIssuance):
-        return operation.replaces is not None or operation.most is not None
+        return operation.replaces is not None or operation.looks_back
     return isinstance(operation, MarkAbandoned)

@@ -42,7 +42,18 @@ class TooMany:
     """The device has, or is about to have, as many certificates of the last 24 hours as the wish allows it."""
 
 
-Opened = Inserted | Joined | KeyTaken | TooMany
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """Nothing more is asked of this CA for the endpoint before earlier requests are settled; these are their states.
+
+    `unknown` when nobody knows their outcome and nobody released them, `submitted` while another session waits for the
+    answer.
+    """
+
+    states: frozenset[str]
+
+
+Opened = Inserted | Joined | KeyTaken | TooMany | HeldBack
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,7 +61,8 @@ class OpenIssuance(Operation[Opened]):
     """The intent to ask a CA (design 7): `state` is `submitted` when it is asked at once, else `requested`.
 
     `replaces`: the row of the attempt before this one, if it still answers for the CSR. `most`: how many certificates
-    the endpoint may get within 24 hours, this one included; None = not counted.
+    the endpoint may get within 24 hours, this one included; None = not counted. `hold`: nothing is asked of this CA for
+    the endpoint while an earlier request for a server-made key has no answer (`on_unknown`).
     """
 
     statement: ClassVar[str] = "write_opened"
@@ -77,12 +89,18 @@ class OpenIssuance(Operation[Opened]):
     subject: str = ""
     replaces: UUID | None = None
     most: int | None = None
+    hold: bool = False
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether it depends on the device's other intents: it is written under a lock, after those before it."""
+        return self.hold or self.most is not None
 
     def keys(self) -> tuple[Hashable, ...]:
-        """The row and its public key, whose owner is settled by whoever comes first; the device, if it is counted."""
-        if self.most is None:
+        """The row and its public key, whose owner is settled by whoever comes first; the device, if it looks back."""
+        if not self.looks_back:
             return self.id, self.spki_sha256
-        return self.id, self.spki_sha256, (self.account_id, self.endpoint, "counted")
+        return self.id, self.spki_sha256, (self.account_id, self.endpoint, "looks back")
 
     @property
     def lock(self) -> int:

@@ -137,17 +137,6 @@ async def adopt_expired(database: Database, owner: str, now: datetime, lease: ti
     return [issuance_row(row) for row in rows]
 
 
-async def unknown(
-    database: Database, account_id: UUID, endpoint: str, service: str, issuer_id: UUID | None, session_id: UUID
-) -> frozenset[str]:
-    """States of requests of an endpoint to one CA that stand in the way of another, for server-made keys alone:
-    `unknown` when nobody knows their outcome and nobody released them, `submitted` when another session than
-    `session_id` waits for the answer.
-    """
-    rows = await database.fetch("issuance_unknown", account_id, endpoint, service, issuer_id, session_id)
-    return frozenset(row["state"] for row in rows)
-
-
 async def leave_unknown(database: Database, owner: str, issuance_id: UUID) -> None:
     """Look no further into a request whose outcome stays unknown: it is for people now."""
     await database.execute("issuance_leave_unknown", issuance_id, owner)

@@ -89,14 +89,6 @@ RETURNING id, account_id, device_id, session_id, issuer_id, endpoint, service, s
           serial, not_before, csr, csr_sha256, spki_sha256, subject, opened_at, updated_at, lease_until, retry_at,
           delivered_at, answers_until, settled, lost_at, reference, error_class, error_text;
 
--- name: issuance_unknown
--- Requests of an endpoint for a server-made key whose outcome nobody knows, and that no person has released; and those
--- of other sessions than $5 that the CA has not answered, and whose outcome nobody may ever know.
-SELECT state FROM issuance
-WHERE account_id = $1 AND endpoint = $2 AND service = $3 AND issuer_id IS NOT DISTINCT FROM $4
-  AND server_key AND current
-  AND (state = 'unknown' OR (state = 'submitted' AND session_id IS DISTINCT FROM $5));
-
 -- name: issuance_leave_unknown
 -- Nobody can find out what became of it: it is for people now.
 UPDATE issuance SET settled = true, updated_at = now()

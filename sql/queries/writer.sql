@@ -12,8 +12,22 @@ SELECT set_config('enable_seqscan', 'off', false),
        set_config('statement_timeout', '9s', false);
 
 -- name: write_opened_locks
--- Until the transaction ends nobody else writes a limited intent of these devices: each is counted before the next one.
+-- Until the transaction ends nobody else writes an intent of these devices that is limited or may be held back: each sees
+-- those before it.
 SELECT pg_advisory_xact_lock(device) FROM unnest($1::bigint[]) AS device;
+
+-- name: write_opened_held
+-- Which of these wishes are held back, and by what: requests of the endpoint to the same CA for a server-made key whose
+-- outcome nobody knows, and that no person has released; and those of other sessions that the CA has not answered, and
+-- whose outcome nobody may ever know. Each wish is looked at on its own: another of its statement is another device's.
+SELECT asked.id, array_agg(DISTINCT i.state) AS states
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::uuid[])
+    AS asked (id, account_id, endpoint, service, issuer_id, session_id)
+JOIN issuance i ON i.account_id = asked.account_id AND i.endpoint = asked.endpoint AND i.service = asked.service
+               AND i.issuer_id IS NOT DISTINCT FROM asked.issuer_id
+WHERE i.server_key AND i.current
+  AND (i.state = 'unknown' OR (i.state = 'submitted' AND i.session_id IS DISTINCT FROM asked.session_id))
+GROUP BY asked.id;
 
 -- name: write_opened
 -- Intents whose public key is free or the endpoint's own, whose CSR no current row answers for, and that are not one too

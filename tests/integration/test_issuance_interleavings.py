@@ -330,14 +330,18 @@ async def faults(
 
 
 async def signed_beside_an_unknown(processes: Processes, name: str, ca: ScriptedCa) -> Mapping[str, list[str]]:
-    """Devices for which something was signed although nobody knows what became of another request."""
+    """Devices for which something was signed while nobody knew what would become, or became, of another request."""
     async with processes.database.acquire() as connection:
         rows = await connection.fetch(
-            "SELECT endpoint, array_agg(id) FILTER (WHERE state <> 'unknown') AS others FROM issuance "
-            "WHERE endpoint LIKE $1 GROUP BY endpoint HAVING bool_or(state = 'unknown')",
+            "SELECT other.endpoint, other.id FROM issuance unknown "
+            "JOIN issuance other ON other.account_id = unknown.account_id AND other.endpoint = unknown.endpoint "
+            "LEFT JOIN certificate c ON c.issuance_id = other.id "
+            "WHERE unknown.endpoint LIKE $1 AND unknown.state = 'unknown' AND other.id <> unknown.id "
+            # Not one whose answer was here before the other was asked for.
+            "AND coalesce(c.issued_at, 'infinity') > unknown.opened_at",
             f"{name}-%",
         )
-    signed = [row["endpoint"] for row in rows if any(other in ca.certificates for other in row["others"] or ())]
+    signed = [row["endpoint"] for row in rows if row["id"] in ca.certificates]
     return {endpoint: ["signed although nobody knows what became of another"] for endpoint in signed}
 
 
@@ -372,8 +376,10 @@ SCENARIOS = [
     ],
     *[Scenario(ca=SilentCa, lost=lost, settlers=OTHER) for lost in (3, 5, 7, 8)],
     # And no other may be made while nobody knows what became of the first.
-    *[Scenario(ca=ScriptedCa, hold=True, lost=lost, settlers=settlers) for settlers in FEW for lost in (2, 3)],
-    *[Scenario(ca=ScriptedCa, hold=True, lost=9, alone=alone, settlers=OTHER, stalled=True) for alone in (2, 3)],
+    *[Scenario(ca=ScriptedCa, hold=True, lost=lost, settlers=settlers) for settlers in FEW for lost in (1, 2)],
+    *[Scenario(ca=ScriptedCa, hold=True, lost=9, alone=alone, settlers=OTHER, stalled=True) for alone in (1, 2)],
+    # Two workers serve it at the same moment.
+    *[Scenario(ca=ScriptedCa, hold=True, lost=lost, alone=0, settlers=OTHER) for lost in (1, 2, 3, 9)],
     # It was slow, and others thought that it was gone.
     *[
         Scenario(lost=9, alone=alone, visit=visit, settlers=settlers, stalled=True, comes_back=comes_back, switches=1)
@@ -396,7 +402,10 @@ async def test_no_order_of_events_loses_a_certificate(processes: Processes, scen
         endpoint = f"{register.name}-{len(courses)}"
         courses[endpoint] = course
         taken = await run(processes, scenario, register, course, endpoint)
-        if "device" in taken:
+        if not scenario.alone:
+            # Served by two at the same moment: with which of them it goes on nobody knows.
+            pass
+        elif "device" in taken:
             back.add(endpoint)
         elif "lost" in taken and not scenario.comes_back:
             at_work.add(endpoint)

@@ -1,16 +1,22 @@
 """An answer of the CA that was lost: looked up, asked for again, replaced, or left to people (design 7)."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from issuers.errors import OutcomeUnknown, Unavailable
-from server import issuance
+from server import attempts
 from server.errors import NotFound, TemporarilyUnavailable
+from server.issuance import ServerMade
 from server.store import audit, issuances
 from server.store.audit import Actor
 from server.store.database import Database
+from server.store.operation import Operation
+from server.store.writer import OpenIssuance
+from tests.integration.field import until
 from tests.integration.issuers import (
     Gate,
     LookupCa,
@@ -27,6 +33,19 @@ from tests.integration.issuers import (
 from tests.integration.rows import ACCOUNT
 
 OPERATOR = Actor(kind="cli", name="kim", request_id="")
+
+
+def meeting(
+    write: Callable[[Operation[Any]], Awaitable[Any]], ready: asyncio.Barrier
+) -> Callable[[Operation[Any]], Awaitable[Any]]:
+    """`write` whose intents wait until everybody has one."""
+
+    async def written(operation: Operation[Any]) -> Any:
+        if isinstance(operation, OpenIssuance):
+            await ready.wait()
+        return await write(operation)
+
+    return written
 
 
 async def test_a_lost_answer_that_the_ca_can_look_up_costs_nothing(database: Database, database_url: str) -> None:
@@ -128,13 +147,46 @@ async def test_held_back_by_setting_a_device_that_goes_on_to_another_worker_wait
     await gate.reached.wait()
     with pytest.raises(TemporarilyUnavailable, match="an earlier request for device-1 has no answer yet") as caught:
         await second.issuance.server_made(wish())
-    assert caught.value.retry_after == issuance.ANSWER_RETRY_AFTER
+    assert caught.value.retry_after == attempts.ANSWER_RETRY_AFTER
     # Another device is served meanwhile.
     await second.issuance.server_made(wish("device-2"))
     gate.open.set()
     await asking
     assert belongs_together(await second.issuance.server_made(wish()), ca)
     assert len(ca.asked) == 3
+
+
+async def test_held_back_by_setting_of_two_workers_that_serve_a_device_at_the_same_moment_one_asks(
+    rig: Workers, ca: ScriptedCa, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = ca.on_issue = Gate(ca.signs)
+    racing = [await rig.worker(name, on_unknown="hold") for name in ("worker-1", "worker-2")]
+    devices = [f"device-{number}" for number in range(30)]
+    ready = asyncio.Barrier(len(racing) * len(devices))
+    for each in racing:
+        monkeypatch.setattr(each.writer, "write", meeting(each.writer.write, ready))
+    asked = {name: [asyncio.create_task(each.issuance.server_made(wish(name))) for each in racing] for name in devices}
+
+    async def all_refused_or_under_way() -> bool:
+        refused = sum(task.done() for tasks in asked.values() for task in tasks)
+        return refused + len(ca.asked) == len(racing) * len(devices)
+
+    # The CA lets none of them go yet.
+    await until(all_refused_or_under_way)
+    assert [await rig.states(name) for name in devices] == [["submitted"]] * len(devices)
+    gate.open.set()
+    for tasks in asked.values():
+        refused, made = sorted(
+            await asyncio.gather(*tasks, return_exceptions=True), key=lambda each: isinstance(each, ServerMade)
+        )
+        assert isinstance(refused, TemporarilyUnavailable)
+        assert "has no answer yet" in refused.message
+        assert refused.retry_after == attempts.ANSWER_RETRY_AFTER
+        assert isinstance(made, ServerMade)
+    assert sorted(request.endpoint for request in ca.asked) == sorted(devices)
+    # Who is told to come back leaves nothing behind, not even a key.
+    async with rig.database.acquire() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM known_key") == len(devices)
 
 
 async def test_held_back_by_setting_what_a_lost_worker_asked_for_is_unknown_before_anything_else_is_signed(
@@ -159,7 +211,7 @@ async def test_held_back_by_setting_a_device_gets_nothing_more_until_a_person_ac
     for worker in (first, first, second):
         with pytest.raises(TemporarilyUnavailable, match="firstlight device release device-1") as caught:
             await worker.issuance.server_made(wish())
-        assert caught.value.retry_after == issuance.HOLD_RETRY_AFTER
+        assert caught.value.retry_after == attempts.HOLD_RETRY_AFTER
         # Nor does time or anybody's looking change it.
         rig.clock.let_pass(24 * 3600)
         await second.issuance.settlement.settle_expired()
