@@ -20,6 +20,7 @@ from server import config as configuration
 from server import reach, terms
 from server.admin import verification
 from server.admin.issuer_forms import Setting, check_description, check_name, filled, form_of
+from server.admin.naming import not_one
 from server.admin.verification import Begun
 from server.config import Config
 from server.errors import BadRequest, NotFound, OutsideFailed
@@ -218,7 +219,8 @@ async def by_word(database: Database, account_id: UUID, word: str) -> IssuerRow:
     # Every id begins with nothing: an empty word must not name the only one there is.
     named = [row for row in rows if row.name == word] or [row for row in rows if word and row.id.hex.startswith(word)]
     if len(named) != 1:
-        raise BadRequest(f"{word} names {len(named) or 'no'} certificate issuers; `firstlight issuer list` shows them")
+        found = [(row.id.hex, row.name) for row in named]
+        raise BadRequest(not_one(word, "certificate issuers", "`firstlight issuer list`", found))
     return named[0]
 
 

@@ -7,6 +7,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
+from server.admin.naming import not_one
 from server.certificate import UNREADABLE, Certificate, Fault, RefusalReason
 from server.errors import BadRequest
 from server.store import trust
@@ -134,5 +135,7 @@ async def find(database: Database, account_id: UUID, word: str) -> TrustedCertif
         if row.name == word or (word and (row.id.hex.startswith(word) or row.fingerprint.hex().startswith(word)))
     ]
     if len(rows) != 1:
-        raise BadRequest(f"{word} names {len(rows) or 'no'} trusted certificates; `firstlight trust list` shows them")
+        # One certificate may stand there twice, once for each service, with the same name and fingerprint.
+        found = [(row.id.hex, f"{row.name}, service {row.service}") for row in rows]
+        raise BadRequest(not_one(word, "trusted certificates", "`firstlight trust list`", found))
     return rows[0]

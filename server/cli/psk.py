@@ -54,7 +54,7 @@ def add(
     endpoint: Annotated[str | None, typer.Option(help="Endpoint Client Name that alone may use it.")] = None,
     many: Annotated[
         Path | None,
-        typer.Option("--from", exists=True, dir_okay=False, help="Many at once: lines identity:key:endpoint."),
+        typer.Option("--from", exists=True, dir_okay=False, help="Many at once: lines identity:hexkey:endpoint."),
     ] = None,
     service: ServiceOption = "bootstrap",
     config: options.ConfigFile = None,

@@ -37,6 +37,26 @@ def test_trusting_denying_and_removing_a_factory(cli: Cli) -> None:
     assert "is already there" in cli.refused("trust", "add", file, "--service", "bootstrap")
 
 
+def test_one_that_is_trusted_for_both_services_is_told_apart_by_its_ids(cli: Cli) -> None:
+    """Name and fingerprint are the same: nothing that the list shows would name one of the two."""
+    file = cli.file("both.pem", pki.make_factory_ca("Both").pem)
+    for service in ("bootstrap", "lwm2m"):
+        cli("trust", "add", file, "--service", service)
+    ids = {row["service"]: row["id"] for row in cli.json("trust", "list") if row["name"] == "CN=Both,O=Factory"}
+    said = cli.refused("trust", "deny", "CN=Both,O=Factory")
+    assert "names 2 trusted certificates" in said
+    assert "give the beginning of the id" in said
+    for service, named in ids.items():
+        assert f"{named} (CN=Both,O=Factory, service {service})" in said
+    assert "is denied" in cli("trust", "deny", ids["bootstrap"])
+    assert {row["service"]: row["status"] for row in cli.json("trust", "list") if row["id"] in ids.values()} == {
+        "bootstrap": "denied",
+        "lwm2m": "active",
+    }
+    for named in ids.values():
+        cli("trust", "remove", named)
+
+
 def test_der_is_trusted_too_and_nonsense_is_not(cli: Cli) -> None:
     root = pki.make_factory_ca("Factory Root")
     assert "Trusted for bootstrap: Line 1" in cli(

@@ -1,8 +1,14 @@
 """The words of the command line before any command sees them."""
 
+from collections.abc import Iterator
+
 import pytest
+import typer
+from rich.text import Text
+from typer.core import TyperCommand, TyperGroup
 
 from server.cli.commands import app, behind_the_command, main, named
+from server.cli.remote.commands import app as through_the_api
 
 
 @pytest.mark.parametrize(
@@ -44,6 +50,24 @@ def test_a_command_of_the_servers_own_machine_says_so(
     assert said.startswith(f"firstlight: `{command}` ")
     assert "server's own machine" in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("commands", [app, through_the_api])
+def test_help_is_printed_as_it_is_written(commands: typer.Typer) -> None:
+    """`:key:` in an option's help became a picture, in the very form that lines of a file have to have."""
+
+    def helps(command: object) -> Iterator[str]:
+        assert isinstance(command, TyperGroup | TyperCommand)
+        yield command.help or ""
+        if isinstance(command, TyperGroup):
+            for one in command.commands.values():
+                yield from helps(one)
+        for parameter in command.params:
+            yield getattr(parameter, "help", None) or ""
+
+    written = list(helps(typer.main.get_command(commands)))
+    assert len(written) > 100
+    assert [text for text in written if Text.from_markup(text, emoji=True).plain != text] == []
 
 
 def test_what_is_no_command_is_named_by_none() -> None:

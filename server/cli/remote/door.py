@@ -7,6 +7,7 @@ from typing import Annotated, Any, cast
 import httpx
 import typer
 
+from server.admin.naming import not_one
 from server.cli import options
 
 Url = Annotated[str, typer.Option("--url", help="Address of a server's API, https://HOST:PORT.", show_default=False)]
@@ -70,12 +71,16 @@ class Door:
             after = data[-1]["id"]
             left = None if left is None else left - len(data)
 
-    def one(self, path: str, word: str, what: str, *names: str) -> Row:
-        """The one row whose name is `word`, or whose id (or another of `names`) begins with it."""
+    def one(self, path: str, word: str, what: str, command: str, *names: str) -> Row:
+        """The one row, of those `command` lists, whose name is `word`, or whose id or another of `names` begins so."""
         rows = list(self.rows(path))
         found = [row for row in rows if row["name"] == word] or [
             row for row in rows if word and any(str(row[name]).startswith(word) for name in ("id", *names))
         ]
         if len(found) != 1:
-            options.fail(f"{word} names {len(found) or 'no'} {what}; `list` shows them")
+            apart = [
+                (str(row["id"]), f"{row['name']}, service {row['service']}" if "service" in row else str(row["name"]))
+                for row in found
+            ]
+            options.fail(not_one(word, what, f"`firstlight {command} list`", apart))
         return found[0]

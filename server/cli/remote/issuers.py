@@ -21,7 +21,7 @@ ISSUERS, SERVICES = "/v3/certificate-issuers", "/v3/certificate-issuer-configura
 
 
 def _issuer(door: Door, which: str) -> Row:
-    return door.one(ISSUERS, which, "certificate issuers")
+    return door.one(ISSUERS, which, "certificate issuers", "issuer")
 
 
 def _service(door: Door, reference: str) -> Row:

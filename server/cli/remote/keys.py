@@ -59,7 +59,7 @@ def remove_api_key(
 ) -> None:
     """Remove a key; it ends at once."""
     door = Door(url, api_key_file)
-    door.ask("DELETE", f"{API_KEYS}/{door.one(API_KEYS, name, 'API keys')['id']}")
+    door.ask("DELETE", f"{API_KEYS}/{door.one(API_KEYS, name, 'API keys', 'api-key')['id']}")
     print(f"The key {name} is removed.")
 
 
@@ -74,7 +74,7 @@ def add(
     endpoint: Annotated[str | None, typer.Option(help="Endpoint Client Name that alone may use it.")] = None,
     many: Annotated[
         Path | None,
-        typer.Option("--from", exists=True, dir_okay=False, help="Many at once: lines identity:key:endpoint."),
+        typer.Option("--from", exists=True, dir_okay=False, help="Many at once: lines identity:hexkey:endpoint."),
     ] = None,
     service: local.ServiceOption = "bootstrap",
 ) -> None:

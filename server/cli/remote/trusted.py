@@ -75,7 +75,7 @@ def list_trusted(url: Url, api_key_file: ApiKeyFile, as_json: AsJson = False) ->
 
 
 def _switch(door: Door, which: str, status: str) -> str:
-    row = door.one(TRUSTED, which, "trusted certificates", "certificate_fingerprint")
+    row = door.one(TRUSTED, which, "trusted certificates", "trust", "certificate_fingerprint")
     door.ask("PUT", f"{TRUSTED}/{row['id']}", {"status": status})
     return str(row["name"])
 
@@ -96,7 +96,7 @@ def activate(which: local.Which, url: Url, api_key_file: ApiKeyFile) -> None:
 def remove(which: local.Which, url: Url, api_key_file: ApiKeyFile) -> None:
     """Remove a trusted certificate; its devices are unknown from then on."""
     door = Door(url, api_key_file)
-    row = door.one(TRUSTED, which, "trusted certificates", "certificate_fingerprint")
+    row = door.one(TRUSTED, which, "trusted certificates", "trust", "certificate_fingerprint")
     door.ask("DELETE", f"{TRUSTED}/{row['id']}")
     print(f"{row['name']} is removed.")
 
