@@ -1,7 +1,7 @@
 """One bootstrap as a state machine: the device's answers in, the next step out (LwM2M Core 1.2 6.1).
 
-`start` gives the first step; the caller obeys it and hands the outcome to `answer`, `no_answer`, `reset`,
-`supply` or `interrupt`, which give the next one, until it is Done or Failed. Everything that decides what
+`start` gives the first step; the caller obeys it and hands the outcome to `answer`, `unanswered`, `supply` or
+`interrupt`, which give the next one, until it is Done or Failed. Everything that decides what
 comes next stands in `BootstrapSession._whole_course` and what it calls, in the order in which it happens.
 """
 
@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from lwm2m.bootstrap_request import BootstrapRequest, parse_bootstrap_request
+from lwm2m.coap.events import ExchangeFailure
 from lwm2m.coap.message import (
     BAD_REQUEST,
     DELETE,
@@ -97,6 +98,20 @@ class _Silence(Enum):
     RESET = FailureCause.RESET
 
 
+class _Unusable(NamedTuple):
+    """The device has answered, and nothing can be made of it; why."""
+
+    problem: str
+
+
+# RFC 7252 5.4.1, RFC 7959 2.
+_PROBLEMS: Mapping[ExchangeFailure, str] = {
+    ExchangeFailure.TOO_LARGE: "the answer is larger than this server takes",
+    ExchangeFailure.BAD_BLOCK: "the answer is not to the block it came for",
+    ExchangeFailure.BAD_RESPONSE: "the answer has a critical option that has no meaning there",
+}
+
+
 class _End(Exception):
     def __init__(self, cause: FailureCause, path: str | None, code: int | None = None, detail: str = "") -> None:
         super().__init__(cause.value)
@@ -107,7 +122,7 @@ class _End(Exception):
 _made = tuple.__new__
 
 _T = TypeVar("_T")
-_Input: TypeAlias = _Answer | _Silence | Credential | PskCredential | None
+_Input: TypeAlias = _Answer | _Silence | _Unusable | Credential | PskCredential | None
 _Course: TypeAlias = Generator[Send | AskCredential, _Input, _T]
 
 
@@ -181,6 +196,16 @@ class BootstrapSession:
             # only now: before, the silence could have been that of a device that is gone
             self.learned = replace(self.learned, discover_silent=True)
         return self._advance(answer)
+
+    def unanswered(self, why: ExchangeFailure, now: float | None = None) -> Step:
+        """The step after the operation sent had no answer, or none that can be used."""
+        if why is ExchangeFailure.TIMEOUT:
+            return self.no_answer(now)
+        if why is ExchangeFailure.RESET:
+            return self.reset(now)
+        problem = _PROBLEMS[why]
+        self._landed(None, problem, now)
+        return self._advance(_Unusable(problem))
 
     def no_answer(self, now: float | None = None) -> Step:
         """The step after the device said nothing to the operation and its repeats."""
@@ -288,6 +313,8 @@ class BootstrapSession:
                 return outcome
             self._accepts_again -= 1
             outcome = yield replace(send, note=_notes(send.note, "accepted once more"), accept_again=True)
+        if isinstance(outcome, _Unusable):
+            raise _End(FailureCause.BAD_ANSWER, send.operation.path, None, outcome.problem)
         assert isinstance(outcome, _Silence)
         raise _End(outcome.value, send.operation.path)
 
@@ -320,6 +347,8 @@ class BootstrapSession:
                         self.learned = replace(self.learned, discover_silent=False)
                     self._writes.speaks_1_2 |= _is_1_2(inventory.version)
                     return inventory
+        elif isinstance(outcome, _Unusable):
+            problem = outcome.problem
         if required:
             raise _End(FailureCause.DISCOVER_REQUIRED, _DISCOVER.operation.path, code, problem)
         self._silent = outcome is _Silence.NO_ANSWER

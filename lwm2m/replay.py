@@ -14,7 +14,7 @@ from typing import assert_never
 from lwm2m.bootstrap import BootstrapSession
 from lwm2m.bootstrap_request import parse_bootstrap_request
 from lwm2m.coap import options as coap_options
-from lwm2m.coap.events import Event, ExchangeFailed, ExchangeFailure, RequestReceived, ResponseReceived
+from lwm2m.coap.events import Event, ExchangeFailed, RequestReceived, ResponseReceived
 from lwm2m.coap.exchange import Exchanges
 from lwm2m.coap.message import Malformed, code_text, decode
 from lwm2m.coap.parameters import Parameters
@@ -48,6 +48,7 @@ _FROM_OUTSIDE = frozenset(cause.value for cause in FailureCause) - {
         FailureCause.FINISH_REFUSED,
         FailureCause.FINISH_INCONSISTENT,
         FailureCause.NO_ANSWER,
+        FailureCause.BAD_ANSWER,
         FailureCause.RESET,
     )
 }
@@ -182,8 +183,7 @@ class _Replay:
                     self._step = self._machine.answer(event.code, content_format, event.payload, self._now)
                 case ExchangeFailed() if event.exchange_id == self._exchange and self._machine is not None:
                     self._exchange = None
-                    silence = self._machine.reset if event.cause is ExchangeFailure.RESET else self._machine.no_answer
-                    self._step = silence(self._now)
+                    self._step = self._machine.unanswered(event.cause, self._now)
                 case _:
                     pass
 

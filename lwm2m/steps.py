@@ -31,6 +31,7 @@ class FailureCause(Enum):
     FINISH_REFUSED = "finish_refused"
     FINISH_INCONSISTENT = "finish_inconsistent"
     NO_ANSWER = "no_answer"
+    BAD_ANSWER = "bad_answer"
     RESET = "reset"
     ASSOCIATION_LOST = "association_lost"
     SUPERSEDED = "superseded"
@@ -91,7 +92,7 @@ def _options(content_format: int | None, accept: int | None) -> tuple[Option, ..
 # Made for every bootstrap: frozen it would take three times as long.
 @dataclass(slots=True)
 class Send:
-    """Send `operation`, then call `answer`, `no_answer`, `reset` or `interrupt`.
+    """Send `operation`, then call `answer`, `unanswered` or `interrupt`.
 
     `may_be_silent`: some clients never answer it and the session goes on without, so fewer repeats will do.
     `accept_again`: before it the answer to the Bootstrap-Request is sent once more, which seems to be lost.

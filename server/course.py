@@ -8,7 +8,7 @@ from typing import assert_never
 
 from lwm2m.bootstrap import BootstrapSession
 from lwm2m.coap import options as coap_options
-from lwm2m.coap.exchange import ExchangeFailed, ExchangeFailure, ResponseReceived
+from lwm2m.coap.exchange import ExchangeFailed, ResponseReceived
 from lwm2m.steps import Send, Step
 from server.coap.association import CoapAssociation, Gone, Outcome
 
@@ -79,7 +79,7 @@ class Course:
         machine = self._machine
         match outcome:
             case ExchangeFailed():
-                return machine.reset(now) if outcome.cause is ExchangeFailure.RESET else machine.no_answer(now)
+                return machine.unanswered(outcome.cause, now)
             case Gone():
                 return machine.lost(outcome.reason, now)
             case _:

@@ -96,6 +96,11 @@ SENTENCES: Mapping[FailureCause, Sentence] = {
         "device",
         "wait for its next Bootstrap-Request; if this repeats, look at its network and power",
     ),
+    FailureCause.BAD_ANSWER: Sentence(
+        "{endpoint} gave an answer{place} that cannot be used",
+        "device",
+        "look at its CoAP: what answers a block names that block, and no answer has other critical options",
+    ),
     FailureCause.RESET: Sentence(
         "{endpoint} answered{place} with a Reset, so it had left the session",
         "device",
@@ -104,7 +109,7 @@ SENTENCES: Mapping[FailureCause, Sentence] = {
     FailureCause.ASSOCIATION_LOST: Sentence(
         "the DTLS association of {endpoint} ended{place} before the Finish was answered",
         "device",
-        "wait for its next Bootstrap-Request; if this repeats, look at the alert in the detail",
+        "wait for its next Bootstrap-Request; if this repeats, look at why it left or lost its state",
     ),
     FailureCause.SUPERSEDED: Sentence(
         "{endpoint} sent a new Bootstrap-Request{place}, which ended this session",

@@ -4,7 +4,8 @@
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
@@ -146,7 +147,8 @@ class Sessions:
         )
         try:
             try:
-                verdict = await self._bounded(running, incoming)
+                with self._staying(conversation):
+                    verdict = await self._bounded(running, incoming)
             finally:
                 running.ending = True
                 visited.open = False
@@ -155,6 +157,21 @@ class Sessions:
         finally:
             del self._running[slot]
             running.ended.set()
+
+    @contextlib.contextmanager
+    def _staying(self, conversation: CoapAssociation) -> Iterator[None]:
+        """Keep the association of a device that falls silent in the middle: it has the time of its session, in which
+        each operation is repeated.
+        """
+        association = conversation.association
+        before = association.stays_until
+        stays = association.stays_until = max(before, self._clock() + self._limits.session_seconds)
+        try:
+            yield
+        finally:
+            # Unless a registration has said more, or a request for a certificate is served.
+            if association.stays_until == stays and not conversation.visit.enrolling:
+                association.stays_until = before
 
     async def drained(self) -> None:
         """Wait until no session is under way."""

@@ -12,7 +12,8 @@ PATIENT = Patience(handshake=20.0, server=15.0)
 
 async def test_a_session_that_runs_out_of_time_ends_with_its_sentence_and_the_next_one_passes(tmp_path: Path) -> None:
     settings = tmp_path / "firstlight.toml"
-    settings.write_text("[limits]\nsession_seconds = 5\n")
+    # That its association is idle for longer meanwhile ends it no sooner.
+    settings.write_text("[limits]\nsession_seconds = 9\nidle_seconds = 5\n")
     async with opened(tmp_path, "--config", str(settings)) as field:
         certificate = field.certificate("slow")
         # It acknowledges the Finish, and its answer never comes.

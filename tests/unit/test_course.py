@@ -103,6 +103,20 @@ async def test_a_reset_ends_it_as_the_machine_says() -> None:
     assert await under.task == Failed(FailureCause.RESET, "/1", None)
 
 
+async def test_an_answer_that_cannot_be_used_is_not_taken_for_silence() -> None:
+    under = Under()
+    await settle()
+    # What it holds is not known, and it is not of those that say nothing to a Discover.
+    under.hand_in(under.talk.sent_one(), coap.CONTENT, options=[(9, b"?")], payload=LINKS)
+    under.hand_in(under.talk.sent_one(), coap.DELETED)
+    under.hand_in(under.talk.sent_one(), coap.CHANGED, options=[(9, b"?")])
+    ended = await under.task
+    assert ended == Failed(
+        FailureCause.BAD_ANSWER, "/1/0", None, "the answer has a critical option that has no meaning there"
+    )
+    assert under.machine.learned == Learned()
+
+
 async def test_a_device_that_goes_ends_it_and_one_that_is_gone_is_asked_nothing() -> None:
     under = Under()
     await settle()

@@ -15,6 +15,7 @@ from lwm2m.bootstrap import (
     Step,
 )
 from lwm2m.coap import message as coap
+from lwm2m.coap.events import ExchangeFailure
 from lwm2m.content_format import ContentFormat, decode_instances
 from lwm2m.objects import ObjectInstance
 from lwm2m.paths import Path
@@ -106,6 +107,8 @@ def run(
                 step = session.no_answer(now)
             case "reset":
                 step = session.reset(now)
+            case "unusable":
+                step = session.unanswered(ExchangeFailure.BAD_BLOCK, now)
             case "lost":
                 step = session.lost("the association ended", now)
             case int():

@@ -18,6 +18,7 @@ from lwm2m.bootstrap import (
     Send,
 )
 from lwm2m.coap import message as coap
+from lwm2m.coap.events import ExchangeFailure
 from lwm2m.content_format import ContentFormat
 from lwm2m.plan import Mode, OnError, Plan, ServerPlan
 from lwm2m.steps import Operation, OperationKind
@@ -198,6 +199,7 @@ def test_only_an_optional_discover_may_be_silent(optional: bool) -> None:
     [
         discovering(b"", coap.NOT_FOUND),
         discovering("reset"),
+        discovering("unusable"),
         discovering(b"no links at all"),
         lambda op: (coap.CONTENT, ContentFormat.TLV, INVENTORY) if op.kind is OperationKind.DISCOVER else agreeable(op),
     ],
@@ -309,6 +311,27 @@ def test_silence_or_a_reset_ends_the_session_at_the_operation_it_met(
     assert done.sent[-1].kind is kind
 
 
+@pytest.mark.parametrize("kind", [OperationKind.DELETE, OperationKind.WRITE, OperationKind.FINISH])
+def test_an_answer_that_cannot_be_used_is_no_silence_and_says_what_is_wrong_with_it(kind: OperationKind) -> None:
+    done = run(lambda op: "unusable" if op.kind is kind else agreeable(op))
+    problem = "the answer is not to the block it came for"
+    assert done.verdict == Failed(FailureCause.BAD_ANSWER, done.sent[-1].path, None, problem)
+    assert done.session.log[-1].note.endswith(problem)
+    # After the Finish nobody knows what the device did.
+    assert done.session.finish_unanswered is (kind is OperationKind.FINISH)
+
+
+@pytest.mark.parametrize("why", ExchangeFailure)
+def test_every_way_to_have_no_answer_leads_on(why: ExchangeFailure) -> None:
+    plan = replace(PLAN, discover="required")
+    session = BootstrapSession(DEVICE_1_1, plan, Learned(), credentials={0: CREDENTIAL})
+    session.start()
+    ended = session.unanswered(why)
+    assert isinstance(ended, Failed)
+    assert ended.cause is FailureCause.DISCOVER_REQUIRED
+    assert session.log[0].note
+
+
 def test_the_text_a_device_adds_to_a_refusal_is_kept_printable_and_short() -> None:
     text = ("missing \x07 resource " + "x" * 500).encode() + b"\xff"
     done = run(lambda op: (coap.BAD_REQUEST, None, text) if op.kind is OperationKind.WRITE else agreeable(op))
@@ -359,7 +382,7 @@ def test_without_a_clock_the_log_has_no_times() -> None:
 
 
 OUTCOMES = st.one_of(
-    st.sampled_from(["silent", "reset"]),
+    st.sampled_from(["silent", "reset", "unusable"]),
     st.sampled_from(
         [coap.CHANGED, coap.DELETED, coap.BAD_REQUEST, coap.NOT_ACCEPTABLE, coap.UNSUPPORTED_CONTENT_FORMAT]
     ),
