@@ -199,15 +199,17 @@ async def test_an_operator_is_made_changed_and_removed_from_afar(field: Field, d
 async def test_a_certificate_of_both_services_is_named_by_its_id_through_both_doors(field: Field, doors: Doors) -> None:
     pem = file(field, "both.pem", make_factory_ca("Both").pem)
     for service in ("bootstrap", "lwm2m"):
-        await doors.remote("trust", "add", pem, "--service", service)
-    name = "CN=Both,O=Factory"
-    ids = {row["id"] for row in in_order(await doors.remote("trust", "list", "--json")) if row["name"] == name}
+        await doors.remote("trust", "add", pem, "--service", service, "--name", f"both {service}")
+    both = [row for row in in_order(await doors.remote("trust", "list", "--json")) if row["name"].startswith("both ")]
+    (word,) = {row["fingerprint"] for row in both}
+    ids = {row["id"]: f"({row['name']}, service {row['service']})" for row in both}
     for door in (doors.remote, doors.local):
-        said = await door("trust", "remove", name, code=1)
-        assert all(f"{id} ({name}, service " in said for id in ids)
+        said = await door("trust", "remove", word, code=1)
+        assert all(f"{id} {apart}" in said for id, apart in ids.items())
         assert "give the beginning of the id" in said
-        assert "is removed" in await door("trust", "remove", ids.pop())
-    assert "`firstlight trust list` shows them" in await doors.remote("trust", "remove", name, code=1)
+    for id in ids:
+        assert "is removed" in await doors.remote("trust", "remove", id)
+    assert "`firstlight trust list` shows them" in await doors.remote("trust", "remove", word, code=1)
 
 
 async def test_a_state_that_no_device_is_in_is_refused(doors: Doors) -> None:
