@@ -12,6 +12,7 @@ from cryptography.x509.oid import NameOID
 
 from issuers import template
 from issuers.certificate import STRONG_HASHES, UNREADABLE
+from issuers.der import request_attributes, request_names
 from issuers.errors import Rejected
 from issuers.subject import ATTRIBUTES, short_name, value_problem
 
@@ -24,6 +25,9 @@ _POINT = 65
 _SPKI_HEAD = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200")
 _PUBLIC_KEY = bytes.fromhex("a144034200")
 _PKCS8_SIZE = 138
+# What asks for extensions: extensionRequest (RFC 2985 5.4.2), and Microsoft's own, which CAs on OpenSSL read too.
+_EXTENSION_REQUEST = bytes.fromhex("06092a864886f70d01090e")
+_EXTENSION_REQUESTS = (_EXTENSION_REQUEST, bytes.fromhex("060a2b06010401823702010e"))
 
 
 def make_csr(private_key: ec.EllipticCurvePrivateKey, subject: x509.Name) -> x509.CertificateSigningRequest:
@@ -84,7 +88,7 @@ def check_csr(
         if proof:
             _check_key(csr)
         _check_subject(csr.subject, endpoint, organizational_unit, locality)
-        _check_extensions(csr.extensions)
+        _check_extensions(csr)
     except UNREADABLE as error:
         raise Rejected(f"the CSR cannot be read: {error}") from error
     return csr
@@ -161,6 +165,9 @@ def _check_key(csr: x509.CertificateSigningRequest) -> None:
     key = csr.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise Rejected("the CSR's key is not an EC key on secp256r1 (P-256), the curve every LwM2M device has")
+    # RFC 5480 2.1.1 and RFC 8422 5.1.2: no handshake takes the others, which the certificate would hold as they are.
+    if not request_names(csr.public_bytes(Encoding.DER))[1].startswith(_SPKI_HEAD + b"\x04"):
+        raise Rejected("the CSR's key is not an uncompressed point on a named curve, which is all that TLS takes")
     digest = csr.signature_hash_algorithm
     if digest is None or digest.name not in STRONG_HASHES:
         raise Rejected("the CSR is signed with a hash weaker than SHA-256")
@@ -195,9 +202,15 @@ def _check_subject(
                 )
 
 
-def _check_extensions(extensions: x509.Extensions) -> None:
-    """Requested extensions are ignored, except the wish to be a CA, which is refused."""
-    for extension in extensions:
+def _check_extensions(csr: x509.CertificateSigningRequest) -> None:
+    """Requested extensions are ignored, except the wish to be a CA, which is refused.
+
+    Of several requests the library reads one, a CA perhaps another: what nobody looked at may not reach it.
+    """
+    requests = [each for each in request_attributes(csr.tbs_certrequest_bytes) if each in _EXTENSION_REQUESTS]
+    if requests not in ([], [_EXTENSION_REQUEST]):
+        raise Rejected("the CSR does not ask for extensions in one extensionRequest (RFC 2985 5.4.2) and nowhere else")
+    for extension in csr.extensions:
         match extension.value:
             case x509.BasicConstraints(ca=True):
                 raise Rejected("the CSR asks to be a certificate authority")

@@ -4,6 +4,7 @@ Thousands of certificates name the same issuer, and a parsed name is many small 
 a CA its bytes are a look-up.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -62,6 +63,17 @@ def request_names(der: bytes) -> tuple[bytes, bytes]:
     subject = _end(der, version)
     spki = _end(der, subject)
     return der[subject:spki], der[spki : _end(der, spki)]
+
+
+def request_attributes(information: bytes) -> Iterator[bytes]:
+    """The identifiers, DER, of the attributes of a CSR that the library has read, by its CertificationRequestInfo."""
+    subject = _end(information, _content(information, 0))
+    attributes = _end(information, _end(information, subject))
+    at, end = _content(information, attributes), _end(information, attributes)
+    while at < end:
+        identifier = _content(information, at)
+        yield information[identifier : _end(information, identifier)]
+        at = _end(information, at)
 
 
 def bare_request(subject: bytes, spki: bytes) -> bytes:
