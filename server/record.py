@@ -12,7 +12,7 @@ from server.admin import first_start
 from server.admin.files import write_private
 from server.config import Config
 from server.errors import ConfigurationError
-from server.store import sealed
+from server.store import embedded_ca, sealed
 from server.store.database import Database
 from server.store.postgres import EmbeddedPostgres
 from server.store.secrets import Sealer
@@ -32,6 +32,8 @@ class Record:
     master_keys: tuple[bytes, ...] = field(repr=False)
     account_id: UUID
     config: Config = field(repr=False)
+    # Nothing was there before: this opening was its first start.
+    made: bool
 
 
 def database_url(config: Config) -> str | None:
@@ -116,11 +118,18 @@ async def opened(config: Config, url: str, *, create: bool) -> AsyncIterator[Rec
     database = await Database.open(url, application_name=sealed.announcement(sealer))
     try:
         await sealed.check(database, sealer)
+        made = not await embedded_ca.has_server_credential(database)
         account_id = await first_start.ensure(database, sealer, config)
         # Of two first starters with keys of their own one was first.
         await sealed.check(database, sealer)
         yield Record(
-            database=database, database_url=url, sealer=sealer, master_keys=keys, account_id=account_id, config=config
+            database=database,
+            database_url=url,
+            sealer=sealer,
+            master_keys=keys,
+            account_id=account_id,
+            config=config,
+            made=made,
         )
     finally:
         await database.close()

@@ -66,8 +66,13 @@ async def opened(
     data_dir: Path | None,
     database_url: str | None,
     master_key_file: Path | None = None,
+    *,
+    making: bool = False,
 ) -> AsyncIterator[Record]:
-    """The record a command works on: the running server's, or the embedded PostgreSQL started for this command."""
+    """The record a command works on: the running server's, or the embedded PostgreSQL started for this command.
+
+    Where there was none the first start is made for it, and said unless `making` one is what the command is for.
+    """
     loaded = load(
         config,
         {
@@ -78,6 +83,13 @@ async def opened(
     )
     async with record.postgres(loaded, shared=True) as url, record.opened(loaded, url, create=True) as found:
         yield found
+        if found.made and not making:
+            where = "the database" if record.database_url(loaded) else str(loaded.server.data_dir)
+            print(
+                f"firstlight: {where} held no record, so a new one was made there; if you meant that of a server, give "
+                "its --config, --data-dir or --database-url",
+                file=sys.stderr,
+            )
 
 
 def run(work: Callable[[], Coroutine[object, object, T]]) -> T:

@@ -52,8 +52,8 @@ async def check(database: Database, sealer: Sealer) -> None:
     if sample is not None and not sealer.knows(sample):
         raise StoreRefused(
             f"the record is sealed with master key {Sealer.key_id(sample).hex()}, the master key given here is "
-            f"{' and '.join(sealer.names)}; give the server's own, with --master-key-file or "
-            "secrets.master_key_file"
+            f"{' and '.join(sealer.names)}; give the server's own: its --config or "
+            "--data-dir, FIRSTLIGHT_SECRETS_MASTER_KEY_FILE, or --master-key-file where a command has it"
         )
 
 

@@ -329,7 +329,7 @@ def _shown(row: TrustedCertificate) -> dict[str, object]:
 
 async def _name_is_free(connection: Any, database: Database, account_id: UUID, name: str, but_for: UUID) -> None:
     if await connection.fetchval(database.queries["trust_name_taken"], account_id, name, but_for):
-        raise Conflict(f"there is already a trusted certificate {name}", field="name")
+        raise Conflict(f"there is already a trusted certificate {name}; give this one another name", field="name")
 
 
 async def _alone(

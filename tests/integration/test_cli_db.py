@@ -4,6 +4,10 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+from typer.testing import CliRunner
+
+from server.cli.commands import app
 from server.store.database import Database, connect
 from server.store.secrets import Sealer
 from tests.integration.commands import KEY, Cli, bootstrapped
@@ -49,7 +53,7 @@ def test_the_master_key_is_changed_step_by_step(cli: Cli) -> None:
     assert cli.json("ca", "show")
     assert cli(*words) == f"0 values were sealed again with master key {names[0]}.\n"
     master.write_text(f"{old}\n")
-    assert "give the server's own, with --master-key-file" in cli.refused("ca", "show")
+    assert "give the server's own: its --config or --data-dir" in cli.refused("ca", "show")
 
 
 def test_a_command_with_a_key_of_its_own_adds_nothing_that_no_server_can_open(cli: Cli) -> None:
@@ -60,6 +64,28 @@ def test_a_command_with_a_key_of_its_own_adds_nothing_that_no_server_can_open(cl
     said = cli.bare(*words, "--data-dir", str(cli.folder / "elsewhere"), code=1)
     assert "the record is sealed with master key" in said
     assert cli.json("psk", "list") == []
+
+
+def test_a_command_that_found_no_record_says_that_it_made_one(tmp_path: Path) -> None:
+    """A word wrong in --data-dir looked like success, while the server went on without the change."""
+    tmp_path.chmod(0o755)
+    runner = CliRunner(env={"COLUMNS": "200", "TERM": "dumb"})
+
+    def run(*words: str) -> str:
+        result = runner.invoke(app, [*words, "--data-dir", str(tmp_path / "mistyped")], prog_name="firstlight")
+        assert result.exit_code == 0, result.output
+        return result.stderr
+
+    said = run("psk", "list")
+    assert said.startswith(f"firstlight: {tmp_path / 'mistyped'} held no record, so a new one was made there; ")
+    assert said.count("\n") == 1
+    assert run("psk", "list") == ""
+
+
+@pytest.mark.parametrize("words", [("db", "migrate"), ("ca", "init")])
+def test_a_command_that_is_for_making_a_record_makes_one_without_a_word(cli: Cli, words: tuple[str, str]) -> None:
+    result = CliRunner().invoke(app, [*words, "--database-url", cli.url, "--data-dir", str(cli.data)])
+    assert (result.exit_code, result.stderr) == (0, "")
 
 
 def test_what_is_done_at_a_terminal_is_in_the_audit(cli: Cli) -> None:
