@@ -57,6 +57,19 @@ def certificate_parts(der: bytes) -> Parts:
     return Parts(der[algorithm:issuer], der[issuer:validity], der[_end(der, spki) : _end(der, inner)])
 
 
+def attribute_kinds(name: bytes) -> Iterator[tuple[bytes, int]]:
+    """Type, DER, and tag of the value of each attribute of a name, DER, that the library has made or read."""
+    at, end = _content(name, 0), _end(name, 0)
+    while at < end:
+        attribute, group_end = _content(name, at), _end(name, at)
+        while attribute < group_end:
+            kind = _content(name, attribute)
+            value = _end(name, kind)
+            yield name[kind:value], name[value]
+            attribute = _end(name, attribute)
+        at = group_end
+
+
 def request_names(der: bytes) -> tuple[bytes, bytes]:
     """Subject and public key (SubjectPublicKeyInfo), DER, of a CSR that the library has read (RFC 2986 4.1)."""
     version = _content(der, _content(der, 0))

@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from issuers.base import Capability, CheckReport, CheckStep, Issued, Issuer, IssueRequest, Recovery, StepOutcome
 from issuers.certificate import ca_certificate, read_certificate
-from issuers.der import request_names
+from issuers.der import attribute_kinds, request_names
 from issuers.errors import BadCertificate, IssuerError, Misconfigured, Rejected, Unavailable
 from issuers.extensions import CLIENT_AUTH, DIGITAL_SIGNATURE, authority_key_identifier
 from issuers.journal import JournalEntry, Revoked, Signed
@@ -31,6 +31,8 @@ BACKDATE = timedelta(hours=1)
 """A device's clock may be an hour slow and its certificate still counts."""
 EXPIRES_SOON = timedelta(days=90)
 """A CA that ends within this is reported by `check`."""
+# UTF8String and PrintableString (RFC 5280 4.1.2.4), and IA5String for emailAddress alone (A.1).
+_KINDS, _IA5_ADDRESS = (0x0C, 0x13), (bytes.fromhex("06092a864886f70d010901"), 0x16)
 # The same request gives the same certificate (RFC 6979).
 _DETERMINISTIC = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
 
@@ -298,13 +300,28 @@ def _is_plainly(subject: bytes, endpoint: str) -> bool:
 
 
 def _subject(subject: x509.Name, endpoint: str) -> x509.Name:
-    """The CSR's subject without empty attributes, which X.520 does not know; raises Rejected if CN is another's."""
+    """The CSR's subject without empty attributes, which X.520 does not know, in strings that every reader knows.
+
+    Raises Rejected if CN is another's.
+    """
     names = [each.value for each in subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     if names != [endpoint]:
         raise Rejected(f"the CSR's CN is {', '.join(map(repr, names)) or 'missing'} and not the endpoint {endpoint!r}")
-    if all(each.value for each in subject):
+    kinds = attribute_kinds(subject.public_bytes())
+    if all(each.value for each in subject) and all(tag in _KINDS or (kind, tag) == _IA5_ADDRESS for kind, tag in kinds):
         return subject
-    return x509.Name([each for each in subject if each.value])
+    groups = ([_rewritten(each) for each in group if each.value] for group in subject.rdns)
+    return x509.Name([x509.RelativeDistinguishedName(group) for group in groups if group])
+
+
+def _rewritten(attribute: x509.NameAttribute[str | bytes]) -> x509.NameAttribute[str]:
+    """In the kind of string that its type has, UTF8String if none; raises Rejected."""
+    try:
+        if isinstance(attribute.value, bytes):
+            raise ValueError("a value that is no text")
+        return x509.NameAttribute(attribute.oid, attribute.value)
+    except ValueError as error:
+        raise Rejected(f"the CSR's subject cannot stand in a certificate: {error}") from error
 
 
 def _email_names(emails: Iterable[x509.NameAttribute[str | bytes]]) -> x509.SubjectAlternativeName:

@@ -115,6 +115,29 @@ async def test_no_certificate_ends_after_its_issuing_ca_and_none_is_made_when_th
     assert journal == []
 
 
+@pytest.mark.parametrize(
+    "kind", [Kind.T61String, Kind.BMPString, Kind.UniversalString, Kind.IA5String, Kind.VisibleString, Kind.OctetString]
+)
+@pytest.mark.parametrize("alone", [True, False])
+async def test_a_name_in_another_kind_of_string_is_written_as_utf8(kind: Kind, alone: bool) -> None:
+    """RFC 5280 4.1.2.4: a CA writes PrintableString or UTF8String; others are misread."""
+    attributes = [
+        x509.NameAttribute(NameOID.COUNTRY_NAME, "FI"),
+        x509.NameAttribute(NameOID.ORGANIZATION_NAME, "ACME", Kind.PrintableString),
+        x509.NameAttribute(NameOID.COMMON_NAME, ENDPOINT, kind),
+    ]
+    groups = [[each] for each in attributes] if alone else [attributes]
+    name = x509.Name(map(x509.RelativeDistinguishedName, groups))
+    leaf = (await opened(EmbeddedOptions(), []).issue(replace(make_request(ENDPOINT), csr=make_csr(KEY, name)))).leaf
+    assert leaf.subject == name
+    kinds = {attribute.oid: attribute._type for attribute in leaf.subject}
+    assert kinds == {
+        NameOID.COUNTRY_NAME: Kind.PrintableString,
+        NameOID.ORGANIZATION_NAME: Kind.UTF8String,
+        NameOID.COMMON_NAME: Kind.UTF8String,
+    }
+
+
 async def test_an_attribute_without_a_value_is_left_out_of_the_certificate() -> None:
     """X.520 knows none, and readers choke on it; some devices send an empty L and OU."""
     empty = [
