@@ -11,6 +11,7 @@ from typing import Protocol
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from lwm2m.bootstrap import FailureCause
+from lwm2m.coap.events import MessageFault
 from server.store.certificate_enrollments import RESULTS
 from server.transport.counters import DROPS
 from server.transport.engine import RefusalReason
@@ -103,6 +104,12 @@ class Metrics:
             "Peers seen and not admitted, by reason.",
             "reason",
             tuple(reason.value for reason in RefusalReason),
+        )
+        self.coap_refusals = Counted(
+            "firstlight_coap_refusals_total",
+            "Messages of connected devices that reached no resource, by reason.",
+            "reason",
+            (*(fault.value for fault in MessageFault), "path", "method"),
         )
         self.bootstraps = Counted(
             "firstlight_bootstraps_total",

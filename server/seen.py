@@ -12,7 +12,8 @@ from server.store import refusals
 from server.store.database import Database
 from server.store.errors import StoreUnavailable
 from server.store.refusals import Seenrow
-from server.transport.engine import Refusal
+from server.transport.engine import Refusal, printable
+from server.transport.udp import Association
 
 log = logs.get("seen")
 
@@ -21,6 +22,8 @@ MOST = 256
 FLUSH_EVERY = 1.0
 # Lines a second in the log; a scan must not become a flood of ours.
 LOGGED_PER_FLUSH = 20
+# What a connected device asked for in vain: the word that is counted, and the one that is listed.
+NOT_SERVED = {"path": "not_served", "method": "not_served", "option": "bad_option"}
 
 
 class Seen:
@@ -32,6 +35,16 @@ class Seen:
         self._rows: dict[tuple[str, str, str], Seenrow] = {}
         self._logged = 0
         self.overflowed = 0
+
+    def not_served(self, association: Association, reason: str, words: str) -> None:
+        """Take a request of a connected device that reached no resource: its bootstrap may never begin.
+
+        What may happen to any device in the middle of its bootstrap is only counted.
+        """
+        if reason in NOT_SERVED:
+            peer = association.peer
+            what = printable(f"{peer.label}: {words}".encode())
+            self.note(association.address_text, NOT_SERVED[reason], peer.kind, what)
 
     def refused(self, refusal: Refusal) -> None:
         """Take a peer that a handshake or the policy refused; only after its cookie proved its address."""

@@ -176,6 +176,14 @@ REFUSALS: Mapping[str, tuple[str, str]] = {
         "most often it does not trust this server: give it the server's CA",
     ),
     "handshake_failed": ("the handshake failed", "the log has the detail under device_not_admitted"),
+    "not_served": (
+        "it asked for what is not served here",
+        "compare path and method with those of LwM2M: a Bootstrap-Request is POST /bs",
+    ),
+    "bad_option": (
+        "its request has a CoAP option that is not understood, repeated or too long",
+        "look at what its client sends beside path and query",
+    ),
     "deadline": ("it did not finish the handshake in time", "look at its network; it tries again"),
 }
 

@@ -192,6 +192,7 @@ class Worker:
             random_bytes=os.urandom,
             jitter=random.random,
             metrics=self.metrics,
+            on_refused=seen.not_served,
             tape_bytes=config.recorder.kilobytes * 1024 if config.recorder.attempts else 0,
         )
         server = await embedded_ca.server_credential(database, sealer)

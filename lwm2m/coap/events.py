@@ -22,6 +22,15 @@ class ExchangeFailure(Enum):
     BAD_RESPONSE = "bad-response"
 
 
+class MessageFault(Enum):
+    """Why a message of the peer was refused before anybody saw it; the values are counted."""
+
+    MALFORMED = "malformed"
+    OPTION = "option"
+    BLOCK = "block"
+    BUSY = "busy"
+
+
 @dataclass(slots=True)
 class RequestReceived:
     """A whole request of the peer, each one once (RFC 7252 4.5); answer it with `respond(request_id, …)`."""

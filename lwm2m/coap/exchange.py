@@ -3,7 +3,7 @@
 Time comes in as `now` (monotonic seconds), randomness as arguments. After every call the caller sends
 `datagrams_to_send()`, takes the events and arms one timer for `next_timer()`. Who does so for thousands of associations
 looks at `messages` first, whether there is anything in its `outbox`, and at its `due`, which is no later than
-`next_timer()` and costs no call.
+`next_timer()` and costs no call; its `refused` tells after `receive` whether the message went no further.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from lwm2m.coap.events import (
     Event,
     ExchangeFailed,
     ExchangeFailure,
+    MessageFault,
     RequestReceived,
     ResponseDelivered,
     ResponseLost,
@@ -62,10 +63,12 @@ class Exchanges:
         """Take one datagram of the peer; whatever its bytes, nothing is raised."""
         messages = self.messages
         messages.now = now
+        messages.refused = None
         try:
             type, code, mid, token, options, payload = decode_fields(datagram)
         except Malformed as malformed:
             # RFC 7252 4.2: a malformed confirmable message is rejected; anything else is ignored.
+            messages.refused = MessageFault.MALFORMED, malformed.reason
             if malformed.type == CON and malformed.mid is not None:
                 messages.send_empty(RST, malformed.mid)
             return self.take_events()

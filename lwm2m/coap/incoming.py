@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import inf
 
 from lwm2m.coap.blockwise import AnswerKey, Assemblies, BlockRefused, HeldAnswer, HeldAnswers
-from lwm2m.coap.events import RequestReceived, ResponseDelivered, ResponseLost
+from lwm2m.coap.events import MessageFault, RequestReceived, ResponseDelivered, ResponseLost
 from lwm2m.coap.message import (
     ACK,
     CON,
@@ -101,10 +101,12 @@ class IncomingRequests:
         try:
             target = read_target(message.options)
         except BadOption as bad:
+            layer.refused = MessageFault.OPTION, bad.reason
             self._refuse(message, bad.code)
             return
         # The peer cannot make us work on more requests at a time than we remember, nor keep more answers for it.
         if len(self._open) + len(self._separate) >= layer.parameters.max_remembered:
+            layer.refused = MessageFault.BUSY, "too many requests are open"
             # When to come again is part of 5.03 (RFC 7252 5.9.3.4): without it a peer waits a minute.
             self._refuse(message, SERVICE_UNAVAILABLE, [(MAX_AGE, encode_uint(layer.parameters.busy_seconds))])
             return
@@ -242,6 +244,7 @@ class IncomingRequests:
                 message.token,
             )
         except BlockRefused as refused:
+            layer.refused = MessageFault.BLOCK, str(refused)
             if refused.code == REQUEST_ENTITY_TOO_LARGE:
                 options.append((SIZE1, encode_uint(layer.parameters.max_payload)))
             layer.reply(message.type, message.mid, message.token, refused.code, options, b"")

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import inf
 
-from lwm2m.coap.events import Event
+from lwm2m.coap.events import Event, MessageFault
 from lwm2m.coap.message import ACK, CON, EMPTY, NON, Option, encode_fields
 from lwm2m.coap.parameters import Parameters
 
@@ -21,7 +21,18 @@ class MessageLayer:
     late.
     """
 
-    __slots__ = ("_jitter", "_mid", "_remembered", "due", "events", "now", "open_mids", "outbox", "parameters")
+    __slots__ = (
+        "_jitter",
+        "_mid",
+        "_remembered",
+        "due",
+        "events",
+        "now",
+        "open_mids",
+        "outbox",
+        "parameters",
+        "refused",
+    )
 
     def __init__(self, parameters: Parameters, first_mid: int, jitter: Callable[[], float]) -> None:
         self.parameters = parameters
@@ -29,6 +40,8 @@ class MessageLayer:
         self.due = inf
         self.outbox: list[bytes] = []
         self.events: list[Event] = []
+        # What the call being handled refused of the peer, and in which words.
+        self.refused: tuple[MessageFault, str] | None = None
         # Of the peer's requests not answered yet: forgetting one of them would have it done twice.
         self.open_mids: set[int] = set()
         self._mid = first_mid

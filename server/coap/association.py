@@ -50,6 +50,9 @@ class Driver(Protocol):
     def dispatch(self, conversation: "CoapAssociation", request: RequestReceived) -> None:
         """Have `request` served."""
 
+    def refused(self, conversation: "CoapAssociation", reason: str, words: str) -> None:
+        """Count a message of the device that went no further, and tell why."""
+
     def fault(self, event: str, conversation: "CoapAssociation") -> None:
         """Count and log the exception that is being handled."""
 
@@ -108,6 +111,9 @@ class CoapAssociation:
         if events:
             self._take(events, now)
         messages = self._messages
+        if messages.refused is not None:
+            fault, words = messages.refused
+            self._endpoint.refused(self, fault.value, words)
         if messages.outbox or messages.due < self.due:
             self._flush(now)
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from lwm2m.coap import message as coap
 from lwm2m.coap.exchange import Exchanges, Parameters, RequestReceived
+from lwm2m.coap.message import code_text
 from lwm2m.coap.tape import Tape
 from server import logs
 from server.coap.association import CoapAssociation
@@ -22,6 +23,7 @@ TICK = 0.05
 Resource = Callable[[CoapAssociation, RequestReceived], Awaitable[None]]
 """Serves one request; one it has not answered when it returns is given up."""
 Routes = Mapping[tuple[str, ...], Mapping[int, Resource]]
+METHODS = {coap.GET: "GET", coap.POST: "POST", coap.PUT: "PUT", coap.DELETE: "DELETE"}
 ANY = "*"
 """Stands in a route for one segment of a path, whatever it is; a path named in full comes before."""
 
@@ -38,9 +40,13 @@ class CoapEndpoint:
         random_bytes: Callable[[int], bytes],
         jitter: Callable[[], float],
         metrics: Metrics,
+        on_refused: Callable[[Association, str, str], None],
         tape_bytes: int = 0,
     ) -> None:
-        """`tape_bytes` is what the flight recorder keeps of one association; 0 records nothing."""
+        """`on_refused` hears of a device's messages that reached no resource: which device, the word that is counted,
+        and what was wrong. `tape_bytes` is what the flight recorder keeps of one association; 0 records nothing.
+        """
+        self._on_refused = on_refused
         self._tape_bytes = tape_bytes
         self._routes = routes
         self._patterns = [(path, methods) for path, methods in routes.items() if ANY in path]
@@ -111,6 +117,11 @@ class CoapEndpoint:
             await asyncio.sleep(TICK)
             self.tick()
 
+    def refused(self, conversation: CoapAssociation, reason: str, words: str) -> None:
+        """Count a message that reached no resource, and pass on what was wrong with it."""
+        self._metrics.coap_refusals.inc(reason)
+        self._on_refused(conversation.association, reason, words)
+
     def fault(self, event: str, conversation: CoapAssociation) -> None:
         """Count and log in full what just went wrong here."""
         self._metrics.internal_errors.inc()
@@ -122,6 +133,8 @@ class CoapEndpoint:
         resource = methods.get(request.code) if methods is not None else None
         if resource is None:
             conversation.respond(request.request_id, coap.NOT_FOUND if methods is None else coap.METHOD_NOT_ALLOWED)
+            asked = f"{METHODS.get(request.code, code_text(request.code))} /{'/'.join(request.path)}"
+            self.refused(conversation, "path" if methods is None else "method", f"{asked} is not served here")
             return
         task = asyncio.get_running_loop().create_task(self._serve(resource, conversation, request))
         self._tasks.add(task)

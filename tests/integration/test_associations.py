@@ -232,6 +232,18 @@ async def test_what_is_not_here_is_not_found_or_not_allowed(
         assert (await peer.ask(peer.request(method, path))).code.dotted == code
 
 
+async def test_a_device_that_asks_in_vain_is_listed_with_what_it_asked(field: Field) -> None:
+    async with raw_peer(field, field.certificate("lost")) as peer:
+        assert (await peer.ask(peer.request(codes.POST, "/bs\x07", "ep=lost"))).code.dotted == "4.04"
+        assert (await peer.ask(peer.bootstrap_request("ep=lost", critical=2049))).code.dotted == "4.02"
+    row = await field.seen_with("CN=lost: POST")
+    assert (row["reason"], row["credential"]) == ("not_served", "x509")
+    assert row["identity"].endswith("POST /bs\\x07 is not served here")
+    row = await field.seen_with("CN=lost: critical option 2049 is not understood")
+    assert row["reason"] == "bad_option"
+    assert row["meaning"]
+
+
 async def test_what_went_wrong_is_counted(field: Field) -> None:
     async with httpx.AsyncClient(base_url=field.service.ready["http"]) as client:
         metrics = (await client.get("/metrics")).text

@@ -45,6 +45,7 @@ class Rig:
         self.now = 1000.0
         self.served: list[RequestReceived] = []
         self.metrics = Metrics()
+        self.refused: list[tuple[str, str]] = []
         self._resource = resource or agree
         self._talks: dict[CoapAssociation, Talk] = {}
         methods: dict[int, Resource] = {coap.POST: self._serve, coap.GET: self._serve}
@@ -55,6 +56,7 @@ class Rig:
             random_bytes=random_bytes or (lambda length: bytes(range(length))),
             jitter=lambda: 0.0,
             metrics=self.metrics,
+            on_refused=lambda _association, reason, words: self.refused.append((reason, words)),
         )
 
     async def _serve(self, conversation: CoapAssociation, request: RequestReceived) -> None:

@@ -295,3 +295,40 @@ async def test_timers_are_looked_at_as_long_as_anything_will_be_due(monkeypatch:
         asked.cancel()
     finally:
         running.cancel()
+
+
+# -- what reaches no resource ----------------------------------------
+
+IN_VAIN = [
+    ("4002 0001", b"\xb5other", "path", "POST /other is not served here"),
+    ("4003 0001", b"\xb2bs", "method", "PUT /bs is not served here"),
+    ("4007 0001", b"\xb2bs", "method", "0.07 /bs is not served here"),
+    ("4002 0001", b"\x91?\x22bs", "option", "critical option 9 is not understood"),
+    ("4002 0001", b"\xff", "malformed", "payload marker without payload"),
+    ("5002 0001", b"\xff", "malformed", "payload marker without payload"),
+    ("4002 0001", b"\xb2bs\xd1\x03\x10\xff!", "block", "a block is missing"),
+]
+
+
+@pytest.mark.parametrize(("head", "rest", "reason", "words"), IN_VAIN)
+async def test_a_message_that_reaches_no_resource_is_counted_and_told_once(
+    head: str, rest: bytes, reason: str, words: str
+) -> None:
+    rig = Rig()
+    talk = rig.connect()
+    await talk.say_bytes(bytes.fromhex(head) + rest)
+    await talk.say(coap.CON, coap.POST, "bs")
+    assert rig.refused == [(reason, words)]
+    assert [kind for kind, count in rig.metrics.coap_refusals.values.items() if count] == [reason]
+    assert len(rig.served) == 1
+
+
+async def test_a_request_that_is_one_too_many_is_counted() -> None:
+    async def never(_talk: Talk, _request: RequestReceived) -> None:
+        await asyncio.Event().wait()
+
+    rig = Rig(never)
+    talk = rig.connect()
+    for _ in range(17):
+        await talk.say(coap.CON, coap.POST, "bs")
+    assert rig.refused == [("busy", "too many requests are open")]
