@@ -17,11 +17,13 @@ from issuers.embedded import EmbeddedIssuer, EmbeddedOptions
 from issuers.errors import BadCertificate, Misconfigured, NotSupported
 from issuers.reach import Reach
 from issuers.returned import USUAL_LIMITS, Checked, DeviceLimits, Expectation, check_returned
+from lwm2m.steps import FailureCause
 from server import logs
 from server.admin import issuers as issuer_admin
 from server.breaker import Breaker, Guarded
 from server.config import Config
 from server.errors import NotAuthorized, TemporarilyUnavailable
+from server.issuer_failures import Unconfigured
 from server.pace import Pace
 from server.profile import Profile, ProfileError, parse_profile
 from server.store import embedded_ca, issuers, profiles, psk, trust
@@ -254,11 +256,14 @@ class Knowledge:
     async def issuer_for(self, account_id: UUID, service: str) -> ActiveIssuer:
         """The CA that is active for `service` and ready, resolved through the configuration table.
 
-        Raises Misconfigured when there is none, Unavailable or Throttled while nobody asks it (`breaker.py`).
+        Raises Unconfigured when there is none, Unavailable or Throttled while nobody asks it (`breaker.py`).
         """
         known = self._now_known()
         if (account_id, service) not in known.configurations:
-            raise Misconfigured(f"no CA is configured for the service {service}; make one with a service configuration")
+            raise Unconfigured(
+                f"no CA is configured for the service {service}; make one with a service configuration",
+                FailureCause.NO_SERVICE,
+            )
         active = await self.issuer_by_id(account_id, known.configurations[account_id, service])
         if isinstance(active.issuer, Guarded):
             await active.issuer.admit()

@@ -39,7 +39,7 @@ SENTENCES: Mapping[FailureCause, Sentence] = {
     FailureCause.CONFIGURATION_INVALID: Sentence(
         "the profile of {endpoint} cannot be written{place}",
         "operator",
-        "mend the profile as the detail says; nothing on the device was lost by it",
+        "mend the profile, or what it asks for, as the detail says; nothing on the device was lost by it",
     ),
     FailureCause.ISSUER_UNAVAILABLE: Sentence(
         "the CA gave no certificate for {endpoint}{code}",
@@ -124,7 +124,8 @@ SENTENCES: Mapping[FailureCause, Sentence] = {
     FailureCause.NO_SERVICE: Sentence(
         "{endpoint} asked{place} for the certificate of a service that has no CA{code}",
         "operator",
-        "make a service configuration with the name of the label, which is case-sensitive, or correct the device",
+        "make a service configuration of that name, which is case-sensitive (`firstlight service add`), or correct the "
+        "name: `service` in the profile, the label that the device asks with",
     ),
     FailureCause.CSR_REFUSED: Sentence(
         "the CSR of {endpoint} was refused{place}{code}",

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import assert_never
 from uuid import UUID, uuid4
 
-from issuers.errors import IssuerError, Misconfigured
+from issuers.errors import IssuerError
 from issuers.subject import parse_subject
 from lwm2m.bootstrap import (
     AskCredential,
@@ -36,7 +36,7 @@ from server.course import Course
 from server.errors import ServiceError, TemporarilyUnavailable
 from server.farewells import Farewells
 from server.issuance import Issuance, ServerMade, Wish
-from server.issuer_failures import OPERATOR_RETRY_AFTER, failure
+from server.issuer_failures import OPERATOR_RETRY_AFTER, Unconfigured, failure
 from server.izuma import finish_query
 from server.metrics import Metrics
 from server.outcomes import Outcome, Outcomes
@@ -349,9 +349,10 @@ class Sessions:
                 self._database, self._sealer, admitted.account_id, admitted.endpoint, "lwm2m"
             )
             if found is None:
-                raise Misconfigured(
+                raise Unconfigured(
                     f"{admitted.endpoint} has no pre-shared key for its LwM2M server; add one with "
-                    f"`firstlight psk add IDENTITY --key-file F --endpoint {admitted.endpoint} --service lwm2m`"
+                    f"`firstlight psk add IDENTITY --key-file F --endpoint {admitted.endpoint} --service lwm2m`",
+                    FailureCause.CONFIGURATION_INVALID,
                 )
             return PskCredential(identity=found.identity, key=found.key)
         wish = Wish(

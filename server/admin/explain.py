@@ -256,13 +256,15 @@ async def _credentials(
         if security.mode == "psk":
             key = await psk.for_endpoint(database, sealer, account_id, endpoint, "lwm2m")
             if key is None:
-                made.findings.append(Finding("error", f"{endpoint} has no pre-shared key for its LwM2M server"))
+                lacks = f"{endpoint} has no pre-shared key for its LwM2M server"
+                made.findings.append(Finding("error", lacks))
+                made.stopped = made.stopped or f"{FailureCause.CONFIGURATION_INVALID.value}: {lacks}"
             made.credentials[index] = PskCredential(
                 identity=key.identity if key else endpoint.encode(), key=key.key if key else bytes(16)
             )
         elif security.mode != "nosec":
-            ca = await _signer(database, account_id, security.service, cas, made)
             server_made = index in profile.plan.needs_credential(learned)
+            ca = await _signer(database, account_id, security.service, cas, made, stops=server_made)
             if ca is not None:
                 found, stops = _against(ca, security.service, server_made=server_made)
                 made.findings += [each for each in found if each not in made.findings]
@@ -275,7 +277,7 @@ async def _credentials(
 
 
 async def _signer(
-    database: Database, account_id: UUID, service: str, cas: Mapping[UUID, Standing], made: _Made
+    database: Database, account_id: UUID, service: str, cas: Mapping[UUID, Standing], made: _Made, *, stops: bool
 ) -> Standing | None:
     """The CA that would sign for the service; None = the embedded one, or that there is none, which is noted."""
     try:
@@ -283,6 +285,8 @@ async def _signer(
     except NotFound as error:
         made.findings.append(Finding("error", error.message))
         made.signing[service] = "none"
+        if stops:
+            made.stopped = made.stopped or f"{FailureCause.NO_SERVICE.value}: {error.message}"
         return None
     made.signing[service] = row.name if row is not None else OWN_CA
     return cas.get(row.id) if row is not None else None

@@ -75,3 +75,29 @@ async def test_the_dry_run_of_an_izuma_device_is_fitted_to_it(tmp_path: Path) ->
         again = await explained(field, "izuma-2")
         assert again["client"] == "izuma"
         assert again["operations"][-1]["note"] == device.finish_query[0]
+
+
+async def test_what_the_record_lacks_is_the_operators_turn_and_stops_the_dry_run_too(tmp_path: Path) -> None:
+    """Neither has a CA that anybody could verify."""
+    profiles = {
+        "service": profile("service-*", security='service = "NoSuch"'),
+        "key": profile("key-*", mode="psk"),
+    }
+    async with opened(tmp_path, profiles=profiles) as field:
+        for endpoint, cause, lacks, remedy in (
+            ("service-1", "no_service", "the service NoSuch", "firstlight service add"),
+            ("key-1", "configuration_invalid", "has no pre-shared key", "--service lwm2m"),
+        ):
+            told = json.loads(await field.service.command("device", "explain", endpoint, "--json", code=1))
+            assert told["outcome"].startswith(f"{cause}: ")
+            assert lacks in told["outcome"]
+            report, _ = await field.bootstrap(endpoint)
+            assert not report.ok
+            await field.over(endpoint)
+            shown = await field.shown(endpoint)
+            [session] = shown["sessions"]
+            assert session["cause"] == cause
+            sentence = session["sentence"]
+            assert lacks in sentence
+            assert remedy in sentence
+            assert "the operator's turn" in sentence

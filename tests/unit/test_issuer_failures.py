@@ -19,7 +19,7 @@ from lwm2m.coap import message as coap
 from lwm2m.steps import FailureCause
 from server.coap.responses import response_for
 from server.errors import TemporarilyUnavailable
-from server.issuer_failures import OPERATOR_RETRY_AFTER, failure
+from server.issuer_failures import OPERATOR_RETRY_AFTER, Unconfigured, failure
 
 AWAY = FailureCause.ISSUER_UNAVAILABLE
 ROWS: list[tuple[IssuerError, FailureCause, int]] = [
@@ -30,6 +30,12 @@ ROWS: list[tuple[IssuerError, FailureCause, int]] = [
         for kind in (Unavailable, OutcomeUnknown, Throttled, QuotaExhausted, Unauthorized, Misconfigured, NotSupported)
     ),
 ]
+
+
+def test_what_our_own_record_lacks_is_no_cas_fault() -> None:
+    cause, answer, words = failure(Unconfigured("no CA", FailureCause.NO_SERVICE))
+    assert (cause, words) == (FailureCause.NO_SERVICE, "no CA")
+    assert response_for(answer)[0] == coap.SERVICE_UNAVAILABLE
 
 
 def kinds(base: type[IssuerError]) -> set[type[IssuerError]]:
