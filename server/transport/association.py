@@ -118,14 +118,17 @@ class Association:
         session = self._session
         if session is None:
             return
-        self.last_received_at = now
         plaintext = session.receive_record(datagram)
         if plaintext:
+            self.last_received_at = now
             # The usual case, all of it; whoever takes it may end the association.
             if self._upper is not None:
                 self._upper.datagram_received(plaintext)
             return
         plaintexts = session.receive(datagram) if plaintext is None else []
+        if plaintexts:
+            # Only what the peer's keys have proven: anyone can send from its address.
+            self.last_received_at = now
         self._send_waiting(session)
         self.deliver(plaintexts)
         if session.state is SessionState.CLOSED:

@@ -250,6 +250,7 @@ class UdpEndpoint(Endpoint):
         if before is not None:
             # The device began anew before the first attempt was done; an association beside it stays until
             # the new handshake completes (RFC 6347 4.2.8).
+            counters.failed += 1
             self._handshakes.discard(before)
         self._make_room()
         if self._handshakes.begin(datagram, attempt, flow, now, established=len(self._live)):

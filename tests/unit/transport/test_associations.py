@@ -114,6 +114,19 @@ async def test_an_idle_association_is_closed(pki: Pki) -> None:
     assert server.endpoint.established == 0
 
 
+async def test_what_nobody_with_the_keys_has_sent_keeps_no_association(pki: Pki) -> None:
+    server = Server(pki.index, pki.server, limits=TransportLimits(idle_deadline=60))
+    client = await server.connect(x509_client(pki))
+    (sent,) = client.send(b"once")
+    server.deliver([sent])
+    for forged in (sent[:-1] + bytes([sent[-1] ^ 1]), sent, sent[:3] + b"\0\0" + sent[5:], bytes(40)):
+        server.loop.advance(14)
+        assert server.deliver([forged]) == []
+    server.loop.advance(14)
+    assert server.uppers[0].received == [b"once"]
+    assert server.uppers[0].lost == ["idle"]
+
+
 async def test_an_association_that_is_to_stay_is_closed_when_its_time_is_over(pki: Pki) -> None:
     server = Server(pki.index, pki.server, limits=TransportLimits(idle_deadline=60))
     await server.connect(x509_client(pki))
