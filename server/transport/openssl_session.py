@@ -309,7 +309,11 @@ class OpenSslSession:
         engine.current = None
         if result == 1:
             return self._complete()
-        if _lib.SSL_get_error(self._ssl, result) != SSL_ERROR_WANT_READ:
+        error = _lib.SSL_get_error(self._ssl, result)
+        if error == SSL_ERROR_ZERO_RETURN:
+            # RFC 5246 7.2.1: it may end the connection at any time; OpenSSL has no error for it.
+            self.refuse(RefusalReason.PEER_ALERT, "the device ended it with close_notify")
+        if error != SSL_ERROR_WANT_READ:
             self._fail()
         return False
 

@@ -205,6 +205,16 @@ async def test_all_addresses_of_an_ipv6_network_are_one_source(pki: Pki) -> None
     assert (await server.connect(x509_client(pki), (hosts[2], 40000, 0, 0))).up
 
 
+async def test_a_device_that_says_goodbye_in_the_middle_is_quoted(pki: Pki) -> None:
+    server = Server(pki.index, pki.server)
+    server.deliver(through_cookie(server, x509_client(pki)))
+    close_notify = b"\x15\xfe\xfd\0\0" + (5).to_bytes(6, "big") + b"\0\2\1\0"
+    server.deliver([close_notify])
+    (refusal,) = server.refusals
+    assert (refusal.reason, refusal.detail) == (RefusalReason.PEER_ALERT, "the device ended it with close_notify")
+    assert server.endpoint.handshaking == 0
+
+
 def begun(sequence: int, length: int, part: bytes = b"x") -> bytes:
     """A record with the beginning of a handshake message (RFC 6347 4.2.2), a certificate by its type."""
     message = b"\x0b" + length.to_bytes(3, "big") + sequence.to_bytes(2, "big") + bytes(3)
