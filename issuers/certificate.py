@@ -4,6 +4,7 @@ All that is constant about CA certificates is remembered by their content, what 
 checks of a returned certificate run in every bootstrap, and there only the leaf is new.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
 from hashlib import sha256
 from typing import Literal
@@ -11,9 +12,15 @@ from typing import Literal
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import AuthorityInformationAccessOID, PublicKeyAlgorithmOID, SignatureAlgorithmOID
+from cryptography.x509.oid import (
+    AuthorityInformationAccessOID,
+    ExtendedKeyUsageOID,
+    ExtensionOID,
+    PublicKeyAlgorithmOID,
+    SignatureAlgorithmOID,
+)
 
 from issuers.der import issuer_name, names, signature_algorithms
 from issuers.end_entity import end_entity
@@ -31,6 +38,21 @@ UNREADABLE = (
     x509.UnsupportedGeneralNameType,
 )
 """All that cryptography raises on what it cannot read."""
+
+MIN_RSA_BITS = 2048
+_USUAL_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+_CLIENT_USAGES = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
+# Critical extensions that every server knows.
+_KNOWN = frozenset(
+    {
+        ExtensionOID.BASIC_CONSTRAINTS,
+        ExtensionOID.KEY_USAGE,
+        ExtensionOID.EXTENDED_KEY_USAGE,
+        ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
+        ExtensionOID.CERTIFICATE_POLICIES,
+        ExtensionOID.NAME_CONSTRAINTS,
+    }
+)
 
 # CA certificates known by their objects; at the limit the memory starts anew.
 LIMIT = 256
@@ -50,7 +72,8 @@ class Certificate:
     """A certificate read; `self_signed` is verified, `self_issued` a matter of names; times are UTC.
 
     `plain` are its parts where it has the usual form of a device's (`end_entity.py`); then nothing of it is parsed that
-    nobody asks for. It is its bytes: two of the same are equal.
+    nobody asks for. `doubts` are reasons for which servers may refuse it, each the end of a sentence. It is its bytes:
+    two of the same are equal.
     """
 
     __slots__ = (
@@ -60,6 +83,7 @@ class Certificate:
         "_subject",
         "authority_key_id",
         "der",
+        "doubts",
         "extended_key_usage",
         "has_revocation_pointers",
         "has_rsa_key",
@@ -92,6 +116,7 @@ class Certificate:
         self._ec_key: ec.EllipticCurvePublicKey | Literal[False] | None = None
         self.is_ca = self.has_rsa_key = self.has_revocation_pointers = False
         self.path_length: int | None = None
+        self.doubts: tuple[str, ...] = ()
         plain = self.plain = end_entity(der)
         if plain is None:
             self._read_whole(parsed)
@@ -142,6 +167,29 @@ class Certificate:
         self.self_issued = self._subject == self._issuer
         self.strong_signature = _is_strong(parsed)
         self.has_rsa_key = parsed.public_key_algorithm_oid in _RSA
+        self.doubts = tuple(self._doubts())
+
+    def _doubts(self) -> Iterator[str]:
+        for extension in self.parsed.extensions:
+            if isinstance(extension.value, x509.NameConstraints):
+                yield "has name constraints, which not every server applies"
+            elif extension.critical and extension.oid not in _KNOWN:
+                oid = extension.oid.dotted_string
+                yield f"has the critical extension {oid}, which who does not know it must refuse"
+        usage = self.extended_key_usage
+        if self.is_ca and usage is not None and _CLIENT_USAGES.isdisjoint(usage):
+            yield "has an extended key usage without clientAuth, so many servers take no client below it"
+        try:
+            key = self.parsed.public_key()
+        except UNREADABLE:
+            return
+        match key:
+            case rsa.RSAPublicKey(key_size=bits) if bits < MIN_RSA_BITS:
+                yield f"has an RSA key of {bits} bits, which most servers refuse as weak"
+            case ec.EllipticCurvePublicKey(curve=curve) if not isinstance(curve, _USUAL_CURVES):
+                yield f"has a key on {curve.name}, which most servers refuse as weak"
+            case _:
+                pass
 
     @property
     def subject(self) -> x509.Name:

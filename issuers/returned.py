@@ -14,11 +14,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from issuers.base import Issued
 from issuers.certificate import UNREADABLE, Certificate, ca_certificate, read_certificate
+from issuers.csr import alternative_names
 from issuers.der import bare_request
 from issuers.errors import BadCertificate, Check
 from issuers.name import COMMON_NAME
 from issuers.path import DEEPEST, find_path
 from issuers.subject import short_name
+from issuers.words import plain
 
 CLOCK_SKEW = timedelta(minutes=5)
 """How far in our future a certificate may begin (`issuers.md` D4)."""
@@ -87,6 +89,7 @@ def check_returned(issued: Issued, expected: Expectation) -> Checked:
         others = [ca_certificate(each) for each in issued.chain if each is not issued.leaf and each != issued.leaf]
         anchors = [ca_certificate(each) for each in expected.anchors]
         asked = _asked(expected.csr, leaf)
+        added = _added_names(leaf, expected.csr) if leaf.has_san else []
     except UNREADABLE as error:
         raise BadCertificate(Check.PARSE, f"the CA's answer cannot be read: {error}") from error
     _check_one_leaf(issued, others)
@@ -111,8 +114,18 @@ def check_returned(issued: Issued, expected: Expectation) -> Checked:
         chain=tuple(each.der for each in delivered),
         serial=leaf.serial,
         issuer_fingerprint=path[1].fingerprint,
-        warnings=tuple(_warnings(leaf, path, asked.subject, san_dropped, expected.unusual_validity)),
+        warnings=tuple(
+            _warnings(leaf, path, asked.subject, san_dropped, added, expected.unusual_validity),
+        ),
     )
+
+
+def _added_names(leaf: Certificate, csr: x509.CertificateSigningRequest) -> list[str]:
+    """Alternative names that are neither the CSR's nor what its subject says, in words."""
+    asked = set(alternative_names(csr.extensions))
+    own = {attribute.value for attribute in csr.subject}
+    given = alternative_names(leaf.parsed.extensions)
+    return [plain(str(name.value)) for name in given if name not in asked and name.value not in own]
 
 
 def _bytes_at_hand(issued: Issued) -> bytes:
@@ -253,7 +266,12 @@ def _check_sizes(delivered: Sequence[Certificate], limits: DeviceLimits) -> None
 
 
 def _warnings(
-    leaf: Certificate, path: Sequence[Certificate], wanted: x509.Name | None, san_dropped: bool, unusual: timedelta
+    leaf: Certificate,
+    path: Sequence[Certificate],
+    wanted: x509.Name | None,
+    san_dropped: bool,
+    added: Sequence[str],
+    unusual: timedelta,
 ) -> Iterator[str]:
     """What is allowed and still worth an operator's eye (`issuers.md` D4, second tier)."""
     if leaf.key_usage is None:
@@ -267,12 +285,18 @@ def _warnings(
     for each in path[1:]:
         if each.has_rsa_key:
             yield f"{each.name} has an RSA key, which devices with elliptic curves only cannot verify"
+    for each in path:
+        for doubt in each.doubts:
+            yield f"{each.name} {doubt}"
     if leaf.serial.bit_length() < SHORTEST_SERIAL:
         yield "the serial number is short: it should hold 64 random bits"
     if leaf.not_after - leaf.not_before > unusual:
         yield f"the certificate is valid until {leaf.not_after:%Y-%m-%d}"
     if san_dropped:
         yield "the CA dropped the CSR's subject alternative name"
+    if added:
+        more = f" and {len(added) - 1} more" if len(added) > 1 else ""
+        yield f"the CA added the subject alternative name {added[0]!r}{more}, which was not asked for"
     if wanted is not None and leaf.subject != wanted:
         yield from _subject_warnings(leaf.subject, wanted)
 
