@@ -113,6 +113,11 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
 def _simulate(options: argparse.Namespace) -> int:
     members = _members(options)
     how = _run(options)
+    if how.out is not None:
+        try:
+            how.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(f"{how.out} cannot be made ({error.strerror}): give a folder for --out") from error
     if options.json:
         reports = asyncio.run(fleet.run(members, how, lambda report: print(report.as_json(), flush=True)))
         succeeded = sum(report.ok for report in reports)

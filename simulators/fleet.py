@@ -91,6 +91,10 @@ def from_factory(certificate: Path, key: Path, names: Sequence[str]) -> list[Mem
         raise BadInput(f"{key} is not the key of the first certificate in {certificate}")
     above = tuple(one for one in chain if one.subject != one.issuer)
     now = datetime.now(UTC)
+    if chain[0].not_valid_after_utc <= now:
+        raise BadInput(
+            f"{certificate} ended on {chain[0].not_valid_after_utc:%Y-%m-%d}: give a factory that still makes any"
+        )
     return [Member(name, partial(mint, name, chain[0], above, signer, now)) for name in names]
 
 
