@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import replace
-from enum import Enum
 from functools import lru_cache
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from lwm2m.bootstrap_request import BootstrapRequest, parse_bootstrap_request
 from lwm2m.coap.events import ExchangeFailure
@@ -29,6 +28,7 @@ from lwm2m.coap.message import (
 from lwm2m.content_format import ContentFormat
 from lwm2m.errors import DecodeError, EncodeError
 from lwm2m.link_format import Inventory, parse_discover
+from lwm2m.outcome import PROBLEMS, Answer, Silence, Unusable
 from lwm2m.paths import Path
 from lwm2m.placement import SECURITY_OBJECT, BootstrapAccountInTheWay, place
 from lwm2m.plan import Credential, Learned, Plan, PskCredential
@@ -61,9 +61,6 @@ __all__ = [
     "parse_bootstrap_request",
 ]
 
-MAX_DIAGNOSTIC = 200
-"""Characters kept of the text a device adds to an error (RFC 7252 5.5.2)."""
-
 # How often in a session an answer that seems to be lost is sent once more: of four copies one arrives.
 ACCEPTS_AGAIN = 3
 
@@ -79,39 +76,6 @@ def _deletion(path: Path) -> Send:
     return Send(Operation(OperationKind.DELETE, DELETE, path.segments))
 
 
-class _Answer(NamedTuple):
-    code: int
-    content_format: int | None
-    payload: bytes
-    accepted: bool
-
-    @property
-    def diagnostic(self) -> str:
-        if self.accepted or self.content_format not in (None, ContentFormat.TEXT):
-            return ""
-        text = self.payload[: 4 * MAX_DIAGNOSTIC].decode(errors="replace")
-        return "".join(c if c.isprintable() else " " for c in text)[:MAX_DIAGNOSTIC].strip()
-
-
-class _Silence(Enum):
-    NO_ANSWER = FailureCause.NO_ANSWER
-    RESET = FailureCause.RESET
-
-
-class _Unusable(NamedTuple):
-    """The device has answered, and nothing can be made of it; why."""
-
-    problem: str
-
-
-# RFC 7252 5.4.1, RFC 7959 2.
-_PROBLEMS: Mapping[ExchangeFailure, str] = {
-    ExchangeFailure.TOO_LARGE: "the answer is larger than this server takes",
-    ExchangeFailure.BAD_BLOCK: "the answer is not to the block it came for",
-    ExchangeFailure.BAD_RESPONSE: "the answer has a critical option that has no meaning there",
-}
-
-
 class _End(Exception):
     def __init__(self, cause: FailureCause, path: str | None, code: int | None = None, detail: str = "") -> None:
         super().__init__(cause.value)
@@ -122,7 +86,7 @@ class _End(Exception):
 _made = tuple.__new__
 
 _T = TypeVar("_T")
-_Input: TypeAlias = _Answer | _Silence | _Unusable | Credential | PskCredential | None
+_Input: TypeAlias = Answer | Silence | Unusable | Credential | PskCredential | None
 _Course: TypeAlias = Generator[Send | AskCredential, _Input, _T]
 
 
@@ -190,7 +154,7 @@ class BootstrapSession:
 
     def answer(self, code: int, content_format: int | None, payload: bytes, now: float | None = None) -> Step:
         """The step after the device's response to the operation sent."""
-        answer = _made(_Answer, (code, content_format, payload, code >> 5 == 2))
+        answer = _made(Answer, (code, content_format, payload, code >> 5 == 2))
         self._landed(code, "" if answer.accepted else answer.diagnostic, now)
         if self._silent and not self.learned.discover_silent:
             # only now: before, the silence could have been that of a device that is gone
@@ -203,19 +167,19 @@ class BootstrapSession:
             return self.no_answer(now)
         if why is ExchangeFailure.RESET:
             return self.reset(now)
-        problem = _PROBLEMS[why]
+        problem = PROBLEMS[why]
         self._landed(None, problem, now)
-        return self._advance(_Unusable(problem))
+        return self._advance(Unusable(problem))
 
     def no_answer(self, now: float | None = None) -> Step:
         """The step after the device said nothing to the operation and its repeats."""
         self._landed(None, "no answer", now)
-        return self._advance(_Silence.NO_ANSWER)
+        return self._advance(Silence.NO_ANSWER)
 
     def reset(self, now: float | None = None) -> Step:
         """The step after the device answered with a Reset (RFC 7252 4.2)."""
         self._landed(None, "reset", now)
-        return self._advance(_Silence.RESET)
+        return self._advance(Silence.RESET)
 
     def supply(self, index: int, credential: Credential | PskCredential, now: float | None = None) -> Step:
         """The step after AskCredential; raises ValueError for an index that was not asked for."""
@@ -306,16 +270,16 @@ class BootstrapSession:
             yield from self._write(entry)
         yield from self._finish()
 
-    def _operate(self, send: Send) -> _Course[_Answer]:
+    def _operate(self, send: Send) -> _Course[Answer]:
         outcome = yield send
-        while isinstance(outcome, _Answer):
+        while isinstance(outcome, Answer):
             if outcome.code != BAD_REQUEST or not self._accept_seems_lost:
                 return outcome
             self._accepts_again -= 1
             outcome = yield replace(send, note=_notes(send.note, "accepted once more"), accept_again=True)
-        if isinstance(outcome, _Unusable):
+        if isinstance(outcome, Unusable):
             raise _End(FailureCause.BAD_ANSWER, send.operation.path, None, outcome.problem)
-        assert isinstance(outcome, _Silence)
+        assert isinstance(outcome, Silence)
         raise _End(outcome.value, send.operation.path)
 
     @property
@@ -335,7 +299,7 @@ class BootstrapSession:
             return None
         outcome = yield _DISCOVER_REQUIRED if required else _DISCOVER
         code, problem = None, "it cannot be done without (discover = required)"
-        if isinstance(outcome, _Answer):
+        if isinstance(outcome, Answer):
             code, problem = outcome.code, outcome.diagnostic
             if outcome.accepted and outcome.content_format in (None, ContentFormat.LINK):
                 try:
@@ -347,11 +311,11 @@ class BootstrapSession:
                         self.learned = replace(self.learned, discover_silent=False)
                     self._writes.speaks_1_2 |= _is_1_2(inventory.version)
                     return inventory
-        elif isinstance(outcome, _Unusable):
+        elif isinstance(outcome, Unusable):
             problem = outcome.problem
         if required:
             raise _End(FailureCause.DISCOVER_REQUIRED, _DISCOVER.operation.path, code, problem)
-        self._silent = outcome is _Silence.NO_ANSWER
+        self._silent = outcome is Silence.NO_ANSWER
         return None
 
     def _delete(self, path: Path) -> _Course[None]:
@@ -386,7 +350,7 @@ class BootstrapSession:
         cause = FailureCause.FORMAT_REFUSED if unsupported else FailureCause.WRITE_REFUSED
         raise _End(cause, str(self._writes.path(entry)), refusal.code, refusal.diagnostic)
 
-    def _write_or_bend(self, entry: Entry) -> _Course[_Answer]:
+    def _write_or_bend(self, entry: Entry) -> _Course[Answer]:
         """Write one instance in the present format; a refused mode 4 or PEM chain gives way once each."""
         answer = yield from self._operate(self._written(entry))
         object, index = entry

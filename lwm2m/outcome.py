@@ -1,0 +1,53 @@
+"""What becomes of an operation that was sent to a device: an answer, one that is of no use, or silence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import NamedTuple
+
+from lwm2m.coap.events import ExchangeFailure
+from lwm2m.content_format import ContentFormat
+from lwm2m.steps import FailureCause
+
+MAX_DIAGNOSTIC = 200
+"""Characters kept of the text a device adds to an error (RFC 7252 5.5.2)."""
+
+
+class Answer(NamedTuple):
+    """The device's response; `accepted` is a code of class 2."""
+
+    code: int
+    content_format: int | None
+    payload: bytes
+    accepted: bool
+
+    @property
+    def diagnostic(self) -> str:
+        """What the device says of an error, in printable characters (RFC 7252 5.5.2)."""
+        if self.accepted or self.content_format not in (None, ContentFormat.TEXT):
+            return ""
+        text = self.payload[: 4 * MAX_DIAGNOSTIC].decode(errors="replace")
+        return "".join(c if c.isprintable() else " " for c in text)[:MAX_DIAGNOSTIC].strip()
+
+
+class Silence(Enum):
+    """The device said nothing to the operation and its repeats, or nothing but a Reset (RFC 7252 4.2)."""
+
+    NO_ANSWER = FailureCause.NO_ANSWER
+    RESET = FailureCause.RESET
+
+
+class Unusable(NamedTuple):
+    """The device has answered, and nothing can be made of it; why."""
+
+    problem: str
+
+
+# RFC 7252 5.4.1, RFC 7959 2.
+PROBLEMS: Mapping[ExchangeFailure, str] = {
+    ExchangeFailure.TOO_LARGE: "the answer is larger than this server takes",
+    ExchangeFailure.BAD_BLOCK: "the answer is not to the block it came for",
+    ExchangeFailure.BAD_RESPONSE: "the answer has a critical option that has no meaning there",
+}
+"""What is wrong with an answer that cannot be used."""
