@@ -98,6 +98,7 @@ class Worker:
         writer = Writer(assignment.database_url, database.queries, observe=self.metrics.commit_seconds.observe)
         await writer.start()
         self._stack.push_async_callback(writer.close)
+        self._writer = writer
         breaker = Breaker(database=database, now=utc_now, clock=time.monotonic, jitter=random.random)
         pace = Pace(database=database, now=utc_now)
         self._stack.push_async_callback(breaker.close)
@@ -329,7 +330,7 @@ class Worker:
         self._endpoints.count()
         metrics.sessions.value = self.sessions.count
         metrics.awaiting_est.value = len(self._farewells)
-        self._report({"event": "metrics", "metrics": metrics.snapshot()})
+        self._report({"event": "metrics", "metrics": metrics.snapshot(), "trouble": self._writer.trouble})
 
 
 def open_journal(file: Path) -> int:

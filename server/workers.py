@@ -187,6 +187,7 @@ class Workers:
         child.ready.clear()
         self._health.workers_ready = sum(other.ready.is_set() for other in self._children)
         self._merged.forget_gauges(serial)
+        self._health.troubles.pop(serial, None)
         return was_ready
 
     def _heard(self, serial: int, child: Child | None, message: Mapping[str, object]) -> None:
@@ -196,8 +197,9 @@ class Workers:
                     child.ready.set()
                 self._health.workers_ready = sum(other.ready.is_set() for other in self._children) or 1
                 self._health.workers = self.count
-            case {"event": "metrics", "metrics": dict() as snapshot}:
+            case {"event": "metrics", "metrics": dict() as snapshot, "trouble": trouble}:
                 self._merged.take(serial, snapshot)
+                self._health.troubles[serial] = str(trouble) if trouble else ""
             case {"event": "failed"}:
                 if child is not None and child.process is not None:
                     with contextlib.suppress(ProcessLookupError):

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import uvicorn
 from fastapi import FastAPI, Response
@@ -79,6 +79,8 @@ class Health:
     workers: int = 1
     workers_ready: int = 0
     draining: bool = False
+    # Why a worker cannot write the record, empty = it can; each is known by a number of its own.
+    troubles: dict[int, str] = field(default_factory=dict)
 
 
 def make_app(*, health: Health, merged: Merged, office: Office) -> FastAPI:
@@ -134,12 +136,17 @@ def _add_operation(app: FastAPI, health: Health, merged: Merged, database: Datab
         },
     )
     async def readyz(response: Response) -> dict[str, object]:
-        """Devices would be served now: the record answers, workers listen, nothing drains."""
+        """Devices would be served now: the record answers and can be written, workers listen, nothing drains."""
         found: list[str] = []
         try:
             await database.fetchrow("ping")
         except StoreUnavailable as error:
             found.append(f"the database is away: {error}")
+        else:
+            # A database that answers may have no room to write.
+            found += sorted(
+                {f"the record cannot be written: {trouble}" for trouble in health.troubles.values() if trouble}
+            )
         if health.workers_ready < health.workers:
             found.append(f"{health.workers_ready} of {health.workers} workers are ready")
         if health.draining:

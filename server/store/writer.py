@@ -112,6 +112,11 @@ class Writer:
         """Operations not yet durable."""
         return len(self._queue) + len(self._written)
 
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be written now; None = it can, as far as was tried."""
+        return str(self._unavailable()) if self._away else None
+
     async def start(self) -> None:
         """Connect and begin to write; raises StoreUnavailable or StoreRefused."""
         await self._open()

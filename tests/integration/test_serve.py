@@ -10,10 +10,19 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import asyncpg
 import httpx
 import pytest
 
 from tests.integration.service import PATIENCE, Service, children, firstlight, running, simulate, workers
+
+# As PostgreSQL refuses what the disk has no room for (53100, disk_full).
+FULL = """
+    CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'the disk is full' USING ERRCODE = '53100'; END $$;
+    CREATE TRIGGER full_disk BEFORE INSERT ON session FOR EACH ROW EXECUTE FUNCTION full_disk();
+    CREATE TRIGGER full_disk BEFORE INSERT ON issuance FOR EACH ROW EXECUTE FUNCTION full_disk();
+"""
 
 
 @pytest.fixture
@@ -65,6 +74,40 @@ async def test_health_readiness_and_metrics(service: Service) -> None:
         assert (ready.status_code, ready.json()) == (200, {"status": "ready", "problems": []})
         metrics = (await client.get("/metrics")).text
         assert 'firstlight_bootstraps_total{outcome="succeeded"} 0.0' in metrics
+
+
+async def test_a_record_without_room_is_no_readiness(tmp_path: Path, database_url: str) -> None:
+    """The database answers, and every device is sent away: a balancer must not be told that all is well."""
+    tmp_path.chmod(0o755)
+    async with running(tmp_path, "--database-url", database_url) as service:
+        keys = tmp_path / "keys.txt"
+        keys.write_text(f"dev:{'cd' * 16}:dev\n")
+        await service.command("psk", "add", "--from", str(keys), "--database-url", database_url)
+        connection = await asyncpg.connect(database_url)
+        try:
+            await connection.execute(FULL)
+            code, [report], _ = await simulate(
+                *("--server", service.server_uri, "--server-ca", service.ready["server_ca_file"]),
+                *("--mode", "psk", "--psk-file", str(keys), "--count", "1", "--out", str(tmp_path / "out")),
+            )
+            assert (code, report["ok"]) == (1, False)
+            async with httpx.AsyncClient(base_url=service.ready["http"]) as client:
+
+                async def said() -> object:
+                    return (await client.get("/readyz")).json()["problems"]
+
+                async def full() -> bool:
+                    return bool(await said())
+
+                async def well() -> bool:
+                    return not await said()
+
+                await eventually(full)
+                assert await said() == ["the record cannot be written: the database is away (the disk is full)"]
+                await connection.execute("DROP FUNCTION full_disk CASCADE")
+                await eventually(well)
+        finally:
+            await connection.close()
 
 
 async def test_a_dead_worker_is_replaced_on_the_same_socket(service: Service) -> None:
