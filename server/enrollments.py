@@ -124,8 +124,9 @@ class Enrollments:
         session = conversation.visit.session
         writes: list[Awaitable[object]] = []
         if session is not None and session.open:
-            session.steps.append((ending.began, step))
-        elif session is not None and not isinstance(verdict, Failed):
+            if session.takes_step():
+                session.steps.append((ending.began, step))
+        elif session is not None and not isinstance(verdict, Failed) and session.takes_step():
             said = step._replace(at=ending.began - session.started)
             writes.append(
                 self._writer.write(

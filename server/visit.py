@@ -7,6 +7,10 @@ from uuid import UUID
 from lwm2m.steps import StepRecord
 from server.policy import Admitted
 
+# Requests of the device itself that are kept with one session, in memory and in its row, which nobody may make grow for
+# ever; who polls a slow CA each second while its association waits needs half of them.
+MOST_STEPS = 256
+
 
 @dataclass(slots=True)
 class VisitedSession:
@@ -21,6 +25,12 @@ class VisitedSession:
     started: float
     open: bool = True
     steps: list[tuple[float, StepRecord]] = field(default_factory=list)
+    _room: int = MOST_STEPS
+
+    def takes_step(self) -> bool:
+        """Whether one more is kept, which takes its place."""
+        self._room -= 1
+        return self._room >= 0
 
 
 @dataclass(slots=True)

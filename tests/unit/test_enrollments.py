@@ -1,0 +1,87 @@
+"""What EST requests add to the session of their association: no more than a bootstrap has, whatever the device does."""
+
+from datetime import UTC, datetime
+from typing import Any, cast
+from uuid import uuid4
+
+from server.enrollments import Conversation, Ending, Enrollments
+from server.errors import Conflict
+from server.metrics import Metrics
+from server.profile import parse_profile
+from server.requester import Requester
+from server.seen import Seen
+from server.store.writer import AppendStep, Writer
+from server.visit import MOST_STEPS, Visit, VisitedSession
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+PROFILE = parse_profile(
+    """
+    [[security]]
+    uri = "coap://a.example.com:5683"
+    short_server_id = 1
+    mode = "nosec"
+    [[servers]]
+    short_server_id = 1
+    """,
+    {},
+    name="default",
+)
+REQUESTER = Requester(account_id=uuid4(), endpoint="device-1", kind="x509", profile=PROFILE, izuma=False)
+
+
+class Record:
+    """In place of the writer: keeps what is to be written."""
+
+    def __init__(self) -> None:
+        self.written: list[object] = []
+
+    async def write(self, operation: object) -> None:
+        self.written.append(operation)
+
+
+class Talk:
+    """The conversation of a device in the middle of its bootstrap, or after it."""
+
+    def __init__(self, *, open: bool) -> None:
+        self.visit = Visit(session=VisitedSession(uuid4(), NOW, 0.0, open=open))
+        self.association: Any = None
+        self.gone = None
+
+
+def make(record: Record) -> Enrollments:
+    return Enrollments(
+        writer=cast(Writer, record), seen=cast(Seen, None), clock=lambda: 1.0, now=lambda: NOW, metrics=Metrics()
+    )
+
+
+def ending() -> Ending:
+    """A device is told to come again."""
+    made = Ending(path="/est/sen", service="LWM2M", began=0.5, started_at=NOW, requester=REQUESTER)
+    made.refused(Conflict("the CA has not answered yet"), 0xA3)
+    return made
+
+
+def delivered() -> Ending:
+    made = Ending(path="/est/sen", service="LWM2M", began=0.5, started_at=NOW, requester=REQUESTER, delivered=True)
+    made.answered(0x44, b"certificate", 281)
+    return made
+
+
+async def test_a_session_keeps_so_many_requests_of_its_device_and_no_more() -> None:
+    record, talk = Record(), Talk(open=True)
+    enrollments = make(record)
+    for _ in range(MOST_STEPS + 20):
+        await enrollments.ended(cast(Conversation, talk), ending())
+    session = talk.visit.session
+    assert session is not None
+    assert len(session.steps) == MOST_STEPS
+    assert record.written == []
+
+
+async def test_the_row_of_a_session_that_is_over_does_not_grow_for_ever_either() -> None:
+    record, talk = Record(), Talk(open=False)
+    enrollments = make(record)
+    for _ in range(MOST_STEPS + 20):
+        await enrollments.ended(cast(Conversation, talk), delivered())
+    assert len(record.written) == MOST_STEPS
+    assert all(isinstance(each, AppendStep) for each in record.written)
