@@ -27,6 +27,7 @@ from tests.integration.enrolments import (
     of_somebody_else,
     refused,
     signatures,
+    taken_up,
     tampered,
     until_sessions,
 )
@@ -43,15 +44,22 @@ OIDS = {
     "ST": NameOID.STATE_OR_PROVINCE_NAME,
 }
 WIDE = x509.Name([*common_name("wide-1"), *(x509.NameAttribute(OIDS[kind], words) for kind, words in WORDS.items())])
+
+
+def wide(certificate_bytes: int) -> str:
+    subject = ",".join(f"{kind}={words}" for kind, words in WORDS.items())
+    return profile(
+        "wide-*",
+        mode="est",
+        est=f"certificate_bytes = {certificate_bytes}",
+        security=f'subject = "CN={{endpoint}},{subject}"',
+    )
+
+
 PROFILES = {
     "est": profile("est-*", mode="est"),
     "narrow": profile("narrow-*", mode="est", est="certificate_bytes = 512"),
-    "wide": profile(
-        "wide-*",
-        mode="est",
-        est="certificate_bytes = 2048",
-        security=f'subject = "CN={{endpoint}},{",".join(f"{kind}={words}" for kind, words in WORDS.items())}"',
-    ),
+    "wide": wide(2048),
 }
 
 
@@ -157,6 +165,18 @@ async def test_a_device_that_stores_larger_certificates_gets_them_with_a_key_mad
         _, (_, chain) = decode_parts(answer.payload)
         leaf = est.read_certificates(chain)[0]
         assert len(leaf.public_bytes(Encoding.DER)) > 1024
+
+
+async def test_a_certificate_on_record_is_measured_by_the_profile_of_now(field: Field) -> None:
+    async with field.device("wide-1") as device:
+        client = await device.connect()
+        pair = KeyPair.make(WIDE)
+        assert len((await client.enroll(pair.csr))[0].public_bytes(Encoding.DER)) > 1024
+        await taken_up(field, field.set_profile("wide", wide(1024)))
+        assert await refused(client, payload=pair.csr) == "5.02"
+        await taken_up(field, field.set_profile("wide", wide(2048)))
+        assert is_of(await client.enroll(pair.csr), pair, "wide-1")
+    assert signatures(field, pair.csr) == 1
 
 
 @pytest.mark.parametrize("exponent", range(7), ids=lambda exponent: str(16 << exponent))
