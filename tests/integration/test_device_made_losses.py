@@ -1,12 +1,18 @@
 """CSRs of devices when answers are lost and workers die: what a CA may have signed is found or waited for."""
 
 import asyncio
-from datetime import timedelta
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from hashlib import sha256
+from typing import Any
 
 import pytest
 
 from issuers.base import Issued, IssueRequest, Unsettled
+from issuers.embedded import EmbeddedIssuer
 from issuers.errors import OutcomeUnknown, Unavailable
+from issuers.journal import JournalEntry, Signed
 from server import device_made
 from server.config import IssuanceConfig
 from server.device_made import StillAsking
@@ -14,6 +20,7 @@ from server.errors import TemporarilyUnavailable
 from server.store import issuances
 from server.store.audit import Actor
 from server.store.database import Database
+from tests import pki
 from tests.integration.issuers import (
     Gate,
     LookupCa,
@@ -27,6 +34,7 @@ from tests.integration.issuers import (
     workers,
 )
 from tests.integration.rows import ACCOUNT
+from tests.issuers.rigs import make_bundle
 
 OPERATOR = Actor(kind="cli", name="kim", request_id="")
 
@@ -201,3 +209,93 @@ async def test_what_a_dead_worker_asked_of_a_ca_that_cannot_tell_is_tried_once_m
     await survivor.issuance.settlement.settle()
     assert is_for(await waiting, wished.csr)
     assert await rig.states() == ["unknown", "issued"]
+
+
+# -- a worker that died between two durable steps ----------------------------------------
+
+
+class OwnCa(TokenCa):
+    """The embedded CA itself, with its journal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        bundle = make_bundle(datetime.now(UTC))
+        self.root = pki.Holder(bundle.keys.device_root, bundle.device_root)
+        self.journal: list[Signed] = []
+        own = EmbeddedIssuer(
+            key=bundle.keys.issuing, chain=(bundle.issuing,), root=bundle.device_root, journal=self._wrote
+        )
+        self.on_issue = own.issue
+        self.on_recover = partial(own.recover, quiet=timedelta())
+
+    def _wrote(self, entry: JournalEntry) -> None:
+        assert isinstance(entry, Signed)
+        self.journal.append(entry)
+
+
+class Mortal:
+    """Ends a worker at one of its effects on the world: before it, or after it and before anybody hears."""
+
+    def __init__(self, effect: int, *, performed: bool) -> None:
+        self.gone = asyncio.Event()
+        self._left = effect
+        self._performed = performed
+
+    def __call__(self, perform: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+        async def step(asked: Any) -> Any:
+            self._left -= 1
+            if self._left >= 0 or self.gone.is_set():
+                return await perform(asked)
+            if self._performed:
+                await perform(asked)
+            self.gone.set()
+            return await asyncio.Event().wait()
+
+        return step
+
+
+# The intent, the signature, the certificate, and that the device has it.
+EFFECTS = ("intent", "signature", "certificate", "delivery")
+
+
+@pytest.mark.parametrize("performed", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("effect", range(len(EFFECTS)), ids=EFFECTS)
+async def test_an_enrolment_by_our_own_ca_ends_with_one_certificate_wherever_its_worker_died(
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch, effect: int, performed: bool
+) -> None:
+    monkeypatch.setattr(device_made, "CLOSE_PATIENCE", 0.0)
+    ca, dies = OwnCa(), Mortal(effect, performed=performed)
+    async with workers(database, database_url, ca) as rig:
+        wished, signs = csr_wish(), ca.on_issue
+        lost = await rig.worker("worker-that-died")
+        with monkeypatch.context() as patch:
+            ca.on_issue = dies(signs)
+            patch.setattr(lost.writer, "write", dies(lost.writer.write))
+
+            async def enrols() -> None:
+                await lost.device_made.delivered((await lost.device_made.certificate(wished)).issuance_id)
+
+            enrolling = asyncio.create_task(enrols())
+            await dies.gone.wait()
+            ca.on_issue = signs
+            survivor = await rig.worker("worker-2")
+            for row in await rig.rows():
+                # Nobody renews its lease any more.
+                lost.issuance.attempts.leave(row.id)
+            back = asyncio.create_task(survivor.device_made.certificate(wished))
+            await asyncio.sleep(0.2)
+            rig.clock.let_pass(IssuanceConfig().lease_seconds + 1)
+            await survivor.issuance.settlement.settle()
+            certified = await back
+            await survivor.device_made.delivered(certified.issuance_id)
+            enrolling.cancel()
+        assert is_for(certified, wished.csr)
+        # One certificate, on record and delivered; signed again it is the very same, and no line is without a row.
+        row = await rig.row()
+        assert (row.state, row.serial) == ("delivered", certified.serial)
+        assert {line.serial for line in ca.journal} == {row.serial}
+        assert {line.certificate_sha256 for line in ca.journal} == {sha256(certified.chain[0]).digest()}
+        assert len(ca.journal) == (2 if (effect, performed) in ((1, True), (2, False)) else 1)
+        assert certified.again is (effect > 0 or performed)
+        assert (await survivor.device_made.certificate(wished)).chain == certified.chain
+        assert ca.revoked == []
