@@ -172,6 +172,17 @@ async def test_a_device_shows_the_chain_it_holds_and_every_step(rig: Rig, page: 
     assert [step["path"] for step in steps] == [resource for resource in resources if resource != "LWM2M"]
 
 
+async def test_a_device_whose_certificate_is_revoked_says_so(rig: Rig, page: Page) -> None:
+    held = (await rig.ask("GET", "/v1/certificates?endpoint_name__like=meter"))["data"]
+    for revoked in (True, False):
+        row = next(row for row in held if (row["revoked_at"] is not None) is revoked)
+        await page.goto(f"/devices?endpoint_name__eq={row['endpoint_name']}")
+        await page.get_by_role("link", name=row["endpoint_name"]).click()
+        chain = page.locator("section").filter(has_text="The chain as the device holds it")
+        await expect(chain.get_by_role("link", name="download")).to_be_visible()
+        assert ("revoked" in await chain.inner_text()) is revoked
+
+
 async def test_a_device_is_forgotten_with_its_certificate_revoked_and_may_come_back(rig: Rig, page: Page) -> None:
     # One whose certificate is of the embedded CA, which can revoke, and is not revoked yet.
     held = (await rig.ask("GET", "/v1/certificates?endpoint_name__like=meter"))["data"]

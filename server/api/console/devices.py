@@ -25,6 +25,7 @@ from server.api.console.page import ConsoleRoute, call, go, render
 from server.errors import BadRequest, NotFound, OutsideFailed
 from server.store import certificates, devices, issuances, issuers, listings, profiles, registrations, sessions
 from server.store import transcripts as recorded
+from server.store.certificates import CertificateRow
 from server.store.issuances import IssuanceRow
 from server.store.sessions import SessionRow
 
@@ -135,13 +136,13 @@ async def show(request: Request, visitor: ReaderVisits, device_id: str) -> Respo
     )
 
 
-async def _chain(visitor: Visitor, device_id: UUID) -> tuple[UUID, list[Described]] | None:
+async def _chain(visitor: Visitor, device_id: UUID) -> tuple[CertificateRow, list[Described]] | None:
     """The certificate a device holds and the chain above it, as it was written to it."""
     held = await devices.held(visitor.caller.database, visitor.caller.account_id, device_id)
     if held is None:
         return None
     row = await certificate_admin.find(visitor.caller.database, visitor.caller.account_id, held)
-    return held, [described(each) for each in chain_of(row)]
+    return row, [described(each) for each in chain_of(row)]
 
 
 def _moment(text: str) -> datetime | None:
