@@ -149,6 +149,15 @@ SENTENCES: Mapping[FailureCause, Sentence] = {
     ),
 }
 
+# What reads otherwise where it was a request for a certificate (RFC 9148) that failed so.
+EST_SENTENCES: Mapping[FailureCause, Sentence] = {
+    FailureCause.BAD_REQUEST: Sentence(
+        "the request of {endpoint} for a certificate was not valid{place}{code}",
+        "operator",
+        "compare its Content-Format and Accept with RFC 9148: a CSR comes in 286, a certificate leaves in 281 or 287",
+    ),
+}
+
 # Why a peer was not admitted, by the word that the list of the refused keeps: what it means, and what to do.
 REFUSALS: Mapping[str, tuple[str, str]] = {
     "unknown_ca": (
@@ -199,13 +208,16 @@ def for_refusal(reason: str) -> tuple[str, str]:
     return reason.replace("_", " "), "the log has the detail under device_not_admitted"
 
 
+_EST = "EST"
 # How objects are called where a path is shown.
-_OBJECT_NAMES = {"0": "Security", "1": "Server", "bs": "Bootstrap", "est": "EST", ".well-known": "EST"}
+_OBJECT_NAMES = {"0": "Security", "1": "Server", "bs": "Bootstrap", "est": _EST, ".well-known": _EST}
 
 
 def for_failure(failed: Failed, endpoint: str) -> str:
     """One sentence for the operator; `endpoint` is the device's name, printable."""
     row = SENTENCES[failed.cause]
+    if failed.path is not None and _name(failed.path) == _EST:
+        row = EST_SENTENCES.get(failed.cause, row)
     words = {"endpoint": endpoint, "place": _place(failed.path), "code": _code(failed.code)}
     what = row.what.format_map(words)
     detail = f" ({failed.detail})" if failed.detail else ""
@@ -216,8 +228,12 @@ def for_failure(failed: Failed, endpoint: str) -> str:
 def _place(path: str | None) -> str:
     if path is None:
         return ""
-    name = _OBJECT_NAMES.get(path[1:].split("/", 1)[0])
+    name = _name(path)
     return f" at {path} ({name})" if name else f" at {path}"
+
+
+def _name(path: str) -> str | None:
+    return _OBJECT_NAMES.get(path[1:].split("/", 1)[0])
 
 
 def _code(code: int | None) -> str:

@@ -45,6 +45,16 @@ def test_a_whole_sentence_reads_as_one() -> None:
     )
 
 
+def test_a_bad_request_for_a_certificate_is_called_by_its_name() -> None:
+    failed = Failed(FailureCause.BAD_REQUEST, "/est/sen", coap.NOT_ACCEPTABLE, "sen has no answer in 40")
+    sentence = for_failure(failed, "device-1")
+    assert sentence.startswith(
+        "the request of device-1 for a certificate was not valid at /est/sen (EST) with 4.06 (sen"
+    )
+    assert "Bootstrap-Request" not in sentence
+    assert "Bootstrap-Request" in for_failure(Failed(FailureCause.BAD_REQUEST, None, coap.BAD_REQUEST), "device-1")
+
+
 def test_braces_in_what_a_device_says_stay_as_they_are() -> None:
     failed = Failed(FailureCause.WRITE_REFUSED, "/1/0", coap.BAD_REQUEST, "{place}")
     assert "({place})" in for_failure(failed, "{code}")
