@@ -31,7 +31,7 @@ from tests.integration.enrolments import (
     tampered,
     until_sessions,
 )
-from tests.integration.field import Field, profile
+from tests.integration.field import Field, profile, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -211,3 +211,45 @@ async def test_a_client_keeps_its_block_size_where_the_servers_own_is_smaller(tm
             block = answer.opt.block2
             assert (answer.code, block.block_number, block.size) == (codes.CHANGED, number, 512)
             assert len(answer.payload) == 512 or not block.more
+
+
+async def leaves_after_the_first_block(field: Field, name: str, path: tuple[str, ...], csr: bytes) -> None:
+    """A device that asks, has the beginning of the answer, and closes its association."""
+    async with field.device(name) as device:
+        client = await device.connect()
+        request = Message(code=codes.POST, uri_path=path, payload=csr, block2=(0, False, 2))
+        request.opt.content_format = PKCS10
+        request.remote = client._remote
+        answer = await client._context.request(request, handle_blockwise=False).response
+        assert (answer.code, answer.opt.block2.more) == (codes.CHANGED, True)
+
+    async def over() -> bool:
+        ends = ("certificate_delivered", "enrollment_postponed", "enrollment_failed")
+        return any(event["endpoint"] == name for end in ends for event in field.service.events(end))
+
+    await until(over)
+    assert [row["state"] for row in (await field.shown(name))["issuances"]] == ["issued"]
+
+
+async def test_a_certificate_whose_blocks_were_not_fetched_is_not_delivered_and_waits(field: Field) -> None:
+    name = "est-leaves"
+    pair = KeyPair.make(common_name(name))
+    await leaves_after_the_first_block(field, name, SEN, pair.csr)
+    async with field.device(name) as device:
+        assert is_of(await (await device.connect()).enroll(pair.csr), pair, name)
+    assert [row["state"] for row in (await delivered(field, name))["issuances"]] == ["delivered"]
+    assert signatures(field, pair.csr) == 1
+
+
+async def test_a_key_made_here_whose_blocks_were_not_fetched_waits_with_its_certificate(field: Field) -> None:
+    name, path = "est-skg-leaves", (*est.ROOT, "skg")
+    await leaves_after_the_first_block(field, name, path, tampered(name))
+    async with field.device(name) as device:
+        client = await device.connect()
+        answer = await client.ask(codes.POST, path, payload=tampered(name), content_format=PKCS10)
+        (_, key), (_, chain) = decode_parts(answer.payload)
+        leaf = est.read_certificates(chain)[0]
+        assert leaf.public_key() == load_der_private_key(key, None).public_key()
+    # One issuance: what was made for it the first time.
+    (row,) = (await delivered(field, name))["issuances"]
+    assert row["state"] == "delivered"

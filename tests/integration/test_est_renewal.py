@@ -144,3 +144,15 @@ async def test_a_device_that_keeps_key_and_csr_renews_the_certificate_it_shows_a
         third = await (await device.connect()).enroll(pair.csr, function="sren")
     assert third[0].serial_number not in (first[0].serial_number, second[0].serial_number)
     assert signatures(field, pair.csr) == 3
+
+
+async def test_sen_with_the_certificate_it_shows_is_the_same_wish_and_sren_a_new_one(field: Field) -> None:
+    name = "est-sen-again"
+    async with field.device(name) as device:
+        pair, first = await enrolled(await device.connect(), name, label="DLMS")
+    async with field.device(name, credential=X509Credential(first, pair.key)) as device:
+        client = await device.connect()
+        assert await client.enroll(pair.csr, label="DLMS") == first
+        assert signatures(field, pair.csr) == 1
+        second = await client.enroll(pair.csr, label="DLMS", function="sren")
+        assert second[0].serial_number != first[0].serial_number
