@@ -1,6 +1,6 @@
 """The path from a leaf to a trusted certificate, through what the CA sent and the operator uploaded (RFC 5280 6.1)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
 from cryptography import x509
@@ -15,17 +15,26 @@ DEEPEST = 8
 Path = tuple[Certificate, ...]
 
 
-def find_path(leaf: Certificate, sent: Sequence[Certificate], anchors: Sequence[Certificate], now: datetime) -> Path:
-    """The path from `leaf` up to the highest of `anchors` it reaches, verified link by link.
+def find_path(
+    leaf: Certificate,
+    sent: Sequence[Certificate],
+    anchors: Sequence[Certificate],
+    now: datetime,
+    fits: Callable[[Path], bool] | None = None,
+) -> Path:
+    """The path from `leaf` up to the highest of `anchors` it reaches, verified link by link; of those that are there
+    one that `fits` comes before a higher one.
 
     Anchors may be intermediates, share a subject, and stand beside each other; the order of `sent` means nothing.
     Raises BadCertificate with what is wrong, or what to upload.
     """
     search = _Search(sent, anchors, now)
-    found = max(search.climb((leaf,)), key=len, default=None)
-    if found is None:
+    found = list(search.climb((leaf,)))
+    if not found:
         raise BadCertificate(Check.PATH, search.explanation())
-    return found
+    if fits is None or len(found) == 1:
+        return max(found, key=len)
+    return max(found, key=lambda path: (fits(path), len(path)))
 
 
 def why_untrusted(chain: Sequence[Certificate], anchors: Sequence[Certificate], now: datetime) -> str:

@@ -6,6 +6,7 @@ The plainest fault is named first. The path is `path.py`'s work; certificates ar
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import NamedTuple
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from issuers.csr import alternative_names
 from issuers.der import bare_request
 from issuers.errors import BadCertificate, Check
 from issuers.name import COMMON_NAME
-from issuers.path import DEEPEST, find_path
+from issuers.path import DEEPEST, Path, find_path
 from issuers.subject import short_name
 from issuers.words import plain
 
@@ -104,9 +105,9 @@ def check_returned(issued: Issued, expected: Expectation) -> Checked:
         raise BadCertificate(
             Check.SIGNATURE_HASH, "the certificate is signed with a hash weaker than SHA-256; set the CA to SHA-256"
         )
-    path = find_path(leaf, others, anchors, expected.now)
+    path = find_path(leaf, others, anchors, expected.now, partial(_fits, expected=expected))
     _check_validity(leaf, path[1], expected)
-    delivered = [leaf, *(each for each in path[1:] if not each.self_signed)]
+    delivered = _delivered(path)
     _check_sizes(delivered, expected.limits)
     san_dropped = asked.has_san and not leaf.has_san
     return Checked(
@@ -250,6 +251,20 @@ def _check_validity(leaf: Certificate, issuer: Certificate, expected: Expectatio
             f"the certificate ends at {leaf.not_after:%Y-%m-%d}, after its issuer {issuer.name} "
             f"({issuer.not_after:%Y-%m-%d}); shorten the CA profile's validity or renew the CA",
         )
+
+
+def _delivered(path: Path) -> list[Certificate]:
+    return [path[0], *(each for each in path[1:] if not each.self_signed)]
+
+
+def _fits(path: Path, expected: Expectation) -> bool:
+    """Whether a device stores it, and its leaf ends in time: more trusted certificates never make an answer bad."""
+    delivered, limits = _delivered(path), expected.limits
+    return (
+        len(delivered) <= limits.chain_length
+        and all(len(each.der) <= limits.certificate_bytes for each in delivered)
+        and (expected.may_outlive_issuer or path[0].not_after <= path[1].not_after)
+    )
 
 
 def _check_sizes(delivered: Sequence[Certificate], limits: DeviceLimits) -> None:

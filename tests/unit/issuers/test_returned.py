@@ -7,6 +7,7 @@ import pytest
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
@@ -211,3 +212,34 @@ def test_the_answer_is_judged_the_same_without_the_quick_reading(
     monkeypatch.setattr(certificate, "end_entity", asked.append)
     assert verdict() == quick
     assert asked
+
+
+def test_a_further_trusted_root_does_not_lead_over_a_certificate_that_no_device_stores() -> None:
+    """A CA changes its root: the new one is trusted beside the old one, which cross-signs it with a large key."""
+    key = pki.make_key()
+    old = pki.make_factory_ca("Old Root", key=rsa.generate_private_key(65537, 2048))
+    new = pki.make_certificate("New Root", key=key, extensions=pki.ca_extensions(key.public_key()))
+    extensions = [*pki.ca_extensions(key.public_key()), big_extension(700)]
+    crossed = pki.make_certificate("New Root", old, key=key, extensions=extensions)
+    issuing = pki.make_factory_ca("Issuing", issuer=new)
+    certificate = leaf(ca=issuing)
+    for anchors in ((new,), (new, old), (old, new)):
+        expected = replace(EXPECTED, anchors=[each.certificate for each in anchors])
+        checked = passed(answer(certificate, crossed, issuing), expected)
+        assert checked.chain == (certificate.public_bytes(Encoding.DER), issuing.der)
+    # Where nothing else leads anywhere, that is what is said.
+    check, message = broken(answer(certificate, crossed, issuing), replace(EXPECTED, anchors=[old.certificate]))
+    assert (check, "a device takes 1024" in message) == (Check.SIZE, True)
+
+
+def test_a_ca_that_renewed_its_certificate_is_measured_by_the_one_that_lasts() -> None:
+    """The same name and key: a CA still shows the old one, and the operator has given the new one."""
+    key = pki.make_key()
+    extensions = pki.ca_extensions(key.public_key())
+    old = pki.make_certificate("Issuing", ROOT, key=key, extensions=extensions, not_after=NOW + timedelta(days=300))
+    new = pki.make_certificate("Issuing", ROOT, key=key, extensions=extensions, not_after=NOW + timedelta(days=3000))
+    certificate = leaf(ca=new)
+    expected = replace(EXPECTED, anchors=(ROOT.certificate, new.certificate))
+    assert passed(answer(certificate, old), expected).chain[1] == new.der
+    check, _ = broken(answer(certificate, old), replace(EXPECTED, anchors=(ROOT.certificate,)))
+    assert check is Check.VALIDITY
