@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from issuers import csr
+from issuers.base import Issued, IssueRequest
 from issuers.errors import BadCertificate, Check, Misconfigured, Rejected, Unavailable
 from issuers.returned import DeviceLimits
 from server import device_made
@@ -15,6 +17,7 @@ from server.device_made import StillAsking
 from server.errors import ComeAgain, Conflict, KeyTaken, NotAuthorized
 from server.store import certificate_enrollments, certificates
 from server.store.audit import Actor
+from tests import pki
 from tests.integration.field import until
 from tests.integration.issuers import Gate, ScriptedCa, Workers, csr_wish, in_turn, is_for, raises
 from tests.integration.rows import ACCOUNT
@@ -357,6 +360,22 @@ async def test_ou_with_the_account_must_survive_at_the_ca(rig: Workers, ca: Scri
     worker = await rig.worker()
     wished = csr_wish(unit=ACCOUNT.hex)
     assert is_for(await worker.device_made.certificate(wished), wished.csr)
+
+    async def drops_it(request: IssueRequest) -> Issued:
+        key = request.csr.public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        usage = [(pki.key_usage("digital_signature"), True)]
+        end = datetime.now(UTC) + timedelta(days=700)
+        named = pki.make_certificate("device-2", ca.root, public_key=key, not_after=end, extensions=usage)
+        leaf = named.certificate
+        return Issued(leaf, (leaf,), "1")
+
+    ca.on_issue = drops_it
+    # Another unit than the account's may go.
+    fleet = csr_wish("device-2", unit="fleet")
+    assert is_for(await worker.device_made.certificate(fleet), fleet.csr)
+    with pytest.raises(BadCertificate, match="OU"):
+        await worker.device_made.certificate(csr_wish("device-2", unit=ACCOUNT.hex))
 
 
 async def has_state(rig: Workers, state: str) -> bool:
