@@ -6,7 +6,8 @@ from pathlib import Path
 
 from simulators.device import Device
 from simulators.faults import Faults, FaultyPath, Seen
-from tests.integration.field import IMPATIENT, asked_to_finish, opened
+from tests.integration.field import IMPATIENT, asked_to_finish, opened, until
+from tests.integration.raw_peer import raw_peer
 
 
 async def test_a_session_cut_short_by_a_stop_says_so(tmp_path: Path) -> None:
@@ -34,6 +35,28 @@ async def test_a_stop_waits_for_a_session_that_ends_by_itself(tmp_path: Path) ->
         report = await under_way
         assert report.ok, report.reason
         assert (await field.shown("just-in-time"))["state"] == "bootstrapped"
+
+
+async def test_a_server_that_waits_for_its_last_sessions_takes_no_new_device(tmp_path: Path) -> None:
+    async with opened(tmp_path) as field, field.device("last", finish_delay=8.0) as device:
+        under_way = asyncio.create_task(device.bootstrap())
+        await asked_to_finish(device)
+        stopping = asyncio.create_task(field.service.stop())
+
+        async def shut() -> bool:
+            async with raw_peer(field, field.certificate("too-late"), up=False) as peer:
+                try:
+                    async with asyncio.timeout(0.5):
+                        await peer.handshake()
+                except TimeoutError:
+                    return True
+            return False
+
+        await until(shut)
+        assert not under_way.done()
+        report = await under_way
+        assert report.ok, report.reason
+        assert await stopping == 0
 
 
 async def test_a_stop_waits_for_a_handshake_under_way_and_for_the_bootstrap_after_it(tmp_path: Path) -> None:
