@@ -40,10 +40,9 @@ UNREADABLE = (
 """All that cryptography raises on what it cannot read."""
 
 MIN_RSA_BITS = 2048
-_USUAL_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
-_CLIENT_USAGES = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
-# Critical extensions that every server knows.
-_KNOWN = frozenset(
+USUAL_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+CLIENT_USAGES = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
+KNOWN_CRITICAL = frozenset(
     {
         ExtensionOID.BASIC_CONSTRAINTS,
         ExtensionOID.KEY_USAGE,
@@ -53,6 +52,7 @@ _KNOWN = frozenset(
         ExtensionOID.NAME_CONSTRAINTS,
     }
 )
+"""Extensions that every server applies where they are critical; policies restrict nothing (RFC 5280 6.1.1 (c))."""
 
 # CA certificates known by their objects; at the limit the memory starts anew.
 LIMIT = 256
@@ -173,11 +173,11 @@ class Certificate:
         for extension in self.parsed.extensions:
             if isinstance(extension.value, x509.NameConstraints):
                 yield "has name constraints, which not every server applies"
-            elif extension.critical and extension.oid not in _KNOWN:
+            elif extension.critical and extension.oid not in KNOWN_CRITICAL:
                 oid = extension.oid.dotted_string
                 yield f"has the critical extension {oid}, which who does not know it must refuse"
         usage = self.extended_key_usage
-        if self.is_ca and usage is not None and _CLIENT_USAGES.isdisjoint(usage):
+        if self.is_ca and usage is not None and CLIENT_USAGES.isdisjoint(usage):
             yield "has an extended key usage without clientAuth, so many servers take no client below it"
         try:
             key = self.parsed.public_key()
@@ -186,7 +186,7 @@ class Certificate:
         match key:
             case rsa.RSAPublicKey(key_size=bits) if bits < MIN_RSA_BITS:
                 yield f"has an RSA key of {bits} bits, which most servers refuse as weak"
-            case ec.EllipticCurvePublicKey(curve=curve) if not isinstance(curve, _USUAL_CURVES):
+            case ec.EllipticCurvePublicKey(curve=curve) if not isinstance(curve, USUAL_CURVES):
                 yield f"has a key on {curve.name}, which most servers refuse as weak"
             case _:
                 pass

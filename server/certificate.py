@@ -13,39 +13,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.utils import CryptographyDeprecationWarning
-from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
+from issuers.certificate import CLIENT_USAGES, KNOWN_CRITICAL, MIN_RSA_BITS, UNREADABLE, USUAL_CURVES
 from issuers.der import names
 from issuers.end_entity import EndEntity, end_entity
 
-UNREADABLE = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
-"""All that cryptography raises on a certificate it cannot read."""
-
-MIN_RSA_BITS = 2048
-_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 # The device proves possession with ECDSA (dtls.md 2): only these curves can.
 _LEAF_CURVES = (ec.SECP256R1, ec.SECP384R1)
 HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 _ECDSA: dict[type[hashes.HashAlgorithm], ec.ECDSA] = {digest: ec.ECDSA(digest()) for digest in HASHES}
-_CLIENT_USAGES = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
-# Critical extensions applied below; policies restrict nothing (any-policy, RFC 5280 6.1.1 (c)).
-_UNDERSTOOD = frozenset(
-    {
-        ExtensionOID.BASIC_CONSTRAINTS,
-        ExtensionOID.KEY_USAGE,
-        ExtensionOID.EXTENDED_KEY_USAGE,
-        ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
-        ExtensionOID.CERTIFICATE_POLICIES,
-    }
-)
-
 _PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey
 
 
@@ -144,7 +120,7 @@ class Certificate:
         self.key_id, self.authority_key_id = extensions.subject_key_id, extensions.authority_key_id
         if extensions.key_usage is not None:
             self._apply(extensions.key_usage)
-        if extensions.extended_key_usage is not None and _CLIENT_USAGES.isdisjoint(extensions.extended_key_usage):
+        if extensions.extended_key_usage is not None and CLIENT_USAGES.isdisjoint(extensions.extended_key_usage):
             self.fault = self.fault or _NO_CLIENT
             self.issuer_fault = self.issuer_fault or _NO_CLIENT
 
@@ -183,7 +159,7 @@ class Certificate:
     def _key_fault(self, *, leaf: bool) -> _Reason | None:
         match self._key:
             case ec.EllipticCurvePublicKey(curve=curve):
-                allowed = _LEAF_CURVES if leaf else _CURVES
+                allowed = _LEAF_CURVES if leaf else USUAL_CURVES
                 return None if isinstance(curve, allowed) else (RefusalReason.WEAK_KEY, f"curve {curve.name}")
             case rsa.RSAPublicKey(key_size=bits):
                 if leaf:
@@ -207,7 +183,7 @@ class Certificate:
                 case x509.KeyUsage():
                     self._apply(value)
                 case x509.ExtendedKeyUsage():
-                    if _CLIENT_USAGES.isdisjoint(value):
+                    if CLIENT_USAGES.isdisjoint(value):
                         both = _NO_CLIENT
                 case x509.SubjectKeyIdentifier():
                     self.key_id = value.digest
@@ -217,7 +193,7 @@ class Certificate:
                     # RFC 5280 4.2.1.10: who does not apply them must refuse, critical or not.
                     self.issuer_fault = (RefusalReason.MALFORMED, "nameConstraints are not supported")
                 case _:
-                    if extension.critical and extension.oid not in _UNDERSTOOD:
+                    if extension.critical and extension.oid not in KNOWN_CRITICAL:
                         both = (
                             RefusalReason.MALFORMED,
                             f"unknown critical extension {extension.oid.dotted_string}",

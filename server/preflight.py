@@ -18,12 +18,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
+from issuers.certificate import UNREADABLE
 from issuers.der import issuer_name
 from issuers.der import names as names_of
 from issuers.end_entity import end_entity
 from issuers.name import parsed_name, same_name
 from lwm2m.plan import Credential, Learned, Plan, PskCredential, SecurityPlan
-from server.certificate import UNREADABLE
 
 Severity = Literal["error", "warning"]
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from issuers.certificate import UNREADABLE
 from lwm2m.errors import DecodeError
 from lwm2m.objects import OBJECTS, ResourceType, ResourceValue
 from lwm2m.paths import MAX_ID, Path
@@ -32,7 +33,6 @@ from lwm2m.plan import (
     SecurityPlan,
     ServerPlan,
 )
-from server.certificate import UNREADABLE
 from server.profile_est import KEYS, EstSettings, parse_est, subject_template
 from server.profile_table import ProfileError, ProfileTable
 

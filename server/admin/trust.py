@@ -7,8 +7,9 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
+from issuers.certificate import UNREADABLE
 from server.admin.naming import not_one
-from server.certificate import UNREADABLE, Certificate, Fault, RefusalReason
+from server.certificate import Certificate, Fault, RefusalReason
 from server.errors import BadRequest
 from server.store import trust
 from server.store.audit import Actor

@@ -10,7 +10,7 @@ import asyncpg
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from server.certificate import UNREADABLE
+from issuers.certificate import UNREADABLE
 from server.errors import BadRequest, Conflict, LimitReached, NotFound
 from server.store import audit
 from server.store.audit import Actor

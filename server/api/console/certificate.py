@@ -7,7 +7,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from server.certificate import UNREADABLE
+from issuers.certificate import UNREADABLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
