@@ -17,6 +17,7 @@ from issuers.errors import (
     Unauthorized,
     Unavailable,
 )
+from issuers.returned import DeviceLimits
 from server.breaker import OPEN_SECONDS, OPENS_AT, Guarded
 from server.knowledge import ActiveIssuer
 from server.store import readiness
@@ -130,15 +131,41 @@ async def test_a_ca_that_takes_every_request_and_signs_what_nobody_can_use_opens
         await worker.admit()
 
 
-async def test_a_certificate_that_is_as_it_should_be_ends_the_row_of_bad_ones(rig: Rig) -> None:
-    worker, signer, wish = rig.worker(), ScriptedCa(), make_request()
-    active = ActiveIssuer(
+def behind(rig: Rig, worker: Guarded, signer: ScriptedCa) -> ActiveIssuer:
+    """The CA that `worker` asks, whose certificates `signer` makes."""
+    return ActiveIssuer(
         id=rig.issuer_id,
         name="plant",
         issuer=worker,
         anchors=(signer.root.certificate,),
         minimum_validity=timedelta(days=1),
     )
+
+
+async def test_what_a_device_cannot_store_and_others_can_says_nothing_of_the_ca(rig: Rig) -> None:
+    worker, signer, wish = rig.worker(), ScriptedCa(), make_request()
+    active = behind(rig, worker, signer)
+    issued, now, narrow = await signer.signs(wish), datetime.now(UTC), DeviceLimits(certificate_bytes=100)
+    for _ in range(OPENS_AT):
+        with pytest.raises(BadCertificate) as caught:
+            active.check(issued, wish.csr, wish.endpoint, now, limits=narrow)
+        assert caught.value.check is Check.SIZE
+    await rig.recorded()
+    rig.later(2)
+    await worker.admit()
+    other = await signer.signs(make_request(endpoint=wish.endpoint))
+    for _ in range(OPENS_AT):
+        with pytest.raises(BadCertificate):
+            active.check(other, wish.csr, wish.endpoint, now, limits=narrow)
+    await rig.recorded()
+    rig.later(2)
+    with pytest.raises(Unavailable, match="failed 5 times in a row"):
+        await worker.admit()
+
+
+async def test_a_certificate_that_is_as_it_should_be_ends_the_row_of_bad_ones(rig: Rig) -> None:
+    worker, signer, wish = rig.worker(), ScriptedCa(), make_request()
+    active = behind(rig, worker, signer)
     good, bad = await signer.signs(wish), await signer.signs(make_request(endpoint=wish.endpoint))
     now = datetime.now(UTC)
     for _ in range(2):
