@@ -56,6 +56,8 @@ def test_a_device_shows_as_json_with_everything(cli: Cli) -> None:
 
 
 def test_an_unknown_device_is_said_with_where_to_look(cli: Cli) -> None:
+    # The first command makes the record, and says so in a line of its own.
+    cli("device", "list")
     assert "nobody was never here; `firstlight device seen` lists" in cli.refused("device", "show", "nobody")
 
 
