@@ -21,7 +21,7 @@ from issuers.der import attribute_kinds, request_names
 from issuers.errors import BadCertificate, IssuerError, Misconfigured, Rejected, Unavailable
 from issuers.extensions import CLIENT_AUTH, DIGITAL_SIGNATURE, authority_key_identifier
 from issuers.journal import JournalEntry, Revoked, Signed
-from issuers.name import COMMON_NAME, parsed_name, plain_name
+from issuers.name import COMMON_NAME, holds, parsed_name, plain_name
 from issuers.options import function, option, refuse_unknown
 from issuers.path import find_path
 from issuers.reach import Reach
@@ -315,11 +315,16 @@ def _subject(subject: x509.Name, endpoint: str) -> x509.Name:
 
 
 def _rewritten(attribute: x509.NameAttribute[str | bytes]) -> x509.NameAttribute[str]:
-    """In the kind of string that its type has, UTF8String if none; raises Rejected."""
+    """In the kind of string that its type has, UTF8String if none; raises Rejected if that does not hold its value."""
     try:
         if isinstance(attribute.value, bytes):
             raise ValueError("a value that is no text")
-        return x509.NameAttribute(attribute.oid, attribute.value)
+        written = x509.NameAttribute(attribute.oid, attribute.value)
+        ((_, tag),) = attribute_kinds(x509.Name([written]).public_bytes())
+        # The library writes what the kind of string does not hold, and nobody can read it.
+        if not holds(tag, written.value.encode()):
+            raise ValueError(f"a {attribute.rfc4514_attribute_name} with characters it cannot have")
+        return written
     except ValueError as error:
         raise Rejected(f"the CSR's subject cannot stand in a certificate: {error}") from error
 

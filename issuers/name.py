@@ -17,7 +17,7 @@ COMMON_NAME = 3
 # id-at 3, 5, 6, 7, 8, 10, 11: CN, serialNumber, C, L, ST, O, OU.
 _TYPES = frozenset({COMMON_NAME, 5, 6, 7, 8, 10, 11})
 _COUNTRY = 6
-_UTF8_STRING, _PRINTABLE_STRING = 0x0C, 0x13
+_UTF8_STRING, _PRINTABLE_STRING, _IA5_STRING = 0x0C, 0x13, 0x16
 # X.680 41.4.
 _PRINTABLE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 '()+,-./:=?"
 # The shortest of their upper bounds (RFC 5280 A.1), countries apart: what is longer the library judges.
@@ -85,6 +85,13 @@ def _fits(string: int, value: bytes) -> bool:
     if string == _UTF8_STRING:
         return value.isascii()
     return string == _PRINTABLE_STRING and not value.translate(None, _PRINTABLE)
+
+
+def holds(string: int, value: bytes) -> bool:
+    """Whether a string of the kind with this tag may have this value, given in UTF-8 (X.680 41)."""
+    if string == _PRINTABLE_STRING:
+        return not value.translate(None, _PRINTABLE)
+    return string != _IA5_STRING or value.isascii()
 
 
 def same_name(one: bytes, other: bytes) -> bool:

@@ -138,6 +138,25 @@ async def test_a_name_in_another_kind_of_string_is_written_as_utf8(kind: Kind, a
     }
 
 
+@pytest.mark.parametrize(
+    ("odd", "why"),
+    [
+        (x509.NameAttribute(NameOID.SERIAL_NUMBER, "a@example.com", Kind.IA5String), "characters it cannot have"),
+        (x509.NameAttribute(NameOID.EMAIL_ADDRESS, "ä@example.com", Kind.UTF8String), "characters it cannot have"),
+        (x509.NameAttribute(NameOID.COUNTRY_NAME, "F*", Kind.UTF8String), "characters it cannot have"),
+    ],
+    ids=["serialNumber", "emailAddress", "country"],
+)
+async def test_a_value_that_the_string_of_its_type_does_not_hold_is_refused(
+    odd: x509.NameAttribute[str], why: str
+) -> None:
+    """RFC 5280 A.1: serialNumber and country are PrintableStrings, an address is an IA5String."""
+    name = x509.Name([odd, x509.NameAttribute(NameOID.COMMON_NAME, ENDPOINT, Kind.T61String)])
+    request = replace(make_request(ENDPOINT), csr=make_csr(KEY, name))
+    with pytest.raises(Rejected, match=f"cannot stand in a certificate: .*{why}"):
+        await opened(EmbeddedOptions(), []).issue(request)
+
+
 async def test_an_attribute_without_a_value_is_left_out_of_the_certificate() -> None:
     """X.520 knows none, and readers choke on it; some devices send an empty L and OU."""
     empty = [
