@@ -1,16 +1,15 @@
 """One row of the record, one CA: asked, collected, checked, recorded (design 7, 8; classes: `issuers.md` D3).
 
-Every way out leaves the row in the state that tells what happened, before the caller hears of it. A row that is being
-asked about, or whose certificate is on its way to a device, is this worker's for as long as it renews the lease.
+Every way out leaves the row in the state that tells what happened, before the caller hears of it.
 """
 
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from functools import partial
-from typing import NamedTuple, Protocol, assert_never
+from typing import Protocol, assert_never
 from uuid import UUID
 
 from cryptography import x509
@@ -33,6 +32,7 @@ from server import logs
 from server.errors import ComeAgain, TemporarilyUnavailable
 from server.knowledge import ActiveIssuer
 from server.latencies import Latencies
+from server.leases import LeaseOver, Leases, taken_over
 from server.metrics import Metrics
 from server.store import issuances
 from server.store.accounts import LWM2M
@@ -96,17 +96,6 @@ class CannotTell(OutcomeUnknown):
     """The answer was lost, and nobody will ever be able to ask the CA what became of the request."""
 
 
-class LeaseOver(TemporarilyUnavailable):
-    """The lease of a row ended before the CA was asked for it: it was not, and is not, by us."""
-
-
-class Lease(NamedTuple):
-    """Until when a row is a worker's: in UTC as on record, and by the clock that nobody sets."""
-
-    until: datetime
-    ends: float
-
-
 class Attempts:
     """What one worker asks of CAs."""
 
@@ -125,56 +114,12 @@ class Attempts:
         self._database = database
         self._writer = writer
         self.owner = owner
-        self._lease = lease
         self._patience = patience
         self._clock = clock
         self._now = now
         self._metrics = metrics
         self.latencies = Latencies()
-        self._ours: dict[UUID, Lease] = {}
-
-    # -- leases ----------------------------------------
-
-    def holds(self, issuance_id: UUID) -> bool:
-        """Whether this worker is at work on the row."""
-        return issuance_id in self._ours
-
-    def lease(self) -> Lease:
-        """A lease that begins now."""
-        return Lease(self._now() + self._lease, self._clock() + self._lease.total_seconds())
-
-    def take(self, issuance_ids: Iterable[UUID], lease: Lease) -> None:
-        """Renew the leases of these rows from now on, which are on record as `lease`."""
-        self._ours.update(dict.fromkeys(issuance_ids, lease))
-
-    def leave(self, issuance_id: UUID) -> None:
-        """Let the lease of this row run out."""
-        self._ours.pop(issuance_id, None)
-
-    async def renew(self) -> None:
-        """Renew every lease; rows that are settled, or another worker's by now, are let go."""
-        asked, lease = tuple(self._ours), self.lease()
-        if asked:
-            kept = await issuances.renew_leases(self._database, self.owner, asked, lease.until)
-            for issuance_id in asked:
-                if issuance_id not in kept:
-                    self.leave(issuance_id)
-                elif issuance_id in self._ours:
-                    self._ours[issuance_id] = lease
-
-    def _still_due(self, issuance_id: UUID) -> None:
-        """Return while the row is ours by both clocks; raises LeaseOver, or TemporarilyUnavailable when it is not.
-
-        A process may stand still, and its host too, for longer than a lease; whoever has the row by then asked the CA
-        what became of the request and would never hear of a certificate that is made later.
-        """
-        lease = self._ours.get(issuance_id)
-        if lease is None:
-            raise _taken_over()
-        if self._now() >= lease.until or self._clock() >= lease.ends:
-            raise LeaseOver(
-                "this server stood still for longer than its lease, and the CA was not asked", retry_after=5
-            )
+        self.leases = Leases(database=database, owner=owner, lease=lease, clock=clock, now=now)
 
     # -- asking ----------------------------------------
 
@@ -216,12 +161,12 @@ class Attempts:
         """
         self._metrics.issuances.inc("submitted")
         started = self._clock()
-        self._ours[intent.id] = Lease(intent.lease_until, since + self._lease.total_seconds())
+        self.leases.take_opened(intent.id, intent.lease_until, since)
         try:
             # hot path: `accounted` without its generator
             try:
                 request = request_for(intent, csr, public_key)
-                request.still_due = partial(self._still_due, intent.id)
+                request.still_due = partial(self.leases.still_due, intent.id)
                 request.still_due()
                 try:
                     answer = await active.issuer.issue(request)
@@ -233,7 +178,7 @@ class Attempts:
                 await self._account(intent, error)
                 raise
         except BaseException:
-            self.leave(intent.id)
+            self.leases.leave(intent.id)
             raise
         seconds = self._clock() - started
         self._metrics.issue_seconds.observe(seconds)
@@ -285,7 +230,7 @@ class Attempts:
         """Record that the CA has the request, and the reference that finds it there."""
         retry_at = self._now() + timedelta(seconds=answer.retry_after)
         if not await self._writer.write(RecordPending(row.id, self.owner, answer.reference, retry_at)):
-            raise _taken_over()
+            raise taken_over()
         if row.state != "pending":
             self._metrics.issuances.inc("pending")
 
@@ -322,7 +267,7 @@ class Attempts:
             ) from error
         if not recorded:
             log.warning("certificate_not_recorded", issuance=row.id.hex, serial=format(checked.serial, "x"))
-            raise _taken_over()
+            raise taken_over()
         self._metrics.issuances.inc("issued")
         return checked
 
@@ -465,10 +410,6 @@ def held_back(active: ActiveIssuer, intent: OpenIssuance, held: HeldBack) -> Tem
 
 def _jittered(wait: float) -> float:
     return wait * (1 - JITTER * random.random())
-
-
-def _taken_over() -> TemporarilyUnavailable:
-    return TemporarilyUnavailable("another worker settled this issuance meanwhile", retry_after=5)
 
 
 def _class_of(error: IssuerError) -> str:

@@ -264,7 +264,7 @@ class DeviceMade:
             case Inserted():
                 _only_a_ca_knows(making)
                 checked = await self._attempts.asked(active, intent, wish.csr, since, wish.limits)
-                self._attempts.leave(intent.id)
+                self._attempts.leases.leave(intent.id)
                 return Certified(issuance_id=intent.id, chain=checked.chain, serial=checked.serial)
             case issuance_operations.KeyTaken():
                 whose = opened.endpoint or "a device of another account"

@@ -240,7 +240,7 @@ class Issuance:
         if not good:
             # Another worker settled it, or will: it served the device meanwhile, or tried to. The key is worth nothing.
             del self._held[slot]
-            self._attempts.leave(held.made.issuance_id)
+            self._attempts.leases.leave(held.made.issuance_id)
             return None
         return held
 
@@ -313,13 +313,13 @@ class Issuance:
             ):
                 # Ours: another entry's, or one that was delivered and is not yet on record as such. What is being
                 # settled is in doubt for nobody any more: the device is back.
-                if not self._attempts.holds(row.id) or self.settlement.settles(row.id):
+                if not self._attempts.leases.holds(row.id) or self.settlement.settles(row.id):
                     await self.settlement.abandon(
                         row.id, row.endpoint, "the device came back and the key made for it no longer exists"
                     )
         except BaseException:
             # Nobody will have it.
-            self._attempts.leave(made.issuance_id)
+            self._attempts.leases.leave(made.issuance_id)
             raise
 
     def _intent(self, wish: Wish, request: OwnRequest, active: ActiveIssuer, attempt: int) -> OpenIssuance:
@@ -356,7 +356,7 @@ class Issuance:
         """Renew our leases, let held keys go, settle what nobody is at work on; until cancelled."""
         async with asyncio.TaskGroup() as group:
             # Apart, so that a slow CA in the one never costs us a lease in the other.
-            group.create_task(self._again_and_again(self._attempts.renew))
+            group.create_task(self._again_and_again(self._attempts.leases.renew))
             group.create_task(self._again_and_again(self.expire_keys))
             group.create_task(self._again_and_again(self.settlement.settle))
 

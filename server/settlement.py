@@ -81,12 +81,12 @@ class Settlement:
     async def settle_expired(self) -> None:
         """Adopt and settle every row whose lease ran out."""
         while True:
-            lease = self._attempts.lease()
+            lease = self._attempts.leases.new()
             adopted = await issuances.adopt_expired(self._database, self._attempts.owner, self._now(), self._lease)
             # One of our own whose renewal came too late has its new lease and goes on.
-            rows = [row for row in adopted if not self._attempts.holds(row.id)]
+            rows = [row for row in adopted if not self._attempts.leases.holds(row.id)]
             # In one breath: a device that is back at this moment sees either nobody at work on its row, or us.
-            self._attempts.take((row.id for row in rows), lease)
+            self._attempts.leases.take((row.id for row in rows), lease)
             self._settling.update(row.id for row in rows)
             await asyncio.gather(*(self._settled(row) for row in rows))
             if len(adopted) < ADOPT_LIMIT:
@@ -102,7 +102,7 @@ class Settlement:
         `doubtful`: the device may have accepted the Finish and hold both. Then it is revoked when the device comes back
         for another one, and never if it does not: a device that is at work must not lose its certificate.
         """
-        self._attempts.leave(issuance_id)
+        self._attempts.leases.leave(issuance_id)
         if not await self._writer.write(MarkAbandoned(issuance_id, reason, doubtful)):
             return
         self._metrics.issuances.inc("abandoned")
@@ -144,7 +144,7 @@ class Settlement:
             log.exception("settling_failed", issuance=row.id.hex)
         finally:
             self._settling.discard(row.id)
-            self._attempts.leave(row.id)
+            self._attempts.leases.leave(row.id)
 
     async def _settle(self, row: IssuanceRow) -> None:
         match row.state:
@@ -173,7 +173,7 @@ class Settlement:
                 answer = await recovered(active.issuer, request_for(row, csr), lost, quiet)
             if isinstance(answer, Pending):
                 await self._attempts.pending(row, answer)
-                self._attempts.leave(row.id)
+                self._attempts.leases.leave(row.id)
                 look_again = self._now() + max(self._lease, timedelta(seconds=answer.retry_after))
                 await issuances.renew_leases(self._database, self._attempts.owner, (row.id,), look_again)
                 return

@@ -174,7 +174,7 @@ async def dies_while_asked(rig: Workers, ca: ScriptedCa, wished: device_made.Csr
     asking = asyncio.create_task(worker.device_made.certificate(wished))
     await gate.reached.wait()
     asking.cancel()
-    worker.issuance.attempts.leave((await rig.row()).id)
+    worker.issuance.attempts.leases.leave((await rig.row()).id)
     ca.on_issue = step
 
 
@@ -281,7 +281,7 @@ async def test_an_enrolment_by_our_own_ca_ends_with_one_certificate_wherever_its
             survivor = await rig.worker("worker-2")
             for row in await rig.rows():
                 # Nobody renews its lease any more.
-                lost.issuance.attempts.leave(row.id)
+                lost.issuance.attempts.leases.leave(row.id)
             back = asyncio.create_task(survivor.device_made.certificate(wished))
             await asyncio.sleep(0.2)
             rig.clock.let_pass(IssuanceConfig().lease_seconds + 1)

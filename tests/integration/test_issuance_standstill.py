@@ -73,7 +73,7 @@ async def test_who_stood_still_longer_than_its_lease_asks_no_ca_and_says_that_it
     row = await rig.row()
     # Nobody else had it: what is known for sure is on record, and no person has to look for it at the CA.
     assert (row.state, row.error_class, row.settled) == ("failed", "Unavailable", True)
-    assert (worker.counted("failed"), worker.issuance.attempts.holds(row.id)) == (1, False)
+    assert (worker.counted("failed"), worker.issuance.attempts.leases.holds(row.id)) == (1, False)
     assert [line["issuance"] for line in lines if line["event"] == "ca_not_asked"] == [row.id.hex]
     await worker.issuance.server_made(wish())
     assert await rig.states() == ["failed", "issued"]
@@ -126,7 +126,7 @@ async def test_who_waits_for_its_turn_at_a_ca_has_the_time_of_its_renewed_lease(
         nonlocal renewed
         for _ in range(3):
             rig.clock.let_pass(LEASE * 0.7)
-            await worker.issuance.attempts.renew()
+            await worker.issuance.attempts.leases.renew()
             renewed += 1
         request.still_due()
         return await ca.signs(request)
@@ -150,7 +150,7 @@ async def test_who_stood_still_while_it_waited_for_its_turn_does_not_take_it(
             rig.clock.let_pass(LEASE + 1)
             await second.issuance.settlement.settle_expired()
             # It learns that the row is another's before its turn comes.
-            await first.issuance.attempts.renew()
+            await first.issuance.attempts.leases.renew()
             request.still_due()
             return await ca.signs(request)
 

@@ -133,6 +133,6 @@ async def test_a_certificate_whose_predecessors_cannot_be_looked_for_is_left_to_
         patch.setattr(issuances, "undelivered", is_away)
         with pytest.raises(StoreUnavailable):
             await worker.issuance.server_made(wish())
-    assert not worker.issuance.attempts.holds((await rig.row()).id)
+    assert not worker.issuance.attempts.leases.holds((await rig.row()).id)
     await worker.issuance.server_made(wish())
     assert await rig.states() == ["abandoned", "issued"]
