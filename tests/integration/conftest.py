@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import contextlib
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
@@ -16,6 +17,7 @@ import pytest
 from server.store import cluster
 from server.store.database import Database, connect
 from server.store.postgres import EmbeddedPostgres
+from server.store.writer import Writer
 from tests.integration import sealed_record
 from tests.integration.commands import Cli
 from tests.integration.factory import Factory
@@ -96,6 +98,30 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     opened = await Database.open(database_url, migrate=False)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def writer(database: Database, database_url: str) -> AsyncIterator[Writer]:
+    """A writer on this test's database."""
+    async with _writing(database, database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def writers(database: Database, database_url: str) -> AsyncIterator[list[Writer]]:
+    """Two writers, as two workers have them."""
+    async with _writing(database, database_url) as one, _writing(database, database_url) as two:
+        yield [one, two]
+
+
+@contextlib.asynccontextmanager
+async def _writing(database: Database, url: str) -> AsyncIterator[Writer]:
+    opened = Writer(url, database.queries)
+    await opened.start()
+    try:
+        yield opened
+    finally:
+        await opened.close()
 
 
 @pytest.fixture

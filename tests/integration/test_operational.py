@@ -1,6 +1,5 @@
 """Whose operational certificate is it: the record's word first, CN and OU where a CA of ours vouches for them."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -36,14 +35,6 @@ def peer(holder: pki.Holder = DEVICE, *, account: UUID = rows.ACCOUNT, service: 
 def named(common_name: str, account: UUID) -> pki.Holder:
     name = pki.make_name(common_name, organizational_unit_name=account.hex)
     return pki.make_certificate(name, CA, extensions=[(pki.key_usage("digital_signature"), True)])
-
-
-@pytest.fixture
-async def writer(database: Database, database_url: str) -> AsyncIterator[Writer]:
-    opened = Writer(database_url, database.queries)
-    await opened.start()
-    yield opened
-    await opened.close()
 
 
 async def recorded(

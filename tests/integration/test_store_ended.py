@@ -1,6 +1,6 @@
 """The end of a session in one statement, and the statements of many bootstraps in one: the same rows as one by one."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -19,14 +19,6 @@ from tests.integration.rows import NOW, device, end, intent, issued, session, st
 # What differs from one device to another although it was done alike.
 OWN = ("id", "endpoint", "session_id", "last_session_id", "issuance_id", "certificate_id", "device_key")
 TIMES = ("certified_at", "delivered_at", "answers_until", "updated_at")
-
-
-@pytest.fixture
-async def writer(database: Database, database_url: str) -> AsyncIterator[Writer]:
-    opened = Writer(database_url, database.queries)
-    await opened.start()
-    yield opened
-    await opened.close()
 
 
 async def _written(writer: Writer, *operations: Operation[Any]) -> None:

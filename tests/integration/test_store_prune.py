@@ -24,14 +24,6 @@ async def connection(database_url: str) -> AsyncIterator[Any]:
     await opened.close()
 
 
-@pytest.fixture
-async def writer(database: Database, database_url: str) -> AsyncIterator[Writer]:
-    started = Writer(database_url, database.queries)
-    await started.start()
-    yield started
-    await started.close()
-
-
 async def add_session(connection: Any, at: datetime) -> None:
     await connection.execute(
         "INSERT INTO session (id, account_id, endpoint, started_at, profile, credential, address, outcome, sentence,"
