@@ -30,11 +30,13 @@ def tls_context(roots: Sequence[x509.Certificate], identity: TlsIdentity | None)
     if roots:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(cadata="".join(each.public_bytes(Encoding.PEM).decode() for each in roots))
-        # An operator may name the server's own certificate or its issuing CA instead of a root.
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     else:
         context = httpx.create_ssl_context(trust_env=False)
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    # An operator may name the server's own certificate or its issuing CA instead of a root.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    # An old CA of the system's store may break RFC 5280 in small things, which Python 3.13 and newer would refuse.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if identity is not None:
         _load_identity(context, identity)

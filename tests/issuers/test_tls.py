@@ -6,9 +6,11 @@ import os
 import ssl
 import tempfile
 from collections.abc import AsyncIterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from issuers.errors import IssuerError, Misconfigured, OutcomeUnknown, Unauthorized, Unavailable
@@ -16,7 +18,7 @@ from issuers.tls import TlsIdentity, tls_context
 from tests.issuers.asking import client, failure
 from tests.issuers.cfssl import server_of
 from tests.issuers.peers.sockets import answering, hanging, raw_peer, resetting, response, server_context
-from tests.pki import Holder, make_device_certificate, make_factory_ca
+from tests.pki import Holder, make_certificate, make_device_certificate, make_factory_ca
 
 pytestmark = pytest.mark.usefixtures("short_of_hearing")
 
@@ -92,6 +94,19 @@ async def test_a_reset_over_tls_stays_a_lost_answer() -> None:
         async with client(url, tls=tls_context((ca.certificate,), None)) as opened:
             error = await failure(opened)
     assert type(error) is OutcomeUnknown
+
+
+async def test_a_ca_of_the_systems_store_may_be_of_an_old_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither key identifiers nor a key usage: Python 3.13 would refuse it, and 3.11 never did."""
+    ca = make_certificate("Company Root", extensions=[(x509.BasicConstraints(ca=True, path_length=None), True)])
+    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    server = make_certificate("127.0.0.1", ca, extensions=[(names, False)])
+    (tmp_path / "roots.pem").write_bytes(ca.pem)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "roots.pem"))
+    async with raw_peer(answering(response(b"{}")), tls=server_context(server)) as peer:
+        url = peer.url.replace("http:", "https:")
+        async with client(url, tls=tls_context((), None)) as opened:
+            assert (await opened.send("GET", "/info", orders=False)).status == 200
 
 
 @contextlib.asynccontextmanager
