@@ -174,7 +174,6 @@ BENT = {
     "truncated": (pem_block("CERTIFICATE REQUEST", P256.public_bytes(Encoding.DER)[:-9]), "code 9003"),
     "secp256k1": (K1.public_bytes(Encoding.PEM), "code 9003"),
     "broken signature": (pem_block("CERTIFICATE REQUEST", bytes(BROKEN)), "code 9300"),
-    "Ed25519": (csr(ed25519.Ed25519PrivateKey.generate(), None).public_bytes(Encoding.PEM), "code 9300"),
 }
 
 
@@ -183,6 +182,18 @@ async def test_a_csr_the_server_cannot_take_means_rejected(peer: Peer, kind: str
     pem, code = BENT[kind]
     async with opened(peer.url) as issuer:
         assert_says(await failure(issuer, bent(pem)), Rejected, "refuses the CSR", code, "will not be taken")
+
+
+async def test_a_csr_of_ed25519_means_rejected_or_a_certificate_for_its_key(peer: Peer) -> None:
+    """CFSSL 1.2 cannot read one, 1.6 signs it."""
+    asked = csr(ed25519.Ed25519PrivateKey.generate(), None)
+    async with opened(peer.url) as issuer:
+        try:
+            issued = await issuer.issue(bent(asked.public_bytes(Encoding.PEM)))
+        except Rejected as error:
+            assert_says(error, Rejected, "refuses the CSR", "code 9300", "will not be taken")
+        else:
+            assert issued.leaf.public_key() == asked.public_key()
 
 
 async def test_a_csr_that_asks_to_be_a_ca_means_rejected(peer: Peer) -> None:
