@@ -45,6 +45,7 @@ class Counters:
     dropped_malformed: int = 0
     dropped_fragmented_hello: int = 0
     dropped_repeated_hello: int = 0
+    dropped_stray: int = 0
     dropped_draining: int = 0
     dropped_behind: int = 0
     dropped_handshakes_full: int = 0

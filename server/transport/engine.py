@@ -103,6 +103,11 @@ class RefusalReason(Enum):
         return cls(reason.value)
 
 
+def ended_by_alert(number: int) -> str:
+    """What an operator reads of a peer that ended its handshake (RFC 5246 7.2); 0 is close_notify."""
+    return f"the device ended it with {f'alert {number}' if number else 'close_notify'}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
     """A peer whose address is proven and that was not admitted; all text is printable and bounded."""

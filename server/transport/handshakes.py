@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from math import inf
 from typing import Protocol
 
 from server.transport.counters import Counters
@@ -15,9 +16,16 @@ from server.transport.engine import (
     SessionState,
     StoreUnavailable,
     TransportLimits,
+    ended_by_alert,
     printable,
 )
 from server.transport.sockets import Flow, address_text, source
+
+# Seconds after which an alert in the clear is believed, if nothing of its handshake comes any more: it may be a late
+# one of an earlier attempt, or anybody's. More than a slow device needs for its signature.
+ALERT_PATIENCE = 5.0
+# Attempts of one address, replaced by newer ones, whose late ClientHellos are known.
+MOST_REPLACED = 4
 
 
 class KeyExchangeReader(Protocol):
@@ -27,6 +35,10 @@ class KeyExchangeReader(Protocol):
     """Whether the peer sent something under the new keys: it believes the handshake is at its end."""
     excessive: bool
     """Whether the peer has begun more than any handshake needs, which the engine would keep."""
+    alert: int | None
+    """The alert that ended the handshake, if it is the peer's: nothing proves it, and nothing came after it."""
+    kept: bytes
+    """What of the newest `feed` is for the engine; empty when nothing of it belongs to this handshake."""
 
     def feed(self, data: bytes) -> bytes | None:
         """Take what the client sent; the PSK identity when this completes it, else None."""
@@ -36,6 +48,7 @@ class Handshake:
     """One handshake under way; plain slots."""
 
     __slots__ = (
+        "alerted_at",
         "attempt",
         "due",
         "flow",
@@ -45,17 +58,29 @@ class Handshake:
         "parked",
         "read",
         "reader",
+        "replaced",
         "session",
         "started_at",
     )
 
-    def __init__(self, flow: Flow, session: Session, reader: KeyExchangeReader, attempt: bytes, now: float) -> None:
+    def __init__(
+        self,
+        flow: Flow,
+        session: Session,
+        reader: KeyExchangeReader,
+        attempt: bytes,
+        now: float,
+        replaced: tuple[bytes, ...] = (),
+    ) -> None:
         self.flow = flow
         self.session = session
-        # `ClientHello.attempt`.
+        # `ClientHello.attempt`, and those of the handshakes of this address that it took the place of, newest first.
         self.attempt = attempt
+        self.replaced = replaced
         self.reader = reader
         self.started_at = now
+        # When `reader.alert` came; infinite without one.
+        self.alerted_at = inf
         # When the session's timer is due.
         self.due = now
         # Whether a key, or that there is none, was given to the session: once, as it names one identity.
@@ -132,11 +157,21 @@ class Handshakes:
         """The handshake of `flow`."""
         return self.by_flow.get(flow)
 
-    def begin(self, client_hello: bytes, attempt: bytes, flow: Flow, now: float, *, established: int) -> bool:
+    def begin(
+        self,
+        client_hello: bytes,
+        attempt: bytes,
+        flow: Flow,
+        now: float,
+        *,
+        established: int,
+        replaced: tuple[bytes, ...] = (),
+    ) -> bool:
         """Begin one for a peer whose address is proven; False, and no state, when a limit forbids it.
 
         Handshakes under way win over new ones (design 9); `established` counts the associations of the
-        socket. `client_hello` and its `attempt` are what proved the address of a datagram, empty on a connection.
+        socket. `client_hello` and its `attempt` are what proved the address of a datagram, empty on a connection;
+        `replaced` is what `give_way` gave.
         """
         counters, limits = self._driver.counters, self._limits
         whom = source(flow[0])
@@ -148,7 +183,8 @@ class Handshakes:
             counters.dropped_source_full += 1
         else:
             counters.started += 1
-            handshake = Handshake(flow, self._driver.engine.accept(client_hello), self._reader(), attempt, now)
+            session = self._driver.engine.accept(client_hello)
+            handshake = Handshake(flow, session, self._reader(), attempt, now, replaced)
             self.by_flow[flow] = handshake
             self._by_source[whom] = self._by_source.get(whom, 0) + 1
             self._follow(handshake, [], now)
@@ -164,10 +200,21 @@ class Handshakes:
                 self._driver.counters.dropped_parked_full += 1
             return
         reader = handshake.reader
-        identity = None if datagram is handshake.read else reader.feed(datagram)
-        if reader.excessive:
-            self.fail(handshake, RefusalReason.HANDSHAKE_FAILED, "the handshake has too many bytes")
-            return
+        identity: bytes | None = None
+        if datagram is not handshake.read:
+            identity = reader.feed(datagram)
+            if reader.excessive:
+                self.fail(handshake, RefusalReason.HANDSHAKE_FAILED, "the handshake has too many bytes")
+                return
+            if reader.alert is None:
+                handshake.alerted_at = inf
+            elif handshake.alerted_at == inf:
+                handshake.alerted_at = now
+            datagram = reader.kept
+            if not datagram:
+                if reader.alert is None:
+                    self._driver.counters.dropped_stray += 1
+                return
         if identity is not None and not handshake.offered:
             if b"\0" in identity:
                 # OpenSSL reads it only up to there (dtls.md 9): none of ours, and not worth a look-up.
@@ -181,12 +228,30 @@ class Handshakes:
         self._follow(handshake, handshake.session.receive(datagram), now)
 
     def handle_timer(self, handshake: Handshake, now: float) -> None:
-        """End the handshake at its deadline, or repeat its flight when that is due."""
-        if now - handshake.started_at >= self._limits.handshake_deadline:
-            self.fail(handshake, self._why_late(handshake))
+        """End the handshake at its deadline or by its alert, or repeat its flight when that is due."""
+        overdue = now - handshake.started_at >= self._limits.handshake_deadline
+        if overdue or now - handshake.alerted_at >= ALERT_PATIENCE:
+            self._end(handshake)
         elif handshake.due <= now and handshake.looking_up is None:
             handshake.session.handle_timer()
             self._follow(handshake, [], now)
+
+    def give_way(self, handshake: Handshake) -> tuple[bytes, ...]:
+        """End it, as its device has begun anew; what `begin` of the new one is to know."""
+        if handshake.reader.alert is not None:
+            self._end(handshake)
+        else:
+            self._driver.counters.failed += 1
+            self.discard(handshake)
+        return handshake.attempt, *handshake.replaced[: MOST_REPLACED - 1]
+
+    def _end(self, handshake: Handshake) -> None:
+        """End what does not go on."""
+        alert = handshake.reader.alert
+        if alert is not None:
+            self.fail(handshake, RefusalReason.PEER_ALERT, ended_by_alert(alert))
+        else:
+            self.fail(handshake, self._why_late(handshake))
 
     @staticmethod
     def _why_late(handshake: Handshake) -> RefusalReason:

@@ -4,7 +4,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from server.transport import records
-from server.transport.engine import LABEL_LENGTH, PeerIdentity, PreSharedKey, RefusalReason, SessionState, printable
+from server.transport.engine import (
+    LABEL_LENGTH,
+    PeerIdentity,
+    PreSharedKey,
+    RefusalReason,
+    SessionState,
+    ended_by_alert,
+    printable,
+)
 from server.transport.openssl_binding import ffi as _ffi
 from server.transport.openssl_binding import lib as _lib
 from server.transport.openssl_codes import ALERTS, BAD_RECORD_MAC, ERR_LIB_SSL, OVERRULED, REASONS, VERIFY_ERRORS
@@ -312,7 +320,7 @@ class OpenSslSession:
         error = _lib.SSL_get_error(self._ssl, result)
         if error == SSL_ERROR_ZERO_RETURN:
             # RFC 5246 7.2.1: it may end the connection at any time; OpenSSL has no error for it.
-            self.refuse(RefusalReason.PEER_ALERT, "the device ended it with close_notify")
+            self.refuse(RefusalReason.PEER_ALERT, ended_by_alert(records.CLOSE_NOTIFY))
         if error != SSL_ERROR_WANT_READ:
             self._fail()
         return False
@@ -346,7 +354,7 @@ class OpenSslSession:
         told = next((code for code in codes if code >> 23 & 0xFF == ERR_LIB_SSL), codes[0] if codes else 0)
         reason = _lib.ERR_GET_REASON(told)
         if reason in ALERTS:
-            return RefusalReason.PEER_ALERT, f"the device ended it with alert {reason - 1000}"
+            return RefusalReason.PEER_ALERT, ended_by_alert(reason - 1000)
         if reason == BAD_RECORD_MAC and self.credential == "psk" and self.state is SessionState.CLOSED:
             # On a connection nothing is dropped: the first record under another key ends the handshake.
             return RefusalReason.WRONG_KEY, "the Finished message was made with another key"

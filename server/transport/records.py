@@ -12,7 +12,12 @@ HANDSHAKE = 22
 APPLICATION_DATA = 23
 
 CLIENT_HELLO = 1
+CERTIFICATE = 11
+CERTIFICATE_VERIFY = 15
 CLIENT_KEY_EXCHANGE = 16
+
+FATAL = 2
+CLOSE_NOTIFY = 0
 
 RECORD_HEADER = 13
 HANDSHAKE_HEADER = 12
@@ -24,10 +29,20 @@ MAX_KEY_EXCHANGE = 1024
 # Bytes of a whole handshake of a client at most: ten certificates are less. OpenSSL alone would keep ten messages of
 # 100 KB for a peer that has proven no more than its address, and makes room for each of them at its first byte.
 LONGEST_HANDSHAKE = 32768
-# And its messages: after the ClientHello it has four (RFC 5246 7.3).
-MOST_MESSAGES = 8
+# What a client says in the clear after its second ClientHello, which has message_seq 1, and where (RFC 5246 7.3).
+_FOLLOWS = frozenset(
+    sequence << 8 | kind
+    for sequence, kind in (
+        (2, CERTIFICATE),
+        (2, CLIENT_KEY_EXCHANGE),
+        (3, CLIENT_KEY_EXCHANGE),
+        (4, CERTIFICATE_VERIFY),
+    )
+)
 
 _UINT16 = Struct("!H")
+# Type, length, message_seq, fragment_offset and fragment_length of a message; those of 24 bits in two.
+_MESSAGE = Struct("!BBHHBHBH")
 # A record number without its epoch has 48 bits.
 _NUMBERS = (1 << 48) - 1
 _VERIFY_REQUEST_LENGTHS = bytes.fromhex("002f 03 000023 0000 000000 000023 feff 20")
@@ -150,13 +165,17 @@ def renumbered(records: bytes, ahead: int) -> bytes:
 
 
 class KeyExchangeReader:
-    """Puts a ClientKeyExchange together from datagrams in any order, to learn the PSK identity early.
+    """Puts a ClientKeyExchange together from datagrams in any order, to learn the PSK identity early, and keeps from
+    the engine what belongs to no handshake, or to an older one of its address.
 
     It only prefetches: the engine compares what it reads itself with what was fetched, so a peer that makes
     the two differ refuses itself (design 10).
+
+    A record that cannot be part of this handshake is left out (RFC 6347 4.1.2.7): OpenSSL ends it for any. So is an
+    alert in the clear, which anybody may have sent; `alert` tells of it until the client goes on all the same.
     """
 
-    __slots__ = ("_body", "_covered", "_lengths", "_sequence", "excessive", "saw_protected")
+    __slots__ = ("_body", "_covered", "_lengths", "_sequence", "_stray", "alert", "excessive", "kept", "saw_protected")
 
     def __init__(self) -> None:
         self._body = bytearray()
@@ -164,14 +183,20 @@ class KeyExchangeReader:
         self._sequence = -1
         # The messages that were begun, and how long each is to become.
         self._lengths: dict[int, int] = {}
-        # They are more, or longer, than any handshake needs.
+        # They are longer than any handshake needs.
         self.excessive = False
         # A record under the new keys was seen: the peer believes the handshake is at its end.
         self.saw_protected = False
+        # What of the newest datagram is for the engine.
+        self.kept = b""
+        self.alert: int | None = None
+        # The record that was walked last is not of this handshake.
+        self._stray = False
 
     def feed(self, datagram: bytes) -> bytes | None:
         """Take one datagram of the handshake; the PSK identity when this datagram completes it, else None."""
         found: bytes | None = None
+        strays: list[tuple[int, int]] = []
         at, total = 0, len(datagram)
         while total - at >= RECORD_HEADER:
             start = at + RECORD_HEADER
@@ -182,31 +207,46 @@ class KeyExchangeReader:
                 self.saw_protected = True
             elif datagram[at] == HANDSHAKE:
                 identity = self._handshake(datagram, start, end)
-                found = identity if identity is not None else found
+                if self._stray:
+                    strays.append((at, end))
+                else:
+                    self.alert = None
+                    found = identity if identity is not None else found
+            elif datagram[at] != CHANGE_CIPHER_SPEC or datagram[start:end] != b"\1":
+                self._alerted(datagram[at], datagram[start:end])
+                strays.append((at, end))
             at = end
+        self.kept = _without(datagram, strays) if strays else datagram
         return found
+
+    def _alerted(self, kind: int, body: bytes) -> None:
+        """Note an alert that would end the handshake (RFC 5246 7.2)."""
+        if kind == ALERT and len(body) == 2 and (body[0] == FATAL or body[1] == CLOSE_NOTIFY):
+            self.alert = body[1]
 
     def _handshake(self, datagram: bytes, at: int, end: int) -> bytes | None:
         """Walk the messages of one record."""
         found: bytes | None = None
+        self._stray = False
         while end - at >= HANDSHAKE_HEADER:
             body = at + HANDSHAKE_HEADER
-            length = int.from_bytes(datagram[at + 9 : at + 12], "big")
+            kind, high, total, sequence, up, offset, far, length = _MESSAGE.unpack_from(datagram, at)
+            if high or up or far:
+                total, offset, length = total | high << 16, offset | up << 16, length | far << 16
+            # A part without a byte OpenSSL takes for the whole message.
+            if sequence << 8 | kind not in _FOLLOWS or offset + length > total or (total and not length):
+                break
             if body + length > end:
                 break
-            sequence = datagram[at + 4] << 8 | datagram[at + 5]
-            total = int.from_bytes(datagram[at + 1 : at + 4], "big")
             if self._lengths.get(sequence, -1) < total:
                 self._begun(sequence, total)
-            if datagram[at] == CLIENT_KEY_EXCHANGE:
+            if kind == CLIENT_KEY_EXCHANGE:
                 identity = self._fragment(
-                    sequence=sequence,
-                    total=total,
-                    offset=int.from_bytes(datagram[at + 6 : at + 9], "big"),
-                    part=datagram[body : body + length],
+                    sequence=sequence, total=total, offset=offset, part=datagram[body : body + length]
                 )
                 found = identity if identity is not None else found
             at = body + length
+        self._stray = at != end
         return found
 
     def _begun(self, sequence: int, total: int) -> None:
@@ -215,10 +255,10 @@ class KeyExchangeReader:
             return
         lengths = self._lengths
         lengths[sequence] = total
-        self.excessive = len(lengths) > MOST_MESSAGES or sum(lengths.values()) > LONGEST_HANDSHAKE
+        self.excessive = sum(lengths.values()) > LONGEST_HANDSHAKE
 
     def _fragment(self, *, sequence: int, total: int, offset: int, part: bytes) -> bytes | None:
-        if total > MAX_KEY_EXCHANGE or offset + len(part) > total:
+        if total > MAX_KEY_EXCHANGE:
             return None
         if offset == 0 and len(part) == total:
             return psk_identity(part)
@@ -229,6 +269,15 @@ class KeyExchangeReader:
         self._body[offset : offset + len(part)] = part
         self._covered = _merged([*self._covered, (offset, offset + len(part))])
         return psk_identity(bytes(self._body)) if self._covered == [(0, total)] else None
+
+
+def _without(datagram: bytes, strays: list[tuple[int, int]]) -> bytes:
+    """The other records of the datagram."""
+    kept, at = b"", 0
+    for start, end in strays:
+        kept += datagram[at:start]
+        at = end
+    return kept + datagram[at:]
 
 
 def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:

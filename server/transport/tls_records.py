@@ -30,10 +30,12 @@ class KeyExchangeReader:
     bounded by what its caller feeds it.
     """
 
-    __slots__ = ("_messages", "_records", "fragment", "saw_protected")
+    __slots__ = ("_messages", "_records", "fragment", "kept", "saw_protected")
 
     # Here it is the bytes that are counted, by whoever reads them off the connection.
     excessive = False
+    # Nobody else can send on a connection: an alert goes to the engine, like everything.
+    alert: int | None = None
 
     def __init__(self) -> None:
         self._records = bytearray()
@@ -42,10 +44,12 @@ class KeyExchangeReader:
         self.saw_protected = False
         # The longest plaintext of a record that the client takes; OpenSSL splits what is longer (RFC 6066 4).
         self.fragment = LONGEST_RECORD
+        self.kept = b""
 
     def feed(self, data: bytes) -> bytes | None:
         """Take what arrived; the PSK identity when this completes the ClientKeyExchange, else None."""
         found: bytes | None = None
+        self.kept = data
         if self.saw_protected:
             return None
         held = self._records

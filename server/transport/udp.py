@@ -234,7 +234,7 @@ class UdpEndpoint(Endpoint):
         before = self._handshakes.get(flow)
         association = self._live.get(flow)
         attempt = hello.attempt
-        if (before is not None and before.attempt == attempt) or (
+        if (before is not None and (before.attempt == attempt or attempt in before.replaced)) or (
             association is not None and association.attempt == attempt
         ):
             counters.dropped_repeated_hello += 1
@@ -247,11 +247,9 @@ class UdpEndpoint(Endpoint):
             # Who is under way is served first: else their answers come too late and everybody asks again.
             counters.dropped_behind += 1
             return
-        if before is not None:
-            # The device began anew before the first attempt was done; an association beside it stays until
-            # the new handshake completes (RFC 6347 4.2.8).
-            counters.failed += 1
-            self._handshakes.discard(before)
+        # The device began anew before the first attempt was done; an association beside it stays until the new
+        # handshake completes (RFC 6347 4.2.8).
+        replaced = () if before is None else self._handshakes.give_way(before)
         self._make_room()
-        if self._handshakes.begin(datagram, attempt, flow, now, established=len(self._live)):
+        if self._handshakes.begin(datagram, attempt, flow, now, established=len(self._live), replaced=replaced):
             self._later(SWEEP, self._sweep)

@@ -201,7 +201,7 @@ async def test_a_second_identity_in_one_handshake_is_refused(pki: Pki) -> None:
     (key_exchange, *rest) = await flight_of_key(server, client)
     # A future message number: looked up early by us, kept for later by OpenSSL, which then reads the other.
     announced = key_exchange.replace(b"urn:dev:1", b"urn:dev:2")
-    announced = announced[:17] + b"\0\x07" + announced[19:]
+    announced = announced[:17] + b"\0\3" + announced[19:]
     announced = announced[:5] + (20).to_bytes(6, "big") + announced[11:]
     server.deliver([announced])
     await settle()

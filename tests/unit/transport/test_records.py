@@ -208,8 +208,8 @@ def test_an_identity_in_pieces_is_found_with_the_last_piece(
 
 
 def test_several_messages_and_records_of_one_datagram_are_read() -> None:
-    certificate = handshake(11, 1, b"\0\0\0")
-    exchange = handshake(16, 2, psk_body(b"me"))
+    certificate = handshake(11, 2, b"\0\0\0")
+    exchange = handshake(16, 3, psk_body(b"me"))
     reader = KeyExchangeReader()
     assert reader.feed(record(22, 0, 1, certificate + exchange) + record(20, 0, 2, b"\1")) == b"me"
     assert KeyExchangeReader().feed(record(22, 0, 1, certificate) + record(22, 0, 2, exchange)) == b"me"
