@@ -12,6 +12,7 @@ ServiceError
 │   ├── UnsupportedVersion    a version of LwM2M nobody here speaks
 │   ├── NotAcceptable         the answer does not exist in the format asked for
 │   └── CsrRefused            the CSR is not fit for a CA, or not for this device
+│       └── CsrTooLarge       it has more bytes than any CSR needs
 ├── NotFound                  no such resource
 ├── Conflict                  another session or device has it
 ├── Unreachable               the device is not connected, or cannot do what is asked of it
@@ -80,6 +81,14 @@ class NotAcceptable(BadRequest):
 
 class CsrRefused(BadRequest):
     """A device's CSR breaks a rule of `issuers/csr.py`, or names something else than the device."""
+
+
+class CsrTooLarge(CsrRefused):
+    """A device's CSR has more than `most` bytes (RFC 7252 5.9.2.9: 4.13)."""
+
+    def __init__(self, message: str, most: int) -> None:
+        super().__init__(message)
+        self.most = most
 
 
 class NotFound(ServiceError):

@@ -12,13 +12,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from issuers.certificate import UNREADABLE
-from issuers.csr import alternative_names, check_csr, require_names
+from issuers.csr import LARGEST, alternative_names, check_csr, require_names
 from issuers.errors import Rejected
 from issuers.subject import parse_subject
 from lwm2m.errors import DecodeError
 from lwm2m.est import Function, Resource, asks_for_protected_key
 from server import izuma, policy
-from server.errors import CsrRefused, NotAuthenticated, NotAuthorized
+from server.errors import CsrRefused, CsrTooLarge, NotAuthenticated, NotAuthorized
 from server.operational import OperationalDevice
 from server.policy import Admitted
 from server.profile import Profile
@@ -156,6 +156,8 @@ def checked_csr(
 
     `recorded`, for a request that `renews_by_record`, are the device's certificates for the service on record.
     """
+    if len(payload) > LARGEST:
+        raise CsrTooLarge(f"the CSR has {len(payload)} bytes; at most {LARGEST} are taken", LARGEST)
     is_for_server_key = resource.function in (Function.SERVER_KEY, Function.SERVER_KEY_CERTIFICATE)
     try:
         # application/pkcs10 is the bare DER (RFC 9148 5.3).

@@ -9,6 +9,7 @@ from server.errors import (
     BadAnswer,
     BadRequest,
     Conflict,
+    CsrTooLarge,
     NotAcceptable,
     NotAuthenticated,
     NotAuthorized,
@@ -29,6 +30,7 @@ CODES: tuple[tuple[type[Exception], int], ...] = (
     (UnsupportedFormat, coap.UNSUPPORTED_CONTENT_FORMAT),
     (UnsupportedVersion, coap.PRECONDITION_FAILED),
     (NotAcceptable, coap.NOT_ACCEPTABLE),
+    (CsrTooLarge, coap.REQUEST_ENTITY_TOO_LARGE),
     (BadRequest, coap.BAD_REQUEST),
     (DecodeError, coap.BAD_REQUEST),
     (NotFound, coap.NOT_FOUND),
@@ -55,9 +57,12 @@ def code_for(error: Exception) -> int:
 def response_for(error: Exception) -> tuple[int, list[tuple[int, bytes]]]:
     """Code and options of the answer to a request that ended in `error`; no text of the error leaves the house.
 
-    5.03 carries Max-Age, CoAP's "try again in" (RFC 7252 5.9.3.4), in whole seconds.
+    5.03 carries Max-Age, CoAP's "try again in" (RFC 7252 5.9.3.4), in whole seconds; 4.13 Size1, what is taken
+    (RFC 7252 5.9.2.9).
     """
     code = code_for(error)
+    if isinstance(error, CsrTooLarge):
+        return code, [(coap_options.SIZE1, coap_options.encode_uint(error.most))]
     if code != coap.SERVICE_UNAVAILABLE:
         return code, []
     wait = error.retry_after if isinstance(error, TemporarilyUnavailable | StoreUnavailable) else CONFLICT_RETRY_AFTER

@@ -87,6 +87,14 @@ async def test_accept_and_content_format_are_honoured(field: Field) -> None:
     assert signatures(field, csr) == 1
 
 
+async def test_a_csr_of_more_bytes_than_are_taken_is_too_large(field: Field) -> None:
+    async with field.device("est-large") as device:
+        client = await device.connect()
+        for payload, code in ((bytes(4096), "4.00"), (bytes(4097), "4.13"), (bytes(20000), "4.13")):
+            assert await refused(client, payload=payload) == code
+            assert await refused(client, (*est.ROOT, "skg"), payload=payload) == code
+
+
 def _first(message: bytes) -> bytes:
     return est.read_certificates(message)[0].public_bytes(Encoding.DER)
 

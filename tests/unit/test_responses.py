@@ -26,6 +26,7 @@ def test_every_kind_of_service_error_has_a_row() -> None:
         (errors.NotAuthorized("x"), "4.03"),
         (errors.BadRequest("x"), "4.00"),
         (errors.UnsupportedFormat("x"), "4.15"),
+        (errors.CsrTooLarge("x", 4096), "4.13"),
         (errors.NotFound("x"), "4.04"),
         (errors.Conflict("x"), "5.03"),
         (errors.OutsideFailed("x"), "5.03"),
@@ -44,6 +45,10 @@ def test_come_back_later_says_when_in_whole_seconds_and_never_zero() -> None:
     assert response_for(errors.TemporarilyUnavailable("x", 2.2))[1] == [(coap_options.MAX_AGE, b"\x03")]
     assert response_for(StoreUnavailable("x", retry_after=4))[1] == [(coap_options.MAX_AGE, b"\x04")]
     assert response_for(errors.TemporarilyUnavailable("x", 0))[1] == [(coap_options.MAX_AGE, b"\x01")]
+
+
+def test_too_large_says_how_much_is_taken() -> None:
+    assert response_for(errors.CsrTooLarge("x", 4096))[1] == [(coap_options.SIZE1, b"\x10\x00")]
 
 
 def test_other_errors_carry_no_options() -> None:
