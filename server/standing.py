@@ -10,6 +10,7 @@ from cryptography import x509
 
 from issuers.base import StepOutcome
 from server.admin import trust as trust_admin
+from server.doubt import Doubt
 from server.store import issuer_chains, issuers, readiness, trust, verifications
 from server.store.accounts import LWM2M
 from server.store.database import Database
@@ -22,15 +23,6 @@ TRUST = "trust"
 
 Unproven = Literal["", "not verified yet", "verification failed"]
 """What is called the state of a CA that nothing is known against but this."""
-
-
-@dataclass(frozen=True, slots=True)
-class Doubt:
-    """Why devices may get nothing from a CA, a sentence without its stop, and what to do."""
-
-    kind: Literal["not_trusted", "not_verified", "verification_failed"]
-    what: str
-    remedy: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,8 @@
 """Trusted certificates as an operator gives them: PEM or DER in, checked, one row for each certificate of the file."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from uuid import UUID
 
 from cryptography import x509
@@ -10,11 +12,15 @@ from cryptography.hazmat.primitives import serialization
 from issuers.certificate import UNREADABLE
 from server.admin.naming import not_one
 from server.certificate import Certificate, Fault, RefusalReason
+from server.doubt import Doubt
 from server.errors import BadRequest
 from server.store import trust
 from server.store.audit import Actor
 from server.store.database import Database
 from server.store.trust import Service, TrustedCertificate
+
+# What a block of PEM says it is (RFC 7468 3).
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
 
 
 async def add_pem(
@@ -24,6 +30,7 @@ async def add_pem(
     pem: bytes,
     *,
     service: Service,
+    now: datetime,
     name: str = "",
     enrollment_mode: bool = False,
 ) -> list[TrustedCertificate]:
@@ -33,7 +40,7 @@ async def add_pem(
     """
     certificates = parse(pem)
     for each in certificates:
-        check_useful(each, service)
+        check_useful(each, service, now)
     async with database.transaction() as connection:
         return [
             await trust.add_within(
@@ -62,13 +69,16 @@ def parse(pem: bytes) -> list[x509.Certificate]:
             return [x509.load_der_x509_certificate(pem)]
         return x509.load_pem_x509_certificates(pem)
     except UNREADABLE as error:
-        raise BadRequest("the file holds no certificate in PEM or DER", field="certificate") from error
+        blocks = ", ".join(dict.fromkeys(label.decode() for label in _BLOCK.findall(pem)))
+        found = f"; it holds: {blocks}" if blocks and blocks != "CERTIFICATE" else ""
+        raise BadRequest(f"the file holds no certificate in PEM or DER{found}", field="certificate") from error
 
 
-def check_useful(certificate: x509.Certificate, service: Service) -> None:
+def check_useful(certificate: x509.Certificate, service: Service, now: datetime) -> None:
     """BadRequest when nothing could ever be trusted because of this certificate, so that it was given by mistake.
 
     What is no CA's vouches for itself: for bootstraps that is one device, for issued certificates it is nothing.
+    `now` is UTC.
     """
     try:
         read = Certificate(certificate.public_bytes(serialization.Encoding.DER))
@@ -81,12 +91,57 @@ def check_useful(certificate: x509.Certificate, service: Service) -> None:
                 "nothing that is issued can lead to it; give the certificate of the CA",
                 field="certificate",
             )
+        if read.not_after <= now:
+            raise BadRequest(
+                f"this certificate {_ended(read, now)}, so nothing that is issued may lead to it; give the present one",
+                field="certificate",
+            )
     elif read.issuer_fault is not None and read.fault is not None:
         raise BadRequest(
             f"no device could come in by this certificate, neither as its CA's ({read.issuer_fault[1]}) nor as its own "
             f"({read.fault[1]}); give the certificate of the CA that signed the devices' certificates",
             field="certificate",
         )
+    elif read.issuer_fault is not None and read.not_after <= now:
+        raise BadRequest(
+            f"this certificate {_ended(read, now)}, and the one device that it could let in ({read.issuer_fault[1]}) "
+            "would be refused with it; give the certificate of the CA that signed the devices' certificates",
+            field="certificate",
+        )
+
+
+def check_activation(row: TrustedCertificate, now: datetime) -> None:
+    """`check_useful` of what is to count again: it may have ended, or never have been of use."""
+    check_useful(x509.load_der_x509_certificate(row.certificate), row.service, now)
+
+
+def doubts(der: bytes, service: Service, now: datetime) -> Iterator[Doubt]:
+    """What is to be known of a certificate that was just trusted; `now` is UTC."""
+    read = Certificate(der)
+    if read.not_before > now:
+        yield Doubt(
+            "not_yet_valid",
+            f"It is valid from {read.not_before:%Y-%m-%d %H:%M}Z, and it is {now:%Y-%m-%d %H:%M}Z here"
+            + (": until then no certificate that leads to it is delivered" if service == "lwm2m" else ""),
+            "compare the clocks of this server and of the CA",
+        )
+    if read.not_after <= now:
+        yield Doubt(
+            "expired",
+            f"It {_ended(read, now)}; its devices are let in as long as their own certificates are valid",
+            "remove it if the factory has a later one, and trust that",
+        )
+    why = why_alone(der) if service == "bootstrap" else ""
+    if why:
+        yield Doubt(
+            "one_device",
+            f"It lets in the one device that has this very certificate ({why})",
+            "trust the CA that signed it if more are to come",
+        )
+
+
+def _ended(read: Certificate, now: datetime) -> str:
+    return f"ended on {read.not_after:%Y-%m-%d} (today is {now:%Y-%m-%d} here)"
 
 
 def why_alone(der: bytes) -> str:

@@ -20,6 +20,7 @@ from server.api import (
     certificate_issuers,
     certificates,
     console,
+    dependents,
     developer_certificates,
     device_enrollments,
     devices,
@@ -65,6 +66,7 @@ ROUTERS = (
     statistics.router,
     transcripts.router,
     dry_run.router,
+    dependents.router,
     events.router,
     openapi.router,
 )

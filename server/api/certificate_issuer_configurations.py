@@ -11,6 +11,7 @@ from server.admin import issuers as admin
 from server.api.access import CaAdministrator, Caller, CaReader, parse_id
 from server.api.bodies import Body, BodyRoute
 from server.api.documented import EXAMPLE_ID, documented, listing
+from server.api.doubts import warned
 from server.api.lists import Paged, time, whole
 from server.errors import BadRequest, NotFound
 from server.standing import doubts_of
@@ -145,9 +146,7 @@ async def _set(asking: Caller, row: Configuration, body: ConfigurationRequest) -
 
 async def _warnings(asking: Caller, row: Configuration) -> dict[str, Any]:
     """What speaks against the CA that was chosen; it stays chosen, as it may be back before a device comes."""
-    doubts = await doubts_of(asking.database, asking.account_id, row)
-    found = [{"kind": doubt.kind, "message": doubt.what, "next_step": doubt.remedy} for doubt in doubts]
-    return {"warnings": found} if found else {}
+    return warned(await doubts_of(asking.database, asking.account_id, row))
 
 
 def _issuer_id(body: ConfigurationRequest) -> UUID | None:

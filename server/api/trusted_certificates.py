@@ -11,10 +11,12 @@ from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict
 
 from server.admin import trust as admin
+from server.admin import withdrawals
 from server.api.access import Administrator, Caller, Reader, parse_id
 from server.api.accounts import Owner
 from server.api.bodies import Body, BodyRoute
 from server.api.documented import EXAMPLE_ID, documented, listing
+from server.api.doubts import warned
 from server.api.lists import Paged, cut, time
 from server.errors import BadRequest, NotFound
 from server.store import accounts, trust
@@ -189,10 +191,14 @@ async def list_trusted(asking: Reader, page: Paged, wanted: Filtered) -> dict[st
 
 @router.post("/trusted-certificates", status_code=201, responses=documented(201, EXAMPLE, 400, 401, 403, 409))
 async def add_trusted(asking: Administrator, body: TrustedCertificateRequest) -> dict[str, Any]:
-    """Trust a certificate: service bootstrap lets its devices in, service lwm2m is where issued certificates lead."""
+    """Trust a certificate: service bootstrap lets its devices in, service lwm2m is where issued certificates lead.
+
+    Of one that has ended, is not valid yet or lets in one device alone the answer has `warnings`.
+    """
     lowest = admin.lowest(body.certificate.encode())
-    if body.status == "ACTIVE":
-        admin.check_useful(lowest, body.service)
+    now, active = asking.office.now(), body.status == "ACTIVE"
+    if active:
+        admin.check_useful(lowest, body.service, now)
     row = await trust.add_limited(
         asking.database,
         asking.actor,
@@ -201,29 +207,36 @@ async def add_trusted(asking: Administrator, body: TrustedCertificateRequest) ->
         certificate=lowest.public_bytes(serialization.Encoding.DER),
         name=body.name,
         description=body.description or "",
-        active=body.status == "ACTIVE",
+        active=active,
         enrollment_mode=bool(body.enrollment_mode),
         owner_id=asking.key_id,
     )
-    return shown(row, asking.office.now())
+    return {**shown(row, now), **warned(admin.doubts(row.certificate, row.service, now) if active else ())}
 
 
 @router.get("/trusted-certificates/{certificate_id}", responses=documented(200, EXAMPLE, 400, 401, 403, 404))
 async def read_trusted(asking: Reader, certificate_id: str) -> dict[str, Any]:
     """One trusted certificate."""
-    return shown(await _find(asking, certificate_id), asking.office.now())
+    return shown(await find(asking, certificate_id), asking.office.now())
 
 
 @router.put("/trusted-certificates/{certificate_id}", responses=documented(200, EXAMPLE, 400, 401, 403, 404, 409))
 async def change_trusted(asking: Administrator, certificate_id: str, body: TrustedCertificateUpdate) -> dict[str, Any]:
-    """Change a trusted certificate; INACTIVE denies the devices of a factory CA."""
-    before = await _find(asking, certificate_id)
+    """Change a trusted certificate; INACTIVE denies the devices of a factory CA.
+
+    The answer has `warnings` of what follows, as `/v1/trusted-certificates/{id}/dependents` tells it before.
+    """
+    before = await find(asking, certificate_id)
     if body.service not in (None, before.service):
         raise BadRequest("the service cannot be changed; upload the certificate again for the other", field="service")
     if body.certificate:
         given = admin.lowest(body.certificate.encode()).public_bytes(serialization.Encoding.DER)
         if given != before.certificate:
             raise BadRequest("the certificate cannot be changed; upload the new one beside it", field="certificate")
+    now, denied, activated = asking.office.now(), body.status == "INACTIVE", body.status == "ACTIVE"
+    if activated and not before.active:
+        admin.check_activation(before, now)
+    depends = await withdrawals.dependents(asking.database, asking.account_id, before) if denied else None
     row = await trust.update(
         asking.database,
         asking.actor,
@@ -231,23 +244,28 @@ async def change_trusted(asking: Administrator, certificate_id: str, body: Trust
         before.id,
         name=body.name,
         description=body.description,
-        active=None if body.status is None else body.status == "ACTIVE",
+        active=None if body.status is None else activated,
         enrollment_mode=body.enrollment_mode,
     )
-    return shown(row, asking.office.now())
+    if depends is not None:
+        doubts = depends.doubts(row, removed=False)
+    else:
+        doubts = admin.doubts(row.certificate, row.service, now) if activated else iter(())
+    return {**shown(row, now), **warned(doubts)}
 
 
 @router.delete(
     "/trusted-certificates/{certificate_id}", status_code=204, responses=documented(204, None, 400, 401, 403, 404)
 )
 async def remove_trusted(asking: Administrator, certificate_id: str) -> Response:
-    """Remove a trusted certificate; its devices are unknown from then on."""
-    row = await _find(asking, certificate_id)
+    """Remove a trusted certificate; `/v1/trusted-certificates/{id}/dependents` says before whom it concerns."""
+    row = await find(asking, certificate_id)
     await trust.remove(asking.database, asking.actor, asking.account_id, row.id)
     return Response(status_code=204)
 
 
-async def _find(asking: Caller, certificate_id: str) -> TrustedCertificate:
+async def find(asking: Caller, certificate_id: str) -> TrustedCertificate:
+    """The trusted certificate of an id in a path; NotFound."""
     wanted = parse_id(certificate_id, "trusted certificate")
     row = await trust.find(asking.database, asking.account_id, wanted)
     if row is None:

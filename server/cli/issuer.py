@@ -1,9 +1,8 @@
 """`firstlight issuer`: the CAs of your own."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from shlex import quote
 from typing import Annotated
 
 import typer
@@ -11,10 +10,12 @@ import typer
 from server.admin import issuers as admin
 from server.admin.files import read_text
 from server.cli import options
+from server.cli.doubts import with_doubts
+from server.doubt import Doubt
 from server.errors import BadRequest
 from server.knowledge import OWN_CA
 from server.record import Record
-from server.standing import Doubt, doubts_of, unproven
+from server.standing import doubts_of, unproven
 from server.store import issuer_chains, issuers, readiness, verifications
 from server.store.accounts import LWM2M
 from server.store.issuer_chains import UNUSED, Use
@@ -44,21 +45,11 @@ REGISTERED = (
     "then `firstlight issuer verify {name}` and `firstlight issuer activate {name}`."
 )
 COLUMNS = ("name", "type", "services", "state", "description")
-# What does as the remedy of a doubt says, by its kind.
-COMMANDS: Mapping[str, str] = {
-    "not_trusted": "firstlight trust add FILE --service lwm2m",
-    "not_verified": "firstlight issuer verify {name}",
-    "verification_failed": "firstlight issuer verify {name}",
-}
 
 
 def activated(name: str, service: str, doubts: Iterable[Doubt]) -> str:
     """What is said of a CA that devices depend on from now on, its doubts included."""
-    lines = [f"{name} signs for {service}."]
-    for doubt in doubts:
-        command = COMMANDS[doubt.kind].format(name=quote(name))
-        lines.append(f"Warning: {doubt.what[:1].lower()}{doubt.what[1:]}; {doubt.remedy} (`{command}`).")
-    return "\n".join(lines)
+    return with_doubts(f"{name} signs for {service}.", doubts, name)
 
 
 def _trial(record: Record, check: bool) -> admin.Trial | None:

@@ -1,12 +1,18 @@
 """`firstlight trust`: whose devices may come, and what issued certificates must lead to."""
 
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Literal
 
 import typer
 
 from server.admin import trust as admin
+from server.admin import withdrawals
 from server.cli import options
+from server.cli.doubts import with_doubts
+from server.doubt import Doubt
 from server.store import trust
 
 app = typer.Typer(help="Trusted certificates: factory CAs and the CAs of LwM2M servers.", no_args_is_help=True)
@@ -20,11 +26,27 @@ ServiceOption = Annotated[
 Which = Annotated[str, typer.Argument(help="Name, or the beginning of its id or fingerprint.")]
 
 
-def told(service: str, name: str, fingerprint: str, der: bytes) -> str:
-    """What was done, and that it is for one device where that is so."""
-    why = admin.why_alone(der) if service == "bootstrap" else ""
-    alone = f" It lets in the one device that has this very certificate ({why})." if why else ""
-    return f"Trusted for {service}: {name} (SHA-256 {fingerprint}).{alone}"
+def told(service: str, name: str, fingerprint: str, doubts: Iterable[Doubt]) -> str:
+    """What was done, and what is to be known of it."""
+    return with_doubts(f"Trusted for {service}: {name} (SHA-256 {fingerprint}).", doubts, name)
+
+
+def activated(name: str, doubts: Iterable[Doubt]) -> str:
+    """What is said of one that counts again."""
+    return with_doubts(f"{name} is active.", doubts, name)
+
+
+def denied(name: str, service: str, doubts: Iterable[Doubt]) -> str:
+    """What follows from a denial."""
+    what = "its devices are refused" if service == "bootstrap" else "nothing that leads to it is delivered"
+    again = f"`firstlight trust activate {quote(name)}` takes it back"
+    return with_doubts(f"{name} is denied: {what}; {again}.", doubts, name)
+
+
+def removed(name: str, service: str, doubts: Iterable[Doubt]) -> str:
+    """What follows from a removal."""
+    what = "its devices are unknown from now on" if service == "bootstrap" else "nothing leads to it any more"
+    return with_doubts(f"{name} is removed: {what}.", doubts, name)
 
 
 @app.command("add")
@@ -42,6 +64,7 @@ def add(
     """Trust the certificates of a file; at work in a running server within two seconds."""
 
     async def work() -> None:
+        now = datetime.now(UTC)
         async with options.opened(config, data_dir, database_url) as record:
             added = await admin.add_pem(
                 record.database,
@@ -49,11 +72,12 @@ def add(
                 record.account_id,
                 file.read_bytes(),
                 service=service,
+                now=now,
                 name=name,
                 enrollment_mode=enrollment_mode,
             )
         for row in added:
-            print(told(service, row.name, row.fingerprint.hex(), row.certificate))
+            print(told(service, row.name, row.fingerprint.hex(), admin.doubts(row.certificate, service, now)))
 
     options.run(work)
 
@@ -90,16 +114,6 @@ def list_trusted(
     options.run(work)
 
 
-def _switch(which: str, active: bool, where: tuple[Path | None, Path | None, str | None]) -> None:
-    async def work() -> None:
-        async with options.opened(*where) as record:
-            row = await admin.find(record.database, record.account_id, which)
-            await trust.set_active(record.database, options.actor(), record.account_id, row.id, active)
-        print(f"{row.name} is {'active' if active else 'denied: its devices are refused'}.")
-
-    options.run(work)
-
-
 @app.command("deny")
 def deny(
     which: Which,
@@ -108,7 +122,15 @@ def deny(
     database_url: options.DatabaseUrl = None,
 ) -> None:
     """Refuse every device of a factory."""
-    _switch(which, False, (config, data_dir, database_url))
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url) as record:
+            row = await admin.find(record.database, record.account_id, which)
+            depends = await withdrawals.dependents(record.database, record.account_id, row)
+            await trust.set_active(record.database, options.actor(), record.account_id, row.id, False)
+        print(denied(row.name, row.service, depends.doubts(row, removed=False)))
+
+    options.run(work)
 
 
 @app.command("activate")
@@ -119,7 +141,16 @@ def activate(
     database_url: options.DatabaseUrl = None,
 ) -> None:
     """Take the devices of a denied factory again."""
-    _switch(which, True, (config, data_dir, database_url))
+
+    async def work() -> None:
+        now = datetime.now(UTC)
+        async with options.opened(config, data_dir, database_url) as record:
+            row = await admin.find(record.database, record.account_id, which)
+            admin.check_activation(row, now)
+            await trust.set_active(record.database, options.actor(), record.account_id, row.id, True)
+        print(activated(row.name, admin.doubts(row.certificate, row.service, now)))
+
+    options.run(work)
 
 
 @app.command("remove")
@@ -134,7 +165,8 @@ def remove(
     async def work() -> None:
         async with options.opened(config, data_dir, database_url) as record:
             row = await admin.find(record.database, record.account_id, which)
+            depends = await withdrawals.dependents(record.database, record.account_id, row)
             await trust.remove(record.database, options.actor(), record.account_id, row.id)
-        print(f"{row.name} is removed.")
+        print(removed(row.name, row.service, depends.doubts(row, removed=True)))
 
     options.run(work)

@@ -151,6 +151,13 @@ async def add_within(
     fingerprint = sha256(certificate).digest()
     if active and service == "bootstrap":
         await _alone(connection, database, account_id, fingerprint, enrollment_mode)
+    same = await connection.fetchrow(database.queries["trust_same"], account_id, service, fingerprint)
+    if same is not None:
+        state = "active" if same["active"] else "denied: activate that one to trust it again"
+        raise Conflict(
+            f"the certificate {subject} is already there for the service {service}, as {same['name']}, {state}",
+            field="certificate",
+        )
     try:
         row = await connection.fetchrow(
             database.queries["trust_add"],

@@ -22,6 +22,10 @@ SELECT EXISTS (SELECT FROM trusted_certificate
                WHERE fingerprint = $1 AND account_id <> $2 AND service = 'bootstrap' AND active
                  AND NOT (enrollment_mode AND $3));
 
+-- name: trust_same
+-- What this certificate is called where it is there already.
+SELECT name, active FROM trusted_certificate WHERE account_id = $1 AND service = $2 AND fingerprint = $3;
+
 -- name: trust_add
 INSERT INTO trusted_certificate (id, account_id, service, name, description, certificate, fingerprint, spki_sha256,
                                  subject, issuer, not_after, active, enrollment_mode, device_execution_mode,

@@ -60,7 +60,7 @@ async def test_a_der_file_is_read_by_the_browser_as_pem(rig: Rig, page: Page) ->
 async def test_a_certificate_that_is_no_ca_is_told_before_it_is_saved(page: Page) -> None:
     leaf = make_certificate("one device")
     await upload(page, "One device", leaf.pem.decode())
-    await expect(dialog(page)).to_contain_text("This is no CA certificate")
+    await expect(dialog(page)).to_contain_text("It lets in the one device that has this very certificate")
 
 
 async def test_a_private_key_in_an_upload_is_refused_and_never_shown(page: Page) -> None:

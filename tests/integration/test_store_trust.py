@@ -1,6 +1,7 @@
 """Trusted certificates on record: files of one or several, all or none, and who may share a factory CA (design 7)."""
 
 import asyncio
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import pytest
@@ -19,6 +20,7 @@ ACTOR = Actor(kind="cli", name="somebody", request_id="r")
 ROOT = pki.make_factory_ca("Root")
 MIDDLE = pki.make_factory_ca("Middle", issuer=ROOT)
 LOW = pki.make_factory_ca("Low", issuer=MIDDLE)
+NOW = datetime.now(UTC)
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ async def account(database: Database) -> UUID:
 async def add(
     database: Database, account: UUID, data: bytes, *, service: Service = "bootstrap", **others: object
 ) -> list[TrustedCertificate]:
-    return await admin.add_pem(database, ACTOR, account, data, service=service, **others)  # type: ignore[arg-type]
+    return await admin.add_pem(database, ACTOR, account, data, service=service, now=NOW, **others)  # type: ignore[arg-type]
 
 
 async def names(database: Database, account: UUID) -> list[str]:

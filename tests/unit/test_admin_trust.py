@@ -1,5 +1,6 @@
 """Trusted certificates as operators give them: a file of PEM or DER, one or several, in whatever order."""
 
+from datetime import UTC, datetime, timedelta
 from itertools import permutations
 
 import pytest
@@ -8,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.admin.trust import check_useful, lowest, parse, why_alone
+from server.admin.trust import check_useful, doubts, lowest, parse, why_alone
 from server.errors import BadRequest
 from tests import pki
 from tests.unit.issuers import surgery
@@ -17,6 +18,7 @@ ROOT = pki.make_factory_ca("Root")
 MIDDLE = pki.make_factory_ca("Middle", issuer=ROOT)
 LOW = pki.make_factory_ca("Low", issuer=MIDDLE)
 ELSEWHERE = pki.make_factory_ca("Elsewhere")
+NOW = datetime.now(UTC)
 
 
 def wrong(data: bytes) -> str:
@@ -110,13 +112,13 @@ NOT_SIGNING = pki.make_certificate(
     ids=["root", "intermediate", "rsa root", "self-signed device", "device"],
 )
 def test_a_ca_vouches_for_devices_and_a_device_for_itself_alone(holder: pki.Holder, alone: bool) -> None:
-    check_useful(holder.certificate, "bootstrap")
+    check_useful(holder.certificate, "bootstrap", NOW)
     assert bool(why_alone(holder.der)) == alone
     if alone:
         with pytest.raises(BadRequest, match="no CA's certificate"):
-            check_useful(holder.certificate, "lwm2m")
+            check_useful(holder.certificate, "lwm2m", NOW)
     else:
-        check_useful(holder.certificate, "lwm2m")
+        check_useful(holder.certificate, "lwm2m", NOW)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +129,49 @@ def test_a_ca_vouches_for_devices_and_a_device_for_itself_alone(holder: pki.Hold
 def test_a_certificate_that_could_let_nobody_in_is_not_trusted(holder: pki.Holder, words: str) -> None:
     for service in ("bootstrap", "lwm2m"):
         with pytest.raises(BadRequest) as raised:
-            check_useful(holder.certificate, service)  # type: ignore[arg-type]
+            check_useful(holder.certificate, service, NOW)  # type: ignore[arg-type]
         assert raised.value.field == "certificate"
         if service == "bootstrap":
             assert words in raised.value.message
+
+
+PAST, FUTURE = NOW - timedelta(days=900), NOW + timedelta(days=2)
+ENDED_ROOT = pki.make_factory_ca("Ended", not_before=PAST, not_after=PAST + timedelta(days=1))
+ENDED_DEVICE = pki.make_device_certificate(ROOT, "meter-4", not_before=PAST, not_after=PAST + timedelta(days=1))
+EARLY_ROOT = pki.make_factory_ca("Early", not_before=FUTURE)
+
+
+def kinds(holder: pki.Holder, service: str) -> list[str]:
+    return [doubt.kind for doubt in doubts(holder.der, service, NOW)]  # type: ignore[arg-type]
+
+
+def test_what_is_trusted_and_may_not_be_meant_is_said() -> None:
+    """A factory's devices come in although its CA has ended; whoever gave that one may have meant another."""
+    check_useful(ENDED_ROOT.certificate, "bootstrap", NOW)
+    assert kinds(ENDED_ROOT, "bootstrap") == ["expired"]
+    for service in ("bootstrap", "lwm2m"):
+        check_useful(EARLY_ROOT.certificate, service, NOW)  # type: ignore[arg-type]
+        assert kinds(EARLY_ROOT, service) == ["not_yet_valid"]
+        assert kinds(ROOT, service) == []
+    [doubt] = doubts(EARLY_ROOT.der, "lwm2m", NOW)
+    assert "until then no certificate that leads to it is delivered" in doubt.what
+    assert kinds(ITSELF, "bootstrap") == ["one_device"]
+
+
+@pytest.mark.parametrize(
+    ("holder", "service", "words"),
+    [
+        (ENDED_ROOT, "lwm2m", "nothing that is issued may lead to it; give the present one"),
+        (ENDED_DEVICE, "bootstrap", "the one device that it could let in"),
+    ],
+)
+def test_one_that_has_ended_is_refused_where_it_lets_nobody_in(holder: pki.Holder, service: str, words: str) -> None:
+    with pytest.raises(BadRequest) as raised:
+        check_useful(holder.certificate, service, NOW)  # type: ignore[arg-type]
+    assert words in raised.value.message
+    assert f"ended on {holder.certificate.not_valid_after_utc:%Y-%m-%d}" in raised.value.message
+
+
+def test_a_file_of_something_else_is_called_what_it_says_it_is() -> None:
+    request = b"-----BEGIN CERTIFICATE REQUEST-----\nMAA=\n-----END CERTIFICATE REQUEST-----\n"
+    assert wrong(request).endswith("no certificate in PEM or DER; it holds: CERTIFICATE REQUEST")

@@ -16,7 +16,6 @@ from server.store import embedded_ca, issuer_chains, issuers, readiness, trust, 
 from server.store.issuer_chains import UNUSED, IssuerChain, Use
 from server.store.issuers import Configuration, IssuerRow
 from server.store.readiness import Readiness
-from server.store.trust import TrustedCertificate
 from server.store.verifications import Verification
 
 _QUOTED = re.compile(r"'([a-z_]+)'")
@@ -145,26 +144,6 @@ async def listed(asking: Caller) -> list[Authority]:
             )
         )
     return found
-
-
-async def leaning_on(asking: Caller, anchor: TrustedCertificate) -> list[str]:
-    """The CAs whose certificates lead to this trusted certificate and to no other that counts."""
-    database, account_id = asking.database, asking.account_id
-    others = [
-        x509.load_der_x509_certificate(each.certificate)
-        for each in await trust.listed(database, account_id, service="lwm2m")
-        if each.active and each.id != anchor.id
-    ]
-    chains = await issuer_chains.listed(database, account_id)
-    rows = await issuers.listed(database, account_id)
-    shown = [(row.name, _parsed(chains[row.id].certificates)) for row in rows if row.id in chains]
-    own = await embedded_ca.find(database, account_id)
-    if own is not None:
-        shown.insert(0, (OWN_NAME, _parsed((own.issuing_certificate, own.root_certificate))))
-    here = [x509.load_der_x509_certificate(anchor.certificate)]
-    return [
-        name for name, chain in shown if trust_admin.leads_to(chain, here) and not trust_admin.leads_to(chain, others)
-    ]
 
 
 def type_label(type: str) -> str:

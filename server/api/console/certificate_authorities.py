@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse, Response
 from issuers.errors import IssuerError
 from server.admin import issuer_forms
 from server.admin import issuers as admin
+from server.admin import trust as trust_admin
 from server.admin.verification import DEADLINE
 from server.api.access import parse_id
 from server.api.console import authorities, export, forms
@@ -314,7 +315,9 @@ async def trust_it(request: Request, visitor: CaAdministrator, issuer_id: str) -
     name = next(
         name for n in range(1, len(taken) + 2) if (name := row.name if n == 1 else f"{row.name} {n}") not in taken
     )
-    await trust.add_limited(
+    now = visitor.caller.office.now()
+    trust_admin.check_useful(top, "lwm2m", now)
+    added = await trust.add_limited(
         visitor.caller.database,
         visitor.caller.actor,
         visitor.caller.account_id,
@@ -324,7 +327,8 @@ async def trust_it(request: Request, visitor: CaAdministrator, issuer_id: str) -
         owner_id=visitor.caller.key_id,
     )
     called = f" as {name}" if name != row.name else ""
-    done = f"{row.name} is trusted for LWM2M{called}."
+    doubts = trust_admin.doubts(added.certificate, added.service, now)
+    done = " ".join((f"{row.name} is trusted for LWM2M{called}.", *(f"{each.what}; {each.remedy}." for each in doubts)))
     if form.text("then") in BACK:
         return go_dialog(request, f"{CERTIFICATE_AUTHORITIES}/{row.id.hex}/{form.text('then')}", done)
     return go(request, CERTIFICATE_AUTHORITIES, f"{done} Verify it next.")

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from server import sentences
+from server.admin import trust as admin
 from server.admin.psk import new_key
 from server.api.access import parse_id
 from server.api.console import export, forms
@@ -14,7 +15,7 @@ from server.api.console.door import AdministratorVisits, Visitor
 from server.api.console.forms import MENDABLE, Faults
 from server.api.console.navigation import CERTIFICATES
 from server.api.console.page import ConsoleRoute, call, go, render
-from server.errors import NotAuthorized
+from server.errors import NotAuthorized, NotFound
 from server.store import psk, refusals, trust
 from server.store.refusals import RefusalRow
 from server.store.trust import TrustedCertificate
@@ -155,11 +156,10 @@ def _key_form(
 @router.post("/allow/{certificate_id}")
 async def allow(request: Request, visitor: AdministratorVisits, certificate_id: str) -> Response:
     """Make a denied trusted certificate active again."""
-    row = await trust.set_active(
-        visitor.caller.database,
-        visitor.caller.actor,
-        visitor.caller.account_id,
-        parse_id(certificate_id, "trusted certificate"),
-        True,
-    )
+    caller = visitor.caller
+    denied = await trust.find(caller.database, caller.account_id, parse_id(certificate_id, "trusted certificate"))
+    if denied is None:
+        raise NotFound("there is no such trusted certificate")
+    admin.check_activation(denied, caller.office.now())
+    row = await trust.set_active(caller.database, caller.actor, caller.account_id, denied.id, True)
     return go(request, PATH, f"{row.name} is allowed again; its devices are admitted at their next try.")

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from server.admin import trust as admin
+from server.admin import withdrawals
 from server.api.access import parse_id
 from server.api.console import authorities, export, forms
 from server.api.console.certificate import described
@@ -17,8 +18,7 @@ from server.api.console.navigation import CERTIFICATES
 from server.api.console.page import ConsoleRoute, call, go, render
 from server.api.trusted_certificates import LONGEST_DESCRIPTION, LONGEST_NAME, Filtered
 from server.errors import BadRequest, NotFound, ServiceError
-from server.store import listings, trust
-from server.store.conditions import Condition
+from server.store import trust
 from server.store.trust import Service, TrustedCertificate
 
 router = APIRouter(route_class=ConsoleRoute, prefix=CERTIFICATES)
@@ -92,7 +92,8 @@ async def upload(request: Request, visitor: AdministratorVisits) -> Response:
         _check(form)
         certificates = admin.parse(form.text("certificate").encode())
         lowest = admin.lowest(form.text("certificate").encode())
-        admin.check_useful(lowest, _service(form))
+        der, now = lowest.public_bytes(serialization.Encoding.DER), caller.office.now()
+        admin.check_useful(lowest, _service(form), now)
         found = described(lowest)
         if form.text("confirmed") != found.fingerprint.hex():
             return render(
@@ -102,6 +103,7 @@ async def upload(request: Request, visitor: AdministratorVisits) -> Response:
                 calls=[call("POST", API, _body(form))],
                 form=form,
                 found=found,
+                doubts=list(admin.doubts(der, _service(form), now)),
                 above=[described(each) for each in dict.fromkeys(certificates) if each != lowest],
                 service=dict(SERVICES)[_service(form)],
             )
@@ -110,7 +112,7 @@ async def upload(request: Request, visitor: AdministratorVisits) -> Response:
             caller.actor,
             caller.account_id,
             service=_service(form),
-            certificate=lowest.public_bytes(serialization.Encoding.DER),
+            certificate=der,
             name=form.text("name"),
             description=form.text("description"),
             enrollment_mode=form.switch("enrollment_mode"),
@@ -231,7 +233,14 @@ async def ask_denial(request: Request, visitor: AdministratorVisits, certificate
     """What follows is said before."""
     row = await _find(visitor, certificate_id)
     calls = [call("PUT", f"{API}/{row.id.hex}", {"status": "INACTIVE"})]
-    return render(request, "trusted_deny.html", visitor=visitor, calls=calls, row=row, **await _reach(visitor, row))
+    return render(
+        request,
+        "trusted_deny.html",
+        visitor=visitor,
+        calls=calls,
+        row=row,
+        follows=await _follows(visitor, row, removed=False),
+    )
 
 
 @router.post("/trusted/{certificate_id}/deny")
@@ -249,6 +258,8 @@ async def activate(request: Request, visitor: AdministratorVisits, certificate_i
 async def _set(request: Request, visitor: Visitor, certificate_id: str, *, active: bool) -> Response:
     row = await _find(visitor, certificate_id)
     caller = visitor.caller
+    if active:
+        admin.check_activation(row, caller.office.now())
     await trust.set_active(caller.database, caller.actor, caller.account_id, row.id, active)
     return go(request, CERTIFICATES, f"{row.name} is {'active' if active else 'denied'}.")
 
@@ -258,7 +269,14 @@ async def ask_removal(request: Request, visitor: AdministratorVisits, certificat
     """What follows is said before."""
     row = await _find(visitor, certificate_id)
     calls = [call("DELETE", f"{API}/{row.id.hex}")]
-    return render(request, "trusted_delete.html", visitor=visitor, calls=calls, row=row, **await _reach(visitor, row))
+    return render(
+        request,
+        "trusted_delete.html",
+        visitor=visitor,
+        calls=calls,
+        row=row,
+        follows=await _follows(visitor, row, removed=True),
+    )
 
 
 @router.post("/trusted/{certificate_id}/delete")
@@ -270,15 +288,10 @@ async def remove(request: Request, visitor: AdministratorVisits, certificate_id:
     return go(request, CERTIFICATES, f"{row.name} is deleted.")
 
 
-async def _reach(visitor: Visitor, row: TrustedCertificate) -> dict[str, Any]:
-    """Whom it concerns when a trusted certificate no longer counts: devices of a factory, or CAs of ours."""
-    caller = visitor.caller
-    if not row.active:
-        return {"devices": 0, "cas": []}
-    if row.service == "lwm2m":
-        return {"devices": 0, "cas": await authorities.leaning_on(caller, row)}
-    theirs = [Condition("issuer_fingerprint", "eq", (row.fingerprint,))]
-    return {"devices": await listings.count(caller.database, caller.account_id, "device", theirs), "cas": []}
+async def _follows(visitor: Visitor, row: TrustedCertificate, *, removed: bool) -> list[str]:
+    """Whom it concerns when a trusted certificate no longer counts."""
+    found = await withdrawals.dependents(visitor.caller.database, visitor.caller.account_id, row)
+    return [f"{doubt.what}; {doubt.remedy}." for doubt in found.doubts(row, removed=removed)]
 
 
 async def _find(visitor: Visitor, certificate_id: str) -> TrustedCertificate:

@@ -9,6 +9,7 @@ import typer
 
 from server.admin.naming import not_one
 from server.cli import options
+from server.doubt import Doubt
 
 Url = Annotated[str, typer.Option("--url", help="Address of a server's API, https://HOST:PORT.", show_default=False)]
 ApiKeyFile = Annotated[
@@ -21,6 +22,11 @@ SECONDS = 120.0
 PAGE = 1000
 
 Row = Mapping[str, Any]
+
+
+def doubts_in(answer: Row) -> list[Doubt]:
+    """What an answer warns of."""
+    return [Doubt(each["kind"], each["message"], each["next_step"]) for each in answer.get("warnings", ())]
 
 
 class Door:

@@ -8,10 +8,10 @@ import typer
 from server.cli import issuer as local
 from server.cli import options
 from server.cli.options import AsJson
-from server.cli.remote.door import ApiKeyFile, Door, Row, Url
+from server.cli.remote.door import ApiKeyFile, Door, Row, Url, doubts_in
 from server.cli.service import Reference
+from server.doubt import Doubt
 from server.knowledge import OWN_CA
-from server.standing import Doubt
 from server.store.accounts import LWM2M
 
 app = typer.Typer(help="Certificate issuers: the CAs of your own.", no_args_is_help=True)
@@ -155,11 +155,7 @@ def verify(
 def _activate(door: Door, reference: str, issuer_id: str | None) -> list[Doubt]:
     """Have a CA sign for a service; what speaks against it."""
     service = _service(door, reference)
-    return _doubts(door.ask("PUT", f"{SERVICES}/{service['id']}", {"certificate_issuer_id": issuer_id}))
-
-
-def _doubts(answer: Row) -> list[Doubt]:
-    return [Doubt(each["kind"], each["message"], each["next_step"]) for each in answer.get("warnings", ())]
+    return doubts_in(door.ask("PUT", f"{SERVICES}/{service['id']}", {"certificate_issuer_id": issuer_id}))
 
 
 @app.command("activate")
@@ -197,7 +193,7 @@ def add_service(
     door = Door(url, api_key_file)
     row = _issuer(door, issuer) if issuer is not None else None
     made = door.ask("POST", SERVICES, {"reference": reference, "certificate_issuer_id": row["id"] if row else None})
-    print(local.activated(row["name"] if row else f"The {OWN_CA}", reference, _doubts(made)))
+    print(local.activated(row["name"] if row else f"The {OWN_CA}", reference, doubts_in(made)))
 
 
 @services.command("list")

@@ -14,7 +14,7 @@ from server.cli import options
 from server.cli import profile as local_profile
 from server.cli import trust as local
 from server.cli.options import AsJson
-from server.cli.remote.door import ApiKeyFile, Door, Url
+from server.cli.remote.door import ApiKeyFile, Door, Row, Url, doubts_in
 
 trust = typer.Typer(help="Trusted certificates: factory CAs and the CAs of LwM2M servers.", no_args_is_help=True)
 profile = typer.Typer(help="Profiles: what is written to which device.", no_args_is_help=True)
@@ -51,9 +51,8 @@ def add(
         for row in added:
             door.ask("DELETE", f"{TRUSTED}/{row['id']}")
         raise
-    for row, certificate in zip(added, certificates, strict=True):
-        der = certificate.public_bytes(serialization.Encoding.DER)
-        print(local.told(service, row["name"], row["certificate_fingerprint"], der))
+    for row in added:
+        print(local.told(service, row["name"], row["certificate_fingerprint"], doubts_in(row)))
 
 
 @trust.command("list")
@@ -74,31 +73,34 @@ def list_trusted(url: Url, api_key_file: ApiKeyFile, as_json: AsJson = False) ->
     options.show(rows, columns, as_json=as_json, empty=local.EMPTY)
 
 
-def _switch(door: Door, which: str, status: str) -> str:
-    row = door.one(TRUSTED, which, "trusted certificates", "trust", "certificate_fingerprint")
-    door.ask("PUT", f"{TRUSTED}/{row['id']}", {"status": status})
-    return str(row["name"])
+def _one(door: Door, which: str) -> Row:
+    return door.one(TRUSTED, which, "trusted certificates", "trust", "certificate_fingerprint")
 
 
 @trust.command("deny")
 def deny(which: local.Which, url: Url, api_key_file: ApiKeyFile) -> None:
     """Refuse every device of a factory."""
-    print(f"{_switch(Door(url, api_key_file), which, 'INACTIVE')} is denied: its devices are refused.")
+    door = Door(url, api_key_file)
+    row = door.ask("PUT", f"{TRUSTED}/{_one(door, which)['id']}", {"status": "INACTIVE"})
+    print(local.denied(row["name"], row["service"], doubts_in(row)))
 
 
 @trust.command("activate")
 def activate(which: local.Which, url: Url, api_key_file: ApiKeyFile) -> None:
     """Take the devices of a denied factory again."""
-    print(f"{_switch(Door(url, api_key_file), which, 'ACTIVE')} is active.")
+    door = Door(url, api_key_file)
+    row = door.ask("PUT", f"{TRUSTED}/{_one(door, which)['id']}", {"status": "ACTIVE"})
+    print(local.activated(row["name"], doubts_in(row)))
 
 
 @trust.command("remove")
 def remove(which: local.Which, url: Url, api_key_file: ApiKeyFile) -> None:
     """Remove a trusted certificate; its devices are unknown from then on."""
     door = Door(url, api_key_file)
-    row = door.one(TRUSTED, which, "trusted certificates", "trust", "certificate_fingerprint")
+    row = _one(door, which)
+    doubts = doubts_in(door.get(f"/v1/trusted-certificates/{row['id']}/dependents"))
     door.ask("DELETE", f"{TRUSTED}/{row['id']}")
-    print(f"{row['name']} is removed.")
+    print(local.removed(row["name"], row["service"], doubts))
 
 
 @profile.command("set")
