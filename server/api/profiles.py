@@ -12,6 +12,7 @@ from server.admin.psk import new_key
 from server.api.access import Operator, Reader
 from server.api.bodies import Body, BodyRoute
 from server.api.documented import EXAMPLE_ID, documented, listing
+from server.api.doubts import warned
 from server.api.lists import Paged, cut, time
 from server.errors import BadRequest, NotFound
 from server.store import profiles, psk
@@ -126,15 +127,18 @@ async def read_profile(asking: Reader, name: str) -> dict[str, Any]:
 
 @router.put("/profiles/{name}", responses=documented(200, EXAMPLE, 400, 401, 403))
 async def set_profile(asking: Operator, name: str, body: ProfileRequest) -> dict[str, Any]:
-    """Make or replace a profile; checked first, at work within two seconds."""
+    """Make or replace a profile; checked first, at work within two seconds.
+
+    Where it is for a denied trusted certificate, or names a service that is not there, the answer has `warnings`.
+    """
     files: dict[str, bytes] = {}
     for file, content in body.files.items():
         try:
             files[file] = base64.b64decode(content, validate=True)
         except (binascii.Error, ValueError):
             raise BadRequest("must be base64", field=f"files.{file}") from None
-    row = await admin.put(asking.database, asking.actor, asking.account_id, name, body.toml, files)
-    return shown(row)
+    row, doubts = await admin.put(asking.database, asking.actor, asking.account_id, name, body.toml, files)
+    return {**shown(row), **warned(doubts)}
 
 
 @router.delete("/profiles/{name}", status_code=204, responses=documented(204, None, 401, 403, 404))

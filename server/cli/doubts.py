@@ -10,6 +10,7 @@ COMMANDS: Mapping[str, str] = {
     "not_trusted": "firstlight trust add FILE --service lwm2m",
     "not_verified": "firstlight issuer verify {name}",
     "verification_failed": "firstlight issuer verify {name}",
+    "no_service": "firstlight service add NAME",
 }
 
 

@@ -1,5 +1,6 @@
 """`firstlight profile`: what is written to which device."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,8 @@ import typer
 
 from server.admin import profiles as admin
 from server.cli import options
+from server.cli.doubts import with_doubts
+from server.doubt import Doubt
 from server.errors import NotFound
 from server.store import profiles
 
@@ -15,6 +18,19 @@ app = typer.Typer(help="Profiles: what is written to which device.", no_args_is_
 EMPTY = "There is no profile; set one: `firstlight profile set default FILE.toml`."
 
 Name = Annotated[str, typer.Argument(help="Name of the profile.")]
+
+
+def was_set(name: str, endpoint: str, doubts: Iterable[Doubt]) -> str:
+    """What is said of a profile that was stored, its doubts included."""
+    return with_doubts(f"Profile {name} is set, for endpoints {endpoint}.", doubts, name)
+
+
+def removed(name: str, devices: int) -> str:
+    """What is said of one that is gone; `devices` had it last."""
+    if not devices:
+        return f"Profile {name} is removed."
+    whose = "1 device had it last: it gets" if devices == 1 else f"{devices:,} devices had it last: they get"
+    return f"Profile {name} is removed. {whose} the next profile that matches, or none and no bootstrap."
 
 
 @app.command("set")
@@ -29,8 +45,8 @@ def set_profile(
 
     async def work() -> None:
         async with options.opened(config, data_dir, database_url) as record:
-            profile = await admin.store(record.database, options.actor(), record.account_id, name, file)
-        print(f"Profile {name} is set, for endpoints {profile.endpoint}.")
+            profile, doubts = await admin.store(record.database, options.actor(), record.account_id, name, file)
+        print(was_set(name, profile.endpoint, doubts))
 
     options.run(work)
 
@@ -102,7 +118,8 @@ def remove(
 
     async def work() -> None:
         async with options.opened(config, data_dir, database_url) as record:
+            devices = await admin.devices_of(record.database, record.account_id, name)
             await profiles.remove(record.database, options.actor(), record.account_id, name)
-        print(f"Profile {name} is removed.")
+        print(removed(name, devices))
 
     options.run(work)

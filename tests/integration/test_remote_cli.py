@@ -271,6 +271,39 @@ async def test_a_certificate_that_may_not_be_meant_is_doubted_through_both_doors
         await door("trust", "remove", "early")
 
 
+async def test_what_a_profile_names_and_is_not_there_is_said_through_both_doors(field: Field, doors: Doors) -> None:
+    rows = in_order(await doors.local("trust", "list", "--json"))
+    [factory] = [row for row in rows if row["fingerprint"] == sha256(field.factory.der).hexdigest()]
+    [root] = [row for row in rows if row["service"] == "lwm2m"]
+    file(field, "server-ca.pem", Path(field.service.ready["server_ca_file"]).read_bytes())
+
+    def naming(word: str, security: str = "") -> str:
+        text = profile("odd-*", security=security).replace("[match]", f'[match]\ntrusted_certificate = "{word}"')
+        return file(field, "odd.toml", text)
+
+    for door in (doors.remote, doors.local):
+        for word, why in (
+            (factory["fingerprint"][::-1], "is no trusted certificate, so that no device would get this profile"),
+            (root["fingerprint"], "is trusted for lwm2m, and devices come with certificates of service bootstrap"),
+            (root["id"], "is trusted for lwm2m"),
+        ):
+            assert why in await door("profile", "set", "odd", naming(word), code=1)
+        for word in (factory["id"], factory["fingerprint"].upper()):
+            assert (await door("profile", "set", "odd", naming(word))).count("\n") == 1
+        said = await door("profile", "set", "odd", naming(factory["id"], 'service = "NoSuch"'))
+        assert "Warning: no CA is configured for the service NoSuch: its devices get no certificate for it" in said
+        await door("trust", "deny", factory["id"])
+        said = await door("profile", "set", "odd", naming(factory["id"]))
+        assert f"for devices that come with {factory['name']}, which is denied: they are refused" in said
+        await door("trust", "activate", factory["id"])
+        assert (await door("profile", "remove", "odd")).strip() == "Profile odd is removed."
+        default = json.loads(await door("device", "list", "--limit", "1", "--json"))["profile"]
+        text = file(field, "again.toml", await door("profile", "show", default))
+        said = await door("profile", "remove", default)
+        assert "2 devices had it last: they get the next profile that matches, or none" in said
+        await door("profile", "set", default, text)
+
+
 async def test_a_state_that_no_device_is_in_is_refused(doors: Doors) -> None:
     for door in (doors.remote, doors.local):
         assert "bootstrapped" in await door("device", "list", "--state", "nonsense", code=2)

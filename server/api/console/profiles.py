@@ -269,12 +269,14 @@ async def _store(request: Request, visitor: Visitor, draft: Draft) -> Response:
         named = set(named_files(draft.toml, name=draft.name))
         files = {name: content.encode() for name, content in draft.files.items() if name in named}
         caller = visitor.caller
-        row = await admin.put(caller.database, caller.actor, caller.account_id, draft.name, draft.toml, files)
+        row, doubts = await admin.put(caller.database, caller.actor, caller.account_id, draft.name, draft.toml, files)
     except ProfileError as error:
         return await _editor(request, visitor, draft, Faults({"toml": str(error)}))
     except MENDABLE as error:
         return await _editor(request, visitor, draft, forms.faults(error, ("name", "toml")))
-    return go(request, f"{PATH}/{quote(row.name)}", f"The profile {row.name} is stored; it is at work in two seconds.")
+    done = f"The profile {row.name} is stored; it is at work in two seconds."
+    said = " ".join((done, *(f"{doubt.what}; {doubt.remedy}." for doubt in doubts)))
+    return go(request, f"{PATH}/{quote(row.name)}", said, "bad" if doubts else "good")
 
 
 async def _editor(request: Request, visitor: Visitor, draft: Draft, faults: Faults | None = None) -> Response:

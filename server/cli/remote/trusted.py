@@ -113,8 +113,8 @@ def set_profile(
     """Store a profile and the files it names; at work in a running server within two seconds."""
     text, files, read = options.expected(lambda: profile_admin.read(name, file))
     body = {"toml": text, "files": {named: base64.b64encode(content).decode() for named, content in files.items()}}
-    Door(url, api_key_file).ask("PUT", f"{PROFILES}/{quote(name, safe='')}", body)
-    print(f"Profile {name} is set, for endpoints {read.endpoint}.")
+    answer = Door(url, api_key_file).ask("PUT", f"{PROFILES}/{quote(name, safe='')}", body)
+    print(local_profile.was_set(name, read.endpoint, doubts_in(answer)))
 
 
 @profile.command("list")
@@ -136,5 +136,7 @@ def show(name: local_profile.Name, url: Url, api_key_file: ApiKeyFile) -> None:
 @profile.command("remove")
 def remove_profile(name: local_profile.Name, url: Url, api_key_file: ApiKeyFile) -> None:
     """Remove a profile; its devices get the next one that matches, or are refused."""
-    Door(url, api_key_file).ask("DELETE", f"{PROFILES}/{quote(name, safe='')}")
-    print(f"Profile {name} is removed.")
+    door = Door(url, api_key_file)
+    devices = door.get("/v3/devices/", limit=2, include="total_count", profile__eq=name)["total_count"]
+    door.ask("DELETE", f"{PROFILES}/{quote(name, safe='')}")
+    print(local_profile.removed(name, devices))
