@@ -28,7 +28,7 @@ from lwm2m.coap.message import (
 from lwm2m.content_format import ContentFormat
 from lwm2m.errors import DecodeError, EncodeError
 from lwm2m.link_format import Inventory, parse_discover
-from lwm2m.outcome import PROBLEMS, Answer, Silence, Unusable
+from lwm2m.outcome import DONE, PROBLEMS, Answer, Silence, Unusable
 from lwm2m.paths import Path
 from lwm2m.placement import SECURITY_OBJECT, BootstrapAccountInTheWay, place
 from lwm2m.plan import Credential, Learned, Plan, PskCredential
@@ -154,7 +154,9 @@ class BootstrapSession:
 
     def answer(self, code: int, content_format: int | None, payload: bytes, now: float | None = None) -> Step:
         """The step after the device's response to the operation sent."""
-        answer = _made(Answer, (code, content_format, payload, code >> 5 == 2))
+        sent = self._in_flight
+        accepted = sent is not None and code in DONE[sent.operation.kind]
+        answer = _made(Answer, (code, content_format, payload, accepted))
         self._landed(code, "" if answer.accepted else answer.diagnostic, now)
         if self._silent and not self.learned.discover_silent:
             # only now: before, the silence could have been that of a device that is gone
@@ -213,7 +215,11 @@ class BootstrapSession:
     @property
     def finish_unanswered(self) -> bool:
         """Whether the device was asked to finish and nobody knows what it did: it may be at work with what it got."""
-        return bool(self.log) and self.log[-1].operation is OperationKind.FINISH and self.log[-1].code is None
+        if not self.log or self.log[-1].operation is not OperationKind.FINISH:
+            return False
+        code = self.log[-1].code
+        # A success that fits no Finish tells no more than silence.
+        return code is None or (code >> 5 == 2 and code not in DONE[OperationKind.FINISH])
 
     def _advance(self, given: _Input) -> Step:
         try:
@@ -273,6 +279,10 @@ class BootstrapSession:
     def _operate(self, send: Send) -> _Course[Answer]:
         outcome = yield send
         while isinstance(outcome, Answer):
+            if outcome.accepted:
+                return outcome
+            if outcome.is_unfit:
+                raise _End(FailureCause.BAD_ANSWER, send.operation.path, outcome.code, outcome.diagnostic)
             if outcome.code != BAD_REQUEST or not self._accept_seems_lost:
                 return outcome
             self._accepts_again -= 1

@@ -7,15 +7,27 @@ from enum import Enum
 from typing import NamedTuple
 
 from lwm2m.coap.events import ExchangeFailure
+from lwm2m.coap.message import CHANGED, CONTENT, CREATED, DELETED, code_text
 from lwm2m.content_format import ContentFormat
-from lwm2m.steps import FailureCause
+from lwm2m.steps import FailureCause, OperationKind
 
 MAX_DIAGNOSTIC = 200
 """Characters kept of the text a device adds to an error (RFC 7252 5.5.2)."""
 
 
+# LwM2M Core 1.2 6.1.7: one code says that it was done. RFC 7252 5.8.3 has another for what a PUT creates, and a CoAP
+# library may say it of its own accord.
+DONE: Mapping[OperationKind, frozenset[int]] = {
+    OperationKind.DISCOVER: frozenset({CONTENT}),
+    OperationKind.DELETE: frozenset({DELETED}),
+    OperationKind.WRITE: frozenset({CHANGED, CREATED}),
+    OperationKind.FINISH: frozenset({CHANGED}),
+}
+"""The codes that say that an operation was done."""
+
+
 class Answer(NamedTuple):
-    """The device's response; `accepted` is a code of class 2."""
+    """The device's response; `accepted` is a code that says that the operation was done."""
 
     code: int
     content_format: int | None
@@ -23,8 +35,15 @@ class Answer(NamedTuple):
     accepted: bool
 
     @property
+    def is_unfit(self) -> bool:
+        """Whether it is a success of another kind than the operation has."""
+        return not self.accepted and self.code >> 5 == 2
+
+    @property
     def diagnostic(self) -> str:
-        """What the device says of an error, in printable characters (RFC 7252 5.5.2)."""
+        """What the device says of an error, in printable characters (RFC 7252 5.5.2), or what is wrong with a code."""
+        if self.is_unfit:
+            return f"{code_text(self.code)} is not how it is answered"
         if self.accepted or self.content_format not in (None, ContentFormat.TEXT):
             return ""
         text = self.payload[: 4 * MAX_DIAGNOSTIC].decode(errors="replace")

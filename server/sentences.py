@@ -99,7 +99,8 @@ SENTENCES: Mapping[FailureCause, Sentence] = {
     FailureCause.BAD_ANSWER: Sentence(
         "{endpoint} gave an answer{place} that cannot be used",
         "device",
-        "look at its CoAP: what answers a block names that block, and no answer has other critical options",
+        "look at its CoAP: a Delete is answered 2.02, a Write and the Finish 2.04; what answers a block names "
+        "that block, and no answer has other critical options",
     ),
     FailureCause.RESET: Sentence(
         "{endpoint} answered{place} with a Reset, so it had left the session",

@@ -154,6 +154,43 @@ def test_each_mode_says_whether_it_needs_a_credential_from_the_start() -> None:
     assert needs("est-then-server-key", Learned(est_refused=True)) == (0,)
 
 
+# -- codes ------------------------------------------------------------------------------------------------------
+
+SUCCESSES = {coap.CREATED, coap.DELETED, coap.VALID, coap.CHANGED, coap.CONTENT, coap.CONTINUE, 0x40, 0x46}
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "fit"),
+    [
+        (OperationKind.DELETE, "/0", {coap.DELETED}),
+        # RFC 7252 5.8.3 has 2.01 for a PUT that creates.
+        (OperationKind.WRITE, "/0/1", {coap.CHANGED, coap.CREATED}),
+        (OperationKind.FINISH, "/bs", {coap.CHANGED}),
+    ],
+)
+@pytest.mark.parametrize("on_error", [OnError(), OnError(delete="continue", write="continue")])
+def test_only_its_own_success_says_that_an_operation_was_done(
+    kind: OperationKind, path: str, fit: set[int], on_error: OnError
+) -> None:
+    for code in SUCCESSES:
+        done = run(refuse(kind, code), plan=replace(PLAN, on_error=on_error))
+        if code in fit:
+            assert done.verdict == Done()
+            continue
+        detail = f"{coap.code_text(code)} is not how it is answered"
+        assert done.verdict == Failed(FailureCause.BAD_ANSWER, path, code, detail)
+        assert (done.session.log[-1].code, done.session.log[-1].note.endswith(detail)) == (code, True)
+
+
+@pytest.mark.parametrize("code", SUCCESSES - {coap.CONTENT})
+def test_a_discover_with_another_success_has_shown_nothing(code: int) -> None:
+    answer = discovering(b"</>;lwm2m=1.1,</0/7>,</1>,</3/0>", code)
+    assert run(answer).story == run(discovering(b"", coap.NOT_FOUND)).story
+    verdict = run(answer, plan=replace(PLAN, discover="required")).verdict
+    detail = f"{coap.code_text(code)} is not how it is answered"
+    assert verdict == Failed(FailureCause.DISCOVER_REQUIRED, "/", code, detail)
+
+
 # -- discover ---------------------------------------------------------------------------------------------------
 
 

@@ -30,7 +30,8 @@ def test_the_finish_carries_what_its_device_needs() -> None:
     step = session.start()
     while isinstance(step, Send):
         finish = step.operation
-        step = session.answer(coap.NOT_FOUND if finish.kind is OperationKind.DISCOVER else coap.CHANGED, None, b"")
+        refused = finish.kind in (OperationKind.DISCOVER, OperationKind.DELETE)
+        step = session.answer(coap.NOT_FOUND if refused else coap.CHANGED, None, b"")
     assert isinstance(step, Done)
     assert (finish.kind, finish.path, finish.query) == (OperationKind.FINISH, "/bs", ("iep=1234",))
 
@@ -42,7 +43,14 @@ def test_a_refused_finish_is_a_failure() -> None:
 
 @pytest.mark.parametrize(
     ("finish", "unanswered"),
-    [(coap.CHANGED, False), (coap.BAD_REQUEST, False), (coap.NOT_ACCEPTABLE, False), ("silent", True), ("lost", True)],
+    [
+        (coap.CHANGED, False),
+        (coap.BAD_REQUEST, False),
+        (coap.NOT_ACCEPTABLE, False),
+        (coap.VALID, True),
+        ("silent", True),
+        ("lost", True),
+    ],
 )
 def test_a_session_tells_whether_the_device_may_be_at_work_without_its_knowing(
     finish: int | str, unanswered: bool
