@@ -107,9 +107,9 @@ class Metrics:
         )
         self.coap_refusals = Counted(
             "firstlight_coap_refusals_total",
-            "Messages of connected devices that reached no resource, by reason.",
+            "Messages of connected devices that reached no resource or were refused by one, by reason.",
             "reason",
-            (*(fault.value for fault in MessageFault), "path", "method"),
+            (*(fault.value for fault in MessageFault), "path", "method", "resource"),
         )
         self.bootstraps = Counted(
             "firstlight_bootstraps_total",

@@ -94,7 +94,9 @@ class IncomingRequests:
         """Take one message with a request code."""
         layer = self._layer
         if message.type > NON:
-            return  # An acknowledgement or reset cannot carry a request: ignored (RFC 7252 4.2).
+            # It cannot carry a request: ignored (RFC 7252 4.2).
+            layer.refused = MessageFault.MALFORMED, "an acknowledgement or reset with a request"
+            return
         if layer.is_duplicate(message.mid):
             return
         confirmable = message.type == CON

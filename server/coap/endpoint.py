@@ -153,6 +153,8 @@ class CoapEndpoint:
             if is_internal(error):
                 self._metrics.internal_errors.inc()
                 log.exception("request_failed", path="/" + "/".join(request.path))
+            else:
+                self._metrics.coap_refusals.inc("resource")
             code, options = response_for(error)
             conversation.respond(request.request_id, code, options=options)
         finally:

@@ -64,6 +64,8 @@ async def test_an_error_of_a_resource_is_its_code_and_never_its_text(
     assert (answer.code, answer.payload) == (code, b"")
     assert (MAX_AGE in dict(answer.options)) is (code == coap.SERVICE_UNAVAILABLE)
     assert rig.internal_errors == internal
+    counted = {"resource": 1} if not internal else {}
+    assert {kind: count for kind, count in rig.metrics.coap_refusals.values.items() if count} == counted
 
 
 async def test_a_request_of_a_resource_that_takes_long_is_acknowledged_and_answered_separately() -> None:
@@ -306,6 +308,8 @@ IN_VAIN = [
     ("4002 0001", b"\x91?\x22bs", "option", "critical option 9 is not understood"),
     ("4002 0001", b"\xff", "malformed", "payload marker without payload"),
     ("5002 0001", b"\xff", "malformed", "payload marker without payload"),
+    ("6002 0001", b"\xb2bs", "malformed", "an acknowledgement or reset with a request"),
+    ("7002 0001", b"\xb2bs", "malformed", "an acknowledgement or reset with a request"),
     ("4002 0001", b"\xb2bs\xd1\x03\x10\xff!", "block", "a block is missing"),
 ]
 
