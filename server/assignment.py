@@ -22,6 +22,8 @@ class Assignment:
     # The listening ones, for TLS over TCP.
     listeners: tuple[int, ...]
     number: int
+    # Where systemd says that its journal is (JOURNAL_STREAM); the worker's log goes there too.
+    journal_stream: str | None = None
 
     def as_json(self) -> str:
         """The assignment as one line."""
@@ -36,6 +38,7 @@ class Assignment:
                 "sockets": list(self.sockets),
                 "listeners": list(self.listeners),
                 "number": self.number,
+                "journal_stream": self.journal_stream,
             }
         )
 
@@ -53,4 +56,5 @@ class Assignment:
             sockets=tuple(plain["sockets"]),
             listeners=tuple(plain["listeners"]),
             number=plain["number"],
+            journal_stream=plain["journal_stream"],
         )

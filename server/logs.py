@@ -15,6 +15,8 @@ from typing import NamedTuple, TextIO
 
 import structlog
 
+from server import journal
+
 # Field names whose values never reach the log, whatever a caller passes.
 REDACTED = frozenset(
     {"key", "private_key", "psk", "secret", "password", "passphrase", "token", "credentials", "authorization"}
@@ -131,7 +133,7 @@ class Log:
                 fields[name] = "[redacted]"
             fields.setdefault("part", self._part)
             fields["at"] = _clock.text(time_ns())
-            console.logger.msg(_text(level, event, fields, words))
+            getattr(console.logger, level)(_text(level, event, fields, words))
         return True
 
 
@@ -157,9 +159,13 @@ class _Libraries(logging.Handler):
 _libraries = _Libraries(logging.WARNING)
 
 
-def configure(format: str, level: str, stream: TextIO | None = None) -> None:
-    """Send every log line of this process to `stream` (default standard error) as `console` or `json`."""
+def configure(format: str, level: str, stream: TextIO | None = None, *, journal_stream: str | None = None) -> None:
+    """Send every log line of this process to `stream` (default standard error) as `console` or `json`.
+
+    `journal_stream` is what systemd says of its journal; lines that go there carry their priority.
+    """
     global _console
+    logger = journal.writer(stream or sys.stderr, journal_stream)
     logging.getLogger().addHandler(_libraries)
     least: int = getattr(logging, level.upper())
     processors: list[structlog.typing.Processor] = [
@@ -172,10 +178,10 @@ def configure(format: str, level: str, stream: TextIO | None = None) -> None:
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(least),
-        logger_factory=structlog.WriteLoggerFactory(file=stream or sys.stderr),
+        logger_factory=lambda *_: logger,
         cache_logger_on_first_use=False,
     )
-    _console = None if format == "json" else _Console(processors, least, structlog.WriteLogger(stream or sys.stderr))
+    _console = None if format == "json" else _Console(processors, least, logger)
 
 
 def _redact(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -40,11 +40,16 @@ PRUNE_EVERY = 24 * 3600.0
 
 
 class Service:
-    """One running server, workers and all; `manager` is the address of a service manager that wants to know."""
+    """One running server, workers and all.
 
-    def __init__(self, config: Config, manager: str | None = None) -> None:
+    `manager` is the address of a service manager that wants to know, `journal_stream` where it says that its journal is
+    (NOTIFY_SOCKET and JOURNAL_STREAM of systemd).
+    """
+
+    def __init__(self, config: Config, manager: str | None = None, journal_stream: str | None = None) -> None:
         self._config = config
         self._manager = manager
+        self._journal_stream = journal_stream
         self._merged = Merged()
         self._health = Health()
         self._ending = asyncio.Event()
@@ -76,7 +81,13 @@ class Service:
             stack.callback(http.close)
             # From here on everybody knows the ports that were given: no CA may be found at one of them.
             config = self._config = _as_bound(config, http, listeners)
-            workers = Workers(config, ending=self._ending, merged=self._merged, health=self._health)
+            workers = Workers(
+                config,
+                ending=self._ending,
+                merged=self._merged,
+                health=self._health,
+                journal_stream=self._journal_stream,
+            )
             await workers.start(stack, opened, sockets, listeners)
             coaps = [_uri("coaps", group[0]) for group in sockets]
             # The name of CoAP over TLS (RFC 8323 8.2); what is spoken there has no framing (transport/tls.py).
@@ -265,15 +276,15 @@ def check(config: Config) -> None:
         record.master_keys(config, create=False)
 
 
-def main(config: Config, manager: str | None = None) -> None:
-    """Serve until SIGTERM or Ctrl+C; a service manager at the address `manager` is told."""
+def main(config: Config, manager: str | None = None, journal_stream: str | None = None) -> None:
+    """Serve until SIGTERM or Ctrl+C; the rest as `Service` takes it."""
     parent.no_core_files()
     if config.server.single_process:
         parent.many_files()
-    logs.configure(config.log.format, config.log.level)
+    logs.configure(config.log.format, config.log.level, journal_stream=journal_stream)
 
     async def serve() -> None:
-        service = Service(config, manager)
+        service = Service(config, manager, journal_stream)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, service.end)

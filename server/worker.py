@@ -382,7 +382,8 @@ def main() -> None:
     parent.die_with(int(sys.argv[1]))
     parent.no_core_files()
     parent.many_files()
-    logs.configure(assignment.config.log.format, assignment.config.log.level)
+    log_of = assignment.config.log
+    logs.configure(log_of.format, log_of.level, journal_stream=assignment.journal_stream)
     # uvloop's loop costs a bootstrap a tenth less than asyncio's (docs/performance.md).
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_child(assignment))

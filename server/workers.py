@@ -42,8 +42,11 @@ class Child:
 class Workers:
     """All workers of one server; none is started again once `ending` is set."""
 
-    def __init__(self, config: Config, *, ending: asyncio.Event, merged: Merged, health: Health) -> None:
+    def __init__(
+        self, config: Config, *, ending: asyncio.Event, merged: Merged, health: Health, journal_stream: str | None
+    ) -> None:
         self._config = config
+        self._journal_stream = journal_stream
         self._ending = ending
         self._merged = merged
         self._health = health
@@ -90,6 +93,7 @@ class Workers:
                 sockets=tuple(group[number].fileno() for group in sockets),
                 listeners=tuple(group[number].fileno() for group in listeners),
                 number=number,
+                journal_stream=self._journal_stream,
             )
             if self._config.server.single_process:
                 self._inside = Worker(assignment, lambda message: self._heard(0, None, message))

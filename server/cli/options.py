@@ -17,7 +17,7 @@ from rich.table import Table
 
 from issuers.errors import IssuerError
 from server import config as configuration
-from server import logs, record
+from server import journal, logs, record
 from server.config import Config
 from server.errors import ConfigurationError, ServiceError
 from server.record import Record
@@ -109,10 +109,10 @@ def expected(work: Callable[[], T]) -> T:
         fail(str(error))
 
 
-def fail(message: str) -> NoReturn:
-    """Say in one line what is wrong and leave with 1."""
-    print(f"firstlight: {message}", file=sys.stderr)
-    raise typer.Exit(1)
+def fail(message: str, status: int = 1) -> NoReturn:
+    """Say in one line what is wrong and leave with `status`."""
+    journal.writer(sys.stderr, os.environ.get("JOURNAL_STREAM")).error(f"firstlight: {message}")
+    raise typer.Exit(status)
 
 
 def show(rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, as_json: bool, empty: str) -> None:

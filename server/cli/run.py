@@ -14,6 +14,9 @@ from server import record
 from server.cli import options
 from server.errors import ConfigurationError
 
+# EX_CONFIG of sysexits.h: what `check-config` refuses no later start heals; a service manager is not to try again.
+UNCONFIGURED = 78
+
 SIMULATE_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
@@ -77,7 +80,11 @@ def serve_command(
                 ("log", "level"): log_level,
             },
         )
-        serve.main(loaded, os.environ.get("NOTIFY_SOCKET"))
+        serve.check(loaded)
+    except ConfigurationError as error:
+        options.fail(str(error), UNCONFIGURED)
+    try:
+        serve.main(loaded, os.environ.get("NOTIFY_SOCKET"), os.environ.get("JOURNAL_STREAM"))
     except options.EXPECTED as error:
         options.fail(str(error))
 

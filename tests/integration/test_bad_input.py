@@ -33,9 +33,9 @@ def one_line(output: str) -> str:
     return last
 
 
-async def refused(*words: str) -> str:
+async def refused(*words: str, code: int = 1) -> str:
     """Run a command that must fail; its one line."""
-    return one_line(await firstlight(*words, code=1))
+    return one_line(await firstlight(*words, code=code))
 
 
 # -- the configuration ----------------------------------------
@@ -58,14 +58,14 @@ async def refused(*words: str) -> str:
 async def test_a_broken_config_file_starts_nothing(tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "broken.toml"
     file.write_bytes(text.encode("latin-1"))
-    line = await refused("serve", "--data-dir", str(tmp_path / "data"), *ANYWHERE, "--config", str(file))
+    line = await refused("serve", "--data-dir", str(tmp_path / "data"), *ANYWHERE, "--config", str(file), code=78)
     assert said in line
     assert "broken.toml" in line
     assert not (tmp_path / "data").exists()
 
 
 async def test_a_config_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    line = await refused("serve", "--config", str(tmp_path / "nothere.toml"))
+    line = await refused("serve", "--config", str(tmp_path / "nothere.toml"), code=78)
     assert "nothere.toml" in line
     assert "--config" in line
 
@@ -81,6 +81,23 @@ async def test_an_unknown_environment_variable_names_the_nearest() -> None:
     output, _ = await process.communicate()
     assert process.returncode == 1
     assert "did you mean workers?" in one_line(output.decode())
+
+
+async def test_a_setting_that_check_config_refuses_ends_a_service_for_good(tmp_path: Path) -> None:
+    """Its manager does not try again (EX_CONFIG), and the journal has the line among the errors."""
+    file = tmp_path / "journal"
+    with file.open("wb") as stream:
+        status = os.fstat(stream.fileno())
+        process = await asyncio.create_subprocess_exec(
+            *FIRSTLIGHT,
+            *("serve", "--data-dir", str(tmp_path / "data"), "--http", "192.0.2.1:8080"),
+            stderr=stream,
+            env={**environment(), "JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"},
+        )
+        assert await process.wait() == 78
+    [line] = file.read_text().splitlines()
+    assert line.startswith("<3>firstlight: server.http: ")
+    assert not (tmp_path / "data").exists()
 
 
 async def test_a_data_folder_that_cannot_be_one_is_named(tmp_path: Path) -> None:
@@ -136,7 +153,8 @@ async def test_a_server_uri_that_no_device_could_use_stops_the_first_start(tmp_p
     tmp_path.chmod(0o755)
     service = Service(tmp_path)
     try:
-        line = await refused("serve", "--data-dir", str(service.data), *ANYWHERE, "--lwm2m-uri", "http://example.com")
+        words = ("serve", "--data-dir", str(service.data), *ANYWHERE, "--lwm2m-uri", "http://example.com")
+        line = await refused(*words, code=78)
         assert "lwm2m_uri" in line
         assert "must start with coaps://" in line
     finally:

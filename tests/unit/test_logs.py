@@ -1,10 +1,13 @@
 import io
 import json
 import logging
+import os
 import re
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
@@ -115,6 +118,37 @@ def test_the_time_of_a_line_is_the_iso_form_of_it(times: list[datetime]) -> None
         for at in (time, time + timedelta(microseconds=1), time.replace(microsecond=0)):
             nanoseconds = (at - datetime(1970, 1, 1)) // timedelta(microseconds=1) * 1000
             assert clock.text(nanoseconds + 999) == at.isoformat() + "Z"
+
+
+@pytest.mark.parametrize("format", ["console", "json"])
+def test_a_line_to_the_journal_has_its_priority_in_front(tmp_path: Path, format: str) -> None:
+    """sd-daemon(3); a line without one is information, and a traceback is as many entries as it has lines."""
+    with (tmp_path / "journal").open("w+") as stream:
+        status = os.fstat(stream.fileno())
+        logs.configure(format, "debug", stream, journal_stream=f"{status.st_dev}:{status.st_ino}")
+        log = logs.get("test")
+        log.debug("sought")
+        log.info("said")
+        log.warning("looked_at", session="one", exc_info=None)
+        log.error("mended")
+        try:
+            raise ValueError("of ours")
+        except ValueError:
+            log.exception("failed")
+        stream.seek(0)
+        written = stream.read().splitlines()
+    priorities = [line[:3] if line.startswith("<") else "" for line in written]
+    assert priorities == ["<7>", "", "<4>", "<3>", *["<3>"] * (1 if format == "json" else 5)]
+
+
+@pytest.mark.parametrize("told", [None, "", "0:0", "nonsense"])
+def test_whose_output_goes_elsewhere_writes_no_priorities(tmp_path: Path, told: str | None) -> None:
+    """A program that a service starts inherits the variable, its pipes do not lead to the journal."""
+    with (tmp_path / "elsewhere").open("w+") as stream:
+        logs.configure("console", "info", stream, journal_stream=told)
+        logs.get("test").warning("looked_at")
+        stream.seek(0)
+        assert stream.read().startswith("[warning  ] looked_at")
 
 
 def test_what_listens_to_structlog_hears_the_console_too() -> None:

@@ -12,6 +12,7 @@ import typer
 from server import workers
 from server.api.app import STREAMS_END_WITHIN
 from server.cli.commands import app
+from server.cli.run import UNCONFIGURED
 from server.config import Config, load
 from server.store import cluster, postgres
 from server.worker import RECORD_PATIENCE
@@ -51,13 +52,18 @@ def test_a_drain_ends_before_systemd_kills() -> None:
     assert (settings()["KillMode"], settings()["KillSignal"]) == ("mixed", "SIGTERM")
 
 
+def test_what_no_start_heals_is_not_started_again() -> None:
+    unit = settings()
+    assert (unit["Restart"], int(unit["RestartPreventExitStatus"])) == ("on-failure", UNCONFIGURED)
+
+
 def test_the_fence() -> None:
     unit = settings()
     assert unit["User"] == unit["Group"] == cluster.SERVICE_USER
     assert f"/var/lib/{unit['StateDirectory']}" == str(cluster.SYSTEM_FOLDER)
     assert f"/run/{unit['RuntimeDirectory']}/ready.json" in unit["ExecStart"]
     assert (unit["NoNewPrivileges"], unit["ProtectSystem"], unit["CapabilityBoundingSet"]) == ("yes", "strict", "")
-    assert (unit["LimitCORE"], unit["Restart"]) == ("0", "on-failure")
+    assert unit["LimitCORE"] == "0"
     # A worker holds this many connections at the most, and some files besides.
     assert int(unit["LimitNOFILE"]) > Config().limits.max_associations * 2
     assert "MemoryDenyWriteExecute" not in unit
