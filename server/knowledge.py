@@ -247,12 +247,13 @@ class Knowledge:
         return None if found is None else replace(found, known_by=mark)
 
     async def present(self, peer: PeerIdentity) -> PeerIdentity:
-        """Who an association proved to be, by what is trusted now: it may be older than an operator's last change.
+        """Who an association proved to be, by what is trusted now: it may be older than an operator's last change, or
+        than the end of a certificate.
 
         Raises NotAuthorized when what it came with counts no more, TemporarilyUnavailable while nobody can tell.
         """
         mark = self.trust.mark
-        if peer.known_by is mark:
+        if peer.known_by is mark and (peer.trusted is None or self._now() <= peer.trusted.until):
             return peer
         if peer.psk is not None:
             try:

@@ -6,7 +6,7 @@ decided here, because tenants' anchors may share names, be intermediates, or be 
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Literal
 from uuid import UUID
@@ -60,10 +60,13 @@ class Trusted:
     first those of the path's last name and key, then those of other accounts further up. So nobody draws
     another account's devices to itself by anchoring an intermediate of that account's CA: two accounts are
     named, policy decides.
+
+    Past `until` it has to be judged anew: a certificate that it stands on has ended.
     """
 
     path: tuple[bytes, ...]
     anchors: tuple[Anchor, ...]
+    until: datetime = field(default=datetime.max.replace(tzinfo=UTC), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,9 @@ def _with_further(nearest: Trusted, above: Trusted | None) -> Trusted:
         return nearest
     named = {scope(anchor) for anchor in nearest.anchors}
     further = tuple(anchor for anchor in above.anchors if scope(anchor) not in named)
-    return Trusted(nearest.path, nearest.anchors + further) if further else nearest
+    if not further:
+        return nearest
+    return Trusted(nearest.path, nearest.anchors + further, min(nearest.until, above.until))
 
 
 class TrustIndex:
@@ -238,7 +243,7 @@ class _Search:
         denied = frozenset(scope(anchor) for anchor in exact if not anchor.active) - frozenset(map(scope, active))
         above = self._above(leaf, (leaf,), (), denied)
         if active:
-            return _with_further(Trusted((leaf.der,), active), above)
+            return _with_further(Trusted((leaf.der,), active, leaf.not_after), above)
         if above is not None:
             return above
         if denied:
@@ -295,7 +300,9 @@ class _Search:
         if anchors:
             # The certificate its operator holds ends the path, not another of the same name and key.
             ends = next((c for c in holder.certificates if c.der == anchors[0].certificate), issuer)
-            return _with_further(Trusted((*(c.der for c in path), ends.der), anchors), above)
+            # The anchor's own end is its operator's choice.
+            until = min([c.not_after for c in path])
+            return _with_further(Trusted((*(c.der for c in path), ends.der), anchors, until), above)
         if above is None and denied:
             self._faults.append(Fault(RefusalReason.DENIED, "a certificate of the path is denied"))
         return above

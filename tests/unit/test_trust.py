@@ -71,6 +71,28 @@ def test_nobody_draws_devices_to_itself_by_anchoring_anothers_intermediate() -> 
     assert accounts(judge([anchor(ROOT, account=A), anchor(DEVICE, account=B)], DEVICE, LINE)) == [B, A]
 
 
+def test_a_verdict_holds_until_the_first_certificate_below_its_anchors_ends() -> None:
+    root = make("Root", ca=True, not_after=NOW + HOUR)
+    upper = make("Upper", root, ca=True, not_after=NOW + 2 * HOUR)
+    line = make("Line", upper, ca=True, not_after=NOW + 3 * HOUR)
+    device = make("dev-1", line, ca=False, not_after=NOW + 4 * HOUR)
+
+    def until(*anchors: Anchor, path: tuple[Holder, ...] = (device, line, upper)) -> float:
+        verdict = judge(list(anchors), *path)
+        assert isinstance(verdict, Trusted)
+        return (verdict.until - NOW) / HOUR
+
+    assert until(anchor(root)) == 2
+    assert until(anchor(upper)) == 3
+    assert until(anchor(line)) == 4
+    assert until(anchor(device)) == 4
+    assert until(anchor(line, account=A), anchor(upper, account=B)) == 3
+    # Nothing more follows from the one further up.
+    assert until(anchor(line), anchor(upper)) == 4
+    # Denied here, it stands on the one further up all the same.
+    assert until(anchor(line, account=A, active=False), anchor(root, account=B)) == 2
+
+
 @pytest.mark.parametrize("key_ids", [True, False])
 def test_two_accounts_may_have_anchors_of_the_same_name(key_ids: bool) -> None:
     ours = make("Factory", ca=True, key_ids=key_ids)
