@@ -31,6 +31,7 @@ STEPS = [
     "server credentials",
     "a device that is expected",
     "an API key",
+    "a user",
     "back to the own CA and removed",
 ]
 

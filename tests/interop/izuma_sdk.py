@@ -118,6 +118,21 @@ def main(url: str, key_file: str, ca_url: str, hmac_key: str, ca_file: str) -> N
     key.delete()
     done("an API key")
 
+    user = entities.user(email="sdk@example.com", full_name="S. D. Kay")
+    user.create()
+    assert (user.email, user.username) == ("sdk@example.com", "sdk@example.com")
+    named = ApiFilter()
+    named.add_filter("email", "eq", "sdk@example.com")
+    assert [row.id for row in entities.user().list(filter=named)] == [user.id]
+    assert user.id in [row.id for row in entities.user().list()]
+    read = entities.user(id=user.id).read()
+    read.update()
+    assert (read.email, read.status) == ("sdk@example.com", "ACTIVE")
+    refused(409, entities.user(email="sdk@example.com").create)
+    user.delete()
+    refused(404, entities.user(id=user.id).read)
+    done("a user")
+
     custom.delete()
     default.certificate_issuer_id = None
     default.update()
