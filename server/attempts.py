@@ -201,9 +201,8 @@ class Attempts:
             case LeaseOver():
                 log.warning("ca_not_asked", endpoint=row.endpoint, issuance=row.id.hex, reason=error.message)
                 # Unless somebody has the row: then it says what they found out.
-                if await self._writer.write(
-                    RecordFailed(row.id, self.owner, "failed", Unavailable.__name__, error.message)
-                ):
+                unasked = RecordFailed(row.id, self.owner, "failed", Unavailable.__name__, error.message)
+                if await self._writer.write(unasked):
                     self._metrics.issuances.inc("failed")
             case StoreUnavailable() | TemporarilyUnavailable():
                 # The row is as it was, or becomes what was queued for it; its lease runs out and it is settled then.
@@ -230,6 +229,7 @@ class Attempts:
         """Record that the CA has the request, and the reference that finds it there."""
         retry_at = self._now() + timedelta(seconds=answer.retry_after)
         if not await self._writer.write(RecordPending(row.id, self.owner, answer.reference, retry_at)):
+            log.warning("reference_not_recorded", issuance=row.id.hex, reference=answer.reference)
             raise taken_over()
         if row.state != "pending":
             self._metrics.issuances.inc("pending")

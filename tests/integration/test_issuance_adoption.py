@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
+from structlog.testing import capture_logs
 
 from issuers.base import Issued, IssueRequest, Pending
 from issuers.csr import make_csr
@@ -241,6 +242,26 @@ async def test_a_pending_certificate_is_collected_and_revoked(rig: Workers, ca: 
     await other.issuance.settlement.settle_expired()
     await abandoned_and_revoked(rig, ca)
     assert (set(ca.collected), ca.recovered, ca.signed_once) == ({"ticket-1"}, [], True)
+
+
+async def test_a_reference_that_comes_when_the_row_is_another_workers_is_told_to_people(
+    rig: Workers, ca: TokenCa
+) -> None:
+    slow = Gate(ca.takes_its_time)
+    ca.on_issue = slow
+    first, second = await rig.worker("worker-1"), await rig.worker("worker-2")
+    asking = asyncio.create_task(first.issuance.server_made(wish()))
+    await slow.reached.wait()
+    rig.clock.let_pass(LEASE + 1)
+    await second.issuance.settlement.settle_expired()
+    before = await rig.states()
+    with capture_logs() as lines:
+        slow.open.set()
+        with pytest.raises(TemporarilyUnavailable, match="another worker"):
+            await asking
+    told = [(line["issuance"], line["reference"]) for line in lines if line["event"] == "reference_not_recorded"]
+    assert told == [((await rig.rows())[0].id.hex, "ticket-1")]
+    assert await rig.states() == before
 
 
 async def _still_working(reference: str) -> Pending:
