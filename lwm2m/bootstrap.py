@@ -281,7 +281,8 @@ class BootstrapSession:
         while isinstance(outcome, Answer):
             if outcome.accepted:
                 return outcome
-            if outcome.is_unfit:
+            # a Delete clears the way and no more: what its refusal means is the profile's to say
+            if outcome.is_unfit and send.operation.kind is not OperationKind.DELETE:
                 raise _End(FailureCause.BAD_ANSWER, send.operation.path, outcome.code, outcome.diagnostic)
             if outcome.code != BAD_REQUEST or not self._accept_seems_lost:
                 return outcome

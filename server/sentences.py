@@ -99,7 +99,7 @@ SENTENCES: Mapping[FailureCause, Sentence] = {
     FailureCause.BAD_ANSWER: Sentence(
         "{endpoint} gave an answer{place} that cannot be used",
         "device",
-        "look at its CoAP: a Delete is answered 2.02, a Write and the Finish 2.04; what answers a block names "
+        "look at its CoAP: a Write and the Finish are answered 2.04; what answers a block names "
         "that block, and no answer has other critical options",
     ),
     FailureCause.RESET: Sentence(

@@ -162,7 +162,6 @@ SUCCESSES = {coap.CREATED, coap.DELETED, coap.VALID, coap.CHANGED, coap.CONTENT,
 @pytest.mark.parametrize(
     ("kind", "path", "fit"),
     [
-        (OperationKind.DELETE, "/0", {coap.DELETED}),
         # RFC 7252 5.8.3 has 2.01 for a PUT that creates.
         (OperationKind.WRITE, "/0/1", {coap.CHANGED, coap.CREATED}),
         (OperationKind.FINISH, "/bs", {coap.CHANGED}),
@@ -180,6 +179,14 @@ def test_only_its_own_success_says_that_an_operation_was_done(
         detail = f"{coap.code_text(code)} is not how it is answered"
         assert done.verdict == Failed(FailureCause.BAD_ANSWER, path, code, detail)
         assert (done.session.log[-1].code, done.session.log[-1].note.endswith(detail)) == (code, True)
+
+
+@pytest.mark.parametrize("code", SUCCESSES - {coap.DELETED})
+def test_another_success_of_a_delete_is_a_refusal_that_the_profile_judges(code: int) -> None:
+    assert run(refuse(OperationKind.DELETE, code)).verdict == Done()
+    detail = f"{coap.code_text(code)} is not how it is answered"
+    stopped = run(refuse(OperationKind.DELETE, code), plan=replace(PLAN, on_error=OnError(delete="stop")))
+    assert stopped.verdict == Failed(FailureCause.DELETE_REFUSED, "/0", code, detail)
 
 
 @pytest.mark.parametrize("code", SUCCESSES - {coap.CONTENT})
