@@ -56,6 +56,8 @@ KNOWN_CRITICAL = frozenset(
 
 # CA certificates known by their objects; at the limit the memory starts anew.
 LIMIT = 256
+# Bytes of a certificate that is remembered; a CA may send a megabyte, and a thousand of those are not to stay.
+LARGEST_REMEMBERED = 8192
 
 _STRONG_WITHOUT_HASH = frozenset({SignatureAlgorithmOID.ED25519, SignatureAlgorithmOID.ED448})
 _ECDSA = {digest.name: ec.ECDSA(digest) for digest in (hashes.SHA256(), hashes.SHA384(), hashes.SHA512())}
@@ -242,10 +244,13 @@ def read_certificate(certificate: x509.Certificate, der: bytes = b"") -> Certifi
 
 
 def ca_certificate(certificate: x509.Certificate) -> Certificate:
-    """`read_certificate` for CA certificates, remembered."""
+    """`read_certificate` for CA certificates, remembered unless they are very large."""
     known = _known.get(id(certificate))
     # The same object costs no hashing of its content; kept here, it keeps its id.
     if known is None or known[0] is not certificate:
+        der = certificate.public_bytes(Encoding.DER)
+        if len(der) > LARGEST_REMEMBERED:
+            return read_certificate(certificate, der)
         if len(_known) >= LIMIT:
             _known.clear()
         known = _known[id(certificate)] = certificate, _ca_certificate(certificate)
@@ -257,8 +262,9 @@ _ca_certificate = lru_cache(maxsize=1024)(read_certificate)
 
 
 def signed_by(child: Certificate, issuer: Certificate) -> bool:
-    """Whether `issuer`'s key made the signature of `child`; remembered when `child` is a CA."""
-    return (_signed_by_remembered if child.is_ca else _signed_by)(child, issuer)
+    """Whether `issuer`'s key made the signature of `child`; remembered when `child` is a CA, and neither very large."""
+    is_remembered = child.is_ca and max(len(child.der), len(issuer.der)) <= LARGEST_REMEMBERED
+    return (_signed_by_remembered if is_remembered else _signed_by)(child, issuer)
 
 
 def _signed_by(child: Certificate, issuer: Certificate) -> bool:

@@ -41,6 +41,7 @@ from issuers.globalsign_api import HvcaApi, HvcaOptions, refused, said
 from issuers.globalsign_check import QUOTA, Examination, told_number
 from issuers.globalsign_policy import Policy
 from issuers.http import Answer, read_url
+from issuers.lagging import Lagging
 from issuers.options import about, option, refuse_unknown
 from issuers.pem import read_certificates, read_private_key
 from issuers.reach import Reach
@@ -105,8 +106,7 @@ class GlobalSignIssuer(Issuer):
         self._api = HvcaApi(options, reach)
         self._policy = Remembered(self._ask_policy, POLICY_SECONDS)
         self._chain = Remembered(self._ask_chain, CHAIN_SECONDS)
-        # Serial numbers that were told and are not known yet → since when, in seconds of the loop.
-        self._lagging: dict[str, float] = {}
+        self._lagging = Lagging()
         # Serial number → public key (DER) of what was fetched: a storm of recoveries asks once.
         self._keys: dict[int, bytes] = {}
 
@@ -172,7 +172,7 @@ class GlobalSignIssuer(Issuer):
         answer = await self._api.call("GET", f"/certificates/{reference}")
         if answer.status == 404:
             return self._unknown_yet(reference, answer)
-        self._lagging.pop(reference, None)
+        self._lagging.ended(reference)
         if answer.status == 202:
             return Pending(reference, answer.retry_after or FIRST_POLL)
         if answer.status != 200:
@@ -292,11 +292,9 @@ class GlobalSignIssuer(Issuer):
         return Issued(leaf, (leaf, *above), f"{leaf.serial_number:X}")
 
     def _unknown_yet(self, reference: str, answer: Answer) -> Pending:
-        now = asyncio.get_running_loop().time()
-        since = self._lagging.setdefault(reference, now)
-        if now < since + LAG_SECONDS:
+        if self._lagging.unknown(reference, asyncio.get_running_loop().time()) < LAG_SECONDS:
             return Pending(reference, FIRST_POLL)
-        del self._lagging[reference]
+        self._lagging.ended(reference)
         raise OutcomeUnknown(
             f"{self._api.where} took a request as certificate {reference} and does not know it {LAG_SECONDS:g} s "
             f"later ({said(answer)}); ask GlobalSign"

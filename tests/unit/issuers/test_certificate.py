@@ -72,3 +72,18 @@ def test_cas_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         made = pki.make_factory_ca(f"Root {number}").certificate
         assert ca_certificate(made).subject == made.subject
     assert len(module._known) <= 3
+
+
+def test_a_very_large_ca_is_read_and_not_remembered() -> None:
+    much = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"), bytes(module.LARGEST_REMEMBERED))
+    ca = (x509.BasicConstraints(ca=True, path_length=None), True)
+    large = pki.make_certificate("Large CA", ROOT, extensions=(ca, (much, False)))
+    root = ca_certificate(ROOT.certificate)
+    sizes = [memory.cache_info().currsize for memory in (module._signed_by_remembered, module._ca_certificate)]
+    first, second = ca_certificate(large.certificate), ca_certificate(large.certificate)
+    assert first == second
+    assert first is not second
+    assert signed_by(first, root)
+    assert not signed_by(root, first)
+    assert sizes == [memory.cache_info().currsize for memory in (module._signed_by_remembered, module._ca_certificate)]
+    assert id(large.certificate) not in module._known
