@@ -4,8 +4,7 @@
 """
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
@@ -145,33 +144,22 @@ class Sessions:
             pct=admitted.request.pct,
             session=running.id.hex,
         )
+        # A device may fall silent in the middle: it has the time of its session, in which each operation is repeated.
+        stay = conversation.association.stay(running.started + self._limits.session_seconds)
         try:
             try:
-                with self._staying(conversation):
-                    verdict = await self._bounded(running, incoming)
+                verdict = await self._bounded(running, incoming)
             finally:
                 running.ending = True
                 visited.open = False
+                # A request for a certificate may be served still.
+                if not visit.enrolling:
+                    stay.end()
             # A device that is back at once waits for it: what was learned of it decides what it gets now.
             await self._record_end(running, verdict, visited)
         finally:
             del self._running[slot]
             running.ended.set()
-
-    @contextlib.contextmanager
-    def _staying(self, conversation: CoapAssociation) -> Iterator[None]:
-        """Keep the association of a device that falls silent in the middle: it has the time of its session, in which
-        each operation is repeated.
-        """
-        association = conversation.association
-        before = association.stays_until
-        stays = association.stays_until = max(before, self._clock() + self._limits.session_seconds)
-        try:
-            yield
-        finally:
-            # Unless a registration has said more, or a request for a certificate is served.
-            if association.stays_until == stays and not conversation.visit.enrolling:
-                association.stays_until = before
 
     async def drained(self) -> None:
         """Wait until no session is under way."""

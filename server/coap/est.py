@@ -4,8 +4,7 @@ Requests are taken at any time on an authenticated association: before, during a
 operational certificate. The label is the service whose CA is asked.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import uuid4
@@ -51,6 +50,7 @@ from server.store.certificates import CertificateRow
 from server.store.database import Database
 from server.store.devices import DeviceRow
 from server.store.errors import StoreUnavailable
+from server.transport.association import Stay
 from server.transport.engine import PeerIdentity
 
 # Seconds for the last words of an exchange: a separate response and its repeats (MAX_TRANSMIT_SPAN, RFC 7252 4.8.2).
@@ -169,8 +169,11 @@ class EstResource:
                 await self._give_server_key(conversation, incoming, resource, requester, ending)
                 return
             wish = self._wish(conversation, requester, resource, csr)
-            with self._staying(conversation, wish.hold_seconds):
+            stay = self._stay(conversation, wish.hold_seconds)
+            try:
                 certified = await self._device_made.certificate(wish)
+            finally:
+                stay.end(self._clock() + LAST_WORDS)
             ending.issuance_id = certified.issuance_id
             ending.note = "the recorded certificate once more" if certified.again else ""
             _fits(certified.chain, wish.limits)
@@ -231,8 +234,11 @@ class EstResource:
             retry_after=settings.retry_after or latencies.retry_after(active.id, hold),
             limits=DeviceLimits(certificate_bytes=settings.certificate_bytes),
         )
-        with self._staying(conversation, hold):
+        stay = self._stay(conversation, hold)
+        try:
             made = await self._issuance.server_made(wish)
+        finally:
+            stay.end(self._clock() + LAST_WORDS)
         ending.issuance_id = made.issuance_id
         alone = resource.function is Function.SERVER_KEY_CERTIFICATE
         format = MediaType.CERTIFICATE if alone else MediaType.PKCS7
@@ -257,19 +263,10 @@ class EstResource:
             conversation.visit.delivered.add(resource.service)
             await self._device_made.delivered(made.issuance_id)
 
-    @contextlib.contextmanager
-    def _staying(self, conversation: CoapAssociation, hold: float | None) -> Iterator[None]:
+    def _stay(self, conversation: CoapAssociation, hold: float | None) -> Stay:
         """Keep the association of a device that waits: it has nothing to say meanwhile."""
-        association = conversation.association
-        before = association.stays_until
-        association.stays_until = max(before, self._clock() + (LONGEST_HOLD if hold is None else hold) + LAST_WORDS)
-        held = association.stays_until
-        try:
-            yield
-        finally:
-            # Unless a registration or another request has said more.
-            if association.stays_until == held:
-                association.stays_until = max(before, self._clock() + LAST_WORDS)
+        longest = LONGEST_HOLD if hold is None else hold
+        return conversation.association.stay(self._clock() + longest + LAST_WORDS)
 
     # -- who asks, and for what ----------------------------------------
 

@@ -36,6 +36,22 @@ class Driver(Protocol):
         """Take no more datagrams for it."""
 
 
+class Stay:
+    """While this lasts an association outlives the silence of its device."""
+
+    __slots__ = ("_association", "_before", "_until")
+
+    def __init__(self, association: "Association", until: float) -> None:
+        self._association = association
+        self._before = before = association.stays_until
+        self._until = association.stays_until = max(before, until)
+
+    def end(self, until: float = 0.0) -> None:
+        """It is over, or `until` then; nothing when somebody has said since how long the association stays."""
+        if self._association.stays_until == self._until:
+            self._association.stays_until = max(self._before, until)
+
+
 class Association:
     """One established DTLS association; plain slots, there are thousands."""
 
@@ -106,6 +122,12 @@ class Association:
             self._driver.send(datagram, self._flow)
         if session.state is SessionState.CLOSED:
             self.end("failed")
+
+    def stay(self, until: float) -> Stay:
+        """Keep it till then, on the endpoint's clock, for a device that has nothing to say meanwhile; `end` what comes
+        back.
+        """
+        return Stay(self, until)
 
     def close(self) -> None:
         """Say close_notify and forget the association."""

@@ -138,6 +138,30 @@ async def test_an_association_that_is_to_stay_is_closed_when_its_time_is_over(pk
     assert server.uppers[0].lost == ["idle"]
 
 
+async def test_a_stay_lasts_until_it_is_over_unless_another_one_says_more(pki: Pki) -> None:
+    server = Server(pki.index, pki.server)
+    await server.connect(x509_client(pki))
+    association = server.uppers[0].association
+    session = association.stay(100.0)
+    shorter = association.stay(50.0)
+    assert association.stays_until == 100.0
+    shorter.end(70.0)
+    assert association.stays_until == 100.0
+    longer = association.stay(200.0)
+    session.end()
+    assert association.stays_until == 200.0
+    longer.end(120.0)
+    assert association.stays_until == 120.0
+    last = association.stay(150.0)
+    # A registration.
+    association.stays_until = 1000.0
+    last.end()
+    assert association.stays_until == 1000.0
+    alone = association.stay(2000.0)
+    alone.end()
+    assert association.stays_until == 1000.0
+
+
 class Faulty(Echo):
     """An Upper with a fault of ours in it."""
 
