@@ -105,6 +105,10 @@ class Metrics:
             "reason",
             tuple(reason.value for reason in RefusalReason),
         )
+        self.refusals_unlisted = Counted(
+            "firstlight_refusals_unlisted_total",
+            "Refusals that `device seen` does not list, as more came at once than are written.",
+        )
         self.coap_refusals = Counted(
             "firstlight_coap_refusals_total",
             "Messages of connected devices that reached no resource or were refused by one, by reason.",

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from server import logs
+from server.metrics import Metrics
 from server.store import refusals
 from server.store.database import Database
 from server.store.errors import StoreUnavailable
@@ -29,11 +30,13 @@ NOT_SERVED = {"path": "not_served", "method": "not_served", "option": "bad_optio
 class Seen:
     """The refusals of one worker since the last flush."""
 
-    def __init__(self, *, database: Database, now: Callable[[], datetime]) -> None:
+    def __init__(self, *, database: Database, now: Callable[[], datetime], metrics: Metrics) -> None:
         self._database = database
         self._now = now
+        self._metrics = metrics
         self._rows: dict[tuple[str, str, str], Seenrow] = {}
         self._logged = 0
+        # Refusals that are in no row, and not on record yet.
         self.overflowed = 0
 
     def not_served(self, association: Association, reason: str, words: str) -> None:
@@ -60,7 +63,7 @@ class Seen:
         row = self._rows.get(key)
         if row is None:
             if len(self._rows) >= MOST:
-                self.overflowed += 1
+                self._overflow(1)
                 return
             row = self._rows[key] = Seenrow(source, reason, credential, identity[:200], 0, self._now())
         row.count += 1
@@ -76,6 +79,10 @@ class Seen:
                 detail=detail or None,
             )
 
+    def _overflow(self, count: int) -> None:
+        self.overflowed += count
+        self._metrics.refusals_unlisted.inc(by=count)
+
     async def run(self) -> None:
         """Write what was seen into the record, until cancelled."""
         while True:
@@ -84,7 +91,10 @@ class Seen:
             if not self._rows:
                 continue
             rows, self._rows = list(self._rows.values()), {}
+            unlisted, self.overflowed = self.overflowed, 0
             try:
-                await refusals.record(self._database, rows)
+                await refusals.record(self._database, rows, unlisted=unlisted, now=self._now())
             except StoreUnavailable:
                 log.warning("refusals_not_recorded", count=len(rows))
+                self.overflowed += unlisted
+                self._overflow(sum(row.count for row in rows))

@@ -125,7 +125,7 @@ class Worker:
             metrics=self.metrics,
         )
         self._stack.push_async_callback(issuance.close)
-        seen = Seen(database=database, now=utc_now)
+        seen = Seen(database=database, now=utc_now, metrics=self.metrics)
         outcomes = Outcomes(writer=writer, now=utc_now, metrics=self.metrics, recorder=config.recorder)
         device_made = self._device_made = DeviceMade(
             database=database,

@@ -218,18 +218,27 @@ async def list_verifications(asking: CaReader, issuer_id: str, page: Paged) -> d
 async def list_seen(asking: Administrator, page: Paged) -> dict[str, Any]:
     """Who knocked and was not admitted, newest first, by source and reason, with what that means and what to do.
 
-    Whose they are nobody knows, so that only administrators of the default account see them.
+    Whose they are nobody knows, so that only administrators of the default account see them. `not_listed`: how many
+    more there were, when more came than are kept.
     """
     if not (await account_of(asking)).is_default:
         raise NotAuthorized("only the default account sees who was not admitted")
-    rows = await refusals.listed(asking.database, limit=page.limit)
+    rows = await refusals.listed(asking.database, limit=page.limit + 1)
+    unlisted = await refusals.not_listed(asking.database)
     return {
         "object": "list",
-        "data": [_refusal(row) for row in rows],
+        "data": [_refusal(row) for row in rows[: page.limit]],
         "limit": page.limit,
         "order": "DESC",
         "after": None,
-        "has_more": False,
+        "has_more": len(rows) > page.limit,
+        "not_listed": {
+            "count": unlisted.count,
+            "first_at": time(unlisted.first_at),
+            "last_at": time(unlisted.last_at),
+        }
+        if unlisted is not None
+        else None,
     }
 
 

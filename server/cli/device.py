@@ -1,6 +1,7 @@
 """`firstlight device`: who came, how it went, who was not admitted."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from server.store import certificate_enrollments, certificates, devices, issuanc
 from server.store.accounts import LWM2M
 from server.store.certificate_enrollments import CertificateEnrollment
 from server.store.devices import device_id
+from server.store.refusals import Unlisted
 from server.store.sessions import SessionRow
 
 app = typer.Typer(help="Devices: how their bootstraps went, and who was not admitted.", no_args_is_help=True)
@@ -45,8 +47,12 @@ def none_listed(asked: str) -> str:
     return "No device was here yet. Let one in with `firstlight trust add` or `psk add`, then `simulate`."
 
 
-def show_seen(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
-    """Who was not admitted, and below it, once for each reason, what that means and what to do."""
+def show_seen(rows: Sequence[Mapping[str, Any]], *, more: bool, unlisted: Unlisted | None, as_json: bool) -> None:
+    """Who was not admitted, and below it, once for each reason, what that means and what to do.
+
+    Then what is not shown: `more` that a longer list would have, and what is in no list.
+    """
+    shown = len(rows)
     if as_json:
         told = [(row, for_refusal(row["reason"])) for row in rows]
         rows = [{**row, "meaning": meaning, "next_step": remedy} for row, (meaning, remedy) in told]
@@ -57,6 +63,16 @@ def show_seen(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
             meaning, remedy = for_refusal(reason)
             command = f" (`{COMMANDS[reason]}`)" if reason in COMMANDS else ""
             print(f"{reason}: {meaning}; {remedy}{command}.")
+    # Beside JSON it is no row of the list.
+    into = sys.stderr if as_json else sys.stdout
+    if more:
+        print(f"The newest {shown} are shown; there are more: --limit.", file=into)
+    if unlisted is not None:
+        print(
+            f"{unlisted.count:,} refusals from {options.second(unlisted.first_at)} to "
+            f"{options.second(unlisted.last_at)} are not listed: more came than are kept.",
+            file=into,
+        )
 
 
 @app.command("list")
@@ -277,8 +293,10 @@ def seen(
 
     async def work() -> None:
         async with options.opened(config, data_dir, database_url) as record:
-            rows = await refusals.listed(record.database, limit=limit)
-        show_seen([{column: getattr(row, column) for column in SEEN} for row in rows], as_json=as_json)
+            rows = await refusals.listed(record.database, limit=limit + 1)
+            unlisted = await refusals.not_listed(record.database)
+        shown = [{column: getattr(row, column) for column in SEEN} for row in rows[:limit]]
+        show_seen(shown, more=len(rows) > limit, unlisted=unlisted, as_json=as_json)
 
     options.run(work)
 

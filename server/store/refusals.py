@@ -35,8 +35,17 @@ class RefusalRow:
     last_seen: datetime
 
 
-async def record(database: Database, rows: Sequence[Seenrow]) -> None:
-    """Add `rows` to the record and let the oldest beyond `MOST` go."""
+@dataclass(frozen=True, slots=True)
+class Unlisted:
+    """How many refusals are in no row, and when they were."""
+
+    count: int
+    first_at: datetime
+    last_at: datetime
+
+
+async def record(database: Database, rows: Sequence[Seenrow], *, unlisted: int, now: datetime) -> None:
+    """Add `rows` and `unlisted` others to the record at `now`, and let the oldest beyond `MOST` go."""
     async with database.acquire() as connection:
         await connection.execute(
             database.queries["refusal_add"],
@@ -47,7 +56,9 @@ async def record(database: Database, rows: Sequence[Seenrow]) -> None:
             [row.count for row in rows],
             [row.last_seen for row in rows],
         )
-        await connection.execute(database.queries["refusal_trim"], MOST)
+        gone = await connection.fetchval(database.queries["refusal_trim"], MOST)
+        if unlisted or gone:
+            await connection.execute(database.queries["refusal_unlisted_add"], unlisted + gone, now)
 
 
 async def listed(database: Database, *, limit: int = 100) -> list[RefusalRow]:
@@ -64,3 +75,9 @@ async def listed(database: Database, *, limit: int = 100) -> list[RefusalRow]:
         )
         for row in await database.fetch("refusal_list", limit)
     ]
+
+
+async def not_listed(database: Database) -> Unlisted | None:
+    """The refusals that no row tells of, None when all are listed."""
+    row = await database.fetchrow("refusal_unlisted")
+    return Unlisted(row["count"], row["first_at"], row["last_at"]) if row is not None else None

@@ -159,9 +159,15 @@ async def test_who_was_turned_away_is_found_by_any_reason_that_is_listed(api: Ap
     assert operated
     now = datetime.now(UTC)
     await refusals.record(
-        api.office.database, [Seenrow("192.0.2.7", FailureCause.NO_PROFILE.value, "psk", "odd-one-out", 1, now)]
+        api.office.database,
+        [Seenrow("192.0.2.7", FailureCause.NO_PROFILE.value, "psk", "odd-one-out", 1, now)],
+        unlisted=1234,
+        now=now,
     )
     page = (await api.client.get("/devices/seen")).text
+    # Those of a seeded list that it had no room for are counted with them.
+    assert "234 refusals from " in page
+    assert "are not listed: more came than are kept" in page
     assert "odd-one-out" in page
     assert re.search(r'<option value="no_profile"', page)
     found = (await api.client.get("/devices/seen?reason__eq=no_profile")).text

@@ -301,8 +301,10 @@ async def test_the_dry_run_takes_the_version_that_the_device_registered_with(api
 async def test_who_was_not_admitted_comes_with_what_it_means_and_what_to_do(api: Api) -> None:
     now = datetime.now(UTC)
     knock = Seenrow("192.0.2.7", RefusalReason.UNKNOWN_IDENTITY.value, "psk", "pump-1", 3, now)
-    await refusals.record(api.office.database, [knock])
-    (row,) = (await api.ask("GET", "/v1/seen", 200))["data"]
+    await refusals.record(api.office.database, [knock], unlisted=0, now=now)
+    listed = await api.ask("GET", "/v1/seen", 200)
+    assert (listed["has_more"], listed["not_listed"]) == (False, None)
+    (row,) = listed["data"]
     assert (row["reason"], row["meaning"], row["next_step"]) == (
         "unknown_identity",
         "nobody stored a pre-shared key of this identity",
@@ -314,6 +316,24 @@ async def test_who_was_not_admitted_comes_with_what_it_means_and_what_to_do(api:
     shown = answers["example"]["data"][0]
     assert set(shown) == set(row)
     assert (shown["meaning"], shown["next_step"]) == sentences.REFUSALS[shown["reason"]]
+
+
+async def test_how_many_more_were_not_admitted_than_are_listed_is_said(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what came at once, and by what the record lets go; a flood of another day is counted for itself."""
+    monkeypatch.setattr(refusals, "MOST", 3)
+    now = datetime.now(UTC)
+    knocks = [Seenrow("192.0.2.7", "unknown_ca", "x509", f"pump-{n}", 2, now + timedelta(seconds=n)) for n in range(5)]
+    await refusals.record(api.office.database, knocks, unlisted=40, now=now)
+    told = await api.ask("GET", "/v1/seen?limit=2", 200)
+    assert ([row["identity"] for row in told["data"]], told["has_more"]) == (["pump-4", "pump-3"], True)
+    assert told["not_listed"]["count"] == 40 + 2 * 2
+    assert told["not_listed"]["first_at"] == told["not_listed"]["last_at"]
+    await refusals.record(api.office.database, [], unlisted=1, now=now + timedelta(hours=1))
+    assert (await api.ask("GET", "/v1/seen", 200))["not_listed"]["count"] == 45
+    await refusals.record(api.office.database, [], unlisted=1, now=now + timedelta(days=2))
+    assert (await api.ask("GET", "/v1/seen", 200))["not_listed"]["count"] == 1
 
 
 async def test_long_lists_are_empty_but_whole_at_first(api: Api) -> None:

@@ -67,7 +67,7 @@ def test_who_was_not_admitted_is_listed(cli: Cli) -> None:
     async def knock(database: Database) -> None:
         row = Seenrow("192.0.2.1", "unknown_ca", "x509", "CN=stranger", 3, NOW)
         row.last_seen = NOW
-        await record(database, [row])
+        await record(database, [row], unlisted=5678, now=NOW)
 
     cli.database(knock)
     [row] = cli.json("device", "seen")
@@ -86,10 +86,14 @@ def test_who_was_not_admitted_is_listed(cli: Cli) -> None:
             Seenrow("192.0.2.2", "unknown_identity", "psk", "pump-1", 1, NOW),
             Seenrow("192.0.2.3", "no_profile", "psk", "pump-2", 1, NOW),
         ]
-        await record(database, rows)
+        await record(database, rows, unlisted=0, now=NOW)
 
     cli.database(others)
     shown = " ".join(cli("device", "seen").split())
+    assert f"5,678 refusals from {NOW:%Y-%m-%d %H:%M:%S}Z to" in shown
+    assert "are shown; there are more" not in shown
+    assert "The newest 3 are shown; there are more: --limit." in cli("device", "seen", "--limit", "3")
+    assert len(cli.json("device", "seen", "--limit", "3")) == 3
     # Each reason once, however many came for it, with the command where there is one.
     assert shown.count("no trusted certificate issued its certificate") == 1
     for line in (

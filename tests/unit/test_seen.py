@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from server import seen as module
+from server.metrics import Metrics
 from server.seen import LOGGED_PER_FLUSH, MOST, Seen
 from server.store import refusals
 from server.store.database import Database
@@ -22,14 +23,16 @@ class Record:
 
     def __init__(self) -> None:
         self.written: list[Seenrow] = []
+        self.unlisted = 0
         self.writes = 0
         self.away = False
 
-    async def record(self, _database: object, rows: Sequence[Seenrow]) -> None:
+    async def record(self, _database: object, rows: Sequence[Seenrow], *, unlisted: int, now: datetime) -> None:
         self.writes += 1
         if self.away:
             raise StoreUnavailable("away")
         self.written += rows
+        self.unlisted += unlisted
 
 
 @pytest.fixture
@@ -49,7 +52,7 @@ def clock() -> Iterator[datetime]:
 
 def make() -> Seen:
     times = clock()
-    return Seen(database=Database(None, {}), now=lambda: next(times))
+    return Seen(database=Database(None, {}), now=lambda: next(times), metrics=Metrics())
 
 
 async def flushed(seen: Seen, record: Record, writes: int = 1) -> list[Seenrow]:
@@ -114,6 +117,8 @@ async def test_a_scan_takes_no_more_than_its_room(record: Record) -> None:
     rows = await flushed(seen, record)
     assert len(rows) == MOST
     assert rows[0].count == 2
+    # How many more there were is told.
+    assert (record.unlisted, seen.overflowed) == (50, 0)
 
 
 async def test_a_scan_is_no_flood_of_the_log(record: Record) -> None:
@@ -138,6 +143,7 @@ async def test_while_the_record_is_away_it_goes_on_and_says_what_was_lost(record
     record.away = False
     seen.note("a:1", "r", "psk", "kept")
     assert [row.identity for row in await flushed(seen, record, writes=2)] == ["kept"]
+    assert record.unlisted == 1
 
 
 async def test_nothing_seen_writes_nothing(record: Record) -> None:

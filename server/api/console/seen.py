@@ -68,6 +68,7 @@ async def list_seen(request: Request, visitor: AdministratorVisits) -> Response:
         # Who was turned away after the handshake has the cause of a failed bootstrap.
         reasons=sorted({*sentences.REFUSALS, *(row.reason for row in everyone)}),
         filtered=bool(given),
+        unlisted=await refusals.not_listed(visitor.caller.database),
     )
 
 

@@ -18,6 +18,7 @@ from server.cli import options
 from server.cli.ca import none_issued
 from server.cli.options import AsJson
 from server.cli.remote.door import ApiKeyFile, Door, Row, Url
+from server.store.refusals import Unlisted
 
 app = typer.Typer(help="Devices: how their bootstraps went, and who was not admitted.", no_args_is_help=True)
 certificates = typer.Typer(help="Issued certificates, whichever CA signed them.", no_args_is_help=True)
@@ -130,13 +131,19 @@ def seen(
     as_json: AsJson = False,
 ) -> None:
     """Who knocked and was not admitted, newest first, what each reason means and what to do."""
-    found = Door(url, api_key_file).get("/v1/seen", limit=limit)["data"][:limit]
+    # A list of the API has two rows at least.
+    found = Door(url, api_key_file).get("/v1/seen", limit=max(limit, 2))
     times = ("first_seen", "last_seen")
     rows = [
         {**{name: row[name] for name in local_device.SEEN}, **{name: options.moment(row[name]) for name in times}}
-        for row in found
+        for row in found["data"]
     ]
-    local_device.show_seen(rows, as_json=as_json)
+    missing = found["not_listed"]
+    unlisted = missing and Unlisted(
+        missing["count"], *(datetime.fromisoformat(missing[name]) for name in ("first_at", "last_at"))
+    )
+    more = found["has_more"] or len(rows) > limit
+    local_device.show_seen(rows[:limit], more=more, unlisted=unlisted, as_json=as_json)
 
 
 @app.command("release")
