@@ -10,7 +10,7 @@ from uuid import UUID
 from cryptography import x509
 
 from lwm2m.steps import FailureCause
-from server.standing import Standing, standings
+from server.standing import CA_ENDS_WITHIN, Standing, standings
 from server.statistics import Group, Picture, Statistics
 from server.store import embedded_ca, issuers, statistics, trust
 from server.store.accounts import LWM2M, Account
@@ -22,7 +22,6 @@ Severity = Literal["fault", "warning"]
 # A device's certificate is renewed by a bootstrap or a re-enrolment, which needs the device to come.
 DEVICE_CERTIFICATES_WITHIN = timedelta(days=30)
 # CAs and servers need people and, for the devices, a new anchor.
-CA_CERTIFICATES_WITHIN = timedelta(days=90)
 REVOCATIONS_OVERDUE = timedelta(hours=1)
 # More than this share of at least so many bootstraps of the last quarter of an hour.
 FAILING_SHARE, FAILING_LEAST = 0.2, 10
@@ -78,12 +77,12 @@ class Attendant:
         last = self._last.get(account.id)
         if last is not None and now - last.checked_at < FRESH:
             return last
-        cas = await standings(self.database, account.id)
+        cas = await standings(self.database, account.id, now)
         picture = await self.statistics.picture(account.id, "15m", installation=False)
         of_cas = await self._issuers(account, cas)
         found = [
             *of_cas,
-            *await self._certificates(account, now),
+            *await self._certificates(account, now, cas),
             *await self._waiting(account, now),
             *_failing(picture),
             *_without_certificate(picture, cas, {f.issuer_id for f in of_cas if f.kind == NOT_READY}),
@@ -120,9 +119,14 @@ class Attendant:
             for finding in _of_active(standing, active[issuer_id])
         ]
 
-    async def _certificates(self, account: Account, now: datetime) -> list[Finding]:
-        """Certificates of ours and of the operator that end soon."""
+    async def _certificates(self, account: Account, now: datetime, cas: Mapping[UUID, Standing]) -> list[Finding]:
+        """Certificates of ours, of active CAs and of the operator that end soon."""
         ends: list[tuple[str, datetime, str]] = []
+        active = {service.issuer_id for service in await issuers.configured(self.database, account.id)}
+        for ca in cas.values():
+            if ca.row.id in active and ca.ends is not None:
+                step = "have the CA renew it, trust the new one, then verify the CA"
+                ends.append((f"the CA certificate of {ca.row.name}", ca.ends, step))
         own = await embedded_ca.find(self.database, account.id)
         if own is not None:
             for name, der in (("issuing CA", own.issuing_certificate), ("root", own.root_certificate)):
@@ -136,7 +140,7 @@ class Attendant:
                 ends.append((f"the trusted certificate {trusted.name}", trusted.not_after, step))
         found: list[Finding] = []
         for what, end, step in ends:
-            if end - now > CA_CERTIFICATES_WITHIN:
+            if end - now > CA_ENDS_WITHIN:
                 continue
             over = end <= now
             found.append(
@@ -146,7 +150,7 @@ class Attendant:
                     title=f"{what[0].upper()}{what[1:]} {'has ended' if over else f'ends in {(end - now).days} days'}",
                     cause=f"it is valid until {end:%Y-%m-%d %H:%M} UTC",
                     next_step=step,
-                    since=end if over else end - CA_CERTIFICATES_WITHIN,
+                    since=end if over else end - CA_ENDS_WITHIN,
                 )
             )
         return found

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
@@ -20,6 +20,8 @@ from server.store.readiness import Readiness
 from server.store.verifications import Verification
 
 TRUST = "trust"
+# A CA that ends sooner signs few certificates that its end does not cut short.
+CA_ENDS_WITHIN = timedelta(days=90)
 
 Unproven = Literal["", "not verified yet", "verification failed"]
 """What is called the state of a CA that nothing is known against but this."""
@@ -37,6 +39,8 @@ class Standing:
     chain: tuple[x509.Certificate, ...]
     # Whether what it signs leads to an active trusted certificate of service lwm2m; None = it never showed its own.
     trusted: bool | None
+    # When it was looked at, UTC.
+    at: datetime
 
     @property
     def refused_by(self) -> Readiness | None:
@@ -54,6 +58,11 @@ class Standing:
         """Whether devices are refused with what it signs for these; a custom service needs no trusted certificate."""
         return LWM2M in services and self.trusted is False
 
+    @property
+    def ends(self) -> datetime | None:
+        """When the first certificate of its chain ends; None = it never showed one."""
+        return min((each.not_valid_after_utc for each in self.chain), default=None)
+
     def failed_for(self, *services: str) -> Verification | None:
         """Its last verification, if it failed and for these services says more than that trust is missing."""
         if self.verification is None or self.verification.successful:
@@ -69,6 +78,13 @@ class Standing:
                 "Its CA certificate is not trusted for LWM2M: devices will be refused",
                 "trust its certificate for service lwm2m, then verify it",
             )
+        if self.ends is not None and self.ends - self.at <= CA_ENDS_WITHIN:
+            yield Doubt(
+                "issuer_ends",
+                f"Its CA certificate {'ended' if self.ends <= self.at else 'ends'} on {self.ends:%Y-%m-%d}: "
+                "what it signs to be valid longer is refused before a device gets it",
+                "have the CA renew it, trust the new one for service lwm2m, then verify the CA",
+            )
         if self.verification is None:
             yield Doubt(
                 "not_verified", "It was never verified: nobody knows whether it would sign for a device", "verify it"
@@ -81,11 +97,11 @@ class Standing:
             )
 
 
-async def doubts_of(database: Database, account_id: UUID, service: Configuration) -> tuple[Doubt, ...]:
+async def doubts_of(database: Database, account_id: UUID, service: Configuration, now: datetime) -> tuple[Doubt, ...]:
     """What speaks against the CA that is active for a service; nothing against the embedded one."""
     if service.issuer_id is None:
         return ()
-    standing = (await standings(database, account_id)).get(service.issuer_id)
+    standing = (await standings(database, account_id, now)).get(service.issuer_id)
     return tuple(standing.doubts(service.reference)) if standing is not None else ()
 
 
@@ -102,8 +118,8 @@ def _at(moment: datetime | None) -> str:
     return f" at {moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z" if moment is not None else ""
 
 
-async def standings(database: Database, account_id: UUID) -> Mapping[UUID, Standing]:
-    """Every registered CA of an account, oldest first; StoreUnavailable."""
+async def standings(database: Database, account_id: UUID, now: datetime) -> Mapping[UUID, Standing]:
+    """Every registered CA of an account at `now` (UTC), oldest first; StoreUnavailable."""
     known = await readiness.listed(database, account_id)
     verified = await verifications.latest(database, account_id)
     chains = await issuer_chains.listed(database, account_id)
@@ -122,5 +138,6 @@ async def standings(database: Database, account_id: UUID) -> Mapping[UUID, Stand
             verification=verified.get(row.id),
             chain=chain,
             trusted=trust_admin.leads_to(chain, anchors) if chain else None,
+            at=now,
         )
     return found

@@ -251,7 +251,7 @@ async def _credentials(
 ) -> _Made:
     """Sample credentials for what the profile asks, what is missing for them, and who would sign."""
     made = _Made()
-    cas = await standings(database, account_id)
+    cas = await standings(database, account_id, now)
     for index, security in enumerate(profile.plan.securities):
         if security.mode == "psk":
             key = await psk.for_endpoint(database, sealer, account_id, endpoint, "lwm2m")

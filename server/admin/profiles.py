@@ -1,6 +1,6 @@
 """Profiles as an operator gives them: a TOML file and the files beside it that it names."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from uuid import UUID
 
@@ -106,6 +106,32 @@ def _doubts(profile: Profile, named: TrustedCertificate | None, services: Collec
                 f"No CA is configured for the service {service}: its devices get no certificate for it",
                 "make that service, or mend the name",
             )
+
+
+def naming_service(known: Iterable[tuple[str, str, Mapping[str, bytes]]], reference: str) -> Iterator[Doubt]:
+    """What is to be known when a service is gone; `known` are all profiles by name, text and files."""
+    found: list[str] = []
+    for name, text, files in known:
+        try:
+            securities = parse_profile(text, files, name=name).plan.securities
+        except ProfileError:
+            continue
+        if any(each.uses_certificates and each.service == reference for each in securities):
+            found.append(name)
+    if found:
+        one = len(found) == 1
+        yield Doubt(
+            "no_service",
+            f"The {'profile' if one else 'profiles'} {', '.join(found)} {'names' if one else 'name'} it: "
+            f"devices with {'it' if one else 'them'} get no certificate for it",
+            "make that service again, or take it out there",
+        )
+
+
+async def without_service(database: Database, account_id: UUID, reference: str) -> list[Doubt]:
+    """`naming_service` of what is on record."""
+    rows = await profiles.listed(database, account_id)
+    return list(naming_service(((row.name, row.toml, row.files) for row in rows), reference))
 
 
 async def devices_of(database: Database, account_id: UUID, name: str) -> int:

@@ -69,9 +69,19 @@ def parse(pem: bytes) -> list[x509.Certificate]:
             return [x509.load_der_x509_certificate(pem)]
         return x509.load_pem_x509_certificates(pem)
     except UNREADABLE as error:
-        blocks = ", ".join(dict.fromkeys(label.decode() for label in _BLOCK.findall(pem)))
-        found = f"; it holds: {blocks}" if blocks and blocks != "CERTIFICATE" else ""
-        raise BadRequest(f"the file holds no certificate in PEM or DER{found}", field="certificate") from error
+        raise BadRequest(
+            f"the file holds no certificate in PEM or DER{_instead(pem)}; `openssl x509 -in FILE -noout -subject` "
+            "shows one that does",
+            field="certificate",
+        ) from error
+
+
+def _instead(data: bytes) -> str:
+    """What a file that was to hold a certificate says it holds."""
+    blocks = dict.fromkeys(label.decode() for label in _BLOCK.findall(data))
+    if not data.strip():
+        return ": it is empty"
+    return f" but {', '.join(blocks)}" if blocks and "CERTIFICATE" not in blocks else ""
 
 
 def check_useful(certificate: x509.Certificate, service: Service, now: datetime) -> None:

@@ -61,6 +61,9 @@ class Body(BaseModel):
         """PostgreSQL has no place for a NUL or half a surrogate pair, and no name of anything needs one."""
         if isinstance(given, _Unreadable):
             raise BadRequest(f"body: {given.problem}", field="body")
+        if isinstance(given, bytes):
+            # The framework reads no JSON in what does not say that it is.
+            raise BadRequest("body: does not say that it is JSON; send `Content-Type: application/json`", field="body")
         if isinstance(given, dict) and (found := _unstorable(given)) is not None:
             place, what = found
             raise BadRequest(f"{place}: holds {what}; leave it out", field=place)

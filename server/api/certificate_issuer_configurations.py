@@ -146,7 +146,7 @@ async def _set(asking: Caller, row: Configuration, body: ConfigurationRequest) -
 
 async def _warnings(asking: Caller, row: Configuration) -> dict[str, Any]:
     """What speaks against the CA that was chosen; it stays chosen, as it may be back before a device comes."""
-    return warned(await doubts_of(asking.database, asking.account_id, row))
+    return warned(await doubts_of(asking.database, asking.account_id, row, asking.office.now()))
 
 
 def _issuer_id(body: ConfigurationRequest) -> UUID | None:

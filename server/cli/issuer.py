@@ -52,6 +52,11 @@ def activated(name: str, service: str, doubts: Iterable[Doubt]) -> str:
     return with_doubts(f"{name} signs for {service}.", doubts, name)
 
 
+def removed(name: str) -> str:
+    """What is said of one that is gone."""
+    return f"{name} is removed; what it issued stays valid, and can be revoked only at the CA itself."
+
+
 def _trial(record: Record, check: bool) -> admin.Trial | None:
     return admin.Trial(record.config, datetime.now(UTC)) if check else None
 
@@ -285,7 +290,7 @@ async def _activate(record: Record, reference: str, which: str | None) -> str:
     moved = await issuers.set_configuration(
         record.database, options.actor(), record.account_id, found.id, row.id if row is not None else None
     )
-    doubts = await doubts_of(record.database, record.account_id, moved)
+    doubts = await doubts_of(record.database, record.account_id, moved, datetime.now(UTC))
     return activated(row.name if row is not None else f"The {OWN_CA}", reference, doubts)
 
 
@@ -337,6 +342,6 @@ def remove(
         async with options.opened(config, data_dir, database_url) as record:
             row = await admin.by_word(record.database, record.account_id, which)
             await issuers.remove(record.database, options.actor(), record.account_id, row.id)
-        print(f"{row.name} is removed.")
+        print(removed(row.name))
 
     options.run(work)

@@ -45,6 +45,13 @@ def added(keys: Sequence[NewKey], service: str) -> str:
     return f"{what} added for {service}."
 
 
+def removed(identity: str, service: str) -> str:
+    """What follows when one is gone."""
+    if service == "lwm2m":
+        return f"The key {identity} is removed: no profile writes it any more, and a device that holds it keeps it."
+    return f"The key {identity} is removed: who comes with it is refused from now on, also where it is connected."
+
+
 @app.command("add")
 def add(
     identity: Annotated[str | None, typer.Argument(help="PSK identity.")] = None,
@@ -117,6 +124,6 @@ def remove(
     async def work() -> None:
         async with options.opened(config, data_dir, database_url) as record:
             await psk.remove(record.database, options.actor(), record.account_id, identity.encode(), service=service)
-        print(f"The key {identity} is removed.")
+        print(removed(identity, service))
 
     options.run(work)

@@ -1,13 +1,18 @@
 """`firstlight service`: which CA signs for what."""
 
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from server.admin import issuer_forms
 from server.admin import issuers as admin
+from server.admin import profiles as profile_admin
 from server.cli import options
+from server.cli.doubts import with_doubts
 from server.cli.issuer import activated
+from server.doubt import Doubt
 from server.knowledge import OWN_CA
 from server.standing import doubts_of
 from server.store import issuers
@@ -15,6 +20,11 @@ from server.store import issuers
 app = typer.Typer(help="Services: which CA signs for what; LWM2M is always there.", no_args_is_help=True)
 
 Reference = Annotated[str, typer.Argument(help="Name of the service.")]
+
+
+def removed(reference: str, doubts: Iterable[Doubt]) -> str:
+    """What is said of a service that is gone."""
+    return with_doubts(f"The service {reference} is removed.", doubts, reference)
 
 
 @app.command("add")
@@ -34,7 +44,7 @@ def add_service(
             made = await issuers.add_configuration(
                 record.database, options.actor(), record.account_id, reference, row.id if row is not None else None
             )
-            doubts = await doubts_of(record.database, record.account_id, made)
+            doubts = await doubts_of(record.database, record.account_id, made, datetime.now(UTC))
         print(activated(row.name if row is not None else f"The {OWN_CA}", reference, doubts))
 
     options.run(work)
@@ -84,6 +94,7 @@ def remove_service(
         async with options.opened(config, data_dir, database_url) as record:
             found = await admin.service(record.database, record.account_id, reference)
             await issuers.remove_configuration(record.database, options.actor(), record.account_id, found.id)
-        print(f"The service {reference} is removed.")
+            doubts = await profile_admin.without_service(record.database, record.account_id, reference)
+        print(removed(reference, doubts))
 
     options.run(work)

@@ -200,11 +200,13 @@ async def update(
 async def remove(database: Database, actor: Actor, account_id: UUID, issuer_id: UUID) -> None:
     """Remove a CA; NotFound, or BadRequest while it is active for a service (izuma.md A)."""
     async with database.transaction() as connection:
+        rows = await connection.fetch(database.queries["configuration_list"], account_id)
+        services = ", ".join(row["reference"] for row in rows if row["issuer_id"] == issuer_id)
         try:
             row = await connection.fetchrow(database.queries["issuer_remove"], account_id, issuer_id)
         except asyncpg.ForeignKeyViolationError as error:
             raise BadRequest(
-                "the certificate issuer is active for a service; activate another one there first"
+                f"the certificate issuer is active for {services or 'a service'}; activate another one there first"
             ) from error
         if row is None:
             raise NotFound("there is no such certificate issuer")
@@ -280,8 +282,10 @@ async def set_configuration(
     return changed
 
 
-async def remove_configuration(database: Database, actor: Actor, account_id: UUID, configuration_id: UUID) -> None:
-    """Remove a service; BadRequest for LWM2M, which every account has; NotFound."""
+async def remove_configuration(
+    database: Database, actor: Actor, account_id: UUID, configuration_id: UUID
+) -> Configuration:
+    """Remove a service, and tell which it was; BadRequest for LWM2M, which every account has; NotFound."""
     async with database.transaction() as connection:
         found = await connection.fetchrow(database.queries["configuration_lock"], account_id, configuration_id)
         if found is None:
@@ -293,6 +297,7 @@ async def remove_configuration(database: Database, actor: Actor, account_id: UUI
         await _note_service(
             connection, database, actor, before, "service.removed", {"before": _issuer(before.issuer_id)}
         )
+    return before
 
 
 def _no_such_issuer() -> BadRequest:

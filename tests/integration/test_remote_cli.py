@@ -110,7 +110,9 @@ async def test_a_ca_is_registered_switched_and_removed_from_afar_with_an_audit_r
         assert activated[0] == "plant signs for LWM2M."
         assert re.fullmatch(FAILED, activated[1])
         assert len(activated) == 2
-    assert "active for a service" in await doors.remote("issuer", "remove", "plant", code=1)
+    assert "is active for LWM2M; activate another one there first" in await doors.remote(
+        "issuer", "remove", "plant", code=1
+    )
     for door, name in ((doors.remote, "customer.x"), (doors.local, "customer.y")):
         said = await door("service", "add", name, "--issuer", "plant")
         assert f"plant signs for {name}." in said
@@ -123,7 +125,10 @@ async def test_a_ca_is_registered_switched_and_removed_from_afar_with_an_audit_r
     assert re.fullmatch(r"verification failed 2\d{3}-.*Z: .*takes no connections.*", states["plant"])
     await doors.remote("service", "remove", "customer.x")
     assert (await doors.remote("issuer", "deactivate")).strip() == "The embedded CA signs for LWM2M."
-    assert "plant is removed." in await doors.remote("issuer", "remove", "plant")
+    assert (
+        "plant is removed; what it issued stays valid, and can be revoked only at the CA itself."
+        in await doors.remote("issuer", "remove", "plant")
+    )
     row = (await doors.audit())[0]
     assert (row["action"], row["subject"], row["actor_kind"]) == ("certificate_issuer.removed", "plant", "api")
     assert len(row["request_id"]) == 32
@@ -292,6 +297,13 @@ async def test_what_a_profile_names_and_is_not_there_is_said_through_both_doors(
             assert (await door("profile", "set", "odd", naming(word))).count("\n") == 1
         said = await door("profile", "set", "odd", naming(factory["id"], 'service = "NoSuch"'))
         assert "Warning: no CA is configured for the service NoSuch: its devices get no certificate for it" in said
+        await door("service", "add", "NoSuch")
+        assert "Warning" not in await door("profile", "set", "odd", naming(factory["id"], 'service = "NoSuch"'))
+        said = await door("service", "remove", "NoSuch")
+        assert (
+            "The service NoSuch is removed.\nWarning: the profile odd names it: devices with it get no certificate"
+            in said
+        )
         await door("trust", "deny", factory["id"])
         said = await door("profile", "set", "odd", naming(factory["id"]))
         assert f"for devices that come with {factory['name']}, which is denied: they are refused" in said

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from server.admin import issuer_forms
+from server.admin import issuer_forms, profiles
 from server.admin import issuers as admin
 from server.api.access import parse_id
 from server.api.console import authorities, forms
@@ -91,13 +91,15 @@ async def remove(request: Request, visitor: CaAdministrator, issuer_id: str, con
     """Remove a service of an operator's own; LWM2M stays."""
     caller = visitor.caller
     wanted = parse_id(configuration_id, "certificate issuer configuration")
-    await issuers.remove_configuration(caller.database, caller.actor, caller.account_id, wanted)
-    return go(request, CERTIFICATE_AUTHORITIES, "The service configuration is removed.")
+    gone = await issuers.remove_configuration(caller.database, caller.actor, caller.account_id, wanted)
+    doubts = await profiles.without_service(caller.database, caller.account_id, gone.reference)
+    said = " ".join((f"The service {gone.reference} is removed.", *(f"{each.what}; {each.remedy}." for each in doubts)))
+    return go(request, CERTIFICATE_AUTHORITIES, said, "bad" if doubts else "good")
 
 
 async def _done(request: Request, visitor: Visitor, service: Configuration, said: str) -> Response:
     """Back to the list, with what was done and what speaks against the CA that was chosen."""
-    doubts = await doubts_of(visitor.caller.database, visitor.caller.account_id, service)
+    doubts = await doubts_of(visitor.caller.database, visitor.caller.account_id, service, visitor.caller.office.now())
     warnings = [f"{authorities.labelled(doubt.what)}; {doubt.remedy}." for doubt in doubts]
     return go(request, CERTIFICATE_AUTHORITIES, " ".join([said, *warnings]), "bad" if warnings else "good")
 
@@ -115,7 +117,11 @@ async def _popup(
     caller = visitor.caller
     target = await _target(visitor, issuer_id)
     wanted = target.id if target is not None else None
-    standing = (await standings(caller.database, caller.account_id)).get(target.id) if target is not None else None
+    standing = (
+        (await standings(caller.database, caller.account_id, caller.office.now())).get(target.id)
+        if target is not None
+        else None
+    )
     names: dict[UUID | None, str] = {None: authorities.OWN_NAME}
     names |= {row.id: row.name for row in await issuers.listed(caller.database, caller.account_id)}
     holders = await issuer_chains.holders(caller.database, caller.account_id, caller.office.now())

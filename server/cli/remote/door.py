@@ -29,6 +29,19 @@ def doubts_in(answer: Row) -> list[Doubt]:
     return [Doubt(each["kind"], each["message"], each["next_step"]) for each in answer.get("warnings", ())]
 
 
+def _to_do(words: str) -> str:
+    """What to do about a connection that came to nothing, by the words of the library."""
+    if "CERTIFICATE_VERIFY_FAILED" in words:
+        return "have this machine trust the CA of that server's certificate, or give the name that stands in it"
+    if "WRONG_VERSION_NUMBER" in words or "RECORD_LAYER" in words:
+        return "nothing speaks TLS there: write http:// if it is the server's own address"
+    if "missing an 'http" in words:
+        return "write --url with http:// or https:// in front"
+    if "disconnected" in words:
+        return "something else listens there, or it speaks TLS: check --url, perhaps https://"
+    return "check --url and that the server runs"
+
+
 class Door:
     """The API of one server; what it refuses ends the command with its own words."""
 
@@ -36,7 +49,11 @@ class Door:
         try:
             key = key_file.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
-            options.fail(f"{key_file} cannot be read as an API key ({error})")
+            why = "it is no text" if isinstance(error, UnicodeDecodeError) else error.strerror
+            options.fail(
+                f"{key_file} cannot be read as an API key ({why}); give the file that the first start made in the "
+                "data folder, or one with what `firstlight api-key add` printed"
+            )
         self._url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {key}"}
         self._tls = httpx.create_ssl_context(trust_env=False)
@@ -49,7 +66,7 @@ class Door:
             with httpx.Client(verify=self._tls, timeout=SECONDS, trust_env=False) as client:
                 answer = client.request(method, self._url + path, json=body, params=given, headers=self._headers)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            options.fail(f"{self._url} cannot be asked ({error}); check --url and that the server runs")
+            options.fail(f"{self._url} cannot be asked ({error}); {_to_do(str(error))}")
         try:
             read: Any = answer.json() if answer.content else None
             if answer.is_success:

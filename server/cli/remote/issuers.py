@@ -1,15 +1,17 @@
 """`issuer` and `service` through the API."""
 
+import base64
 from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
+from server.admin import profiles as profile_admin
 from server.cli import issuer as local
 from server.cli import options
+from server.cli import service as local_service
 from server.cli.options import AsJson
 from server.cli.remote.door import ApiKeyFile, Door, Row, Url, doubts_in
-from server.cli.service import Reference
 from server.doubt import Doubt
 from server.knowledge import OWN_CA
 from server.store.accounts import LWM2M
@@ -179,12 +181,12 @@ def remove(which: local.Which, url: Url, api_key_file: ApiKeyFile) -> None:
     door = Door(url, api_key_file)
     row = _issuer(door, which)
     door.ask("DELETE", f"{ISSUERS}/{row['id']}")
-    print(f"{row['name']} is removed.")
+    print(local.removed(row["name"]))
 
 
 @services.command("add")
 def add_service(
-    reference: Reference,
+    reference: local_service.Reference,
     url: Url,
     api_key_file: ApiKeyFile,
     issuer: Annotated[str | None, typer.Option(help="Name of the issuer; the embedded CA when not given.")] = None,
@@ -214,8 +216,12 @@ def list_services(url: Url, api_key_file: ApiKeyFile, as_json: AsJson = False) -
 
 
 @services.command("remove")
-def remove_service(reference: Reference, url: Url, api_key_file: ApiKeyFile) -> None:
+def remove_service(reference: local_service.Reference, url: Url, api_key_file: ApiKeyFile) -> None:
     """Remove a service of your own."""
     door = Door(url, api_key_file)
     door.ask("DELETE", f"{SERVICES}/{_service(door, reference)['id']}")
-    print(f"The service {reference} is removed.")
+    known = [
+        (row["name"], row["toml"], {name: base64.b64decode(content) for name, content in row["files"].items()})
+        for row in door.rows("/v1/profiles")
+    ]
+    print(local_service.removed(reference, profile_admin.naming_service(known, reference)))

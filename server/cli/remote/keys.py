@@ -128,7 +128,7 @@ def remove(
 ) -> None:
     """Remove a key; the device is unknown from then on."""
     _remove(Door(url, api_key_file), identity, service)
-    print(f"The key {printable(identity.encode())} is removed.")
+    print(local.removed(printable(identity.encode()), service))
 
 
 def _remove(door: Door, identity: str, service: str) -> None:
