@@ -341,12 +341,13 @@ def _failing(picture: Picture) -> list[Finding]:
     whole, found = picture.whole, list[Finding]()
     for group, count in whole.failures.items():
         if group.cause == FailureCause.ISSUER_BAD_CERTIFICATE.value:
+            one = count == 1
             found.append(
                 Finding(
                     kind="certificates_refused",
                     severity="fault",
-                    title=f"{count} certificates of an active CA must not reach a device",
-                    cause="they break a check, most often because their CA is not trusted here",
+                    title=f"{count} {'certificate' if one else 'certificates'} of an active CA must not reach a device",
+                    cause="a check is broken, most often because the CA is not trusted here",
                     next_step="upload the CA's certificate as a trusted certificate of service lwm2m, or verify the CA",
                     since=_begun(picture, group),
                     issuer_id=group.issuer_id,

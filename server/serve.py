@@ -89,6 +89,11 @@ class Service:
                 journal_stream=self._journal_stream,
             )
             await workers.start(stack, opened, sockets, listeners)
+            if self._ending.is_set():
+                # Told to stop before anybody was served.
+                await workers.stop()
+                log.info("stopped")
+                return
             coaps = [_uri("coaps", group[0]) for group in sockets]
             # The name of CoAP over TLS (RFC 8323 8.2); what is spoken there has no framing (transport/tls.py).
             coaps_tcp = [_uri("coaps+tcp", group[0]) for group in listeners]

@@ -68,7 +68,8 @@ class Workers:
         sockets: Sequence[Sequence[socket.socket]],
         listeners: Sequence[Sequence[socket.socket]],
     ) -> None:
-        """One for each socket of an address, and return when all are ready; `stack` ends them if nothing else did.
+        """One for each socket of an address, and return when all are ready or the end begins; `stack` ends them if
+        nothing else did.
 
         ConfigurationError when one does not start.
         """
@@ -135,18 +136,21 @@ class Workers:
                 await child.process.wait()
 
     async def _all_ready(self) -> None:
-        """Wait until every worker is ready; ConfigurationError when one ends first."""
+        """Wait until every worker is ready or the end begins; ConfigurationError when one ends first."""
         ready = [asyncio.create_task(child.ready.wait()) for child in self._children]
+        ending = asyncio.create_task(self._ending.wait())
         try:
             async with asyncio.timeout(START_PATIENCE):
                 while not all(task.done() for task in ready):
-                    await asyncio.wait([*ready, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait([*ready, *self._tasks, ending], return_when=asyncio.FIRST_COMPLETED)
+                    if self._ending.is_set():
+                        return
                     if any(task.done() for task in self._tasks):
                         raise ConfigurationError("a worker did not start; the lines above say why")
         except TimeoutError:
             raise ConfigurationError(f"the workers were not ready after {START_PATIENCE:g} s") from None
         finally:
-            for task in ready:
+            for task in (*ready, ending):
                 task.cancel()
 
     async def _keep_alive(self, child: Child) -> None:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 
 from server import logs
 from server.admin import api_keys, ceremony
-from server.admin.files import write_private
+from server.admin.files import read_bytes, write, write_private
 from server.config import Config
 from server.errors import ConfigurationError, Conflict
 from server.profile import DEFAULT_NAME, DEFAULT_SERVER_CERTIFICATE, ProfileError, default_profile, parse_profile
@@ -134,7 +134,7 @@ async def ensure_api_key(database: Database, config: Config, account_id: UUID) -
     """The file with this node's API key, made when it is missing or unknown; the record holds only its SHA-256."""
     file = config.server.data_dir / API_KEY_FILE
     if file.exists():
-        held = await accounts.find_api_key(database, sha256(file.read_bytes().strip()).digest())
+        held = await accounts.find_api_key(database, sha256(read_bytes(file).strip()).digest())
         if held is not None:
             return file
     name = f"first start {secrets.token_hex(4)}"
@@ -151,5 +151,5 @@ async def write_certificates(database: Database, sealer: Sealer, config: Config,
     for name, der in ((SERVER_CA_FILE, server_root), (DEVICE_ROOT_FILE, own.root_certificate if own else None)):
         if der is not None:
             pem = x509.load_der_x509_certificate(der).public_bytes(serialization.Encoding.PEM)
-            (config.server.data_dir / name).write_bytes(pem)
+            write(config.server.data_dir / name, pem)
     return config.server.data_dir / SERVER_CA_FILE

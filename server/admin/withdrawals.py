@@ -16,6 +16,8 @@ from server.store.conditions import Condition
 from server.store.database import Database
 from server.store.trust import TrustedCertificate
 
+OWN = f"the {OWN_CA}"
+
 
 @dataclass(frozen=True, slots=True)
 class Dependents:
@@ -33,10 +35,11 @@ class Dependents:
         if self.devices:
             one = self.devices == 1
             who = "1 device came" if one else f"{self.devices:,} devices came"
-            unless = ", unless another trusted certificate stands above theirs" if removed else ""
+            whose, they = ("its", "it holds") if one else ("their", "they hold")
+            unless = f", unless another trusted certificate stands above {whose} own" if removed else ""
             yield Doubt(
                 "devices_refused",
-                f"{who} with it last: their next bootstrap is refused{unless}; what they hold stays valid",
+                f"{who} with it last: {whose} next bootstrap is refused{unless}; what {they} stays valid",
                 f"{'trust it again' if removed else 'activate it again'} if {'it is' if one else 'they are'} to come",
             )
         signing = [name for name, signs in self.cas.items() if signs]
@@ -45,7 +48,9 @@ class Dependents:
                 "issuer_not_trusted",
                 f"Nothing else that is trusted stands above {_and(signing)}, which signs for {LWM2M}: "
                 "devices get no certificate from now on",
-                "trust it again, or activate another CA" if removed else "activate it again, or another CA",
+                f"trust it again{_where(signing)}, or activate another CA"
+                if removed
+                else "activate it again, or another CA",
             )
         idle = [name for name, signs in self.cas.items() if not signs]
         if idle:
@@ -92,7 +97,7 @@ async def _leaning_on(database: Database, account_id: UUID, anchor: TrustedCerti
     ]
     own = await embedded_ca.find(database, account_id)
     if own is not None:
-        shown.insert(0, (None, f"the {OWN_CA}", (own.issuing_certificate, own.root_certificate)))
+        shown.insert(0, (None, OWN, (own.issuing_certificate, own.root_certificate)))
     here = [x509.load_der_x509_certificate(anchor.certificate)]
     found: dict[str, bool] = {}
     for issuer_id, name, certificates in shown:
@@ -113,6 +118,11 @@ async def _naming(database: Database, account_id: UUID, row: TrustedCertificate)
         if wanted in (row.id.hex, row.fingerprint.hex()):
             found.append(each.name)
     return tuple(found)
+
+
+def _where(names: Sequence[str]) -> str:
+    """Where the certificate of a CA is still to be had."""
+    return " (`firstlight ca export device-root` writes it)" if OWN in names else ""
 
 
 def _and(names: Sequence[str]) -> str:

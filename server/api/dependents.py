@@ -21,7 +21,7 @@ EXAMPLE = {
         {
             "kind": "devices_refused",
             "message": "1,200 devices came with it last: their next bootstrap is refused, unless another trusted "
-            "certificate stands above theirs; what they hold stays valid",
+            "certificate stands above their own; what they hold stays valid",
             "next_step": "trust it again if they are to come",
         }
     ],

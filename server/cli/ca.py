@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from server.admin import ceremony
-from server.admin.files import write_private
+from server.admin.files import read_bytes, write, write_private
 from server.cli import options
 from server.errors import BadRequest
 from server.record import Record
@@ -79,7 +79,7 @@ def export(
         if out is None:
             print(pem.decode(), end="")
         else:
-            out.write_bytes(pem)
+            write(out, pem)
 
     options.run(work)
 
@@ -111,7 +111,7 @@ async def _export(record: Record, out: Path, passphrase_file: Path | None, *, re
         raise BadRequest("a root key leaves only encrypted; give --passphrase-file")
     if out.exists():
         raise BadRequest(f"{out} exists; a key never overwrites a file")
-    passphrase = passphrase_file.read_bytes().strip()
+    passphrase = read_bytes(passphrase_file).strip()
     pem = await ceremony.encrypted_root_key(record.database, record.sealer, record.account_id, passphrase)
     write_private(out, pem.decode())
     if remove:
@@ -178,7 +178,7 @@ def crl(
     async def work() -> None:
         async with options.opened(config, data_dir, database_url, master_key_file) as record:
             der, count = await ceremony.crl(record.database, record.sealer, record.account_id, datetime.now(UTC))
-        out.write_bytes(der)
+        write(out, der)
         print(f"{count} revoked certificates are listed in {out}.")
 
     options.run(work)

@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from server.admin import certificates as admin
+from server.admin.files import write
 from server.cli import options
 from server.cli.ca import issued
 from server.errors import BadRequest
@@ -53,7 +54,7 @@ def show_certificate(
             x509.load_der_x509_certificate(der).public_bytes(serialization.Encoding.PEM) for der in row.chain
         ).decode()
         if out is not None:
-            out.write_text(pem, encoding="ascii")
+            write(out, pem.encode())
         else:
             print(pem, end="")
 

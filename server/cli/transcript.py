@@ -10,6 +10,7 @@ import typer
 
 from lwm2m.replay import replay as run_again
 from server import transcripts
+from server.admin.files import make_folder, write
 from server.cli import options
 from server.errors import BadRequest, NotFound
 from server.record import Record
@@ -52,12 +53,12 @@ def transcript(
 
 async def _write_all(record: Record, endpoint: str | None, folder: Path) -> int:
     rows = await store.listed(record.database, record.account_id, endpoint)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for row in rows:
         found = await store.find(record.database, record.account_id, row.endpoint, row.session_id)
         if found is not None:
             name = f"{quote(row.endpoint, safe='')}-{row.session_id.hex}.json"
-            (folder / name).write_text(json.dumps(transcripts.shown(found), indent=1) + "\n")
+            write(folder / name, f"{json.dumps(transcripts.shown(found), indent=1)}\n".encode())
     return len(rows)
 
 

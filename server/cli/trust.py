@@ -10,6 +10,7 @@ import typer
 
 from server.admin import trust as admin
 from server.admin import withdrawals
+from server.admin.files import read_bytes
 from server.cli import options
 from server.cli.doubts import with_doubts
 from server.doubt import Doubt
@@ -70,7 +71,7 @@ def add(
                 record.database,
                 options.actor(),
                 record.account_id,
-                file.read_bytes(),
+                read_bytes(file),
                 service=service,
                 now=now,
                 name=name,

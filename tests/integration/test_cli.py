@@ -94,7 +94,7 @@ def test_pre_shared_keys_come_and_go_and_never_show(cli: Cli) -> None:
     table = cli("psk", "list")
     assert "urn:imei:1" in table
     assert KEY not in table + json.dumps(listed)
-    assert "The key a is removed." in cli("psk", "remove", "a")
+    assert "The key a is removed: who comes with it is refused from now on" in cli("psk", "remove", "a")
     assert "there is no key with the identity a" in cli.refused("psk", "remove", "a")
 
 

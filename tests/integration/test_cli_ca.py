@@ -96,3 +96,22 @@ def test_the_revocation_list_is_written(cli: Cli) -> None:
     issuing = x509.load_pem_x509_certificate(cli("ca", "export", "issuing").encode())
     assert crl.issuer == issuing.subject
     assert list(crl) == []
+
+
+def test_a_file_that_cannot_be_written_is_told_in_one_line_and_nothing_is_taken_off_line(cli: Cli) -> None:
+    passphrase = cli.file("passphrase", "correct horse battery staple\n")
+    cli("ca", "init")
+    # A folder stands where the file is to be, whoever runs the tests.
+    out = cli.folder / "taken"
+    out.mkdir()
+    (cli.folder / "plain").write_text("")
+    below = cli.folder / "plain" / "key.pem"
+    for words, file in (
+        (("ca", "export", "device-root", "--out"), out),
+        (("ca", "crl", "--out"), out),
+        (("ca", "export-root-key", "--remove", "--passphrase-file", passphrase, "--out"), below),
+    ):
+        said = cli.refused(*words, str(file))
+        assert said.startswith(f"firstlight: {file} cannot be written (")
+        assert "; give a file in a folder that exists" in said
+    assert cli.json("ca", "show")[0]["key"] == "sealed in the record"

@@ -1,9 +1,16 @@
 """A server that stops puts on record what it cut short."""
 
 import asyncio
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+from structlog.testing import capture_logs
+
+from server.config import Config, DatabaseConfig, ServerConfig
+from server.serve import Service
 from simulators.device import Device
 from simulators.faults import Faults, FaultyPath, Seen
 from tests.integration.field import IMPATIENT, asked_to_finish, opened, until
@@ -73,3 +80,46 @@ async def test_a_stop_waits_for_a_handshake_under_way_and_for_the_bootstrap_afte
             report = await device.bootstrap()
         assert await (await stopping) == 0
     assert (report.ok, report.attempts) == (True, 1), report.reason
+
+
+async def test_a_server_that_is_told_to_stop_while_it_starts_stops_without_a_fault(
+    tmp_path: Path, database_url: str
+) -> None:
+    """Ctrl+C during the start was called a worker that did not start, with nothing above to say why."""
+    ready = tmp_path / "ready.json"
+    for single_process in (False, True):
+        service = Service(
+            Config(
+                server=ServerConfig(
+                    data_dir=tmp_path,
+                    coaps=("127.0.0.1:0",),
+                    http="127.0.0.1:0",
+                    ready_file=ready,
+                    single_process=single_process,
+                ),
+                database=DatabaseConfig(url=database_url),
+            )
+        )
+        service.end()
+        with capture_logs() as lines:
+            await service.run()
+        said = [line["event"] for line in lines]
+        assert said[-1] == "stopped"
+        assert "serving" not in said
+        assert not ready.exists()
+
+
+def test_ctrl_c_while_the_commands_are_loaded_ends_the_command_without_a_traceback() -> None:
+    program = """
+import builtins, os, signal
+load = __import__
+def interrupted(name, globals=None, locals=None, fromlist=(), level=0):
+    if name == "server.cli" and "commands" in (fromlist or ()):
+        os.kill(os.getpid(), signal.SIGINT)
+    return load(name, globals, locals, fromlist, level)
+from server.cli.entry import main
+builtins.__import__ = interrupted
+main()
+"""
+    ended = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "")

@@ -47,7 +47,7 @@ def test_a_write_that_fails_leaves_the_older_file_and_nothing_of_the_new(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(BadRequest, match=r"key cannot be written \(No space left on device\); give"):
         write_private(file, "new")
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]

@@ -11,6 +11,7 @@ import typer
 from rich.text import Text
 
 from server import transcripts
+from server.admin.files import write
 from server.cli import certificate as local
 from server.cli import device as local_device
 from server.cli import explain as local_explain
@@ -269,7 +270,7 @@ def show_certificate(
     door = Door(url, api_key_file)
     pem = str(door.get(f"{CERTIFICATES}/{_certificate(door, serial)['id']}")["chain"])
     if out is not None:
-        out.write_text(pem, encoding="ascii")
+        options.expected(lambda: write(out, pem.encode()))
     else:
         print(pem, end="")
 

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import serialization
 
 from server.admin import profiles as profile_admin
 from server.admin import trust as admin
+from server.admin.files import read_bytes
 from server.cli import options
 from server.cli import profile as local_profile
 from server.cli import trust as local
@@ -34,7 +35,7 @@ def add(
     ] = False,
 ) -> None:
     """Trust the certificates of a file, all or none; at work in a running server within two seconds."""
-    certificates = options.expected(lambda: admin.parse(file.read_bytes()))
+    certificates = options.expected(lambda: admin.parse(read_bytes(file)))
     door = Door(url, api_key_file)
     added = []
     try:
