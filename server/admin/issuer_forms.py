@@ -163,6 +163,12 @@ FORMS: Mapping[str, IssuerForm] = MappingProxyType(
 """CA types an operator may register; the embedded CA is there without being registered."""
 
 
+# Names of the settings that are secrets, of whichever type.
+CREDENTIALS = frozenset(
+    name for form in FORMS.values() for setting in form.credentials for name in (setting.name, *setting.aliases)
+)
+
+
 def check_name(name: str) -> None:
     """BadRequest unless the name of an issuer is 1 to 50 printable characters."""
     if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable() or name != name.strip():
@@ -201,6 +207,12 @@ def filled(settings: tuple[Setting, ...], given: Mapping[str, Any] | None, where
         setting = names.get(key)
         if setting is None:
             known = ", ".join(setting.name for setting in settings) or "none"
+            if key in CREDENTIALS and where == "issuer_attributes":
+                raise BadRequest(
+                    f"{key} is a credential, which nobody can read again; give it in issuer_credentials "
+                    f"(`--secret-file {key}=FILE`)",
+                    field=f"{where}.{key}",
+                )
             raise BadRequest(f"{key} is not known for this issuer type; known are {known}", field=f"{where}.{key}")
         if value is None or value == "":
             continue

@@ -98,7 +98,7 @@ def run(work: Callable[[], Coroutine[object, object, T]]) -> T:
     try:
         return asyncio.run(work())
     except EXPECTED as error:
-        fail(str(error))
+        fail(with_option(str(error), getattr(error, "field", "")))
 
 
 def expected(work: Callable[[], T]) -> T:
@@ -107,6 +107,18 @@ def expected(work: Callable[[], T]) -> T:
         return work()
     except EXPECTED as error:
         fail(str(error))
+
+
+# How a command gives what a request has in these places.
+_OPTIONS: Mapping[str, str] = {"issuer_attributes": "--set {}=VALUE", "issuer_credentials": "--secret-file {}=FILE"}
+
+
+def with_option(message: str, field: str) -> str:
+    """`message`, and the option that gives `field` where it says that this is missing."""
+    place, _, name = field.partition(".")
+    if name and place in _OPTIONS and "is missing" in message:
+        return f"{message} (`{_OPTIONS[place].format(name)}`)"
+    return message
 
 
 def fail(message: str, status: int = 1) -> NoReturn:

@@ -11,6 +11,7 @@ from server.cli import options
 from server.cli.doubts import with_doubts
 from server.doubt import Doubt
 from server.errors import NotFound
+from server.profile import DEFAULT_NAME
 from server.store import profiles
 
 app = typer.Typer(help="Profiles: what is written to which device.", no_args_is_help=True)
@@ -27,10 +28,13 @@ def was_set(name: str, endpoint: str, doubts: Iterable[Doubt]) -> str:
 
 def removed(name: str, devices: int) -> str:
     """What is said of one that is gone; `devices` had it last."""
-    if not devices:
-        return f"Profile {name} is removed."
-    whose = "1 device had it last: it gets" if devices == 1 else f"{devices:,} devices had it last: they get"
-    return f"Profile {name} is removed. {whose} the next profile that matches, or none and no bootstrap."
+    said = f"Profile {name} is removed."
+    if name == DEFAULT_NAME:
+        said = f"{said} The next start or command makes it anew, as the settings have it; to change it, set it."
+    if devices:
+        whose = "1 device had it last: it gets" if devices == 1 else f"{devices:,} devices had it last: they get"
+        said = f"{said} {whose} the next profile that matches, or none and no bootstrap."
+    return said
 
 
 @app.command("set")

@@ -90,6 +90,12 @@ async def test_a_ca_is_registered_switched_and_removed_from_afar_with_an_audit_r
     for door in (doors.remote, doors.local):
         # Asked first it is not there, and nothing is kept.
         assert "takes no connections" in await door("issuer", "add", "plant", *words, "--check", code=1)
+        # A label is what a form shows; whoever types commands needs the option.
+        said = await door("issuer", "add", "plant", *words[:4], code=1)
+        assert "HMAC Hex key: is missing; give it (`--secret-file hmac_hex_key=FILE`)" in said
+        said = await door("issuer", "add", "plant", *words[:4], "--set", "hmac_hex_key=00", code=1)
+        assert "hmac_hex_key is a credential" in said
+        assert "`--secret-file hmac_hex_key=FILE`" in said
     assert "plant is registered" in await doors.remote("issuer", "add", "plant", *words)
     changed = ("issuer", "set", "plant", "--set", "rate=7", "--check")
     for door in (doors.remote, doors.local):
@@ -312,6 +318,7 @@ async def test_what_a_profile_names_and_is_not_there_is_said_through_both_doors(
         default = json.loads(await door("device", "list", "--limit", "1", "--json"))["profile"]
         text = file(field, "again.toml", await door("profile", "show", default))
         said = await door("profile", "remove", default)
+        assert "Profile default is removed. The next start or command makes it anew, as the settings have it" in said
         assert "2 devices had it last: they get the next profile that matches, or none" in said
         await door("profile", "set", default, text)
 

@@ -71,7 +71,7 @@ class Door:
             read: Any = answer.json() if answer.content else None
             if answer.is_success:
                 return read
-            message = str(read["message"])
+            message = options.with_option(str(read["message"]), "".join(f["field"] for f in read["fields"][:1]))
         except (ValueError, KeyError, TypeError):
             message = f"{self._url} answered {answer.status_code} and is no Firstlight API; check --url"
         return options.fail(message)
