@@ -14,12 +14,14 @@ from server.config import Config
 from server.errors import ConfigurationError
 from server.store import embedded_ca, sealed
 from server.store.database import Database
+from server.store.errors import StoreRefused
 from server.store.postgres import EmbeddedPostgres
 from server.store.secrets import Sealer
 
 log = logs.get("record")
 
 MASTER_KEY_BYTES = 32
+MASTER_KEY_FILE = "master.key"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,11 +52,17 @@ def master_keys(config: Config, *, create: bool) -> tuple[bytes, ...]:
     """
     if config.secrets.master_key is not None:
         return _keys(config.secrets.master_key, "environment variable FIRSTLIGHT_SECRETS_MASTER_KEY")
-    file = config.secrets.master_key_file or config.server.data_dir / "master.key"
+    file = config.secrets.master_key_file or config.server.data_dir / MASTER_KEY_FILE
     if not file.exists() and create and config.secrets.master_key_file is None:
         write_private(file, random_secrets.token_hex(MASTER_KEY_BYTES) + "\n")
         log.info("master_key_made", file=str(file))
     return keys_in(file, "secrets.master_key_file")
+
+
+def _own_key_file(config: Config) -> Path | None:
+    """The file in the data folder that is made where no master key is configured; None where one is."""
+    given = config.secrets.master_key is not None or config.secrets.master_key_file is not None
+    return None if given else config.server.data_dir / MASTER_KEY_FILE
 
 
 def keys_in(file: Path, setting: str) -> tuple[bytes, ...]:
@@ -113,11 +121,23 @@ async def postgres(config: Config, *, shared: bool = False) -> AsyncIterator[str
 async def opened(config: Config, url: str, *, create: bool) -> AsyncIterator[Record]:
     """The record behind `url`, migrated and with all that exists from the first start."""
 
+    file = _own_key_file(config)
+    missing = create and file is not None and not file.exists()
     keys = master_keys(config, create=create)
     sealer = Sealer(keys)
     database = await Database.open(url, application_name=sealed.announcement(sealer))
     try:
-        await sealed.check(database, sealer)
+        try:
+            await sealed.check(database, sealer)
+        except StoreRefused as error:
+            if file is None or not missing:
+                raise
+            # The one that was just made is of no use, and would be in the way of the server's own.
+            file.unlink(missing_ok=True)
+            raise StoreRefused(
+                f"{file} is missing, and {str(error).partition(',')[0]}: put the server's own there, from its backup, "
+                "or give the --config or --data-dir of that server; nothing that is sealed can be opened without it"
+            ) from error
         made = not await embedded_ca.has_server_credential(database)
         account_id = await first_start.ensure(database, sealer, config)
         # Of two first starters with keys of their own one was first.

@@ -61,8 +61,12 @@ def test_a_command_with_a_key_of_its_own_adds_nothing_that_no_server_can_open(cl
     cli("db", "migrate")
     file = cli.file("key", KEY)
     words = ("psk", "add", "id", "--key-file", file, "--endpoint", "dev", "--database-url", cli.url)
-    said = cli.bare(*words, "--data-dir", str(cli.folder / "elsewhere"), code=1)
-    assert "the record is sealed with master key" in said
+    elsewhere = cli.folder / "elsewhere"
+    said = cli.bare(*words, "--data-dir", str(elsewhere), code=1)
+    assert f"{elsewhere / 'master.key'} is missing, and the record is sealed with master key" in said
+    assert "put the server's own there, from its backup, or give the --config or --data-dir of that server" in said
+    # Another one in its place would be in the way.
+    assert not (elsewhere / "master.key").exists()
     assert cli.json("psk", "list") == []
 
 
