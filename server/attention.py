@@ -10,6 +10,7 @@ from uuid import UUID
 from cryptography import x509
 
 from lwm2m.steps import FailureCause
+from server.admin import trust as trust_admin
 from server.standing import CA_ENDS_WITHIN, Standing, standings
 from server.statistics import Group, Picture, Statistics
 from server.store import embedded_ca, issuers, statistics, trust
@@ -82,6 +83,7 @@ class Attendant:
         of_cas = await self._issuers(account, cas)
         found = [
             *of_cas,
+            *await self._own_ca(account),
             *await self._certificates(account, now, cas),
             *await self._waiting(account, now),
             *_failing(picture),
@@ -117,6 +119,32 @@ class Attendant:
             for issuer_id, standing in cas.items()
             if issuer_id in active
             for finding in _of_active(standing, active[issuer_id])
+        ]
+
+    async def _own_ca(self, account: Account) -> list[Finding]:
+        """That what the embedded CA signs is refused: its root is trusted until somebody takes that back."""
+        own, service = await embedded_ca.find(self.database, account.id), None
+        if own is not None:
+            service = await issuers.service(self.database, account.id, LWM2M)
+        if own is None or service is None or service.issuer_id is not None:
+            return []
+        anchors = [
+            x509.load_der_x509_certificate(each.certificate)
+            for each in await trust.listed(self.database, account.id, service="lwm2m")
+            if each.active
+        ]
+        chain = [x509.load_der_x509_certificate(der) for der in (own.issuing_certificate, own.root_certificate)]
+        if trust_admin.leads_to(chain, anchors):
+            return []
+        return [
+            Finding(
+                kind="issuer_not_trusted",
+                severity="fault",
+                title=f"The embedded CA signs for {LWM2M}, but its root is not trusted: devices are refused",
+                cause="its root was denied or removed, and nothing else of service lwm2m stands above it",
+                next_step="activate its root, or trust it again: `firstlight ca export device-root` writes it",
+                since=None,
+            )
         ]
 
     async def _certificates(self, account: Account, now: datetime, cas: Mapping[UUID, Standing]) -> list[Finding]:

@@ -166,8 +166,14 @@ REFUSALS: Mapping[str, tuple[str, str]] = {
         "trust the CA of its factory, if it is one of yours",
     ),
     "denied": ("a certificate of its path is denied", "allow the trusted certificate again, if that was a mistake"),
-    "expired": ("its factory certificate, or one above it, has ended", "give it a new factory certificate"),
-    "not_yet_valid": ("its certificate begins in the future", "look at the clock of the factory that made it"),
+    "expired": (
+        "its factory certificate, or one above it, has ended",
+        "give it a new factory certificate; if others have the same, look at this server's clock",
+    ),
+    "not_yet_valid": (
+        "its certificate begins in the future",
+        "compare the clocks of this server and of the factory that made it",
+    ),
     "bad_signature": ("a signature in its chain is wrong", "its certificate is damaged or forged: look at the device"),
     "weak_key": ("a key or a signature of its chain is too weak", "it needs a certificate on P-256 or better"),
     "wrong_usage": ("its certificate is not meant for TLS clients", "have the factory issue it for clientAuth"),

@@ -180,6 +180,16 @@ async def test_an_active_ca_that_was_not_verified_or_is_not_trusted_needs_a_pers
         assert await kinds() == []
 
 
+async def test_an_embedded_ca_whose_root_is_no_longer_trusted_needs_a_person(api: Api) -> None:
+    [root] = (await api.ask("GET", "/v3/trusted-certificates?service__eq=lwm2m", 200))["data"]
+    for status, kinds in (("INACTIVE", ["issuer_not_trusted"]), ("ACTIVE", [])):
+        changed = await api.ask("PUT", f"/v3/trusted-certificates/{root['id']}", 200, {"status": status})
+        assert [each["kind"] for each in changed.get("warnings", ())] == kinds
+        api.app.state.attendant._last.clear()
+        findings = (await api.ask("GET", "/v1/attention", 200))["findings"]
+        assert [finding["kind"] for finding in findings] == kinds
+
+
 async def test_a_device_that_got_nothing_because_of_a_ca_needs_a_person(api: Api) -> None:
     await happened(api, good=0, bad=2, cause="issuer_unavailable")
     (finding,) = (await api.ask("GET", "/v1/attention", 200))["findings"]
