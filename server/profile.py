@@ -319,7 +319,9 @@ def _server_certificate(table: ProfileTable, files: Mapping[str, bytes]) -> byte
         else:
             certificates = [x509.load_der_x509_certificate(content)]
     except UNREADABLE as error:
-        raise table.wrong(key, f"names {file!r}, which holds no certificate in PEM or DER") from error
+        raise table.wrong(
+            key, f"names {file!r}, which holds no certificate in PEM or DER; give that of the LwM2M server or of its CA"
+        ) from error
     if len(certificates) != 1:
         raise table.wrong(
             key, f"names {file!r}, which holds {len(certificates)} certificates; /0/x/4 takes one, leave that one"

@@ -52,7 +52,7 @@ def read_chain(path: Path) -> tuple[x509.Certificate, ...]:
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise BadInput(f"{path} holds no certificate in PEM: {error}") from error
+        raise BadInput(f"{path} holds no certificate in PEM; give the file of one") from error
 
 
 def read_key(path: Path) -> ec.EllipticCurvePrivateKey:

@@ -1,9 +1,12 @@
 """Profiles as an operator gives them: a TOML file and the files beside it that it names."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
+from lwm2m.plan import Learned
+from server import preflight
 from server.admin.files import read_text
 from server.doubt import Doubt
 from server.errors import BadRequest
@@ -64,7 +67,7 @@ async def _put(
     named = await _named_certificate(database, account_id, profile)
     row = await profiles.put(database, actor, account_id, profile.name, text, files)
     known = {service.reference for service in await issuers.configured(database, account_id)}
-    return row, list(_doubts(profile, named, known))
+    return row, [*plan_doubts(profile, datetime.now(UTC)), *_doubts(profile, named, known)]
 
 
 async def _named_certificate(database: Database, account_id: UUID, profile: Profile) -> TrustedCertificate | None:
@@ -89,6 +92,13 @@ async def _named_certificate(database: Database, account_id: UUID, profile: Prof
         "(`firstlight trust add FILE --service bootstrap`), or take one from `firstlight trust list --json`",
         field="toml",
     )
+
+
+def plan_doubts(profile: Profile, now: datetime) -> Iterator[Doubt]:
+    """What speaks against the plan of a profile whatever the device, as each bootstrap would find it at `now` (UTC)."""
+    for finding in preflight.check_plan(profile.plan, {}, Learned(), now):
+        what, _, remedy = finding.sentence.rpartition("; ")
+        yield Doubt(f"profile_{finding.severity}", what, remedy)
 
 
 def _doubts(profile: Profile, named: TrustedCertificate | None, services: Collection[str]) -> Iterator[Doubt]:

@@ -1,6 +1,7 @@
 """`firstlight profile`: what is written to which device."""
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -63,9 +64,8 @@ def check(
 
     async def work() -> None:
         _, _, profile = admin.read(file.stem, file)
-        print(
-            f"{file} is good: {len(profile.plan.securities)} security and {len(profile.plan.servers)} server entries."
-        )
+        counts = f"{len(profile.plan.securities)} security and {len(profile.plan.servers)} server entries"
+        print(with_doubts(f"{file} is good: {counts}.", admin.plan_doubts(profile, datetime.now(UTC)), profile.name))
 
     options.run(work)
 

@@ -138,7 +138,9 @@ short_server_id = 1
 def test_profiles_are_checked_set_shown_and_removed(cli: Cli) -> None:
     cli.file("ca.pem", pki.make_factory_ca().pem)
     file = cli.file("mine.toml", PROFILE)
-    assert "is good: 1 security and 1 server entries." in cli.bare("profile", "check", file)
+    checked = cli.bare("profile", "check", file)
+    assert "is good: 1 security and 1 server entries." in checked
+    assert "Warning: [[security]] 1: the server certificate is that of a CA, but without certificate_usage" in checked
     assert "Profile mine is set, for endpoints urn:imei:*." in cli("profile", "set", "mine", file)
     listed = cli.json("profile", "list")
     assert [(row["name"], row["files"]) for row in listed] == [("default", "server-ca.pem"), ("mine", "ca.pem")]

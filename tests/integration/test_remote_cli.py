@@ -300,11 +300,19 @@ async def test_what_a_profile_names_and_is_not_there_is_said_through_both_doors(
         ):
             assert why in await door("profile", "set", "odd", naming(word), code=1)
         for word in (factory["id"], factory["fingerprint"].upper()):
-            assert (await door("profile", "set", "odd", naming(word))).count("\n") == 1
+            said = await door("profile", "set", "odd", naming(word))
+            assert said.startswith("Profile odd is set, for endpoints odd-*.\n")
+            # What every bootstrap with it would find is said now.
+            assert (
+                "Warning: [[security]] 1: the server certificate is that of a CA, but without certificate_usage" in said
+            )
+            assert "no CA is configured" not in said
+            assert "denied" not in said
         said = await door("profile", "set", "odd", naming(factory["id"], 'service = "NoSuch"'))
         assert "Warning: no CA is configured for the service NoSuch: its devices get no certificate for it" in said
         await door("service", "add", "NoSuch")
-        assert "Warning" not in await door("profile", "set", "odd", naming(factory["id"], 'service = "NoSuch"'))
+        said = await door("profile", "set", "odd", naming(factory["id"], 'service = "NoSuch"'))
+        assert "no CA is configured" not in said
         said = await door("service", "remove", "NoSuch")
         assert (
             "The service NoSuch is removed.\nWarning: the profile odd names it: devices with it get no certificate"
