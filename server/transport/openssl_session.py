@@ -170,17 +170,16 @@ class OpenSslSession:
                 # RFC 5246 7.2.1: close_notify is answered with one.
                 self.closed_by_peer = True
                 _lib.SSL_shutdown(self._ssl)
+                _lib.ERR_clear_error()
             else:
                 self.detail = self._reason()[1]
             self.state = SessionState.CLOSED
-            _lib.ERR_clear_error()
 
     def send(self, plaintext: bytes) -> bytes:
         """Encrypt one record (ESTABLISHED only), which has to leave; in a stream `cleartext_mtu` bytes are one."""
         if _SSL_write(self._ssl, plaintext, len(plaintext)) <= 0:
             self.state = SessionState.CLOSED
             self.detail = self._reason()[1]
-            _lib.ERR_clear_error()
         return self._written()
 
     def close(self) -> None:
@@ -343,7 +342,6 @@ class OpenSslSession:
     def _fail(self) -> None:
         self.state = SessionState.CLOSED
         self.refuse(*self._reason())
-        _lib.ERR_clear_error()
 
     def _reason(self) -> tuple[RefusalReason, str]:
         """What OpenSSL's error queue says, in our words; empties it, as all sessions share it (dtls.md 23)."""

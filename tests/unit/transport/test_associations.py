@@ -138,6 +138,17 @@ async def test_an_association_that_is_to_stay_is_closed_when_its_time_is_over(pk
     assert server.uppers[0].lost == ["idle"]
 
 
+async def test_a_handshake_under_way_counts_before_one_that_only_waits_makes_room(pki: Pki) -> None:
+    server = Server(pki.index, pki.server, limits=TransportLimits(max_associations=2))
+    await server.connect(x509_client(pki), OTHER)
+    under_way = ("192.0.2.3", 1)
+    server.deliver(through_cookie(server, x509_client(pki), under_way), under_way)
+    server.endpoint.on_full = server.uppers[0].association.close
+    assert (await server.connect(x509_client(pki))).up
+    assert server.uppers[0].lost == ["closed"]
+    assert (server.endpoint.established, server.endpoint.handshaking) == (1, 1)
+
+
 async def test_a_stay_lasts_until_it_is_over_unless_another_one_says_more(pki: Pki) -> None:
     server = Server(pki.index, pki.server)
     await server.connect(x509_client(pki))

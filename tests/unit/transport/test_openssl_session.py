@@ -1,5 +1,7 @@
 """Datagrams of an OpenSSL session, good, changed and rubbish: sizes, streams, and both doors in."""
 
+import ctypes
+import gc
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -18,6 +20,45 @@ from tests.unit.transport.rig import each_record
 # RFC 6347 4.1.
 MAX_PLAINTEXT = 16384
 Door = Callable[[OpenSslSession, bytes], list[bytes]]
+
+
+# What the C library has given out, beside what Python's own allocator has (mallinfo(3), glibc 2.33).
+LIBC = ctypes.CDLL(None)
+
+
+class Mallinfo(ctypes.Structure):
+    """struct mallinfo2."""
+
+    _fields_ = (
+        *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks")),
+        ("uordblks", ctypes.c_size_t),
+        ("fordblks", ctypes.c_size_t),
+        ("keepcost", ctypes.c_size_t),
+    )
+
+
+def given_out() -> int:
+    gc.collect()
+    LIBC.mallinfo2.restype = Mallinfo
+    return int(LIBC.mallinfo2().uordblks)
+
+
+@pytest.mark.skipif(not hasattr(LIBC, "mallinfo2"), reason="needs glibc 2.33")
+def test_a_session_that_waits_holds_none_of_openssls_buffers(pki: Pki) -> None:
+    """SSL_MODE_RELEASE_BUFFERS: 81 KB then, and 131 KB with one of 16 KB for each direction and their like."""
+    made = engine(pki)
+
+    def waiting() -> OpenSslSession:
+        client = x509_client(pki)
+        session = connect(made, client)
+        assert session.receive_record(client.send(b"x" * 50)[0]) == b"x" * 50
+        assert session.send(b"y")
+        return session
+
+    sessions = [waiting()]
+    before = given_out()
+    sessions += [waiting() for _ in range(10)]
+    assert (given_out() - before) / 10 < 110_000
 
 
 @pytest.mark.parametrize("mtu", [300, 512, 1200])
