@@ -29,6 +29,8 @@ Likeness = tuple[tuple[str, ...], tuple[bytes, ...]]
 
 SMALLEST_BLOCK = 16
 LARGEST_BLOCK = 1024
+# Below it no block is tried that the peer did not ask for: a buffer of less than about 100 bytes holds no request.
+SMALLEST_GUESS = 64
 MOST_REPLACED = 4
 
 
@@ -70,9 +72,9 @@ class Upload:
         """Take the answer to the block sent last: True to send another one now, False when it ends the
         request.
 
-        A smaller block size is honoured in 2.31 (RFC 7959 2.5) and in 4.13, which starts again (2.9.3);
-        4.08 starts again once (2.9.2). BadBlock for an answer that cannot be one to this block, StaleBlock
-        for an earlier one's.
+        A smaller block size is honoured in 2.31 (RFC 7959 2.5) and in 4.13, which starts again (2.9.3); one
+        without a size starts again with half of it. 4.08 starts again once (2.9.2). BadBlock for an answer
+        that cannot be one to this block, StaleBlock for an earlier one's.
         """
         sent = self.block
         if code == CONTINUE or (sent.more and code >> 5 == 2):
@@ -90,11 +92,22 @@ class Upload:
             self._go_to(0, self.size)
             return True
         if code == REQUEST_ENTITY_TOO_LARGE:
-            wanted = block.size if block is not None else largest_block(size1)
+            wanted = self._smaller(block, size1)
             if wanted < self.size:
                 self._go_to(0, wanted)
                 return True
         return False
+
+    def _smaller(self, block: Block | None, size1: int | None) -> int:
+        """The block size that a 4.13 asks for; the present one when it asks for none."""
+        if block is not None:
+            return block.size
+        if size1 is not None:
+            return largest_block(size1)
+        # A peer whose buffer cut the datagram off has seen no Block1 and names no size (Anjay). Of a later block that
+        # says nothing: the whole is too large for it.
+        guess = largest_block(min(self.size, len(self.payload)) - 1)
+        return self.size if self.offset or guess < SMALLEST_GUESS else guess
 
     def _go_to(self, offset: int, size: int) -> None:
         self.offset = offset

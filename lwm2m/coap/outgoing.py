@@ -171,7 +171,7 @@ class Outgoing:
         Raises BadOption (RFC 7252 5.4.1), BadBlock or BodyTooLarge when no answer can come of it,
         StaleBlock when it answers a block dealt with before.
         """
-        if not options and self._upload is None and self._download is None:
+        if not options and self._upload is None and self._download is None and code != REQUEST_ENTITY_TOO_LARGE:
             return code, options, payload
         download, upload = self._download, self._upload
         block1: Block | None

@@ -146,7 +146,20 @@ class TestUpload:
         assert upload.answered(coap.REQUEST_ENTITY_TOO_LARGE, block, size1)
         assert upload.block == Block(0, True, size)
 
-    @pytest.mark.parametrize(("block", "size1"), [(None, None), (Block(0, True, 64), None), (None, 64), (None, 4000)])
+    def test_too_large_without_any_size_is_tried_in_smaller_blocks(self) -> None:
+        upload = Upload(bytes(2000), 1024)
+        sizes = []
+        while upload.answered(coap.REQUEST_ENTITY_TOO_LARGE, None, None):
+            sizes.append(upload.size)
+            assert upload.block == Block(0, True, upload.size)
+        assert sizes == [512, 256, 128, 64]
+
+    def test_too_large_without_any_size_to_a_later_block_is_the_answer(self) -> None:
+        upload = Upload(bytes(2000), 1024)
+        assert upload.answered(coap.CONTINUE, Block(0, True, 1024), None)
+        assert not upload.answered(coap.REQUEST_ENTITY_TOO_LARGE, None, None)
+
+    @pytest.mark.parametrize(("block", "size1"), [(Block(0, True, 64), None), (None, 64), (None, 4000)])
     def test_too_large_without_a_smaller_size_is_the_answer(self, block: Block | None, size1: int | None) -> None:
         assert not Upload(bytes(200), 64).answered(coap.REQUEST_ENTITY_TOO_LARGE, block, size1)
 

@@ -101,14 +101,38 @@ def test_too_large_with_a_smaller_size_starts_again_with_it(length: int, hint: O
     assert peer.happened() == []
 
 
-def test_too_large_without_a_hint_is_the_answer() -> None:
+@pytest.mark.parametrize(("length", "sizes"), [(10, []), (64, []), (100, [64]), (600, [512, 256, 128, 64])])
+def test_too_large_without_a_hint_is_the_answer_when_no_smaller_block_is_taken(length: int, sizes: list[int]) -> None:
     peer = Peer()
-    for length in (10, 2000):
-        _, message = write(peer, bytes(length))
+    exchange, message = write(peer, bytes(length))
+    peer.answer(message, coap.REQUEST_ENTITY_TOO_LARGE)
+    for size in sizes:
+        message = peer.sent_one()
+        assert block_of(message, BLOCK1) == Block(0, True, size)
         peer.answer(message, coap.REQUEST_ENTITY_TOO_LARGE)
-        (event,) = peer.happened()
-        assert isinstance(event, ResponseReceived)
-        assert event.code == coap.REQUEST_ENTITY_TOO_LARGE
+    assert peer.happened() == [ResponseReceived(exchange, coap.REQUEST_ENTITY_TOO_LARGE, [], b"", False)]
+
+
+def test_a_device_that_cuts_datagrams_off_is_written_to_in_blocks_that_it_takes() -> None:
+    """Its 4.13 has no Block1 and no Size1: it has read neither (Anjay with an input buffer of 600 bytes)."""
+    peer = Peer()
+    payload = bytes(number % 251 for number in range(2000))
+    exchange, refused = write(peer, payload)
+    peer.answer(refused, coap.REQUEST_ENTITY_TOO_LARGE)
+    body = b""
+    for number in range(4):
+        message = peer.sent_one()
+        block = block_of(message, BLOCK1)
+        assert block == Block(number, number < 3, 512)
+        body += message.payload
+        peer.answer(message, coap.CONTINUE if block.more else coap.CHANGED, [block1(number, block.more, 512)])
+    assert body == payload
+    [event] = peer.happened()
+    assert isinstance(event, ResponseReceived)
+    assert (event.exchange_id, event.code) == (exchange, coap.CHANGED)
+    # The next request keeps to what was found out.
+    _, message = write(peer, payload)
+    assert block_of(message, BLOCK1) == Block(0, True, 512)
 
 
 def test_an_error_to_any_block_is_the_answer() -> None:
