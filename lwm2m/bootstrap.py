@@ -374,7 +374,8 @@ class BootstrapSession:
             self.learned = replace(self.learned, est_refused=True)
             yield from self._fall_back(index)
             answer = yield from self._operate(self._written(entry, "mode 4 was refused"))
-        if answer.code in _ENCODING_REFUSED and self._writes.pem_may_give_way(index):
+        # Whatever it calls it: 4.00 says who cannot read PEM, 4.13 or 5.00 who has no room for a chain.
+        if not answer.accepted and self._writes.pem_may_give_way(index):
             self._writes.leaf_only = True
             answer = yield from self._operate(self._written(entry, "the PEM chain was refused"))
             if answer.accepted:
