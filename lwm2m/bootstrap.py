@@ -18,10 +18,12 @@ from lwm2m.coap.message import (
     BAD_REQUEST,
     DELETE,
     GET,
+    INTERNAL_SERVER_ERROR,
     NOT_ACCEPTABLE,
     NOT_FOUND,
     POST,
     PUT,
+    REQUEST_ENTITY_TOO_LARGE,
     UNSUPPORTED_CONTENT_FORMAT,
     code_text,
 )
@@ -69,6 +71,9 @@ _DISCOVER = replace(_DISCOVER_REQUIRED, may_be_silent=True)
 _FINISH = Send(Operation(OperationKind.FINISH, POST, ("bs",)))
 # Codes that may mean "not in this encoding": 4.15 by the standard, 4.00 from the clients that know no other.
 _ENCODING_REFUSED = frozenset({BAD_REQUEST, UNSUPPORTED_CONTENT_FORMAT})
+# Codes that may mean "not a chain": from who cannot read PEM (MCC: 4.00), and from who has no room for more than a
+# leaf (Wakaama: 4.13, Anjay Lite: 5.00).
+_CHAIN_REFUSED = _ENCODING_REFUSED | {NOT_ACCEPTABLE, REQUEST_ENTITY_TOO_LARGE, INTERNAL_SERVER_ERROR}
 
 
 @lru_cache(maxsize=256)
@@ -374,8 +379,7 @@ class BootstrapSession:
             self.learned = replace(self.learned, est_refused=True)
             yield from self._fall_back(index)
             answer = yield from self._operate(self._written(entry, "mode 4 was refused"))
-        # Whatever it calls it: 4.00 says who cannot read PEM, 4.13 or 5.00 who has no room for a chain.
-        if not answer.accepted and self._writes.pem_may_give_way(index):
+        if answer.code in _CHAIN_REFUSED and self._writes.pem_may_give_way(index):
             self._writes.leaf_only = True
             answer = yield from self._operate(self._written(entry, "the PEM chain was refused"))
             if answer.accepted:
