@@ -135,6 +135,22 @@ def test_a_device_that_cuts_datagrams_off_is_written_to_in_blocks_that_it_takes(
     assert block_of(message, BLOCK1) == Block(0, True, 512)
 
 
+def test_too_large_is_the_answer_to_a_request_without_a_body_whatever_its_hint() -> None:
+    peer = Peer()
+    exchange, message = write(peer, b"")
+    hint = (SIZE1, b"\x10")
+    peer.answer(message, coap.REQUEST_ENTITY_TOO_LARGE, [hint])
+    assert peer.happened() == [ResponseReceived(exchange, coap.REQUEST_ENTITY_TOO_LARGE, [hint], b"", False)]
+    assert peer.sent() == []
+
+
+def test_go_on_is_the_answer_to_a_request_that_was_sent_whole() -> None:
+    peer = Peer()
+    exchange, message = write(peer, bytes(10))
+    peer.answer(message, coap.CONTINUE)
+    assert peer.happened() == [ResponseReceived(exchange, coap.CONTINUE, [], b"", False)]
+
+
 def test_an_error_to_any_block_is_the_answer() -> None:
     peer = Peer()
     exchange, message = write(peer, bytes(2000))
