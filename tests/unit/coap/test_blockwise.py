@@ -118,6 +118,12 @@ class TestUpload:
             upload.answered(coap.CONTINUE, Block(2, True, 64), None)
         assert upload.block == Block(1, True, 64)
 
+    def test_the_answer_to_another_block_at_the_same_place_is_wrong(self) -> None:
+        upload = Upload(bytes(3000), 1024)
+        assert upload.answered(coap.CONTINUE, Block(0, True, 1024), None)
+        with pytest.raises(BadBlock):
+            upload.answered(coap.CONTINUE, Block(2, True, 512), None)
+
     def test_a_larger_block_size_in_the_answer_is_not_taken(self) -> None:
         upload = Upload(bytes(300), 64)
         assert upload.answered(coap.CONTINUE, Block(0, True, 1024), None)
