@@ -18,19 +18,17 @@ from lwm2m.coap.message import (
     BAD_REQUEST,
     DELETE,
     GET,
-    INTERNAL_SERVER_ERROR,
     NOT_ACCEPTABLE,
     NOT_FOUND,
     POST,
     PUT,
-    REQUEST_ENTITY_TOO_LARGE,
     UNSUPPORTED_CONTENT_FORMAT,
     code_text,
 )
 from lwm2m.content_format import ContentFormat
 from lwm2m.errors import DecodeError, EncodeError
 from lwm2m.link_format import Inventory, parse_discover
-from lwm2m.outcome import DONE, PROBLEMS, Answer, Silence, Unusable
+from lwm2m.outcome import CHAIN_REFUSED, DONE, ENCODING_REFUSED, PROBLEMS, Answer, Silence, Unusable
 from lwm2m.paths import Path
 from lwm2m.placement import SECURITY_OBJECT, BootstrapAccountInTheWay, place
 from lwm2m.plan import Credential, Learned, Plan, PskCredential
@@ -69,11 +67,6 @@ ACCEPTS_AGAIN = 3
 _DISCOVER_REQUIRED = Send(Operation(OperationKind.DISCOVER, GET, (), accept=ContentFormat.LINK))
 _DISCOVER = replace(_DISCOVER_REQUIRED, may_be_silent=True)
 _FINISH = Send(Operation(OperationKind.FINISH, POST, ("bs",)))
-# Codes that may mean "not in this encoding": 4.15 by the standard, 4.00 from the clients that know no other.
-_ENCODING_REFUSED = frozenset({BAD_REQUEST, UNSUPPORTED_CONTENT_FORMAT})
-# Codes that may mean "not a chain": from who cannot read PEM (MCC: 4.00), and from who has no room for more than a
-# leaf (Wakaama: 4.13, Anjay Lite: 5.00).
-_CHAIN_REFUSED = _ENCODING_REFUSED | {NOT_ACCEPTABLE, REQUEST_ENTITY_TOO_LARGE, INTERNAL_SERVER_ERROR}
 
 
 @lru_cache(maxsize=256)
@@ -348,7 +341,7 @@ class BootstrapSession:
         refusal = yield from self._write_or_bend(entry)
         if refusal.accepted:
             return
-        if refusal.code in _ENCODING_REFUSED:
+        if refusal.code in ENCODING_REFUSED:
             if policy == "other-format":
                 for format in self._writes.other_formats():
                     self._writes.format = format
@@ -379,7 +372,7 @@ class BootstrapSession:
             self.learned = replace(self.learned, est_refused=True)
             yield from self._fall_back(index)
             answer = yield from self._operate(self._written(entry, "mode 4 was refused"))
-        if answer.code in _CHAIN_REFUSED and self._writes.pem_may_give_way(index):
+        if answer.code in CHAIN_REFUSED and self._writes.pem_may_give_way(index):
             self._writes.leaf_only = True
             answer = yield from self._operate(self._written(entry, "the PEM chain was refused"))
             if answer.accepted:

@@ -7,7 +7,18 @@ from enum import Enum
 from typing import NamedTuple
 
 from lwm2m.coap.events import ExchangeFailure
-from lwm2m.coap.message import CHANGED, CONTENT, CREATED, DELETED, code_text
+from lwm2m.coap.message import (
+    BAD_REQUEST,
+    CHANGED,
+    CONTENT,
+    CREATED,
+    DELETED,
+    INTERNAL_SERVER_ERROR,
+    NOT_ACCEPTABLE,
+    REQUEST_ENTITY_TOO_LARGE,
+    UNSUPPORTED_CONTENT_FORMAT,
+    code_text,
+)
 from lwm2m.content_format import ContentFormat
 from lwm2m.steps import FailureCause, OperationKind
 
@@ -24,6 +35,14 @@ DONE: Mapping[OperationKind, frozenset[int]] = {
     OperationKind.FINISH: frozenset({CHANGED}),
 }
 """The codes that say that an operation was done."""
+
+ENCODING_REFUSED = frozenset({BAD_REQUEST, UNSUPPORTED_CONTENT_FORMAT})
+"""Codes that may mean "not in this encoding": 4.15 by the standard, 4.00 from the clients that know no other."""
+
+CHAIN_REFUSED = ENCODING_REFUSED | {NOT_ACCEPTABLE, REQUEST_ENTITY_TOO_LARGE, INTERNAL_SERVER_ERROR}
+"""Codes that may mean "not a chain": from who cannot read PEM (MCC: 4.00), and from who has no room for more than a
+leaf (Wakaama: 4.13, Anjay Lite: 5.00).
+"""
 
 
 class Answer(NamedTuple):
