@@ -1,5 +1,6 @@
 """Our four import names belong to us alone, and no folder is forgotten in the package list."""
 
+import re
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -43,6 +44,14 @@ def test_the_constraints_pin_every_declared_dependency() -> None:
         *(d for e in PROJECT["project"]["optional-dependencies"].values() for d in e),
     ]
     assert {d.partition(">=")[0].lower() for d in declared} <= pinned
+
+
+def test_the_pythons_it_is_for_are_those_the_page_says_it_was_run_on() -> None:
+    page = (ROOT / "docs" / "operate.md").read_text()
+    section = page.partition("\n## Pythons and systems\n")[2].partition("\n## ")[0]
+    pythons = re.findall(r"^\| (3\.\d+) ", section, re.M)
+    assert PROJECT["project"]["classifiers"] == [f"Programming Language :: Python :: {python}" for python in pythons]
+    assert PROJECT["project"]["requires-python"] == f">={pythons[0]}"
 
 
 def test_the_licence_is_the_whole_text_and_is_declared() -> None:
