@@ -28,7 +28,7 @@ from lwm2m.coap.message import (
 from lwm2m.content_format import ContentFormat
 from lwm2m.errors import DecodeError, EncodeError
 from lwm2m.link_format import Inventory, parse_discover
-from lwm2m.outcome import CHAIN_REFUSED, DONE, ENCODING_REFUSED, PROBLEMS, Answer, Silence, Unusable
+from lwm2m.outcome import CHAIN_REFUSED, DONE, ENCODING_REFUSED, MODE_REFUSED, PROBLEMS, Answer, Silence, Unusable
 from lwm2m.paths import Path
 from lwm2m.placement import SECURITY_OBJECT, BootstrapAccountInTheWay, place
 from lwm2m.plan import Credential, Learned, Plan, PskCredential
@@ -342,14 +342,13 @@ class BootstrapSession:
         if refusal.accepted:
             return
         if refusal.code in ENCODING_REFUSED:
-            if policy == "other-format":
-                for format in self._writes.other_formats():
-                    self._writes.format = format
-                    answer = yield from self._write_or_bend(entry)
-                    if answer.accepted:
-                        self.learned = replace(self.learned, format=FORMAT_NAMES[format])
-                        return
-                self._writes.format = first_format
+            for format in self._writes.formats_after_refusal():
+                self._writes.format = format
+                answer = yield from self._write_or_bend(entry)
+                if answer.accepted:
+                    self.learned = replace(self.learned, format=FORMAT_NAMES[format])
+                    return
+            self._writes.format = first_format
             if self.learned.format == FORMAT_NAMES[first_format]:
                 # learned of another firmware: start afresh next time, or the device would be locked out
                 self.learned = replace(self.learned, format=None)
@@ -360,12 +359,12 @@ class BootstrapSession:
         raise _End(cause, str(self._writes.path(entry)), refusal.code, refusal.diagnostic)
 
     def _write_or_bend(self, entry: Entry) -> _Course[Answer]:
-        """Write one instance in the present format; a refused mode 4 or PEM chain gives way once each."""
+        """Write one instance in the present format; a refused mode 4, chain or addition of 1.1 gives way once each."""
         answer = yield from self._operate(self._written(entry))
         object, index = entry
         if object != SECURITY_OBJECT:
             return answer
-        fell_back = answer.code == BAD_REQUEST and self._writes.may_fall_back(index)
+        fell_back = answer.code in MODE_REFUSED and self._writes.may_fall_back(index)
         before = self.learned
         if fell_back:
             # Learned at once: Izuma clients end their bootstrap with the refusal, and come back.
@@ -378,6 +377,10 @@ class BootstrapSession:
             if answer.accepted:
                 self.learned = replace(self.learned, leaf_only=True)
             self._writes.leaf_only = answer.accepted
+        if answer.code == BAD_REQUEST and self._writes.may_be_1_0(index):
+            self._writes.security_1_0 = True
+            answer = yield from self._operate(self._written(entry, "without resources 13 to 16"))
+            self._writes.security_1_0 = answer.accepted
         if fell_back and not answer.accepted:
             # It was not the mode.
             self.learned = replace(self.learned, est_refused=before.est_refused)

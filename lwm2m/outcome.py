@@ -44,6 +44,9 @@ CHAIN_REFUSED = ENCODING_REFUSED | {NOT_ACCEPTABLE, REQUEST_ENTITY_TOO_LARGE, IN
 leaf (Wakaama: 4.13, Anjay Lite: 5.00).
 """
 
+MODE_REFUSED = frozenset({BAD_REQUEST, NOT_ACCEPTABLE})
+"""Codes that may mean "not with this Security Mode": 4.06 is none of a Write, but Wakaama's answer to one it lacks."""
+
 
 class Answer(NamedTuple):
     """The device's response; `accepted` is a code that says that the operation was done."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal, TypeAlias
 
 from lwm2m.objects import ResourceValue
@@ -66,6 +66,13 @@ class SecurityPlan:
     def uses_certificates(self) -> bool:
         """Whether device and LwM2M server prove themselves with certificates (modes 2 and 4)."""
         return self.mode not in ("psk", "nosec")
+
+    def as_of_1_0(self) -> SecurityPlan:
+        """The same without resources 13 to 16, which LwM2M 1.1 added; `self` when it has none of them."""
+        added = (self.matching_type, self.sni, self.certificate_usage)
+        if added == (None, None, None) and not self.ciphersuites:
+            return self
+        return replace(self, matching_type=None, sni=None, certificate_usage=None, ciphersuites=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

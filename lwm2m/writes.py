@@ -40,7 +40,7 @@ class Writes:
     """The instances of one session and the encoding it has come to; `bootstrap.py` alone decides its changes.
 
     `leaf_only`: chains go out as the leaf in DER unless the plan fixes PEM; `est_refused`: indexes of
-    `plan.securities` written with mode 2 though mode 4 was tried.
+    `plan.securities` written with mode 2 though mode 4 was tried; `security_1_0`: resources 13 to 16 go unwritten.
     """
 
     __slots__ = (
@@ -50,6 +50,7 @@ class Writes:
         "format",
         "leaf_only",
         "placement",
+        "security_1_0",
         "speaks_1_2",
     )
 
@@ -64,6 +65,7 @@ class Writes:
         self.credentials = dict(credentials)
         self.format = _first_format(plan, learned, request)
         self.leaf_only = learned.leaf_only
+        self.security_1_0 = False
         self.est_refused = set(range(len(plan.securities))) if learned.est_refused else set()
         self.speaks_1_2 = request.asked_for_pack or request.pct == ContentFormat.LWM2M_CBOR
         self.placement = _NOWHERE
@@ -98,12 +100,26 @@ class Writes:
             elif len(credential.chain) > 1:
                 note = "leaf alone, the LwM2M server must hold its issuer"
         security, id = self._plan.securities[index], self.placement.securities[index]
+        if self.security_1_0:
+            security = security.as_of_1_0()
         return security_payload(security, id, credential, self.format, est=est, pem=pem), note
 
     def other_formats(self) -> Iterator[ContentFormat]:
         """The formats a write could also have, the most common first."""
         present = self.format
         return (format for format in WRITE_FORMATS.values() if format is not present)
+
+    def formats_after_refusal(self) -> Iterator[ContentFormat]:
+        """The formats in which a refused write is tried once more.
+
+        A client was seen that asks for SenML JSON and reads only the `+/` alphabet of base64 there, not that of RFC
+        8428 5: it refuses every second key. TLV, which has no text, reaches it.
+        """
+        if self._plan.on_error.write == "other-format":
+            return self.other_formats()
+        if self._plan.content_format == "auto" and self.format is ContentFormat.SENML_JSON:
+            return iter((ContentFormat.TLV,))
+        return iter(())
 
     def may_fall_back(self, index: int) -> bool:
         """Whether mode 4 is written where mode 2 would do."""
@@ -115,6 +131,11 @@ class Writes:
             return False
         credential = self.credentials.get(index)
         return not self.is_est(index) and isinstance(credential, Credential) and len(credential.chain) > 1
+
+    def may_be_1_0(self, index: int) -> bool:
+        """Whether resources that LwM2M 1.1 added are written and the instance would do without them."""
+        security = self._plan.securities[index]
+        return not self.security_1_0 and security.as_of_1_0() is not security
 
     def is_est(self, index: int) -> bool:
         """Whether an instance is written with mode 4, so that the device makes its key."""

@@ -30,7 +30,6 @@ SECURITY = SecurityPlan(
     short_server_id=123,
     mode="server-key",
     server_certificate=b"server CA",
-    certificate_usage=2,
 )
 PLAN = Plan(securities=(SECURITY,), servers=(ServerPlan(short_server_id=123),))
 DEVICE_1_0 = BootstrapRequest("device", None)

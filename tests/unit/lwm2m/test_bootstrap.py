@@ -58,7 +58,8 @@ def test_a_session_discovers_deletes_writes_each_instance_and_finishes() -> None
 
 
 def test_server_key_writes_mode_2_with_leaf_server_certificate_and_key() -> None:
-    instance = run().written()
+    plan = replace(PLAN, securities=(replace(SECURITY, certificate_usage=2),))
+    instance = run(plan=plan).written()
     assert instance.resources == {
         0: "coaps://lwm2m.example.com:5684",
         1: False,
