@@ -20,6 +20,14 @@ VALIDITY = timedelta(days=3650)
 EXECUTION_MODE = x509.ObjectIdentifier("1.3.6.1.4.1.4128.201")
 DEVELOPER = 1
 BYTES_A_LINE = 12
+# What the client reports of itself until its maker says otherwise; without them it does not link.
+DEVICE_WORDS = {
+    "MBED_CLOUD_DEV_MANUFACTURER": "dev_manufacturer",
+    "MBED_CLOUD_DEV_MODEL_NUMBER": "dev_model_num",
+    "MBED_CLOUD_DEV_SERIAL_NUMBER": "0",
+    "MBED_CLOUD_DEV_DEVICE_TYPE": "dev_device_type",
+    "MBED_CLOUD_DEV_HARDWARE_VERSION": "dev_hardware_version",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +47,7 @@ async def make(
     *,
     name: str,
     description: str,
-    owner_id: UUID,
+    owner_id: UUID | None,
     bootstrap: Credentials,
     now: datetime,
 ) -> DeveloperCertificate:
@@ -115,7 +123,6 @@ def _source(endpoint: str, account_id: UUID, bootstrap: Credentials, certificate
     texts = {
         "MBED_CLOUD_DEV_BOOTSTRAP_ENDPOINT_NAME": endpoint,
         "MBED_CLOUD_DEV_ACCOUNT_ID": account_id.hex,
-        "MBED_CLOUD_DEV_BOOTSTRAP_SERVER_URI": bootstrap.uri,
     }
     arrays = {
         "MBED_CLOUD_DEV_BOOTSTRAP_DEVICE_CERTIFICATE": certificate,
@@ -124,7 +131,8 @@ def _source(endpoint: str, account_id: UUID, bootstrap: Credentials, certificate
     }
     lines = ["#ifndef __MBED_CLOUD_DEV_CREDENTIALS_H__", "#define __MBED_CLOUD_DEV_CREDENTIALS_H__", ""]
     lines += ["#include <inttypes.h>", ""]
-    lines += [f'const char {name}[] = "{text}";' for name, text in texts.items()]
+    lines += [_text(name, text) for name, text in (texts | DEVICE_WORDS).items()]
+    lines += ["const uint32_t MBED_CLOUD_DEV_MEMORY_TOTAL_KB = 0;", "", *_server_uri(bootstrap)]
     for name, content in arrays.items():
         lines += [
             "",
@@ -134,6 +142,27 @@ def _source(endpoint: str, account_id: UUID, bootstrap: Credentials, certificate
             f"const uint32_t {name}_SIZE = sizeof({name});",
         ]
     return "\n".join([*lines, "", "#endif //__MBED_CLOUD_DEV_CREDENTIALS_H__", ""])
+
+
+def _server_uri(bootstrap: Credentials) -> list[str]:
+    name = "MBED_CLOUD_DEV_BOOTSTRAP_SERVER_URI"
+    if bootstrap.tcp_uri in ("", bootstrap.uri):
+        return [_text(name, bootstrap.uri)]
+    # The scheme is the same for both: only the client's own configuration says which port it needs.
+    return [
+        "#ifdef MBED_CLOUD_CLIENT_USER_CONFIG_FILE",
+        "#include MBED_CLOUD_CLIENT_USER_CONFIG_FILE",
+        "#endif",
+        "#if defined(MBED_CLOUD_CLIENT_TRANSPORT_MODE_UDP) || defined(MBED_CLOUD_CLIENT_TRANSPORT_MODE_UDP_QUEUE)",
+        _text(name, bootstrap.uri),
+        "#else",
+        _text(name, bootstrap.tcp_uri),
+        "#endif",
+    ]
+
+
+def _text(name: str, text: str) -> str:
+    return f'const char {name}[] = "{text}";'
 
 
 def _rows(content: bytes) -> list[str]:

@@ -23,14 +23,18 @@ class Credentials:
 
     uri: str
     certificate: str
+    # Where the server listens for TLS over TCP, if it does.
+    tcp_uri: str = ""
 
 
 async def bootstrap(database: Database, sealer: Sealer, config: Config, account_id: UUID, bound: str) -> Credentials:
     """This server, by its first configured name, else by the address it is bound to (`bound`, a coaps URI)."""
     root = x509.load_der_x509_certificate((await embedded_ca.server_credential(database, sealer)).root_certificate)
+    tcp = config.server.coaps_tcp
     return Credentials(
         uri=_with_account(_reachable(config, bound), account_id),
         certificate=root.public_bytes(serialization.Encoding.PEM).decode(),
+        tcp_uri=_with_account(_reachable(config, f"coaps://{tcp[0]}"), account_id) if tcp else "",
     )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -13,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from server import sentences
+from server.admin import developer_certificates, server_credentials
 from server.store import accounts, readiness, refusals
 from server.store.refusals import Seenrow
 from server.transport.engine import RefusalReason
@@ -147,6 +149,61 @@ async def test_the_private_key_of_a_developer_certificate_is_shown_once(api: Api
     held = serialization.load_der_private_key(arrays["MBED_CLOUD_DEV_BOOTSTRAP_DEVICE_PRIVATE_KEY"], None)
     assert held.public_key() == certificate.public_key()
     assert f"?aid={api.account_id.hex}" in made["security_file_content"]
+
+
+# What the developer flow of mbed-cloud-client 4.13 declares `extern`: without one of them it does not link.
+CREDENTIALS = {
+    "MBED_CLOUD_DEV_BOOTSTRAP_ENDPOINT_NAME",
+    "MBED_CLOUD_DEV_ACCOUNT_ID",
+    "MBED_CLOUD_DEV_BOOTSTRAP_SERVER_URI",
+    "MBED_CLOUD_DEV_BOOTSTRAP_DEVICE_CERTIFICATE",
+    "MBED_CLOUD_DEV_BOOTSTRAP_DEVICE_CERTIFICATE_SIZE",
+    "MBED_CLOUD_DEV_BOOTSTRAP_SERVER_ROOT_CA_CERTIFICATE",
+    "MBED_CLOUD_DEV_BOOTSTRAP_SERVER_ROOT_CA_CERTIFICATE_SIZE",
+    "MBED_CLOUD_DEV_BOOTSTRAP_DEVICE_PRIVATE_KEY",
+    "MBED_CLOUD_DEV_BOOTSTRAP_DEVICE_PRIVATE_KEY_SIZE",
+    "MBED_CLOUD_DEV_MANUFACTURER",
+    "MBED_CLOUD_DEV_MODEL_NUMBER",
+    "MBED_CLOUD_DEV_SERIAL_NUMBER",
+    "MBED_CLOUD_DEV_DEVICE_TYPE",
+    "MBED_CLOUD_DEV_HARDWARE_VERSION",
+    "MBED_CLOUD_DEV_MEMORY_TOTAL_KB",
+}
+
+
+async def test_the_source_of_a_developer_certificate_has_all_that_the_client_links(api: Api) -> None:
+    made = await api.ask("POST", "/v3/developer-certificates", 201, {"name": "desk"})
+    assert set(re.findall(r"^const \w+ (\w+)(?:\[\])? = ", made["security_file_content"], re.M)) == CREDENTIALS
+
+
+@pytest.mark.parametrize(("tcp", "uris"), [((), 1), (("127.0.0.1:5684",), 1), (("127.0.0.1:5685",), 2)])
+async def test_the_source_of_a_developer_certificate_leads_each_build_to_its_port(
+    api: Api, tcp: tuple[str, ...], uris: int
+) -> None:
+    office = api.office
+    bootstrap = await server_credentials.bootstrap(
+        office.database,
+        office.sealer,
+        replace(office.config, server=replace(office.config.server, coaps_tcp=tcp)),
+        api.account_id,
+        office.coaps,
+    )
+    made = await developer_certificates.make(
+        office.database,
+        PERSON,
+        api.account_id,
+        name="desk",
+        description="",
+        owner_id=None,
+        bootstrap=bootstrap,
+        now=datetime.now(UTC),
+    )
+    found = re.findall(r"coaps://bootstrap\.example\.com:(\d+)\?aid=", made.source)
+    assert found == ["5684", "5685"][:uris]
+    udp, _, other = made.source.partition("#else")
+    # The client's default is TCP, so that only a build for UDP is told by its macro.
+    assert ("MBED_CLOUD_CLIENT_TRANSPORT_MODE_UDP" in udp) is (uris == 2)
+    assert (":5685" in other) is (uris == 2)
 
 
 async def test_server_credentials_tell_where_to_go_and_whom_to_trust(api: Api) -> None:
