@@ -43,8 +43,10 @@ async def leshan(program: str, tmp_path_factory: pytest.TempPathFactory) -> Asyn
         # In place of the default profile, which is for everybody.
         await field.set_profile("default", profile("leshan-*", security="certificate_usage = 2", uri=uri))
         await field.set_profile("untold", profile("untold-*", uri=uri))
+        chained = 'certificate_usage = 2\nchain = "pem-chain"'
+        await field.set_profile("chained", profile("chained-*", bootstrap='delete = ["/"]', security=chained, uri=uri))
         await field.set_profile("keyed", profile("keyed-*", mode="psk", uri=uri))
-        await field.known(anchors=2, profiles=3)
+        await field.known(anchors=2, profiles=4)
         await field.add_key("keyed-lwm2m", LWM2M_KEY, "keyed-1", service="lwm2m")
         yield Leshan(program, field)
 
@@ -145,6 +147,17 @@ async def test_a_second_bootstrap_replaces_the_first(leshan: Leshan, authority: 
     assert before == after
     assert first["resources"]["3"] != second["resources"]["3"]
     assert list(told.held(0, round=1)) == list(told.held(0, round=2))
+
+
+async def test_a_chain_in_pem_is_taken_and_everything_may_be_deleted(
+    leshan: Leshan, authority: x509.Certificate
+) -> None:
+    told = await leshan.lives("chained-1", **leshan.with_certificate("chained-1"), register="true")
+    assert told.events() == ["started", "succeeded", "registered"], told
+    _, theirs = accounts(told)
+    leaf, issuing = x509.load_pem_x509_certificates(bytes.fromhex(theirs["resources"]["3"]))
+    leaf.verify_directly_issued_by(issuing)
+    assert issuing == authority
 
 
 async def test_a_server_ca_without_its_usage_is_not_believed(leshan: Leshan) -> None:
