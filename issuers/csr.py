@@ -12,7 +12,7 @@ from cryptography.x509.oid import NameOID
 
 from issuers import template
 from issuers.certificate import STRONG_HASHES, UNREADABLE
-from issuers.der import request_attributes, request_names
+from issuers.der import request_attributes, request_names, without_null_parameters
 from issuers.errors import Rejected
 from issuers.subject import ATTRIBUTES, short_name, value_problem
 
@@ -153,7 +153,7 @@ def _parse(data: bytes, pem: bool) -> x509.CertificateSigningRequest:
         if not pem and data.lstrip().startswith(b"-----BEGIN"):
             raise Rejected("the CSR is PEM, which is text; it has to be DER here")
         if not pem or b"-----BEGIN" not in data:
-            return x509.load_der_x509_csr(data)
+            return x509.load_der_x509_csr(without_null_parameters(data))
         if data.count(b"-----BEGIN") != 1:
             raise Rejected("there is more than one PEM block where one CSR belongs")
         return x509.load_pem_x509_csr(data)

@@ -14,6 +14,9 @@ LIMIT = 1024
 
 _VERSION_1 = bytes.fromhex("020100")
 _NO_ATTRIBUTES = bytes.fromhex("a000")
+# ecdsa-with-SHA256, -SHA384 and -SHA512 (RFC 5758 3.2).
+_ECDSA = tuple(bytes.fromhex(f"06082a8648ce3d0403{last}") for last in ("02", "03", "04"))
+_NULL = bytes.fromhex("0500")
 
 _remembered: dict[bytes, x509.Name] = {}
 
@@ -87,6 +90,25 @@ def request_attributes(information: bytes) -> Iterator[bytes]:
         identifier = _content(information, at)
         yield information[identifier : _end(information, identifier)]
         at = _end(information, at)
+
+
+def without_null_parameters(der: bytes) -> bytes:
+    """A CSR from anywhere, its ECDSA algorithm without the NULL that does not belong behind it (RFC 5758 3.2).
+
+    Mbed TLS before 3.5 writes one, on all its devices. What stands beside the signature is not signed: it still fits.
+    """
+    try:
+        inner = _content(der, 0)
+        algorithm = _end(der, inner)
+        if _end(der, 0) != len(der):
+            return der
+    except IndexError:
+        return der
+    for identifier in _ECDSA:
+        written = element(0x30, identifier + _NULL)
+        if der.startswith(written, algorithm):
+            return element(0x30, der[inner:algorithm] + element(0x30, identifier) + der[algorithm + len(written) :])
+    return der
 
 
 def bare_request(subject: bytes, spki: bytes) -> bytes:

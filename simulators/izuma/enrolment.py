@@ -12,7 +12,6 @@ from aiocoap.numbers import codes
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from simulators.checks import Chain
@@ -24,6 +23,9 @@ LWM2M = "LWM2M"
 GOOD = (codes.CREATED, codes.DELETED, codes.VALID, codes.CHANGED, codes.CONTENT)
 # A chain of five of the largest certificates there may be, in either format.
 LONGEST_ANSWER = chains.MOST_CERTIFICATES * (chains.LARGEST_COMPLIANT + 64)
+
+# ecdsa-with-SHA256 as the client's Mbed TLS 2.28 writes it: with a NULL that does not belong there (RFC 5758 3.2).
+ALGORITHM = bytes.fromhex("300c06082a8648ce3d0403020500")
 
 Ask = Callable[[Message], Awaitable[Message]]
 
@@ -85,7 +87,11 @@ def renewal_request(present: x509.Certificate, key: ec.EllipticCurvePrivateKey) 
 
 
 def _signed(builder: x509.CertificateSigningRequestBuilder, key: ec.EllipticCurvePrivateKey) -> bytes:
-    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+    csr = builder.sign(key, hashes.SHA256())
+    signature = csr.signature
+    content = csr.tbs_certrequest_bytes + ALGORITHM + bytes((3, len(signature) + 1, 0)) + signature
+    size = len(content)
+    return b"\x30" + (bytes((0x81, size)) if size < 0x100 else b"\x82" + size.to_bytes(2, "big")) + content
 
 
 async def enrol(

@@ -35,6 +35,14 @@ def csr_with(csr: x509.CertificateSigningRequest, key: ec.EllipticCurvePrivateKe
     return signed(exchanged(csr.tbs_certrequest_bytes, old, new), key)
 
 
+def with_null_parameters(csr: x509.CertificateSigningRequest, null: bytes = b"\x05\0") -> bytes:
+    """A CSR in DER with NULL, or other parameters, behind the ECDSA algorithm that signed it."""
+    algorithm = csr.signature_algorithm_oid.dotted_string.rpartition(".")[2]
+    identifier = bytes.fromhex(f"06082a8648ce3d0403{int(algorithm):02x}")
+    signature = element(0x03, b"\0", csr.signature)
+    return element(0x30, csr.tbs_certrequest_bytes, element(0x30, identifier, null), signature)
+
+
 def certificate_with(
     certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey, old: bytes, new: bytes
 ) -> x509.Certificate:

@@ -81,6 +81,29 @@ def test_a_sound_csr_is_taken_in_der_and_pem(encoding: Encoding) -> None:
     assert check_csr(csr) is csr
 
 
+@pytest.mark.parametrize("digest", [hashes.SHA256(), hashes.SHA384(), hashes.SHA512()])
+def test_a_csr_of_mbed_tls_2_is_taken_without_its_null(digest: hashes.HashAlgorithm) -> None:
+    """Its ECDSA algorithm has a NULL for parameters, which RFC 5758 3.2 leaves out and the library refuses."""
+    csr = request(digest=digest)
+    written = surgery.with_null_parameters(csr)
+    with pytest.raises(ValueError, match="signature_alg"):
+        x509.load_der_x509_csr(written)
+    taken = check_csr(written, endpoint=NAME)
+    assert der(taken) == der(csr)
+
+
+def test_only_a_null_is_overlooked() -> None:
+    written = surgery.with_null_parameters(request())
+    for wrong in (
+        written.replace(b"\x02\x05\x00\x03", b"\x02\x05\x01\x03"),
+        surgery.with_null_parameters(request(), bytes.fromhex("0c00")),
+        written + b"\0",
+        written[:-1],
+        written[: len(written) // 2],
+    ):
+        assert "not a CSR" in refused(wrong)
+
+
 def test_our_own_csrs_pass_our_own_checks() -> None:
     subject = pki.make_name(NAME, organizational_unit_name=ACCOUNT, locality_name="d1")
     csr = make_csr(KEY, subject)

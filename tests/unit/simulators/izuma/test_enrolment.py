@@ -3,9 +3,9 @@
 import pytest
 from aiocoap import Message
 from aiocoap.numbers import codes
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from issuers.csr import check_csr
 from simulators.izuma.chain import Named
 from simulators.izuma.enrolment import EnrolmentFailed, enrol, first_request, subject
 from tests.unit.simulators.izuma.test_chain import ISSUING, LEAF, encoded
@@ -51,7 +51,7 @@ async def enrolled(server: Server, csr: bytes = b"csr", name: str = "LWM2M") -> 
 
 def test_the_request_has_the_subject_in_its_order_and_no_extension() -> None:
     key = ec.generate_private_key(ec.SECP256R1())
-    csr = x509.load_der_x509_csr(first_request(WHO, key))
+    csr = check_csr(first_request(WHO, key))
     assert [(each.rfc4514_attribute_name, each.value) for each in csr.subject] == [
         ("L", "d" * 32),
         ("OU", "a" * 32),

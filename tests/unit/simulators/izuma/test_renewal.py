@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from issuers.csr import check_csr
 from simulators.izuma.chain import Named
 from simulators.izuma.enrolment import LWM2M, Credential, EnrolmentFailed, first_request, renewal_request, subject
 from simulators.izuma.renewal import BadInput, Renewals, Status, read_request
@@ -19,7 +20,7 @@ ROOT = make("Root", ca=True)
 
 def issued(csr: bytes, *, device_id: str | None = None) -> x509.Certificate:
     """What a CA makes of a CSR; another L where one is given."""
-    request = x509.load_der_x509_csr(csr)
+    request = check_csr(csr)
     name = request.subject
     if device_id is not None:
         name = x509.Name(
@@ -99,7 +100,7 @@ async def test_key_and_certificate_are_new_and_the_names_stay() -> None:
 
 def test_the_request_copies_the_extensions_but_the_key_identifiers() -> None:
     present = credential()
-    csr = x509.load_der_x509_csr(renewal_request(present.leaf, present.key))
+    csr = check_csr(renewal_request(present.leaf, present.key))
     assert csr.subject == present.leaf.subject
     assert [type(each.value) for each in csr.extensions] == [x509.ExtendedKeyUsage]
 
