@@ -31,6 +31,9 @@ SMALLEST_BLOCK = 16
 LARGEST_BLOCK = 1024
 # Below it no block is tried that the peer did not ask for: a buffer of less than about 100 bytes holds no request.
 SMALLEST_GUESS = 64
+# Retransmissions of a block that may be too large, before a smaller one: a client that has said nothing for 40 s
+# (Wakaama) would answer with a new handshake.
+MAX_RETRANSMIT_IN_DOUBT = 2
 MOST_REPLACED = 4
 
 
@@ -97,6 +100,15 @@ class Upload:
                 self._go_to(0, wanted)
                 return True
         return False
+
+    @property
+    def may_be_too_large(self) -> bool:
+        """Whether a peer with little room for a datagram may throw the block away without a word: a first one."""
+        return self.block.more and not self.offset and self.size > SMALLEST_GUESS
+
+    def begin_smaller(self) -> None:
+        """Start again in blocks a quarter as large."""
+        self._go_to(0, max(SMALLEST_GUESS, self.size // 4))
 
     def _smaller(self, block: Block | None, size1: int | None) -> int:
         """The block size that a 4.13 asks for; the present one when it asks for none."""

@@ -1,6 +1,4 @@
-"""Our requests and the peer's answers to them, block by block where it must be (RFC 7252 4.2, 5.2; RFC
-7959).
-"""
+"""Our requests and the peer's answers to them, block by block where it must be (RFC 7252 4.2, 5.2; RFC 7959)."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from functools import lru_cache
 from math import inf
 from typing import NamedTuple
 
-from lwm2m.coap.blockwise import BadBlock, BodyTooLarge, Download, StaleBlock, Upload
+from lwm2m.coap.blockwise import MAX_RETRANSMIT_IN_DOUBT, BadBlock, BodyTooLarge, Download, StaleBlock, Upload
 from lwm2m.coap.events import ExchangeFailed, ExchangeFailure, ResponseReceived
 from lwm2m.coap.message import (
     ACK,
@@ -139,13 +137,23 @@ class Outgoing:
         self.mids: list[int] = []
 
     def start(self, block_size: int) -> None:
-        """Decide on blocks, now that the request goes out: of `block_size` bytes when the payload is
-        larger.
-        """
+        """Decide on blocks, now that the request goes out: of `block_size` bytes when the payload is larger."""
         self.block_size = block_size
         self.repeats_left = self.repeats
         if len(self._payload) > block_size:
             self._upload = Upload(self._payload, block_size)
+
+    def tries(self) -> int:
+        """Retransmissions of the message to send now: few of a block that may be too large, before a smaller one."""
+        doubt = self._upload is not None and self.repeats_left > 0 and self._upload.may_be_too_large
+        return min(self.max_retransmit, MAX_RETRANSMIT_IN_DOUBT) if doubt else self.max_retransmit
+
+    def repeat(self) -> None:
+        """Make ready to send once more what had no answer, in smaller blocks where it may have been too large."""
+        self.repeats_left -= 1
+        if self._upload is not None and self._upload.may_be_too_large:
+            self._upload.begin_smaller()
+            self.block_size = self._upload.size
 
     def encode(self, mid: int) -> bytes:
         """The message to send now: the whole request, its next block, or a request for the answer's next
@@ -345,7 +353,7 @@ class OutgoingRequests:
             outgoing.deadline = self._layer.now + outgoing.timeout
             self._layer.outbox.append(outgoing.datagram)
         elif outgoing.repeats_left:
-            outgoing.repeats_left -= 1
+            outgoing.repeat()
             self._transmit(outgoing)
         else:
             self._fail(ExchangeFailure.TIMEOUT)
@@ -368,7 +376,7 @@ class OutgoingRequests:
         mid = layer.next_mid()
         outgoing.mids.append(mid)
         outgoing.acknowledged = False
-        outgoing.retransmissions_left = outgoing.max_retransmit
+        outgoing.retransmissions_left = outgoing.tries()
         outgoing.timeout = timeout = layer.first_timeout()
         outgoing.deadline = deadline = layer.now + timeout
         if deadline < layer.due:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lwm2m.coap import message as coap
 from lwm2m.coap.events import Event, ExchangeFailed, ExchangeFailure, ResponseReceived
-from lwm2m.coap.message import Option
+from lwm2m.coap.message import Message, Option
 from lwm2m.coap.options import BLOCK1, SIZE1, Block, decode_uint
 from lwm2m.coap.parameters import Parameters
 from tests.unit.coap.peer import Peer, block1, block_of, write
@@ -184,6 +184,69 @@ def test_separate_answers_to_blocks_work_and_a_late_one_is_only_acknowledged() -
     (event,) = peer.happened()
     assert isinstance(event, ResponseReceived)
     assert event.exchange_id == exchange
+
+
+def silent_until_repeated(peer: Peer) -> Message:
+    """The message that repeats one under a new message id, when nothing was said to that and its retransmissions."""
+    mids: list[int] = []
+    while True:
+        peer.wait(1.0)
+        for message in peer.sent():
+            if mids and message.mid not in mids:
+                return message
+            mids.append(message.mid)
+
+
+def test_a_device_that_throws_large_datagrams_away_is_written_to_in_smaller_blocks() -> None:
+    peer = Peer()
+    payload = bytes(range(250)) * 9
+    exchange, first = write(peer, payload)
+    began = peer.now
+    while not (sent := [message for message in peer.sent() if message.mid != first.mid]):
+        peer.wait(1.0)
+    sizes = [block_of(message, BLOCK1).size for message in sent]
+    # a Wakaama that has said nothing for 40 s begins with a new handshake
+    assert peer.now - began < 25
+    message = silent_until_repeated(peer)
+    body = b""
+    while (block := block_of(message, BLOCK1)).more:
+        body += message.payload
+        peer.answer(message, coap.CONTINUE, [block1(block.number, True, block.size)])
+        message = peer.sent_one()
+    peer.answer(message, coap.CHANGED, [block1(block.number, False, block.size)])
+    assert (sizes, block.size, body + message.payload) == ([256], 64, payload)
+    (event,) = peer.happened()
+    assert isinstance(event, ResponseReceived)
+    assert (event.exchange_id, event.code) == (exchange, coap.CHANGED)
+    # it keeps to what it was seen to take
+    _, message = write(peer, payload)
+    assert block_of(message, BLOCK1).size == 64
+
+
+def test_a_late_answer_to_the_larger_block_costs_a_new_start_and_no_more() -> None:
+    peer = Peer()
+    exchange, first = write(peer, bytes(2000))
+    assert block_of(silent_until_repeated(peer), BLOCK1).size == 256
+    peer.answer(first, coap.CONTINUE, [block1(0, True, 1024)])
+    second = peer.sent_one()
+    peer.answer(second, coap.REQUEST_ENTITY_INCOMPLETE, [])
+    message = peer.sent_one()
+    assert block_of(message, BLOCK1) == Block(0, True, 256)
+    while (block := block_of(message, BLOCK1)).more:
+        peer.answer(message, coap.CONTINUE, [block1(block.number, True, 256)])
+        message = peer.sent_one()
+    peer.answer(message, coap.CHANGED, [block1(block.number, False, 256)])
+    (event,) = peer.happened()
+    assert isinstance(event, ResponseReceived)
+    assert event.exchange_id == exchange
+
+
+def test_a_block_that_follows_an_answered_one_is_repeated_as_it_is() -> None:
+    peer = Peer()
+    _, first = write(peer, bytes(3000))
+    peer.answer(first, coap.CONTINUE, [block1(0, True, 1024)])
+    peer.sent_one()
+    assert block_of(silent_until_repeated(peer), BLOCK1) == Block(1, True, 1024)
 
 
 def test_a_copy_of_a_separate_answer_that_names_no_block_is_not_the_next_ones_answer() -> None:
