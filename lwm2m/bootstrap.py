@@ -389,14 +389,28 @@ class BootstrapSession:
     def _finish(self) -> _Course[None]:
         answer = yield from self._operate(self._last_words)
         if answer.code == NOT_ACCEPTABLE:
-            bent = yield from self._repair()
-            answer = yield from self._operate(Send(self._last_words.operation, "after the repair"))
-            if answer.accepted:
-                self.learned = bent
-            elif answer.code == NOT_ACCEPTABLE:
-                raise _End(FailureCause.FINISH_INCONSISTENT, _FINISH.operation.path, answer.code, answer.diagnostic)
+            answer = yield from self._finish_repaired()
         if not answer.accepted:
             raise _End(FailureCause.FINISH_REFUSED, _FINISH.operation.path, answer.code, answer.diagnostic)
+
+    def _finish_repaired(self) -> _Course[Answer]:
+        """Repair what a 4.06 called inconsistent and finish again (LwM2M Core 1.2 6.1.7.6)."""
+        before, suspected = self.learned, any(map(self._writes.may_fall_back, range(len(self._plan.securities))))
+        # Learned at once: a client may leave with its 4.06 and come back (Leshan). A mode 4 that was not written now is
+        # not what it means, so that may be tried again.
+        self.learned = replace(before, est_refused=suspected)
+        try:
+            bent = yield from self._repair()
+            answer = yield from self._operate(Send(self._last_words.operation, "after the repair"))
+            if answer.code == NOT_ACCEPTABLE:
+                raise _End(FailureCause.FINISH_INCONSISTENT, _FINISH.operation.path, answer.code, answer.diagnostic)
+        except _End as end:
+            if end.failed.cause is FailureCause.FINISH_INCONSISTENT:
+                self.learned = replace(before, est_refused=False)
+            raise
+        if answer.accepted:
+            self.learned = replace(bent, est_refused=suspected or before.est_refused)
+        return answer
 
     def _repair(self) -> _Course[Learned]:
         """Write everything once more, changing the first thing that may be the reason of a 4.06.
@@ -408,7 +422,6 @@ class BootstrapSession:
         if fallible := [index for index in securities if self._writes.may_fall_back(index)]:
             for index in fallible:
                 yield from self._fall_back(index)
-            bent = replace(bent, est_refused=True)
         elif any(self._writes.pem_may_give_way(index) for index in securities):
             self._writes.leaf_only = True
             bent = replace(bent, leaf_only=True)

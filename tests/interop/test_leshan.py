@@ -46,7 +46,9 @@ async def leshan(program: str, tmp_path_factory: pytest.TempPathFactory) -> Asyn
         chained = 'certificate_usage = 2\nchain = "pem-chain"'
         await field.set_profile("chained", profile("chained-*", bootstrap='delete = ["/"]', security=chained, uri=uri))
         await field.set_profile("keyed", profile("keyed-*", mode="psk", uri=uri))
-        await field.known(anchors=2, profiles=4)
+        either = profile("either-*", mode="est-then-server-key", security="certificate_usage = 2", uri=uri)
+        await field.set_profile("either", either)
+        await field.known(anchors=2, profiles=5)
         await field.add_key("keyed-lwm2m", LWM2M_KEY, "keyed-1", service="lwm2m")
         yield Leshan(program, field)
 
@@ -158,6 +160,21 @@ async def test_a_chain_in_pem_is_taken_and_everything_may_be_deleted(
     leaf, issuing = x509.load_pem_x509_certificates(bytes.fromhex(theirs["resources"]["3"]))
     leaf.verify_directly_issued_by(issuing)
     assert issuing == authority
+
+
+async def test_after_its_4_06_to_mode_4_it_comes_back_and_gets_a_key_made_here(
+    leshan: Leshan, authority: x509.Certificate
+) -> None:
+    """It takes the Write of mode 4, which it has not, and leaves with its answer to the Finish."""
+    words = leshan.with_certificate("either-1")
+    first = await leshan.lives("either-1", **words)
+    assert first.events()[-1] == "failed", first
+    told = await leshan.lives("either-1", **words, register="true")
+    assert told.events() == ["started", "succeeded", "registered"], told
+    _, theirs = accounts(told)
+    held = x509.load_der_x509_certificate(bytes.fromhex(theirs["resources"]["3"]))
+    held.verify_directly_issued_by(authority)
+    assert theirs["key_fits"]
 
 
 async def test_a_server_ca_without_its_usage_is_not_believed(leshan: Leshan) -> None:

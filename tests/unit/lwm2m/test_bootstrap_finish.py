@@ -88,6 +88,47 @@ def test_an_inconsistent_configuration_with_mode_4_is_repaired_with_a_server_mad
     assert done.session.learned == Learned(est_refused=True)
 
 
+def leaving(operation: Operation) -> int | Answer | str:
+    """A device that says 4.06 to the Finish and leaves with it."""
+    if operation.kind is OperationKind.FINISH:
+        return coap.NOT_ACCEPTABLE
+    return agreeable(operation)
+
+
+def test_a_device_that_leaves_with_its_4_06_to_mode_4_gets_a_server_made_key_next_time() -> None:
+    """Leshan 2.0.0-M15 takes the Write of mode 4, which it does not have, and is gone after its 4.06."""
+    finished = False
+
+    def behaviour(operation: Operation) -> int | Answer | str:
+        nonlocal finished
+        if finished:
+            return "lost"
+        finished = operation.kind is OperationKind.FINISH
+        return leaving(operation)
+
+    gone = run(behaviour, plan=EST_FIRST, credentials={})
+    assert gone.verdict == Failed(FailureCause.ASSOCIATION_LOST, "/0/1", None, "the association ended")
+    assert gone.session.learned == Learned(est_refused=True)
+    back = run(plan=EST_FIRST, credentials={}, learned=gone.session.learned)
+    assert back.verdict == Done()
+    assert back.written().resources[2] == 2
+    assert back.session.learned == Learned(est_refused=True)
+
+
+@pytest.mark.parametrize("refused_before", [False, True])
+def test_when_the_repair_is_in_vain_mode_4_is_tried_again(refused_before: bool) -> None:
+    done = run(leaving, plan=EST_FIRST, credentials={}, learned=Learned(est_refused=refused_before))
+    assert done.verdict == Failed(FailureCause.FINISH_INCONSISTENT, "/bs", coap.NOT_ACCEPTABLE)
+    assert done.session.learned == Learned()
+
+
+def test_a_repair_of_something_else_leaves_mode_4_refused() -> None:
+    answer = refuse(OperationKind.FINISH, coap.NOT_ACCEPTABLE)
+    done = run(answer, plan=EST_FIRST, credentials={}, learned=Learned(est_refused=True))
+    assert done.verdict == Done()
+    assert done.session.learned == Learned(est_refused=True, format="tlv")
+
+
 def test_a_fixed_format_is_repaired_in_that_format() -> None:
     done = run(refuse(OperationKind.FINISH, coap.NOT_ACCEPTABLE), plan=replace(PLAN, content_format="tlv"))
     assert done.verdict == Done()
