@@ -47,6 +47,7 @@ class SecurityPlan:
 
     `subject` is the template of the certificate's subject, `server_certificate` one certificate in DER,
     `certificate_usage` and `matching_type` the numbers of resources 15 and 13, written only when given.
+    `to_object`: in TLV it is written to the object, as one of its instances, instead of to the instance.
     """
 
     uri: str
@@ -61,6 +62,7 @@ class SecurityPlan:
     sni: str | None = None
     ciphersuites: tuple[int, ...] = ()
     chain: ChainPolicy = "auto"
+    to_object: bool = False
 
     @property
     def uses_certificates(self) -> bool:

@@ -60,6 +60,11 @@ def opaque(id: int, value: bytes) -> bytes:
     return _record(_RESOURCE, id, value)
 
 
+def wrapped(id: int, records: bytes) -> bytes:
+    """What `encode` gave for an instance, as a write to its object needs it: a record of the object instance."""
+    return _record(_OBJECT_INSTANCE, id, records)
+
+
 def decode(payload: bytes, at: Path) -> tuple[ObjectInstance, ...]:
     """The instances in an answer to a read of `at` or a write to it (LwM2M Core 1.2 7.5.5).
 

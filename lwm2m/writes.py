@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
+from lwm2m import tlv
 from lwm2m.bootstrap_request import BootstrapRequest
 from lwm2m.content_format import WRITE_FORMATS, ContentFormat, encode_instance, negotiate
 from lwm2m.errors import EncodeError
@@ -78,6 +79,8 @@ class Writes:
     def path(self, entry: Entry) -> Path:
         """Where an entry is written."""
         object, index = entry
+        if self._is_to_object(entry):
+            return Path(object)
         ids = self.placement.securities if object == SECURITY_OBJECT else self.placement.servers
         return _instance_path(object, ids[index])
 
@@ -102,7 +105,8 @@ class Writes:
         security, id = self._plan.securities[index], self.placement.securities[index]
         if self.security_1_0:
             security = security.as_of_1_0()
-        return security_payload(security, id, credential, self.format, est=est, pem=pem), note
+        payload = security_payload(security, id, credential, self.format, est=est, pem=pem)
+        return tlv.wrapped(id, payload) if self._is_to_object(entry) else payload, note
 
     def other_formats(self) -> Iterator[ContentFormat]:
         """The formats a write could also have, the most common first."""
@@ -141,6 +145,14 @@ class Writes:
         """Whether an instance is written with mode 4, so that the device makes its key."""
         mode = self._plan.securities[index].mode
         return mode == "est" or (mode == "est-then-server-key" and index not in self.est_refused)
+
+    def _is_to_object(self, entry: Entry) -> bool:
+        object, index = entry
+        return (
+            object == SECURITY_OBJECT
+            and self._plan.securities[index].to_object
+            and self.format in (ContentFormat.TLV, ContentFormat.TLV_OLD)
+        )
 
     def _is_pem(self, index: int) -> bool:
         return self._plan.securities[index].chain == "pem-chain" or self.pem_may_give_way(index)

@@ -48,11 +48,15 @@ def hold_seconds(settings: EstSettings, is_izuma: bool) -> float | None:
 
 
 def fitted(plan: Plan, account_id: UUID) -> Plan:
-    """The plan with the account id in the query of each LwM2M server's URI, without which it takes none.
+    """The plan with what it needs for each LwM2M server.
 
-    A single server goes to /0/0, where older clients have it in their code (izuma.md F15).
+    The account id is in the query of the URI, without which it takes none. A certificate names its device id as L, also
+    for a key made here: it stores none without. Security is written to the object: of an instance that is written it
+    removes the resources that are not named, and with them those where its certificates are to go. Resources 13 and 14
+    are its own there and 15 and 16 unknown, so that they stay out. A single server goes to /0/0, where older clients
+    have it in their code (izuma.md F15).
     """
-    securities = tuple(_with_account(security, account_id) for security in plan.securities)
+    securities = tuple(_fitted(_with_account(security, account_id)) for security in plan.securities)
     if len(securities) == 1 and securities[0].id is None:
         securities = (replace(securities[0], id=0),)
     return replace(plan, securities=securities)
@@ -61,6 +65,11 @@ def fitted(plan: Plan, account_id: UUID) -> Plan:
 def finish_query(device_id: UUID) -> tuple[str, ...]:
     """What the Bootstrap-Finish tells it: its device id, which a CSR of its own then names as L."""
     return (f"iep={device_id.hex}",)
+
+
+def _fitted(security: SecurityPlan) -> SecurityPlan:
+    subject = security.subject if "L={device}" in security.subject else SUBJECT
+    return replace(security.as_of_1_0(), subject=subject, to_object=True)
 
 
 def _with_account(security: SecurityPlan, account_id: UUID) -> SecurityPlan:

@@ -32,6 +32,11 @@ from simulators.tree import (
 TLV_FORMATS = (11542, 99)
 MISSING_IEP = b"missing EST iep param"
 WRITABLE = (SECURITY, SERVER, DEVICE)
+# Resources of a Security instance that are doors to its store; the last three, of chains, are the client's own.
+DOORS = (IDENTITY, SECRET)
+CHAIN_DOORS = (12, 13, 14)
+# The kind of a TLV record, in its first byte (LwM2M Core 1.2 7.5.5).
+KIND, OBJECT_INSTANCE = 0xC0, 0x00
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,8 @@ class Finished:
     security: Mapping[int, Resource]
     device_id: str
     account_id: str
+    # Doors that a Write took away: nothing can be stored or read through them.
+    lost: tuple[int, ...] = ()
 
     @property
     def uses_est(self) -> bool:
@@ -88,6 +95,8 @@ class Account:
             DEVICE: {0: {}},
         }
         self.finished: Finished | None = None
+        # By Security instance.
+        self._lost: dict[int, tuple[int, ...]] = {}
 
     def begin(self) -> None:
         """A new attempt: nothing is taken before the Bootstrap-Request is answered."""
@@ -101,8 +110,12 @@ class Account:
     @property
     def lwm2m(self) -> Mapping[int, Resource] | None:
         """The Security instance of the LwM2M server; the lowest where there are several."""
+        return self._lwm2m[1]
+
+    @property
+    def _lwm2m(self) -> tuple[int, Mapping[int, Resource] | None]:
         return next(
-            (held for number, held in sorted(self.objects[SECURITY].items()) if held.get(BOOTSTRAP) is not True), None
+            (each for each in sorted(self.objects[SECURITY].items()) if each[1].get(BOOTSTRAP) is not True), (-1, None)
         )
 
     def delete(self, path: Sequence[str]) -> Answer:
@@ -111,11 +124,13 @@ class Account:
             return _not_taken()
         match tuple(path):
             case () | ("",) | ("0",):
+                self._lost.clear()
                 self.objects[SECURITY] = {self._bootstrap: self.objects[SECURITY][self._bootstrap]}
             case ("0", number) if _digit(number):
                 if int(number) == self._bootstrap:
                     return _not_taken()
                 self.objects[SECURITY].pop(int(number), None)
+                self._lost.pop(int(number), None)
             case ("1",):
                 for held in self.objects[SERVER].values():
                     held.clear()
@@ -138,6 +153,10 @@ class Account:
             if target[0] == SECURITY and instance == self._bootstrap and resources.get(BOOTSTRAP) is not True:
                 return _refused(f"/0/{instance} is the account of the bootstrap server")
             self.objects[target[0]][instance] = resources
+            if target[0] == SECURITY and payload[0] & KIND != OBJECT_INSTANCE:
+                # Bare resources, as the standard has them for an instance: those not among them are removed.
+                doors = DOORS if self._compliant else DOORS + CHAIN_DOORS
+                self._lost[instance] = tuple(each for each in doors if each not in resources)
         if target[0] == SECURITY:
             wrong = next(filter(None, (self._wrong(*each) for each in sorted(self.objects[SECURITY].items()))), None)
             if wrong is not None:
@@ -148,7 +167,7 @@ class Account:
         """Bootstrap-Finish: `POST /bs?iep=`; a good one sets `finished`."""
         if not self.open or tuple(path) != ("bs",):
             return _not_taken()
-        held = self.lwm2m
+        number, held = self._lwm2m
         if held is None:
             return _refused("there is no LwM2M server in /0 at the Finish")
         device_id = next((each.removeprefix("iep=") for each in query if each.startswith("iep=")), "")
@@ -157,7 +176,7 @@ class Account:
         account_id = self._account_id or _account_in(held.get(URI))
         if not account_id and not self._compliant:
             return _refused("the LwM2M server's URI names no account (aid)")
-        self.finished = Finished(dict(held), device_id, account_id)
+        self.finished = Finished(dict(held), device_id, account_id, self._lost.get(number, ()))
         return Answer(codes.CHANGED)
 
     def _wrong(self, instance: int, held: Mapping[int, Resource]) -> str | None:
@@ -176,7 +195,7 @@ class Account:
             case _ if mode == MODE_EST:
                 if not self._est:
                     return f"{where}: this client is built without certificate enrolment"
-                surplus = [number for number in (IDENTITY, SECRET) if number in held]
+                surplus = [number for number in (IDENTITY, SECRET) if held.get(number)]
                 if surplus:
                     return f"{where} of mode 4 has resource {surplus[0]}"
                 return _not_der(where, held)

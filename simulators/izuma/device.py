@@ -23,6 +23,7 @@ from simulators.checks import Identity
 from simulators.device import AttemptFailed
 from simulators.dtls import DtlsContext, X509Credential
 from simulators.folder import folder_of, leave
+from simulators.izuma import chain as chains
 from simulators.izuma.account import Account, Finished
 from simulators.izuma.conversation import Conversation, NoAnswer
 from simulators.izuma.enrolment import (
@@ -254,13 +255,25 @@ class IzumaDevice:
             raise AssertionError("a bootstrap without failure has its Finish")
         if finished.uses_est:
             names = (LWM2M, *self.behaviour.certificates)
-            return {name: await self._enrolled(conversation, finished, name) for name in names}
+            held = {name: await self._enrolled(conversation, finished, name) for name in names}
+        else:
+            held = {LWM2M: self._written(finished)}
+        if finished.lost:
+            raise AttemptFailed(
+                f"a Write took away resource {finished.lost[0]} of Security, where credentials are kept"
+            )
+        return held
+
+    def _written(self, finished: Finished) -> Credential:
+        """The credential that was written, of which it keeps who it is as of one that it asked for."""
+        needs_device_id = not self.behaviour.compliant
         try:
             identity = checks.read_identity(0, finished.security)
-        except checks.UnusableCredential as unusable:
+            got = chains.named(identity.chain, identity.key, needs_device_id=needs_device_id)
+        except (checks.UnusableCredential, chains.UnusableChain) as unusable:
             raise AttemptFailed(str(unusable)) from unusable
-        self.device_id = finished.device_id or self.device_id
-        return {LWM2M: Credential(identity.chain, identity.key)}
+        self.device_id = got.device_id
+        return Credential(identity.chain, identity.key)
 
     async def _enrolled(self, conversation: Conversation, finished: Finished, name: str) -> Credential:
         key = ec.generate_private_key(ec.SECP256R1())

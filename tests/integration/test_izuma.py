@@ -95,7 +95,7 @@ async def test_a_client_makes_its_own_key_and_enrols_after_the_finish(field: Fie
     assert [(step["op"], step["path"]) for step in session["steps"]] == [
         ("delete", "/0"),
         ("delete", "/1"),
-        ("write", "/0/0"),
+        ("write", "/0"),
         ("write", "/1/0"),
         ("finish", "/bs"),
         ("est", "/est/sen"),
@@ -149,7 +149,7 @@ async def test_a_client_built_without_enrolment_gets_a_key_when_it_comes_back(
     sessions = (await field.ended(name, count=2))["sessions"]
     assert [session["outcome"] for session in sessions] == ["succeeded", "failed"]
     refused = steps(sessions[1], "write")[0]
-    assert (refused["path"], refused["code"]) == ("/0/0", "4.00")
+    assert (refused["path"], refused["code"]) == ("/0", "4.00")
 
 
 @TRANSPORTS

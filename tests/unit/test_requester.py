@@ -349,6 +349,33 @@ def test_the_uri_of_its_lwm2m_server_carries_the_account_once(uri: str, expected
     assert fitted.securities[0].uri == expected
 
 
+@pytest.mark.parametrize(
+    ("subject", "expected"),
+    [
+        ("CN={endpoint}", izuma.SUBJECT),
+        ("CN={endpoint},O=Plant", izuma.SUBJECT),
+        ("CN={endpoint},O=Plant,L={device}", "CN={endpoint},O=Plant,L={device}"),
+    ],
+)
+def test_a_certificate_that_it_is_written_names_its_device_id_as_it_stores_none_without(
+    subject: str, expected: str
+) -> None:
+    plan = profile().plan
+    (security,) = plan.securities
+    fitted = izuma.fitted(replace(plan, securities=(replace(security, subject=subject),)), ACCOUNT)
+    assert fitted.securities[0].subject == expected
+
+
+def test_its_security_is_written_to_the_object_without_what_means_something_else_to_it() -> None:
+    plan = profile().plan
+    security = replace(
+        plan.securities[0], certificate_usage=2, matching_type=1, sni="lwm2m.example.com", ciphersuites=(0xC0AE,)
+    )
+    (fitted,) = izuma.fitted(replace(plan, securities=(security,)), ACCOUNT).securities
+    assert fitted.to_object
+    assert (fitted.certificate_usage, fitted.matching_type, fitted.sni, fitted.ciphersuites) == (None, None, None, ())
+
+
 def test_the_profile_of_a_renewal_is_that_of_the_factory_the_device_came_from() -> None:
     plain, by_factory = profile(), replace(profile(), name="by-factory", trusted_certificate="ab" * 32)
     device = OperationalDevice(

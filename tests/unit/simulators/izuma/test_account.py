@@ -78,7 +78,6 @@ def test_nothing_is_taken_before_the_request_is_answered() -> None:
     ("payload", "words"),
     [
         (security(r3=b"x"), "resource 3"),
-        (security(r3=b""), "resource 3"),
         (security(r5=b"x"), "resource 5"),
         (security(certificate=b""), "no server certificate"),
         (security(certificate=b"-----BEGIN CERTIFICATE-----"), "no server certificate"),
@@ -98,7 +97,9 @@ def test_an_account_that_cannot_be_used_fails_the_bootstrap_at_its_write(payload
     assert words in str(answer.failure)
 
 
-@pytest.mark.parametrize("payload", [security(mode=3), security(mode=2, r3=b"x", r5=b"x"), security(r99=b"new")])
+@pytest.mark.parametrize(
+    "payload", [security(mode=3), security(mode=2, r3=b"x", r5=b"x"), security(r99=b"new"), security(r3=b"", r5=b"")]
+)
 def test_other_accounts_are_taken(payload: bytes) -> None:
     assert write(account(), "/0/0", payload) == codes.CHANGED
 
@@ -191,6 +192,32 @@ def test_a_build_for_standard_lwm2m_needs_no_ids() -> None:
     assert held.finish(("bs",), ()).code == codes.CHANGED
     assert held.finished is not None
     assert (held.finished.device_id, held.finished.account_id) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "path", "payload", "lost"),
+    [
+        ({}, "/0", instance(0, security()), ()),
+        ({}, "/0/0", instance(0, security()), ()),
+        ({}, "/0/0", security(), (3, 5, 12, 13, 14)),
+        ({}, "/0/0", security(mode=2, r3=b"x", r5=b"x"), (12, 13, 14)),
+        ({"compliant": True}, "/0/0", security(), (3, 5)),
+        ({"compliant": True}, "/0/0", security(r3=b"", r5=b""), ()),
+    ],
+)
+def test_what_a_write_of_resources_does_not_name_is_gone(
+    options: dict[str, object], path: str, payload: bytes, lost: tuple[int, ...]
+) -> None:
+    held = account(**options)
+    assert write(held, path, payload) == codes.CHANGED
+    assert held.finish(("bs",), ("iep=1",)).code == codes.CHANGED
+    assert held.finished is not None
+    assert held.finished.lost == lost
+    # An instance that is made anew has all of them.
+    assert held.delete(("0",)).code == codes.DELETED
+    assert write(held, "/0", instance(0, security())) == codes.CHANGED
+    held.finish(("bs",), ("iep=1",))
+    assert held.finished.lost == ()
 
 
 def test_a_finish_elsewhere_is_refused() -> None:
