@@ -186,3 +186,8 @@ def _row(step: StepRecord) -> str:
             "}",
         )
     )
+
+
+def notes(first: str, second: str) -> str:
+    """Two notes of one step as one; either may be empty."""
+    return f"{first}; {second}" if first and second else first or second
