@@ -9,7 +9,7 @@ Pure functions but for `make_keys` and `make_serials`: keys, serial numbers and 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
 
 from cryptography import x509
@@ -39,6 +39,8 @@ SERVER_VALIDITY = 20 * YEAR
 """Design 8: devices in the field keep the server's certificate as their trust for as long as they live."""
 BACKDATE = timedelta(days=1)
 """CA certificates begin a day before they are made, so that what they sign, backdated an hour, lies within."""
+SERVER_BEGIN = datetime(1970, 1, 1, tzinfo=UTC)
+"""What a device without a clock takes for now: the server's certificate and its root are in force then already."""
 LONGEST_CN = 64
 LONGEST_ORGANIZATION = 64
 
@@ -177,7 +179,7 @@ def device_root(
     validity: timedelta = ROOT_VALIDITY,
 ) -> DeviceRoot:
     """The root of the device hierarchy; no path length, as the profile advises."""
-    return DeviceRoot(key, _root(key, name, serial, now, validity, path_length=None))
+    return DeviceRoot(key, _root(key, name, serial, _begin(now), now, validity, path_length=None))
 
 
 def server_root(
@@ -188,7 +190,7 @@ def server_root(
     validity: timedelta = ROOT_VALIDITY,
 ) -> ServerRoot:
     """The root of the server hierarchy; it signs servers and no CA below it."""
-    return ServerRoot(key, _root(key, name, serial, now, validity, path_length=0))
+    return ServerRoot(key, _root(key, name, serial, SERVER_BEGIN, now, validity, path_length=0))
 
 
 def issuing_ca(
@@ -235,7 +237,7 @@ def server_certificate(
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     return (
         _builder(subject, public_key, root.certificate.subject, serial)
-        .not_valid_before(_begin(now))
+        .not_valid_before(SERVER_BEGIN)
         .not_valid_after(min(now.replace(microsecond=0) + validity, root.certificate.not_valid_after_utc))
         .add_extension(DIGITAL_SIGNATURE, critical=True)
         .add_extension(SERVER_AUTH, critical=False)
@@ -268,6 +270,7 @@ def _root(
     key: ec.EllipticCurvePrivateKey,
     name: CaName,
     serial: int,
+    begin: datetime,
     now: datetime,
     validity: timedelta,
     *,
@@ -277,7 +280,7 @@ def _root(
     key_identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     return (
         _builder(subject, key.public_key(), subject, serial)
-        .not_valid_before(_begin(now))
+        .not_valid_before(begin)
         .not_valid_after(now.replace(microsecond=0) + validity)
         .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
         .add_extension(SIGNS_CERTIFICATES, critical=True)

@@ -5,7 +5,7 @@ package.
 """
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
@@ -66,7 +66,8 @@ class DtlsContext:
 
     `server_name` is a DNS name or an IP address that the server's certificate must carry in its SAN, under one
     of `server_anchors`; with a PskCredential neither is looked at. `mtu` is a whole datagram in bytes. A `stream`
-    is TLS, whose "datagrams" are pieces of it. Raises ValueError when certificate and key do not fit each other.
+    is TLS, whose "datagrams" are pieces of it. `clock` is the device's own, seconds since 1970, at which the server's
+    certificates must be valid too. Raises ValueError when certificate and key do not fit each other.
     """
 
     def __init__(
@@ -78,8 +79,10 @@ class DtlsContext:
         mtu: int = 1200,
         suites: bytes | None = None,
         stream: bool = False,
+        clock: Callable[[], int] | None = None,
     ) -> None:
         self.server_name = server_name
+        self.clock = clock
         self.mtu = mtu
         self.stream = stream
         # Why the server's certificate was refused; the callbacks have no other way out.
@@ -125,10 +128,21 @@ class DtlsContext:
             words = _ffi.string(_lib.X509_verify_cert_error_string(error)).decode()
             self.refusal = self.refusal or f"the server's certificate was refused: {words} at depth {depth}"
             return False
+        if self.clock is not None and (reason := _wrong_time(certificate.to_cryptography(), self.clock())):
+            self.refusal = f"the server's certificate was refused: {reason} at depth {depth}"
+            return False
         if depth == 0 and (reason := wrong_server(certificate.to_cryptography(), self.server_name)):
             self.refusal = reason
             return False
         return True
+
+
+def _wrong_time(certificate: x509.Certificate, now: int) -> str | None:
+    if certificate.not_valid_before_utc.timestamp() > now:
+        return "by the device's clock it is not valid yet"
+    if certificate.not_valid_after_utc.timestamp() < now:
+        return "by the device's clock it has ended"
+    return None
 
 
 def _psk_callback(credential: PskCredential) -> Any:
@@ -192,6 +206,11 @@ class DtlsClient:
     def suite(self) -> str:
         """The agreed cipher suite, for the transcript."""
         return self._connection.get_cipher_name() or ""
+
+    @property
+    def server_time(self) -> int:
+        """What the ServerHello says the time is, seconds since 1970 (RFC 5246 7.4.1.2); many servers say anything."""
+        return int.from_bytes((self._connection.server_random() or b"")[:4])
 
     def receive(self, datagram: bytes) -> list[bytes]:
         """Take one datagram, alone in the memory BIO, which is a byte stream; returns the plaintexts it held.

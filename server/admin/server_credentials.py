@@ -2,6 +2,7 @@
 
 import tomllib
 from dataclasses import dataclass
+from datetime import datetime
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -23,17 +24,20 @@ class Credentials:
 
     uri: str
     certificate: str
+    created_at: datetime
     # Where the server listens for TLS over TCP, if it does.
     tcp_uri: str = ""
 
 
 async def bootstrap(database: Database, sealer: Sealer, config: Config, account_id: UUID, bound: str) -> Credentials:
     """This server, by its first configured name, else by the address it is bound to (`bound`, a coaps URI)."""
-    root = x509.load_der_x509_certificate((await embedded_ca.server_credential(database, sealer)).root_certificate)
+    held = await embedded_ca.server_credential(database, sealer)
+    root = x509.load_der_x509_certificate(held.root_certificate)
     tcp = config.server.coaps_tcp
     return Credentials(
         uri=_with_account(_reachable(config, bound), account_id),
         certificate=root.public_bytes(serialization.Encoding.PEM).decode(),
+        created_at=await embedded_ca.server_credential_made(database),
         tcp_uri=_with_account(_reachable(config, f"coaps://{tcp[0]}"), account_id) if tcp else "",
     )
 
@@ -50,6 +54,7 @@ async def lwm2m(database: Database, account_id: UUID) -> Credentials:
     return Credentials(
         uri=_with_account(security["uri"], account_id),
         certificate=row.files[file].decode() if file is not None else "",
+        created_at=row.created_at,
     )
 
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from cryptography import x509
 from fastapi import APIRouter
 
 from server.admin import server_credentials as admin
@@ -31,12 +30,11 @@ BOTH_EXAMPLE = {
 
 def shown(asking: Caller, found: Credentials) -> dict[str, Any]:
     """One service as the API shows it."""
-    first = x509.load_pem_x509_certificates(found.certificate.encode())[0] if found.certificate else None
     return {
         "object": "server-credentials",
         "id": asking.account_id.hex,
         "etag": "1",
-        "created_at": time(first.not_valid_before_utc) if first is not None else None,
+        "created_at": time(found.created_at),
         "server_uri": found.uri,
         "server_certificate": found.certificate,
     }

@@ -177,6 +177,14 @@ async def has_server_credential(database: Database) -> bool:
     return bool(await database.fetchval("server_credential_exists"))
 
 
+async def server_credential_made(database: Database) -> datetime:
+    """When it was made: its certificates begin long before."""
+    made = await database.fetchval("server_credential_made")
+    if not isinstance(made, datetime):
+        raise NotFound("the server has no certificate of its own yet; its first start makes it")
+    return made
+
+
 async def server_credential(database: Database, sealer: Sealer) -> ServerCredential:
     """The server's own certificate and key; NotFound before the first start made it; raises SealBroken."""
     row = await database.fetchrow("server_credential_find")

@@ -41,6 +41,9 @@ MAX_MTU = 16384
 
 # ssl.h: no automatic chain building at every handshake; the chain is shipped as given (dtls.md 6).
 _MODE_NO_AUTO_CHAIN = 0x8
+# ssl.h: the time in the ServerHello (RFC 5246 7.4.1.2) instead of random bytes there; it is the clock of devices that
+# have none.
+_MODE_SEND_SERVERHELLO_TIME = 0x40
 
 
 class OpenSslEngine:
@@ -118,7 +121,7 @@ class OpenSslEngine:
             raise EngineUnfit("OpenSSL refused the list of curves")
         if _lib.SSL_CTX_set1_sigalgs_list(raw, SIGNATURE_ALGORITHMS) != 1:
             raise EngineUnfit("OpenSSL refused the list of signature algorithms")
-        _lib.SSL_CTX_set_mode(raw, _lib.SSL_MODE_RELEASE_BUFFERS | _MODE_NO_AUTO_CHAIN)
+        _lib.SSL_CTX_set_mode(raw, _lib.SSL_MODE_RELEASE_BUFFERS | _MODE_NO_AUTO_CHAIN | _MODE_SEND_SERVERHELLO_TIME)
         # OpenSSL keeps bare pointers: the callbacks live as long as the engine, and every session holds the
         # engine.
         self._callbacks = (

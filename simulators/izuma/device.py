@@ -43,6 +43,8 @@ CLIENT_VERSION = "4.13.2"
 # Seconds: how the client comes back after a failed bootstrap, doubled each time up to the longest.
 FIRST_WAIT = (20.0, 100.0)
 LONGEST_WAIT = 6 * 3600.0
+# How far off the time may be that a server tells, in seconds.
+LARGEST_ERROR = 86400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +100,8 @@ class IzumaDevice:
         self.credentials: dict[str, Credential] = {}
         self.device_id = self.behaviour.device_id
         self.transcript: list[str] = []
+        # It has none of its own that outlives a loss of power: a new one is in 1970, until a server tells the time.
+        self.clock = 0
         self._shared = DtlsContext(
             credential,
             server_name=server.host,
@@ -105,6 +109,7 @@ class IzumaDevice:
             mtu=self.behaviour.mtu,
             suites=SUITE,
             stream=self.behaviour.transport == "tcp",
+            clock=None if self.behaviour.compliant else lambda: self.clock,
         )
         self._link: Link | None = None
         self._site: Site | None = None
@@ -183,6 +188,7 @@ class IzumaDevice:
             self._shared, self.server.address, received=waiting.append, patience=self.patience.handshake
         )
         self.note(f"== session up, {link.suite}")
+        self._set_clock(link.server_time)
         self.account.begin()
         site = self._site = Site(self.account, slot_time=self.behaviour.slot_time, note=self.note)
         conversation = Conversation(
@@ -204,6 +210,14 @@ class IzumaDevice:
         self._judge(held[LWM2M])
         self.credentials = held
         await self.close()
+
+    def _set_clock(self, told: int) -> None:
+        """Builds for standard LwM2M look at no dates. Raises AttemptFailed when the server told no time."""
+        if self.behaviour.compliant:
+            return
+        if abs(told - time.time()) > LARGEST_ERROR:
+            raise AttemptFailed(f"the time of the ServerHello is {told}: by it no certificate would be valid")
+        self.clock = told
 
     def _factory_account(self) -> Account:
         behaviour = self.behaviour

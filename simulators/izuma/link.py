@@ -70,6 +70,11 @@ class Link:
         """The agreed cipher suite."""
         return "" if self._client is None else self._client.suite
 
+    @property
+    def server_time(self) -> int:
+        """The time by the server's ServerHello."""
+        return 0 if self._client is None else self._client.server_time
+
     def send(self, message: bytes) -> None:
         """Send one message as one record; nothing once the session is gone."""
         if self._client is not None:

@@ -68,6 +68,7 @@ class RegisteredIzuma:
         patience: float,
         note: Callable[[str], None],
         jitter: random.Random,
+        clock: int = 0,
     ) -> None:
         self.endpoint = endpoint
         self.renewals = renewals
@@ -78,6 +79,7 @@ class RegisteredIzuma:
         self._patience = patience
         self._note = note
         self._jitter = jitter
+        self._clock = clock
         self._link: Link | None = None
         self._conversation: Conversation | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -96,6 +98,7 @@ class RegisteredIzuma:
             patience=device.patience.server,
             note=device.note,
             jitter=device.jitter,
+            clock=device.clock,
         )
 
     async def __aenter__(self) -> "RegisteredIzuma":
@@ -119,6 +122,7 @@ class RegisteredIzuma:
             mtu=self._behaviour.mtu,
             suites=SUITE,
             stream=stream,
+            clock=None if self._behaviour.compliant else lambda: self._clock,
         )
         early: list[bytes] = []
         link = self._link = await Link.opened(

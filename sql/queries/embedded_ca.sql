@@ -22,6 +22,9 @@ SELECT EXISTS (SELECT FROM server_credential);
 -- name: server_credential_find
 SELECT id, root_certificate, root_key, certificate, key FROM server_credential;
 
+-- name: server_credential_made
+SELECT created_at FROM server_credential;
+
 -- name: server_credential_lock
 SELECT id FROM server_credential FOR UPDATE;
 

@@ -1,6 +1,7 @@
 """The OpenSSL engine in memory: the traps of dtls.md that need no socket."""
 
 import gc
+import time
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -138,6 +139,18 @@ def test_the_callbacks_live_as_long_as_a_session_needs_them(pki: Pki, kind: str)
         session.offer_psk(psk().identity, psk())
     finish(session, client)
     assert session.state is SessionState.ESTABLISHED
+
+
+@pytest.mark.parametrize("kind", ["x509", "psk"])
+def test_the_server_hello_tells_the_time(pki: Pki, kind: str) -> None:
+    """RFC 5246 7.4.1.2: devices without a clock of their own set theirs by it, whatever stands there."""
+    client = x509_client(pki) if kind == "x509" else psk_client()
+    before = int(time.time())
+    connect(engine(pki), client, None if kind == "x509" else psk())
+    random = client.connection.server_random()
+    assert random is not None
+    # time(2), which OpenSSL asks, is up to a tick behind the clock of Python.
+    assert before - 1 <= int.from_bytes(random[:4]) <= int(time.time())
 
 
 def test_renegotiation_is_refused_and_harms_nothing(pki: Pki) -> None:
