@@ -130,6 +130,8 @@ def test_the_certificate_of_a_ca_is_not_the_servers_own(usage: int) -> None:
 
 def test_the_certificate_of_a_ca_without_usage_is_taken_differently_by_devices() -> None:
     only(check(replace(SECURITY, certificate_usage=None)), "warning", "write certificate_usage = 2")
+    # An Izuma client knows no usage.
+    assert check(replace(SECURITY, certificate_usage=None, to_object=True)) == ()
 
 
 @pytest.mark.parametrize("usage", [0, 2])
