@@ -75,7 +75,10 @@ class Exchanges:
         if code >= 0x40:
             self._outgoing.receive(type, code, mid, token, options, payload)
         elif code != EMPTY:
+            repeated = messages.is_answered(mid)
             self._incoming.receive(Message(type, code, mid, token, options, payload))
+            if repeated:
+                self._outgoing.came_too_early()
         else:
             self._receive_empty(type, mid)
         events, messages.events = messages.events, []

@@ -13,6 +13,8 @@ from lwm2m.coap.parameters import Parameters
 NOTHING = b""
 """What a duplicate gets when nothing is to be sent: before the first answer, and to NON (RFC 7252 4.5)."""
 
+_EMPTY_CODE = bytes((EMPTY,))
+
 
 class MessageLayer:
     """Numbers and remembers the messages of one association; `now` is the time of the call being handled.
@@ -27,6 +29,7 @@ class MessageLayer:
         "_remembered",
         "due",
         "events",
+        "heard",
         "now",
         "open_mids",
         "outbox",
@@ -40,6 +43,8 @@ class MessageLayer:
         self.due = inf
         self.outbox: list[bytes] = []
         self.events: list[Event] = []
+        # Whether the peer said anything of a request of ours since the newest answer to one of its own.
+        self.heard = False
         # What the call being handled refused of the peer, and in which words.
         self.refused: tuple[MessageFault, str] | None = None
         # Of the peer's requests not answered yet: forgetting one of them would have it done twice.
@@ -77,6 +82,7 @@ class MessageLayer:
         """
         if type == CON:
             datagram = again = encode_fields(ACK, code, mid, token, options, payload)
+            self.heard = False
         else:
             datagram = encode_fields(NON, code, self.next_mid(), token, options, payload)
             again = NOTHING
@@ -105,6 +111,11 @@ class MessageLayer:
         newest = next((again for _, again in reversed(self._remembered.values()) if again), NOTHING)
         if newest:
             self.outbox.append(newest)
+
+    def is_answered(self, mid: int) -> bool:
+        """Whether a duplicate of the peer's message `mid` gets an answer, and not an acknowledgement alone."""
+        remembered = self._remembered.get(mid)
+        return remembered is not None and remembered[1][1:2] not in (b"", _EMPTY_CODE)
 
     def is_duplicate(self, mid: int) -> bool:
         """Whether the peer's message `mid` came before; it is answered then as its first copy was (RFC 7252

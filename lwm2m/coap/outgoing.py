@@ -13,6 +13,9 @@ from lwm2m.coap.events import ExchangeFailed, ExchangeFailure, ResponseReceived
 from lwm2m.coap.message import (
     ACK,
     CON,
+    DELETE,
+    GET,
+    PUT,
     REQUEST_ENTITY_TOO_LARGE,
     RST,
     Option,
@@ -37,6 +40,9 @@ from lwm2m.coap.options import (
 
 Answer = tuple[int, Sequence[Option], bytes]
 """Code, options and whole payload of an answer."""
+
+IDEMPOTENT = frozenset({GET, PUT, DELETE})
+"""Methods that do no more when a request comes twice (RFC 7252 5.1)."""
 
 MOST_HEADS = 256
 """Heads of requests kept written: a fleet's devices are all asked the same few things."""
@@ -147,6 +153,11 @@ class Outgoing:
         """Retransmissions of the message to send now: few of a block that may be too large, before a smaller one."""
         doubt = self._upload is not None and self.repeats_left > 0 and self._upload.may_be_too_large
         return min(self.max_retransmit, MAX_RETRANSMIT_IN_DOUBT) if doubt else self.max_retransmit
+
+    @property
+    def may_be_done_twice(self) -> bool:
+        """Whether the peer may take another message for it without harm (RFC 7252 5.1)."""
+        return self._head.code in IDEMPOTENT
 
     def repeat(self) -> None:
         """Make ready to send once more what had no answer, in smaller blocks where it may have been too large."""
@@ -286,6 +297,7 @@ class OutgoingRequests:
             if type == CON:
                 layer.send_empty(ACK if token in self._answered else RST, mid)
             return
+        layer.heard = True
         try:
             answer = outgoing.answered(code, options, payload, layer.parameters.max_payload)
         except BadOption:
@@ -329,6 +341,7 @@ class OutgoingRequests:
         outgoing = self._current
         if outgoing is None or mid not in outgoing.mids:
             return
+        self._layer.heard = True
         if type == RST:
             self._fail(ExchangeFailure.RESET)
         elif not outgoing.acknowledged:
@@ -336,6 +349,19 @@ class OutgoingRequests:
             outgoing.datagram = b""
             outgoing.deadline = deadline = self._layer.now + outgoing.patience
             self._layer.look_at(deadline)
+
+    def came_too_early(self) -> None:
+        """The peer asks again what was answered: it may have that answer only now, and the request behind it before.
+
+        A device may leave unanswered what comes before the answer to its Bootstrap-Request, and all copies of that
+        message with it. What may be done twice is sent once more, in a new message.
+        """
+        outgoing = self._current
+        if outgoing is None or outgoing.acknowledged or self._layer.heard or not outgoing.may_be_done_twice:
+            return
+        if outgoing.repeats_left:
+            outgoing.repeats_left -= 1
+            self._transmit(outgoing)
 
     def handle_timer(self) -> None:
         """Send the request under way again, or give it up."""

@@ -45,6 +45,9 @@ class Site:
         match request.code:
             case codes.GET:
                 self._note(f"<- {shown}, which is not answered")
+            case codes.DELETE if not self.account.open:
+                # Before the 2.04 to its Bootstrap-Request: copies of the message are not answered later either.
+                self._note(f"<- {shown}, out of order and ignored")
             case codes.DELETE:
                 self._note(f"<- {shown}")
                 self._reply(conversation, request, self.account.delete(path))

@@ -110,6 +110,16 @@ async def test_discover_is_never_answered() -> None:
     assert (await session.heard()).mid == 2
 
 
+async def test_a_delete_before_the_answer_to_its_request_is_ignored_for_good() -> None:
+    session = Session()
+    session.site.account.open = False
+    session.tell(codes.DELETE, "/0", mid=1)
+    session.site.account.open = True
+    session.tell(codes.DELETE, "/0", mid=1)
+    session.tell(codes.DELETE, "/0", mid=2)
+    assert (await session.heard()).mid == 2
+
+
 async def finished(session: Session) -> Message:
     """Send a good account and a Finish; the client's own message that answers it."""
     session.write("/0/0", security(), mid=1)
