@@ -47,7 +47,8 @@ class SecurityPlan:
 
     `subject` is the template of the certificate's subject, `server_certificate` one certificate in DER,
     `certificate_usage` and `matching_type` the numbers of resources 15 and 13, written only when given.
-    `to_object`: in TLV it is written to the object, as one of its instances, instead of to the instance.
+    `to_object`: in TLV it is written to the object, as one of its instances, instead of to the instance. `clears_key`:
+    with mode 4 goes a key that is none, which takes the place of one that the device kept.
     """
 
     uri: str
@@ -63,6 +64,7 @@ class SecurityPlan:
     ciphersuites: tuple[int, ...] = ()
     chain: ChainPolicy = "auto"
     to_object: bool = False
+    clears_key: bool = False
 
     @property
     def uses_certificates(self) -> bool:

@@ -30,6 +30,9 @@ MODE_CERTIFICATE = 2
 MODE_NOSEC = 3
 MODE_EST = 4
 
+# What no device takes for a private key.
+NO_KEY = b"\0"
+
 # Resource 4 under resource 13 (LwM2M Core 1.2 E.1, RFC 6698 2.1.3).
 _MATCHING_HASHES = {1: hashlib.sha256, 2: hashlib.sha384, 3: hashlib.sha512}
 
@@ -173,14 +176,16 @@ def security_instance(
 ) -> ObjectInstance:
     """The Security instance of an LwM2M server (LwM2M Core 1.2 E.1, how keys are written: 5.2.8).
 
-    `est` writes mode 4, without resources 3 and 5; `pem` writes the whole chain as PEM into resource 3
-    instead of the leaf as DER. Raises EncodeError when the credential is not the kind the mode needs.
+    `est` writes mode 4, without resources 3 and 5 (but see `SecurityPlan.clears_key`); `pem` writes the whole chain as
+    PEM into resource 3 instead of the leaf as DER. Raises EncodeError when the credential is not of the mode's kind.
     """
     resources: dict[int, ResourceValue] = {0: security.uri, 1: False, 10: security.short_server_id}
     # Clients refuse mode 4 with 4.00 when 3 or 5 hold something.
     own = _own_values(security, credential, est=est, pem=pem)
     if own:
         resources[3], resources[5] = own
+    elif est and security.clears_key:
+        resources[5] = NO_KEY
     if security.mode == "nosec":
         resources |= {2: MODE_NOSEC, 3: b"", 4: b"", 5: b""}
     elif security.mode == "psk":

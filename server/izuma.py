@@ -53,8 +53,9 @@ def fitted(plan: Plan, account_id: UUID) -> Plan:
     The account id is in the query of the URI, without which it takes none. A certificate names its device id as L, also
     for a key made here: it stores none without. Security is written to the object: of an instance that is written it
     removes the resources that are not named, and with them those where its certificates are to go. Resources 13 and 14
-    are its own there and 15 and 16 unknown, so that they stay out. A single server goes to /0/0, where older clients
-    have it in their code (izuma.md F15).
+    are its own there and 15 and 16 unknown, so that they stay out. Mode 4 comes with a key that is none: it keeps the
+    key of an enrolment that failed and refuses mode 4 ever after, and only another value takes its place. A single
+    server goes to /0/0, where older clients have it in their code (izuma.md F15).
     """
     securities = tuple(_fitted(_with_account(security, account_id)) for security in plan.securities)
     if len(securities) == 1 and securities[0].id is None:
@@ -69,7 +70,7 @@ def finish_query(device_id: UUID) -> tuple[str, ...]:
 
 def _fitted(security: SecurityPlan) -> SecurityPlan:
     subject = security.subject if "L={device}" in security.subject else SUBJECT
-    return replace(security.as_of_1_0(), subject=subject, to_object=True)
+    return replace(security.as_of_1_0(), subject=subject, to_object=True, clears_key=True)
 
 
 def _with_account(security: SecurityPlan, account_id: UUID) -> SecurityPlan:

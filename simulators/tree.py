@@ -17,6 +17,9 @@ SSID, LIFETIME, BINDING = 0, 1, 7
 SHORT_SERVER_IDS = range(1, 65535)
 MODE_PSK, MODE_RAW, MODE_CERTIFICATE, MODE_NOSEC, MODE_EST = range(5)
 
+# An octet that is no private key: what an Izuma client is written with mode 4.
+NO_KEY = b"\0"
+
 Version = Literal["1.0", "1.1", "1.2"]
 # What a certificate in PEM is answered: taken, refused at its write, or found unusable at the Finish.
 PemAnswer = Literal["2.04", "4.00", "4.15", "4.06"]
@@ -168,7 +171,7 @@ class ObjectTree:
             if not self._est:
                 raise RefusedOperation("4.00", "this device was built without EST")
             for number in (IDENTITY, SECRET):
-                if resources.get(number):
+                if resources.get(number) not in (None, b"", NO_KEY):
                     raise RefusedOperation("4.00", f"/0/{instance}/{number} must be empty in mode 4")
 
     def delete(self, at: Segments) -> None:

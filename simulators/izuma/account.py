@@ -20,6 +20,7 @@ from simulators.tree import (
     MODE_CERTIFICATE,
     MODE_EST,
     MODE_NOSEC,
+    NO_KEY,
     SECRET,
     SECURITY,
     SERVER,
@@ -95,6 +96,8 @@ class Account:
             DEVICE: {0: {}},
         }
         self.finished: Finished | None = None
+        # The key of an enrolment that failed stays in its store.
+        self.key_left = False
         # By Security instance.
         self._lost: dict[int, tuple[int, ...]] = {}
 
@@ -153,6 +156,11 @@ class Account:
             if target[0] == SECURITY and instance == self._bootstrap and resources.get(BOOTSTRAP) is not True:
                 return _refused(f"/0/{instance} is the account of the bootstrap server")
             self.objects[target[0]][instance] = resources
+            if target[0] == SECURITY and instance != self._bootstrap and SECRET in resources:
+                # What is no key is not stored, and what was stored is gone all the same.
+                self.key_left = False
+                if resources[SECRET] == NO_KEY:
+                    del resources[SECRET]
             if target[0] == SECURITY and payload[0] & KIND != OBJECT_INSTANCE:
                 # Bare resources, as the standard has them for an instance: those not among them are removed.
                 doors = DOORS if self._compliant else DOORS + CHAIN_DOORS
@@ -196,6 +204,8 @@ class Account:
                 if not self._est:
                     return f"{where}: this client is built without certificate enrolment"
                 surplus = [number for number in (IDENTITY, SECRET) if held.get(number)]
+                if self.key_left:
+                    return f"{where} of mode 4 finds the key of an enrolment that failed"
                 if surplus:
                     return f"{where} of mode 4 has resource {surplus[0]}"
                 return _not_der(where, held)

@@ -143,6 +143,8 @@ class IzumaDevice:
                 reason = str(failure)
                 self.note(f"== failed: {reason}")
                 self.account = before
+                # Not taken back: the key that it made is in its store.
+                before.key_left = before.key_left or isinstance(failure, EnrolmentFailed)
                 await self.close()
                 if attempt < self.patience.attempts:
                     await asyncio.sleep(wait)

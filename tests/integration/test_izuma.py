@@ -120,6 +120,14 @@ async def test_a_client_that_was_here_before_says_who_it_is_and_keeps_its_id(
     assert first.serial_number != second.serial_number
 
 
+async def test_a_client_that_kept_the_key_of_an_enrolment_that_failed_enrols_again(field: Field) -> None:
+    async with client(field, "izuma-key-left", "tcp") as device:
+        device.account.key_left = True
+        await bootstrapped(device)
+    steps_of = (await field.ended("izuma-key-left"))["sessions"][0]["steps"]
+    assert "est" in [step["op"] for step in steps_of]
+
+
 @TRANSPORTS
 async def test_a_build_for_standard_lwm2m_reads_its_chain_from_pkcs7(field: Field, transport: Transport) -> None:
     async with client(field, f"compliant-{transport}", transport, compliant=True, account_id="") as device:

@@ -372,7 +372,7 @@ def test_its_security_is_written_to_the_object_without_what_means_something_else
         plan.securities[0], certificate_usage=2, matching_type=1, sni="lwm2m.example.com", ciphersuites=(0xC0AE,)
     )
     (fitted,) = izuma.fitted(replace(plan, securities=(security,)), ACCOUNT).securities
-    assert fitted.to_object
+    assert (fitted.to_object, fitted.clears_key) == (True, True)
     assert (fitted.certificate_usage, fitted.matching_type, fitted.sni, fitted.ciphersuites) == (None, None, None, ())
 
 

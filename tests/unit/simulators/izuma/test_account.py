@@ -220,5 +220,16 @@ def test_what_a_write_of_resources_does_not_name_is_gone(
     assert held.finished.lost == ()
 
 
+def test_a_key_of_a_failed_enrolment_is_in_the_way_of_mode_4_until_something_takes_its_place() -> None:
+    held = account()
+    held.key_left = True
+    answer = held.write(("0",), 11542, instance(0, security()))
+    assert (answer.code, "key of an enrolment" in str(answer.failure)) == (codes.BAD_REQUEST, True)
+    assert write(held, "/0", instance(0, security(r5=b"\0"))) == codes.CHANGED
+    assert held.lwm2m is not None
+    assert 5 not in held.lwm2m
+    assert write(held, "/0", instance(0, security())) == codes.CHANGED
+
+
 def test_a_finish_elsewhere_is_refused() -> None:
     assert account().finish(("bs", "x"), ("iep=1",)).code == codes.BAD_REQUEST
