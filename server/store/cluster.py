@@ -28,6 +28,7 @@ SERVICE_USER = "firstlight"
 FALLBACK_USER = "nobody"
 OWN_FOLDER = "postgres"
 POINTER = "postgres.location"
+SCRATCH = "data.new"
 # In a cluster that lives elsewhere: whose it is.
 BELONGS_TO = "data-folder"
 SOCKET_NAME = ".s.PGSQL.5432"
@@ -192,10 +193,18 @@ def listener(path: str) -> int | None:
         return int(pid)
 
 
+def scratch(folder: Path) -> Path:
+    """Where a start makes its cluster, beside the place that it gets when it is whole.
+
+    Each start has another: the `initdb` of one that was killed removes its own as it ends, whatever is there by then.
+    """
+    return folder / f"{SCRATCH}.{secrets.token_hex(4)}"
+
+
 def clear(folder: Path) -> None:
-    """Remove what an interrupted start left behind."""
-    if folder.exists():
-        shutil.rmtree(folder)
+    """Remove what interrupted starts left behind, of which somebody else may be removing a part."""
+    for left in folder.glob(f"{SCRATCH}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _settle_as_user(data_dir: Path) -> Home:

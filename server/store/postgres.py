@@ -241,8 +241,8 @@ class EmbeddedPostgres:
     async def _make_cluster(self, found: Programs) -> None:
         """`initdb` beside, then a rename: a cluster exists whole or not at all."""
         home = self._settled
-        scratch = home.folder / "data.new"
-        await asyncio.to_thread(cluster.clear, scratch)
+        await asyncio.to_thread(cluster.clear, home.folder)
+        scratch = cluster.scratch(home.folder)
         log_size = home.log_size()
         arguments = ["--pgdata", str(scratch), "--username", ROLE, "--pwfile", str(home.password_file)]
         # The C locale sorts the same on every system and for ever.

@@ -1,6 +1,7 @@
 """The embedded PostgreSQL's supervisor: every way its life can go wrong, caused on purpose."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import stat
@@ -22,16 +23,16 @@ from server.store.postgres import EmbeddedPostgres
 from tests.integration.supervised import gone, said, supervise
 
 
-def processes_naming(folder: Path) -> list[str]:
-    """The command lines that hold `folder`."""
-    found = []
+def processes_naming(folder: Path) -> dict[int, str]:
+    """The command lines that hold `folder`, by process."""
+    found = {}
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             command = entry.read_bytes()
         except OSError:
             continue
         if os.fsencode(folder) in command:
-            found.append(command.replace(b"\0", b" ").decode())
+            found[int(entry.parent.name)] = command.replace(b"\0", b" ").decode()
     return found
 
 
@@ -166,21 +167,53 @@ async def test_a_start_right_after_the_kill_waits_for_the_old_server(data_dir: P
 async def test_a_kill_while_the_cluster_is_made_leaves_nothing_half(fresh: Path) -> None:
     folder = home(fresh).folder
     with supervise(fresh) as process:
-        await eventually(lambda: (folder / "data.new" / "base").exists() or (folder / "data").exists())
+        await eventually(lambda: any(folder.glob("data.new*/base")) or (folder / "data").exists())
         process.kill()
     embedded = EmbeddedPostgres(fresh)
     database = await Database.open(await embedded.start())
     await database.close()
-    assert not (folder / "data.new").exists()
+    assert not any(folder.glob("data.new*"))
     await embedded.stop()
 
 
-@pytest.mark.parametrize("moment", ["data.new/base", "data/postmaster.pid", SOCKET_NAME])
+def folders_made(folder: Path) -> set[int]:
+    """The inodes of what `initdb` has made so far."""
+    found = set()
+    for made in folder.glob("data.new*/base"):
+        with contextlib.suppress(FileNotFoundError):
+            found.add(made.stat().st_ino)
+    return found
+
+
+async def test_an_initdb_that_outlives_its_server_takes_nothing_from_the_next(fresh: Path) -> None:
+    """It removes its folder as it ends, while the next start makes one."""
+    folder = home(fresh).folder
+    with supervise(fresh) as process:
+        await eventually(lambda: any(folder.glob("data.new*/base")) or (folder / "data").exists())
+        # Stopped, it does not get to its end.
+        late = processes_naming(folder)
+        for pid in late:
+            os.kill(pid, signal.SIGSTOP)
+        begun = folders_made(folder)
+        process.kill()
+    embedded = EmbeddedPostgres(fresh)
+    starting = asyncio.create_task(embedded.start())
+    await eventually(lambda: bool(folders_made(folder) - begun) or starting.done())
+    for pid in late:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+    database = await Database.open(await starting)
+    await database.close()
+    await embedded.stop()
+    assert not any(folder.glob("data.new*"))
+
+
+@pytest.mark.parametrize("moment", ["data.new*/base", "data/postmaster.pid", SOCKET_NAME])
 async def test_a_start_that_is_cancelled_leaves_no_process_and_the_folder_free(fresh: Path, moment: str) -> None:
     folder = home(fresh).folder
     cancelled = EmbeddedPostgres(fresh)
     starting = asyncio.create_task(cancelled.start())
-    await eventually(lambda: (folder / moment).exists() or starting.done())
+    await eventually(lambda: any(folder.glob(moment)) or starting.done())
     starting.cancel()
     await asyncio.gather(starting, return_exceptions=True)
     if not starting.cancelled():
