@@ -123,16 +123,11 @@ class Attendant:
 
     async def _own_ca(self, account: Account) -> list[Finding]:
         """That what the embedded CA signs is refused: its root is trusted until somebody takes that back."""
-        own, service = await embedded_ca.find(self.database, account.id), None
-        if own is not None:
-            service = await issuers.service(self.database, account.id, LWM2M)
+        own = await embedded_ca.find(self.database, account.id)
+        service = await issuers.service(self.database, account.id, LWM2M)
         if own is None or service is None or service.issuer_id is not None:
             return []
-        anchors = [
-            x509.load_der_x509_certificate(each.certificate)
-            for each in await trust.listed(self.database, account.id, service="lwm2m")
-            if each.active
-        ]
+        anchors = await trust_admin.anchors(self.database, account.id)
         chain = [x509.load_der_x509_certificate(der) for der in (own.issuing_certificate, own.root_certificate)]
         if trust_admin.leads_to(chain, anchors):
             return []

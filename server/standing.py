@@ -11,7 +11,7 @@ from cryptography import x509
 from issuers.base import StepOutcome
 from server.admin import trust as trust_admin
 from server.doubt import Doubt
-from server.store import issuer_chains, issuers, readiness, trust, verifications
+from server.store import issuer_chains, issuers, readiness, verifications
 from server.store.accounts import LWM2M
 from server.store.database import Database
 from server.store.issuer_chains import Use
@@ -123,11 +123,7 @@ async def standings(database: Database, account_id: UUID, now: datetime) -> Mapp
     known = await readiness.listed(database, account_id)
     verified = await verifications.latest(database, account_id)
     chains = await issuer_chains.listed(database, account_id)
-    anchors = [
-        x509.load_der_x509_certificate(each.certificate)
-        for each in await trust.listed(database, account_id, service="lwm2m")
-        if each.active
-    ]
+    anchors = await trust_admin.anchors(database, account_id)
     found: dict[UUID, Standing] = {}
     for row in await issuers.listed(database, account_id):
         shown = chains[row.id].certificates if row.id in chains else ()

@@ -179,6 +179,15 @@ def lowest(pem: bytes) -> x509.Certificate:
     return low[0]
 
 
+async def anchors(database: Database, account_id: UUID, *, but: UUID | None = None) -> list[x509.Certificate]:
+    """What issued certificates of the account may lead to: its active ones of service lwm2m, `but` one of them."""
+    return [
+        x509.load_der_x509_certificate(each.certificate)
+        for each in await trust.listed(database, account_id, service="lwm2m")
+        if each.active and each.id != but
+    ]
+
+
 def leads_to(chain: Sequence[x509.Certificate], anchors: Sequence[x509.Certificate]) -> bool:
     """Whether what is issued under `chain` (lowest CA first) leads to one of `anchors`."""
     return any(each in anchors for each in chain) or any(_issued(anchor, chain[-1]) for anchor in anchors)

@@ -10,7 +10,7 @@ from server.admin import trust as admin
 from server.doubt import Doubt
 from server.knowledge import OWN_CA
 from server.profile import ProfileError, parse_profile
-from server.store import embedded_ca, issuer_chains, issuers, listings, profiles, trust
+from server.store import embedded_ca, issuer_chains, issuers, listings, profiles
 from server.store.accounts import LWM2M
 from server.store.conditions import Condition
 from server.store.database import Database
@@ -82,11 +82,7 @@ async def dependents(database: Database, account_id: UUID, row: TrustedCertifica
 
 async def _leaning_on(database: Database, account_id: UUID, anchor: TrustedCertificate) -> Mapping[str, bool]:
     """The CAs whose certificates lead to this trusted certificate and to no other that counts."""
-    others = [
-        x509.load_der_x509_certificate(each.certificate)
-        for each in await trust.listed(database, account_id, service="lwm2m")
-        if each.active and each.id != anchor.id
-    ]
+    others = await admin.anchors(database, account_id, but=anchor.id)
     service = await issuers.service(database, account_id, LWM2M)
     signs = service.issuer_id if service is not None else None
     chains = await issuer_chains.listed(database, account_id)

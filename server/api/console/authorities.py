@@ -12,7 +12,7 @@ from server.admin import issuer_forms
 from server.admin import trust as trust_admin
 from server.api.access import Caller
 from server.standing import unproven
-from server.store import embedded_ca, issuer_chains, issuers, readiness, trust, verifications
+from server.store import embedded_ca, issuer_chains, issuers, readiness, verifications
 from server.store.issuer_chains import UNUSED, IssuerChain, Use
 from server.store.issuers import Configuration, IssuerRow
 from server.store.readiness import Readiness
@@ -94,11 +94,7 @@ async def listed(asking: Caller) -> list[Authority]:
     verified = await verifications.latest(database, account_id)
     chains = await issuer_chains.listed(database, account_id)
     used = await issuer_chains.used(database, account_id, now)
-    anchors = [
-        x509.load_der_x509_certificate(each.certificate)
-        for each in await trust.listed(database, account_id, service="lwm2m")
-        if each.active
-    ]
+    anchors = await trust_admin.anchors(database, account_id)
     rows = await issuers.listed(database, account_id)
     own = await embedded_ca.find(database, account_id)
     found = []
