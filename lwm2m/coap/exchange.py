@@ -24,8 +24,9 @@ from lwm2m.coap.events import (
 from lwm2m.coap.incoming import IncomingRequests
 from lwm2m.coap.message import CON, EMPTY, MAX_TOKEN, NON, RST, Malformed, Message, Option, decode_fields
 from lwm2m.coap.message_layer import MessageLayer
-from lwm2m.coap.outgoing import OutgoingRequests, written_head
+from lwm2m.coap.outgoing import OutgoingRequests
 from lwm2m.coap.parameters import Parameters
+from lwm2m.coap.request import written_head
 
 __all__ = [
     "Event",
