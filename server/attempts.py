@@ -5,26 +5,23 @@ Every way out leaves the row in the state that tells what happened, before the c
 
 import asyncio
 import contextlib
-import random
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Protocol, assert_never
+from typing import Protocol
 from uuid import UUID
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from issuers.base import Issued, Issuer, IssueRequest, Pending, Recovery, Unsettled
+from issuers.base import Issued, IssueRequest, Pending
 from issuers.csr import OwnRequest
 from issuers.errors import (
     BadCertificate,
     Check,
     IssuerError,
-    NotSupported,
     OutcomeUnknown,
     Rejected,
-    Throttled,
     Unavailable,
 )
 from issuers.returned import USUAL_LIMITS, Checked, DeviceLimits
@@ -34,6 +31,7 @@ from server.knowledge import ActiveIssuer
 from server.latencies import Latencies
 from server.leases import LeaseOver, Leases, taken_over
 from server.metrics import Metrics
+from server.recovery import CannotTell, NotYetKnown, collected_once, jittered, recovered_in_time
 from server.store import issuances
 from server.store.accounts import LWM2M
 from server.store.database import Database
@@ -58,10 +56,6 @@ Row = OpenIssuance | IssuanceRow
 # Back-off while a CA says "in progress": 0.5 s doubling to 5 s (issuers.md B5).
 FIRST_POLL = 0.5
 LONGEST_POLL = 5.0
-# The same while a CA is asked what became of a lost answer: who waits for it longer waits for what may never come.
-LONGEST_LOOK = 15.0
-# Each pause may be that much shorter, so that those who wait for one CA do not all ask it at once.
-JITTER = 0.3
 # Seconds that a device stays away which asked for more certificates than anybody needs.
 TOO_MANY_RETRY = 3600.0
 # And while a person decides (`on_unknown = hold`).
@@ -78,22 +72,6 @@ class Issuers(Protocol):
 
     async def issuer_by_id(self, account_id: UUID, issuer_id: UUID | None, service: str = LWM2M) -> ActiveIssuer:
         """The CA that a row names, with the anchors of its service."""
-
-
-class NeverIssued(Unavailable):
-    """The answer was lost, and the CA tells that there is no certificate: a new attempt leaves no orphan."""
-
-
-class NotYetKnown(OutcomeUnknown):
-    """The answer was lost at `lost_at` (UTC), and the CA could not tell so far what became of the request."""
-
-    def __init__(self, message: str, lost_at: datetime) -> None:
-        super().__init__(message)
-        self.lost_at = lost_at
-
-
-class CannotTell(OutcomeUnknown):
-    """The answer was lost, and nobody will ever be able to ask the CA what became of the request."""
 
 
 class Attempts:
@@ -171,7 +149,9 @@ class Attempts:
                 try:
                     answer = await active.issuer.issue(request)
                 except OutcomeUnknown as lost:
-                    answer = await self._recovered(active.issuer, request, lost, self._now())
+                    answer = await recovered_in_time(
+                        active.issuer, request, lost, self._now(), patience=self._patience, clock=self._clock
+                    )
                 issued = answer if isinstance(answer, Issued) else await self._collected(active, intent, answer)
                 checked = await self.record(active, intent, csr, issued, limits)
             except Exception as error:
@@ -271,27 +251,6 @@ class Attempts:
         self._metrics.issuances.inc("issued")
         return checked
 
-    async def _recovered(
-        self, issuer: Issuer, request: IssueRequest, lost: OutcomeUnknown, lost_at: datetime
-    ) -> Issued | Pending:
-        """As `recovered`, again and again while the CA is away: a new attempt now might be a signature too many.
-
-        As long as a key is held; then the row is `unknown` and on_unknown decides.
-        """
-        since = self._clock()
-        wait = FIRST_POLL
-        while True:
-            quiet = self._clock() - since
-            try:
-                return await recovered(issuer, request, lost, timedelta(seconds=quiet))
-            except CannotTell:
-                raise
-            except OutcomeUnknown as error:
-                if quiet + wait > self._patience:
-                    raise NotYetKnown(error.message, lost_at) from error
-            await asyncio.sleep(_jittered(wait))
-            wait = min(wait * 2, LONGEST_LOOK)
-
     async def _collected(self, active: ActiveIssuer, row: Row, answer: Issued | Pending) -> Issued:
         wait = FIRST_POLL
         # Asked sooner it was never done lately.
@@ -301,59 +260,10 @@ class Attempts:
             if answer.reference != recorded:
                 await self.pending(row, answer)
                 recorded = answer.reference
-            await asyncio.sleep(max(answer.retry_after, pause, _jittered(wait)))
+            await asyncio.sleep(max(answer.retry_after, pause, jittered(wait)))
             wait, pause = min(wait * 2, LONGEST_POLL), 0.0
             answer = await collected_once(active.issuer, answer.reference)
         return answer
-
-
-async def recovered(issuer: Issuer, request: IssueRequest, lost: OutcomeUnknown, quiet: timedelta) -> Issued | Pending:
-    """What became of a request whose answer was `lost`, by the adapter's declared recovery (design 7).
-
-    `quiet` is how long ago it was sent, at least: a CA may take a request up after nobody waits for it any more.
-    Raises Rejected, BadCertificate, NeverIssued, CannotTell, or OutcomeUnknown when it may be known later.
-    """
-    match issuer.recovery:
-        case Recovery.LOOKUP | Recovery.TOKEN:
-            try:
-                answer = await issuer.recover(request, quiet)
-            except (Rejected, BadCertificate):
-                raise
-            except NotSupported as error:
-                raise CannotTell(f"{lost.message}; {error.message}") from error
-            except IssuerError as error:
-                raise OutcomeUnknown(f"{lost.message}; asked what became of it: {error.message}") from error
-            match answer:
-                case None:
-                    raise NeverIssued(f"{lost.message}; the CA tells that it issued nothing") from lost
-                case Unsettled():
-                    raise OutcomeUnknown(f"{lost.message}; {answer.message}") from lost
-                case Issued() | Pending():
-                    return answer
-                case nothing_else:
-                    assert_never(nothing_else)
-        case Recovery.NONE:
-            raise CannotTell(lost.message) from lost
-        case other:
-            assert_never(other)
-
-
-async def collected_once(issuer: Issuer, reference: str) -> Issued | Pending:
-    """Ask once for what the CA has under `reference`; a CA that does not answer now has it still: when to ask again
-    is the caller's to say.
-
-    Raises Rejected, BadCertificate, or OutcomeUnknown when the CA does not let us have it.
-    """
-    try:
-        return await issuer.collect(reference)
-    except (Unavailable, Throttled) as error:
-        return Pending(reference, error.retry_after or 0.0)
-    except OutcomeUnknown:
-        return Pending(reference, 0.0)
-    except (Rejected, BadCertificate):
-        raise
-    except IssuerError as error:
-        raise OutcomeUnknown(f"the CA has the request and does not let us collect it: {error.message}") from error
 
 
 def state_after(error: IssuerError) -> str:
@@ -406,10 +316,6 @@ def held_back(active: ActiveIssuer, intent: OpenIssuance, held: HeldBack) -> Tem
         f"hold; look for it at the CA, then run `firstlight device release {intent.endpoint}`",
         retry_after=HOLD_RETRY_AFTER,
     )
-
-
-def _jittered(wait: float) -> float:
-    return wait * (1 - JITTER * random.random())
 
 
 def _class_of(error: IssuerError) -> str:

@@ -22,12 +22,13 @@ from issuers.csr import same_names
 from issuers.errors import IssuerError, Rejected, Unavailable
 from issuers.returned import USUAL_LIMITS, DeviceLimits
 from server import logs
-from server.attempts import HOLD_RETRY_AFTER, Attempts, CannotTell, Issuers, NeverIssued, too_many
+from server.attempts import HOLD_RETRY_AFTER, Attempts, Issuers, too_many
 from server.config import IssuanceConfig
 from server.errors import ComeAgain, Conflict, KeyTaken, NotAuthorized, ServiceError, TemporarilyUnavailable
 from server.knowledge import ActiveIssuer
 from server.latencies import USUAL_HOLD, USUAL_RETRY
 from server.metrics import Metrics
+from server.recovery import CannotTell, NeverIssued
 from server.store import certificates, devices, issuance_operations, issuances
 from server.store.database import Database
 from server.store.errors import StoreUnavailable

@@ -28,11 +28,12 @@ from issuers.returned import USUAL_LIMITS, DeviceLimits
 from issuers.subject import Subject
 from lwm2m.bootstrap import Credential
 from server import logs
-from server.attempts import Attempts, Issuers, NeverIssued
+from server.attempts import Attempts, Issuers
 from server.config import IssuanceConfig
 from server.errors import ComeAgain, ServiceError, TemporarilyUnavailable
 from server.knowledge import ActiveIssuer
 from server.metrics import Metrics
+from server.recovery import NeverIssued
 from server.settlement import Settlement
 from server.store import issuances
 from server.store.database import Database

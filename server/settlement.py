@@ -16,11 +16,12 @@ from issuers.base import Capability, Pending
 from issuers.errors import IssuerError, NotSupported, OutcomeUnknown, Unavailable
 from issuers.returned import DeviceLimits
 from server import logs
-from server.attempts import Attempts, Issuers, collected_once, recovered, request_for
+from server.attempts import Attempts, Issuers, request_for
 from server.errors import ServiceError
 from server.knowledge import ActiveIssuer
 from server.metrics import Metrics
 from server.profile_est import MAX_CERTIFICATE_BYTES
+from server.recovery import collected_once, recovered
 from server.store import certificates, issuances
 from server.store.database import Database
 from server.store.errors import StoreUnavailable

@@ -37,5 +37,5 @@ def test_the_journey_names_files() -> None:
 
 
 def test_what_is_not_there_is_found() -> None:
-    page = "`server/nowhere.py`, `server/attempts.py` (`recovered`, `_recovering`), [a page](gone.md)"
-    assert broken(page, ROOT) == ["server/nowhere.py", "gone.md", "server/attempts.py: _recovering"]
+    page = "`server/nowhere.py`, `server/recovery.py` (`recovered`, `_recovering`), [a page](gone.md)"
+    assert broken(page, ROOT) == ["server/nowhere.py", "gone.md", "server/recovery.py: _recovering"]

@@ -19,7 +19,7 @@ from issuers.base import Capability, CheckReport, Issued, Issuer, IssueRequest, 
 from issuers.csr import make_csr
 from issuers.errors import Misconfigured, OutcomeUnknown
 from issuers.subject import Subject
-from server import attempts
+from server import attempts, recovery
 from server.config import IssuanceConfig
 from server.device_made import Certified, CsrWish, DeviceMade
 from server.errors import TemporarilyUnavailable
@@ -330,7 +330,8 @@ async def workers(
         # A scripted CA needs no time to think.
         patch.setattr(attempts, "FIRST_POLL", 0.01)
         patch.setattr(attempts, "LONGEST_POLL", 0.05)
-        patch.setattr(attempts, "LONGEST_LOOK", 0.05)
+        patch.setattr(recovery, "FIRST_LOOK", 0.01)
+        patch.setattr(recovery, "LONGEST_LOOK", 0.05)
         try:
             yield opened
         finally:
