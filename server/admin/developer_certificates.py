@@ -57,7 +57,7 @@ async def make(
     endpoint = uuid4().hex
     certificate = _certificate(key, endpoint, account_id, now)
     der = certificate.public_bytes(serialization.Encoding.DER)
-    row = await trust.add_limited(
+    row = await trust.add(
         database,
         actor,
         account_id,

@@ -199,7 +199,7 @@ async def add_trusted(asking: Administrator, body: TrustedCertificateRequest) ->
     now, active = asking.office.now(), body.status == "ACTIVE"
     if active:
         admin.check_useful(lowest, body.service, now)
-    row = await trust.add_limited(
+    row = await trust.add(
         asking.database,
         asking.actor,
         asking.account_id,

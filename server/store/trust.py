@@ -1,8 +1,10 @@
 """Trusted certificates: whose devices may come, and what issued certificates must lead to."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
+from itertools import count
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
@@ -102,10 +104,10 @@ async def add(
     device_execution_mode: int = 0,
     owner_id: UUID | None = None,
 ) -> TrustedCertificate:
-    """Trust `certificate` (DER), called `name` or by its subject.
+    """Trust `certificate` (DER), called `name`, or by its subject, with a number where that is taken (izuma.md B1).
 
-    Raises BadRequest when it is no certificate; Conflict when it is there already, or when it is a factory CA that is
-    active in another account and not both have an enrolment list (design 7).
+    Raises BadRequest when it is no certificate; LimitReached at 50 of an account; Conflict when it or its name is there
+    already, or when it is a factory CA active in another account and not both have an enrolment list (design 7).
     """
     async with database.transaction() as connection:
         return await add_within(
@@ -140,6 +142,8 @@ async def add_within(
     owner_id: UUID | None = None,
 ) -> TrustedCertificate:
     """`add`, in a transaction that is under way on `connection`; the first change of that transaction."""
+    # Changes take turns: no constraint can count rows, and records from before this rule have names twice.
+    await connection.execute(database.queries["trust_lock"])
     try:
         parsed = x509.load_der_x509_certificate(certificate)
         subject, issuer = parsed.subject.rfc4514_string(), parsed.issuer.rfc4514_string()
@@ -158,13 +162,18 @@ async def add_within(
             f"the certificate {subject} is already there for the service {service}, as {same['name']}, {state}",
             field="certificate",
         )
+    taken = await _names(connection, database, account_id)
+    if len(taken) >= MOST_CERTIFICATES:
+        raise LimitReached(f"an account has at most {MOST_CERTIFICATES} trusted certificates; remove one first")
+    if name:
+        _check_free(name, taken)
     try:
         row = await connection.fetchrow(
             database.queries["trust_add"],
             uuid4(),
             account_id,
             service,
-            name or subject,
+            name or free_name(subject, taken),
             description,
             certificate,
             fingerprint,
@@ -219,7 +228,9 @@ async def update(
             before.active if active is None else active,
             before.enrollment_mode if enrollment_mode is None else enrollment_mode,
         )
-        await _name_is_free(connection, database, account_id, wanted[0], certificate_id)
+        # Where a name stands twice, from before names were unique, both can still be denied.
+        if wanted[0] != before.name:
+            _check_free(wanted[0], await _names(connection, database, account_id))
         if wanted[2] and before.service == "bootstrap":
             await _alone(connection, database, account_id, before.fingerprint, wanted[3])
         after = _row(await connection.fetchrow(database.queries["trust_update"], account_id, certificate_id, *wanted))
@@ -240,42 +251,6 @@ async def find(database: Database, account_id: UUID, certificate_id: UUID) -> Tr
     """The trusted certificate with this id."""
     row = await database.fetchrow("trust_find", account_id, certificate_id)
     return _row(row) if row is not None else None
-
-
-async def add_limited(
-    database: Database,
-    actor: Actor,
-    account_id: UUID,
-    *,
-    service: Service,
-    certificate: bytes,
-    name: str,
-    description: str = "",
-    active: bool = True,
-    enrollment_mode: bool = False,
-    device_execution_mode: int = 0,
-    owner_id: UUID | None = None,
-) -> TrustedCertificate:
-    """`add` through the API: LimitReached at 50 of an account, Conflict also for a name that is taken (izuma.md B1)."""
-    async with database.transaction() as connection:
-        await connection.execute(database.queries["trust_lock"])
-        if await connection.fetchval(database.queries["trust_count"], account_id) >= MOST_CERTIFICATES:
-            raise LimitReached(f"an account has at most {MOST_CERTIFICATES} trusted certificates; remove one first")
-        await _name_is_free(connection, database, account_id, name, account_id)
-        return await add_within(
-            connection,
-            database,
-            actor,
-            account_id,
-            service=service,
-            certificate=certificate,
-            name=name,
-            description=description,
-            active=active,
-            enrollment_mode=enrollment_mode,
-            device_execution_mode=device_execution_mode,
-            owner_id=owner_id,
-        )
 
 
 async def set_active(
@@ -334,16 +309,24 @@ def _shown(row: TrustedCertificate) -> dict[str, object]:
     }
 
 
-async def _name_is_free(connection: Any, database: Database, account_id: UUID, name: str, but_for: UUID) -> None:
-    if await connection.fetchval(database.queries["trust_name_taken"], account_id, name, but_for):
+def free_name(wanted: str, taken: Collection[str]) -> str:
+    """`wanted`, with a number behind it where that name is taken."""
+    return next(name for n in count(1) if (name := wanted if n == 1 else f"{wanted} {n}") not in taken)
+
+
+async def _names(connection: Any, database: Database, account_id: UUID) -> list[str]:
+    return [each["name"] for each in await connection.fetch(database.queries["trust_names"], account_id)]
+
+
+def _check_free(name: str, taken: Collection[str]) -> None:
+    if name in taken:
         raise Conflict(f"there is already a trusted certificate {name}; give this one another name", field="name")
 
 
 async def _alone(
     connection: Any, database: Database, account_id: UUID, fingerprint: bytes, enrollment_mode: bool
 ) -> None:
-    # No index can say "shared only if all of them have an enrolment list", so changes take turns.
-    await connection.execute(database.queries["trust_lock"])
+    # No index can say "shared only if all of them have an enrolment list": `trust_lock` was taken before.
     if await connection.fetchval(database.queries["trust_is_elsewhere"], fingerprint, account_id, enrollment_mode):
         raise Conflict(
             "this factory CA is active in another account; both accounts need it in enrollment mode to share it",

@@ -45,11 +45,8 @@ DELETE FROM trusted_certificate WHERE account_id = $1 AND id = $2
 RETURNING id, account_id, service, name, description, certificate, fingerprint, subject, issuer, not_after, active,
           enrollment_mode, version, device_execution_mode, owner_id, created_at, updated_at;
 
--- name: trust_count
-SELECT count(*) FROM trusted_certificate WHERE account_id = $1;
-
--- name: trust_name_taken
-SELECT EXISTS (SELECT FROM trusted_certificate WHERE account_id = $1 AND name = $2 AND id <> $3);
+-- name: trust_names
+SELECT name FROM trusted_certificate WHERE account_id = $1;
 
 -- name: trust_update
 UPDATE trusted_certificate

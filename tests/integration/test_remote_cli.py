@@ -225,6 +225,18 @@ async def test_a_certificate_of_both_services_is_named_by_its_id_through_both_do
     assert "`firstlight trust list` shows them" in await doors.remote("trust", "remove", word, code=1)
 
 
+async def test_a_certificate_that_nobody_named_gets_the_same_name_through_both_doors(
+    field: Field, doors: Doors
+) -> None:
+    for door, name in ((doors.remote, "Far"), (doors.local, "Near")):
+        pem = file(field, f"{name}.pem", make_factory_ca(name).pem)
+        for service, called in (("bootstrap", f"CN={name},O=Factory"), ("lwm2m", f"CN={name},O=Factory 2")):
+            assert f"Trusted for {service}: {called} (" in await door("trust", "add", pem, "--service", service)
+            assert "is already there" in await door("trust", "add", pem, "--service", service, code=1)
+        for called in (f"CN={name},O=Factory", f"CN={name},O=Factory 2"):
+            assert "is removed" in await door("trust", "remove", called)
+
+
 async def test_what_follows_when_a_trusted_certificate_counts_no_more_is_said_through_both_doors(
     field: Field, doors: Doors
 ) -> None:

@@ -7,10 +7,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from server.admin import trust as admin
-from server.errors import BadRequest, Conflict, NotFound
+from server.errors import BadRequest, Conflict, LimitReached, NotFound
 from server.store import accounts, audit, trust
 from server.store.audit import Actor
-from server.store.database import Database
+from server.store.database import Database, connect
 from server.store.trust import Service, TrustedCertificate
 from server.trust import Refused, Trusted, TrustIndex
 from tests import pki
@@ -81,6 +81,52 @@ async def test_of_a_file_with_one_conflict_none_is_added(database: Database, acc
     assert await names(database, account) == ["CN=Root,O=Factory"]
     actions = [entry.action for entry in await audit.entries(database, account)]
     assert actions.count("trusted_certificate.added") == 1
+
+
+async def test_a_name_is_taken_once_through_every_door(database: Database, account: UUID) -> None:
+    """As the API of the original has it; a certificate that nobody named makes way."""
+    await add(database, account, ROOT.pem, name="Line 1")
+    with pytest.raises(Conflict, match="already a trusted certificate Line 1; give this one another name"):
+        await add(database, account, LOW.pem, name="Line 1")
+    with pytest.raises(Conflict):
+        await add(database, account, LOW.pem, service="lwm2m", name="Line 1")
+    await add(database, account, LOW.pem)
+    [again] = await add(database, account, LOW.pem, service="lwm2m")
+    assert again.name == "CN=Low,O=Factory 2"
+    with pytest.raises(Conflict, match="give this one another name"):
+        await trust.update(database, ACTOR, account, again.id, name="Line 1")
+    assert await names(database, account) == ["CN=Low,O=Factory", "CN=Low,O=Factory 2", "Line 1"]
+
+
+async def test_one_of_two_that_a_former_version_let_have_one_name_can_be_denied(
+    database: Database, database_url: str, account: UUID
+) -> None:
+    [one] = await add(database, account, ROOT.pem, name="Line 1")
+    await add(database, account, LOW.pem, name="Line 2")
+    connection = await connect(database_url)
+    try:
+        await connection.execute("UPDATE trusted_certificate SET name = 'Line 1'")
+    finally:
+        await connection.close()
+    assert not (await trust.update(database, ACTOR, account, one.id, active=False)).active
+    assert not (await trust.update(database, ACTOR, account, one.id, name="Line 1")).active
+
+
+async def test_an_account_has_fifty_through_every_door_and_of_a_chain_that_goes_beyond_none_is_added(
+    database: Database, account: UUID
+) -> None:
+    there = len(await names(database, account))
+    authorities = [pki.make_factory_ca(f"CA {number}") for number in range(trust.MOST_CERTIFICATES - there - 1)]
+    await add(database, account, pki.pem_chain(*authorities))
+    with pytest.raises(LimitReached, match="at most 50 trusted certificates; remove one first"):
+        await add(database, account, pki.pem_chain(MIDDLE, ROOT))
+    assert len(await names(database, account)) == 49
+    await add(database, account, ROOT.pem)
+    with pytest.raises(LimitReached):
+        await add(database, account, MIDDLE.pem, service="lwm2m")
+    # What is there already is said to be so: removing another one would not help.
+    with pytest.raises(Conflict, match="already there"):
+        await add(database, account, ROOT.pem)
 
 
 async def test_what_nobody_can_read_is_a_bad_request(database: Database, account: UUID) -> None:

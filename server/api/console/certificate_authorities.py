@@ -312,12 +312,10 @@ async def trust_it(request: Request, visitor: CaAdministrator, issuer_id: str) -
     if form.text("fingerprint") != described(top).fingerprint.hex():
         raise BadRequest("the CA has shown another certificate meanwhile; look at it again")
     taken = {each.name for each in await trust.listed(visitor.caller.database, visitor.caller.account_id)}
-    name = next(
-        name for n in range(1, len(taken) + 2) if (name := row.name if n == 1 else f"{row.name} {n}") not in taken
-    )
+    name = trust.free_name(row.name, taken)
     now = visitor.caller.office.now()
     trust_admin.check_useful(top, "lwm2m", now)
-    added = await trust.add_limited(
+    added = await trust.add(
         visitor.caller.database,
         visitor.caller.actor,
         visitor.caller.account_id,

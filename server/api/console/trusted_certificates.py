@@ -107,7 +107,7 @@ async def upload(request: Request, visitor: AdministratorVisits) -> Response:
                 above=[described(each) for each in dict.fromkeys(certificates) if each != lowest],
                 service=dict(SERVICES)[_service(form)],
             )
-        row = await trust.add_limited(
+        row = await trust.add(
             caller.database,
             caller.actor,
             caller.account_id,

@@ -16,6 +16,7 @@ from server.cli import profile as local_profile
 from server.cli import trust as local
 from server.cli.options import AsJson
 from server.cli.remote.door import ApiKeyFile, Door, Row, Url, doubts_in
+from server.store.trust import free_name
 
 trust = typer.Typer(help="Trusted certificates: factory CAs and the CAs of LwM2M servers.", no_args_is_help=True)
 profile = typer.Typer(help="Profiles: what is written to which device.", no_args_is_help=True)
@@ -37,12 +38,16 @@ def add(
     """Trust the certificates of a file, all or none; at work in a running server within two seconds."""
     certificates = options.expected(lambda: admin.parse(read_bytes(file)))
     door = Door(url, api_key_file)
+    taken = {row["name"] for row in door.rows(TRUSTED)} if not name else set()
     added = []
     try:
         for number, certificate in enumerate(certificates, 1):
-            called = name if len(certificates) == 1 or not name else f"{name} {number}"
+            called = name if len(certificates) == 1 else f"{name} {number}"
+            if not name:
+                called = free_name(certificate.subject.rfc4514_string(), taken)
+                taken.add(called)
             body = {
-                "name": called or certificate.subject.rfc4514_string(),
+                "name": called,
                 "certificate": certificate.public_bytes(serialization.Encoding.PEM).decode(),
                 "service": service,
                 "enrollment_mode": enrollment_mode,
