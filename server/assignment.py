@@ -5,14 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
-from server import config as configuration
+from server import config_sources
+from server.config import Config
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assignment:
     """What a worker is told at its start; holds secrets, so it goes over a pipe and has no useful `repr`."""
 
-    config: configuration.Config = field(repr=False)
+    config: Config = field(repr=False)
     database_url: str = field(repr=False)
     master_keys: tuple[bytes, ...] = field(repr=False)
     cookie_secret: bytes = field(repr=False)
@@ -29,7 +30,7 @@ class Assignment:
         """The assignment as one line."""
         return json.dumps(
             {
-                "config": configuration.as_plain(self.config),
+                "config": config_sources.as_plain(self.config),
                 "database_url": self.database_url,
                 "master_keys": [key.hex() for key in self.master_keys],
                 "cookie_secret": self.cookie_secret.hex(),
@@ -47,7 +48,7 @@ class Assignment:
         """The inverse of `as_json`."""
         plain = json.loads(line)
         return cls(
-            config=configuration.from_plain(plain["config"]),
+            config=config_sources.from_plain(plain["config"]),
             database_url=plain["database_url"],
             master_keys=tuple(bytes.fromhex(key) for key in plain["master_keys"]),
             cookie_secret=bytes.fromhex(plain["cookie_secret"]),

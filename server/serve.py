@@ -16,8 +16,8 @@ from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
 
-from server import config as configuration
 from server import logs, parent, record, supervisor
+from server.addresses import address_and_port, host_and_port
 from server.admin import first_start
 from server.api.access import Office
 from server.api.app import Health, serve_http
@@ -158,7 +158,7 @@ class Service:
         make: Callable[[str, int, bool], socket.socket],
     ) -> list[socket.socket]:
         """One socket a worker on the address `text` of `setting`."""
-        host, port = configuration.address_and_port(text, setting)
+        host, port = address_and_port(text, setting)
         count = 1 if self._config.server.single_process else self._config.server.workers
         group: list[socket.socket] = []
         for _ in range(count):
@@ -205,7 +205,7 @@ def _as_bound(config: Config, http: socket.socket, listeners: Sequence[Sequence[
 
 
 def _bind_http(config: Config) -> socket.socket:
-    host, port = configuration.host_and_port(config.server.http, "server.http")
+    host, port = host_and_port(config.server.http, "server.http")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -268,10 +268,10 @@ def check(config: Config) -> None:
     """Everything that can be said against `config` without opening anything; ConfigurationError."""
     _some(config.server.coaps)
     for text in config.server.coaps:
-        configuration.address_and_port(text, "server.coaps")
+        address_and_port(text, "server.coaps")
     for text in config.server.coaps_tcp:
-        configuration.address_and_port(text, "server.coaps_tcp")
-    host, _ = configuration.host_and_port(config.server.http, "server.http")
+        address_and_port(text, "server.coaps_tcp")
+    host, _ = host_and_port(config.server.http, "server.http")
     with contextlib.suppress(ValueError):
         # A name is looked up when it is bound.
         _not_in_the_clear(config, str(ip_address(host)))

@@ -86,7 +86,7 @@ def test_no_sql_stands_in_python() -> None:
 
 
 def test_the_environment_is_read_at_the_edge_only() -> None:
-    """`server/config.py` gets the environment as an argument; only the command line hands it over."""
+    """`server/config_sources.py` gets the environment as an argument; only the command line hands it over."""
     readers = {
         named(file)
         for file in modules("server", "issuers", "lwm2m")

@@ -16,8 +16,8 @@ from issuers import open_issuer
 from issuers.base import Issuer
 from issuers.errors import Misconfigured, Unavailable
 from issuers.reach import PUBLIC, Reach
-from server import config as configuration
 from server import reach, terms
+from server.addresses import host_and_port
 from server.admin import verification
 from server.admin.issuer_forms import Setting, check_description, check_name, filled, form_of
 from server.admin.naming import not_one
@@ -94,7 +94,7 @@ async def reach_of(database: Database, config: Config) -> Reach:
         config.issuers.allow,
         accounts=len(await accounts.all_accounts(database)),
         listeners=[
-            configuration.host_and_port(text, setting)
+            host_and_port(text, setting)
             for setting, texts in (
                 ("server.http", (config.server.http,)),
                 ("server.coaps_tcp", config.server.coaps_tcp),

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from server import config as configuration
-from server import record, rig
+from server import config_sources, record, rig
 from server.bench.figures import Mode
 from server.bench.processes import Processes
 from server.rig import RigFailed
@@ -67,7 +66,7 @@ class Subject:
     async def rows(self) -> Rows:
         """What is on record."""
         flags = {("server", "data_dir"): self.folder / "data"}
-        config = configuration.load(file=None, environment={}, flags=flags)
+        config = config_sources.load(file=None, environment={}, flags=flags)
         async with record.postgres(config, shared=True) as url:
             database = await Database.open(url, migrate=False)
             try:

@@ -16,8 +16,7 @@ import typer
 from rich.table import Table
 
 from issuers.errors import IssuerError
-from server import config as configuration
-from server import journal, logs, record
+from server import config_sources, journal, logs, record
 from server.config import Config
 from server.errors import ConfigurationError, ServiceError
 from server.record import Record
@@ -52,7 +51,7 @@ def load(
     config: Path | None, flags: Mapping[tuple[str, str], object], environment: Mapping[str, str] | None = None
 ) -> Config:
     """The configuration of this command."""
-    return configuration.load(file=config, environment=os.environ if environment is None else environment, flags=flags)
+    return config_sources.load(file=config, environment=os.environ if environment is None else environment, flags=flags)
 
 
 def actor() -> Actor:

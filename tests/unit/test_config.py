@@ -1,124 +1,40 @@
+"""Every key that can be set has its rule and its place in the operator's page."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
-from server import config as configuration
-from server.config import Config
-from server.errors import ConfigurationError
+from server.config import CHOICES, POWERS_OF_TWO, RANGES, SECTIONS
+
+WORDS = re.compile(r"`[^`]+`")
+PAGE = (Path(__file__).parents[2] / "docs" / "operate.md").read_text()
 
 
-def load(
-    file: Path | None = None,
-    environment: dict[str, str] | None = None,
-    flags: dict[tuple[str, str], object] | None = None,
-) -> Config:
-    return configuration.load(file=file, environment=environment or {}, flags=flags or {})
+def keys() -> Iterator[tuple[str, str]]:
+    return ((section, each.name) for section, kind in SECTIONS.items() for each in fields(kind))
 
 
-def written(tmp_path: Path, text: str) -> Path:
-    file = tmp_path / "firstlight.toml"
-    file.write_text(text)
-    return file
+def test_every_number_has_a_range_that_its_default_is_in() -> None:
+    numbers = {key for key in keys() if get_type_hints(SECTIONS[key[0]])[key[1]] in (int, float)}
+    assert numbers == set(RANGES)
+    for section, key in numbers:
+        low, high = RANGES[section, key]
+        assert low <= getattr(SECTIONS[section](), key) <= high
 
 
-def test_nothing_given_is_a_whole_configuration() -> None:
-    assert load() == Config()
+def test_every_rule_is_of_a_key() -> None:
+    assert {*CHOICES, *POWERS_OF_TWO} <= set(keys())
+    for (section, key), choices in CHOICES.items():
+        assert getattr(SECTIONS[section](), key) in choices
 
 
-def test_flags_win_over_environment_and_environment_over_the_file(tmp_path: Path) -> None:
-    file = written(tmp_path, '[server]\nworkers = 2\nhttp = "127.0.0.1:1"\nlwm2m_uri = "coaps://a"\n')
-    loaded = load(
-        file,
-        {"FIRSTLIGHT_SERVER_WORKERS": "3", "FIRSTLIGHT_SERVER_HTTP": "127.0.0.1:2"},
-        {("server", "workers"): 4, ("server", "http"): None},
-    )
-    assert (loaded.server.workers, loaded.server.http, loaded.server.lwm2m_uri) == (4, "127.0.0.1:2", "coaps://a")
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("[server]\nworker = 2\n", "did you mean workers?"),
-        ("[servr]\nworkers = 2\n", "did you mean server?"),
-        ("server = 1\n", "must be a table"),
-        ("[server]\nworkers = 0\n", "between 1 and 64, you gave 0"),
-        ("[server]\nworkers = 1.5\n", "whole number"),
-        ("[server]\nworkers = true\n", "whole number"),
-        ("[server]\nsingle_process = 1\n", "true or false"),
-        ("[server]\ncoaps = 5684\n", "list of texts"),
-        ("[server]\nhttp = 8080\n", "must be a text"),
-        ("[server]\ndata_dir = 8080\n", "must be a path"),
-        ('[log]\nformat = "xml"\n', "one of console, json"),
-        ('[secrets]\nmaster_key = "00"\n', "must not stand in a file"),
-        ("[server\n", "not valid TOML"),
-    ],
-)
-def test_a_mistake_in_the_file_names_the_key_and_the_rule(tmp_path: Path, text: str, said: str) -> None:
-    file = written(tmp_path, text)
-    with pytest.raises(ConfigurationError, match=r"firstlight\.toml") as raised:
-        load(file)
-    assert said in str(raised.value)
-    assert "\n" not in str(raised.value).strip()
-
-
-def test_a_missing_file_says_so() -> None:
-    with pytest.raises(ConfigurationError, match="cannot be read"):
-        load(Path("nowhere.toml"))
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "said"),
-    [
-        ("FIRSTLIGHT_SERVER_WORKRES", "2", "did you mean workers?"),
-        ("FIRSTLIGHT_NONSENSE", "2", "unknown"),
-        ("FIRSTLIGHT_SERVER_WORKERS", "many", "whole number"),
-        ("FIRSTLIGHT_SERVER_SINGLE_PROCESS", "perhaps", "true or false"),
-    ],
-)
-def test_a_mistake_in_the_environment_names_the_variable(name: str, value: str, said: str) -> None:
-    with pytest.raises(ConfigurationError, match=name) as raised:
-        load(environment={name: value})
-    assert said in str(raised.value)
-
-
-def test_lists_and_switches_come_from_the_environment_too() -> None:
-    loaded = load(
-        environment={
-            "FIRSTLIGHT_SERVER_COAPS": "127.0.0.1:5684, [::1]:5684",
-            "FIRSTLIGHT_SERVER_SINGLE_PROCESS": "yes",
-            "FIRSTLIGHT_EMBEDDED_CA_VALIDITY_DAYS": "7",
-        }
-    )
-    assert loaded.server.coaps == ("127.0.0.1:5684", "[::1]:5684")
-    assert loaded.server.single_process is True
-    assert loaded.embedded_ca.validity_days == 7
-
-
-def test_a_worker_gets_the_very_same_configuration() -> None:
-    config = load(
-        environment={"FIRSTLIGHT_SECRETS_MASTER_KEY": "ab" * 32, "FIRSTLIGHT_DATABASE_URL": "postgresql://u:p@h/d"},
-        flags={("server", "data_dir"): Path("/somewhere")},
-    )
-    assert configuration.from_plain(configuration.as_plain(config)) == config
-
-
-def test_no_secret_shows_in_the_repr() -> None:
-    config = load(
-        environment={"FIRSTLIGHT_SECRETS_MASTER_KEY": "cafe" * 16, "FIRSTLIGHT_DATABASE_URL": "postgresql://u:hush@h/d"}
-    )
-    assert "cafe" not in repr(config)
-    assert "hush" not in repr(config)
-
-
-@pytest.mark.parametrize(
-    ("text", "parts"),
-    [("127.0.0.1:5684", ("127.0.0.1", 5684)), ("[::1]:0", ("::1", 0)), ("name.example:65535", ("name.example", 65535))],
-)
-def test_host_and_port(text: str, parts: tuple[str, int]) -> None:
-    assert configuration.host_and_port(text, "server.http") == parts
-
-
-@pytest.mark.parametrize("text", ["", "5684", ":5684", "host:", "host:port", "host:65536"])
-def test_a_bad_address_names_its_setting(text: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"server\.http"):
-        configuration.host_and_port(text, "server.http")
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_key_is_in_the_operators_page(section: str) -> None:
+    row = next(line for line in PAGE.splitlines() if line.startswith(f"| `[{section}]`"))
+    said = set(WORDS.findall(row))
+    for key in (key for of, key in keys() if of == section):
+        assert {f"`{key}`", f"`FIRSTLIGHT_{section.upper()}_{key.upper()}`"} & said

@@ -13,7 +13,8 @@ from server import workers
 from server.api.app import STREAMS_END_WITHIN
 from server.cli.commands import app
 from server.cli.run import UNCONFIGURED
-from server.config import Config, load
+from server.config import Config
+from server.config_sources import load
 from server.store import cluster, postgres
 from server.worker import RECORD_PATIENCE
 

@@ -7,9 +7,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from server.addresses import host_and_port
 from server.admin import first_start
 from server.api.console.door import Visitor
-from server.config import host_and_port
 from server.errors import ConfigurationError
 from server.store import listings, trust
 from server.store.listings import Window
