@@ -11,18 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import assert_never
 
 from lwm2m.errors import DecodeError, EncodeError
-from lwm2m.objects import (
-    OBJECTS,
-    ObjectInstance,
-    ObjectLink,
-    Resource,
-    ResourceType,
-    ResourceValue,
-    Value,
-    typed,
-    typed_resources,
-)
+from lwm2m.objects import ObjectInstance, ObjectLink, ResourceValue, Value, typed, typed_resources
 from lwm2m.paths import Path
+from lwm2m.registry import OBJECTS, Resource, ResourceType
 
 _KINDS = 0xC0
 _OBJECT_INSTANCE = 0x00

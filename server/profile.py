@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from issuers.certificate import UNREADABLE
 from lwm2m.errors import DecodeError
-from lwm2m.objects import OBJECTS, ResourceType, ResourceValue
+from lwm2m.objects import ResourceValue
 from lwm2m.paths import MAX_ID, Path
 from lwm2m.placement import SECURITY_OBJECT, SERVER_OBJECT
 from lwm2m.plan import (
@@ -33,6 +33,7 @@ from lwm2m.plan import (
     SecurityPlan,
     ServerPlan,
 )
+from lwm2m.registry import OBJECTS, ResourceType
 from server.profile_est import KEYS, EstSettings, parse_est, subject_template
 from server.profile_table import ProfileError, ProfileTable
 

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lwm2m.content_format import WRITE_FORMATS
-from lwm2m.objects import OBJECTS
 from lwm2m.paths import Path
 from lwm2m.plan import OnError, Plan, SecurityPlan, ServerPlan
+from lwm2m.registry import OBJECTS
 from server.errors import ConfigurationError
 from server.profile import (
     DEFAULT_SERVER_CERTIFICATE,

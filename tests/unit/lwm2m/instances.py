@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from hypothesis import strategies as st
 
-from lwm2m.objects import OBJECTS, ObjectInstance, ObjectLink, ResourceType, ResourceValue, Value
+from lwm2m.objects import ObjectInstance, ObjectLink, ResourceValue, Value
 from lwm2m.paths import MAX_ID
+from lwm2m.registry import OBJECTS, ResourceType
 
 ids = st.integers(0, MAX_ID)
 

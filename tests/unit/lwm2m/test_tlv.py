@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from lwm2m import tlv
 from lwm2m.errors import DecodeError, EncodeError
-from lwm2m.objects import OBJECTS, ObjectInstance, ObjectLink
+from lwm2m.objects import ObjectInstance, ObjectLink
 from lwm2m.paths import Path
+from lwm2m.registry import OBJECTS
 from tests.unit.lwm2m import vectors
 from tests.unit.lwm2m.instances import ids, known_instances
 

@@ -11,7 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lwm2m import lwm2m_cbor, senml, tlv
-from lwm2m.objects import OBJECTS, ObjectInstance, ObjectLink, ResourceType, ResourceValue, Value
+from lwm2m.objects import ObjectInstance, ObjectLink, ResourceValue, Value
+from lwm2m.registry import OBJECTS, ResourceType
 from simulators import formats
 from simulators.formats import FORMATS, KINDS, FormatError, Kind, Link, Resource, Segments
 from tests.unit.lwm2m.instances import VALUES, ids
