@@ -52,7 +52,7 @@ app.command("replay")(transcript.replay)
 
 # Where a command finds what it works on: it may stand before the command too, as with other programs.
 CONNECTION = frozenset(
-    {"--url", "--api-key-file", "--config", "--data-dir", "--database-url", "--master-key-file"},
+    {"--url", "--api-key-file", "--ca-file", "--config", "--data-dir", "--database-url", "--master-key-file"},
 )
 
 

@@ -8,17 +8,21 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 import pytest_asyncio
+from cryptography import x509
 from typer.testing import CliRunner
 
 from server.cli import commands
 from server.cli.remote import commands as remote
 from tests.integration.field import SHORT, Field, opened, profile
 from tests.integration.service import firstlight
-from tests.pki import make_factory_ca
+from tests.issuers.peers.proxy import tls
+from tests.issuers.peers.sockets import server_context
+from tests.pki import make_certificate, make_factory_ca, make_server_certificate
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -394,6 +398,42 @@ async def test_what_cannot_be_is_one_line(field: Field, doors: Doors) -> None:
         "db", "prune", "--url", http, "--api-key-file", key, code=1
     )
     assert "api-key-file" in await firstlight("issuer", "list", "--url", http, code=2)
+
+
+async def test_a_server_behind_a_ca_of_ones_own_is_reached_over_tls(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ca = make_factory_ca("Private TLS")
+    trusted, other = file(field, "tls.pem", ca.pem), file(field, "other.pem", make_factory_ca("Other").pem)
+    key = field.service.ready["api_key_file"]
+    behind = urlsplit(field.service.ready["http"]).port
+    assert behind is not None
+    before = await firstlight("issuer", "list", "--url", field.service.ready["http"], "--api-key-file", key)
+    shown = make_server_certificate(ca, x509.DNSName("localhost"))
+    past = datetime.now(UTC) - timedelta(days=9)
+    named = [(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False)]
+    ended = make_certificate("server", ca, not_before=past, not_after=past + timedelta(days=1), extensions=named)
+    unknown = "the certificate it shows is not trusted: unable to get local issuer .* give that CA's certificate with"
+    async with tls(behind, server_context(shown)) as port, tls(behind, server_context(ended)) as late:
+        url = f"https://localhost:{port}"
+        listed = ("issuer", "list", "--api-key-file", key)
+        # Before the command too, and the system's own way.
+        assert await firstlight(*listed, "--url", url, "--ca-file", trusted) == before
+        assert await firstlight("--url", url, "--ca-file", trusted, *listed) == before
+        with monkeypatch.context() as patched:
+            patched.setenv("SSL_CERT_FILE", trusted)
+            assert await firstlight(*listed, "--url", url) == before
+        for words, said in (
+            (("--url", url), unknown),
+            (("--url", url, "--ca-file", other), unknown),
+            (("--url", f"https://127.0.0.1:{port}", "--ca-file", trusted), "write --url with a name that stands in it"),
+            (("--url", f"https://localhost:{late}", "--ca-file", trusted), "has expired.*renew it"),
+            (("--url", url, "--ca-file", key), "holds no certificate in PEM or DER"),
+            (("--url", url, "--ca-file", str(field.folder / "none")), "cannot be read"),
+        ):
+            told = await firstlight(*listed, *words, code=1)
+            assert re.search(said, told), told
+            assert told.count("\n") == 1, told
 
 
 async def test_every_command_that_manages_has_both_doors() -> None:

@@ -1,5 +1,6 @@
 """The words of the command line before any command sees them."""
 
+import inspect
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,7 @@ from server.cli.remote.commands import app as through_the_api
     ("given", "read"),
     [
         ("--url U --api-key-file F issuer list --json", "issuer list --url U --api-key-file F --json"),
+        ("--url U --ca-file C issuer list --api-key-file F", "issuer list --url U --ca-file C --api-key-file F"),
         ("issuer --data-dir=D list", "issuer list --data-dir=D"),
         ("--data-dir D trust add f.pem --service lwm2m", "trust add --data-dir D f.pem --service lwm2m"),
         ("--config F serve --workers 2", "serve --config F --workers 2"),
@@ -72,3 +74,13 @@ def test_help_is_printed_as_it_is_written(commands: typer.Typer) -> None:
 
 def test_what_is_no_command_is_named_by_none() -> None:
     assert named(["isuer", "list", "--url", "U"], app) == ()
+
+
+def test_every_command_through_the_api_is_told_the_same_way_where_to_go() -> None:
+    way = ["url", "api_key_file", "ca_file"]
+    for group in through_the_api.registered_groups:
+        assert group.typer_instance is not None
+        for command in group.typer_instance.registered_commands:
+            assert command.callback is not None
+            names = inspect.signature(command.callback).parameters
+            assert [name for name in names if name in way] == way, (group.name, command.name)

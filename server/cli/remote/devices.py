@@ -18,7 +18,7 @@ from server.cli import explain as local_explain
 from server.cli import options
 from server.cli.ca import none_issued
 from server.cli.options import AsJson
-from server.cli.remote.door import ApiKeyFile, Door, Row, Url
+from server.cli.remote.door import ApiKeyFile, CaFile, Door, Row, Url
 from server.store.refusals import Unlisted
 
 app = typer.Typer(help="Devices: how their bootstraps went, and who was not admitted.", no_args_is_help=True)
@@ -39,13 +39,14 @@ def _device(door: Door, endpoint: str) -> Row:
 def list_devices(
     url: Url,
     api_key_file: ApiKeyFile,
+    ca_file: CaFile = None,
     state: local_device.StateOption = None,
     after: Annotated[str, typer.Option(help="Begin behind this name.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=10000)] = 100,
     as_json: AsJson = False,
 ) -> None:
     """Devices in the order of their names."""
-    found = Door(url, api_key_file).rows(DEVICES, sort="endpoint_name", last_outcome__eq=state)
+    found = Door(url, api_key_file, ca_file).rows(DEVICES, sort="endpoint_name", last_outcome__eq=state)
     wanted = islice((row for row in found if row["endpoint_name"] > after), limit)
     rows = [
         {
@@ -66,11 +67,12 @@ def show_device(
     endpoint: Endpoint,
     url: Url,
     api_key_file: ApiKeyFile,
+    ca_file: CaFile = None,
     sessions_shown: Annotated[int, typer.Option("--sessions", min=1, max=100, help="How many bootstraps.")] = 3,
     as_json: AsJson = False,
 ) -> None:
     """A device's last bootstraps, step by step, and its certificates."""
-    door = Door(url, api_key_file)
+    door = Door(url, api_key_file, ca_file)
     device = _device(door, endpoint)
     past = door.rows("/v1/sessions", most=sessions_shown, order="DESC", endpoint_name__eq=endpoint)
     sessions = [door.get(f"/v1/sessions/{row['id']}") for row in past]
@@ -110,11 +112,12 @@ def transcript(
     endpoint: Endpoint,
     url: Url,
     api_key_file: ApiKeyFile,
+    ca_file: CaFile = None,
     session: Annotated[UUID | None, typer.Option(help="Of this session, not the newest.", show_default=False)] = None,
     as_text: Annotated[bool, typer.Option("--text", help="In words, for people.")] = False,
 ) -> None:
     """What was said in a device's last attempt, datagram by datagram and without key material, for `replay`."""
-    door = Door(url, api_key_file)
+    door = Door(url, api_key_file, ca_file)
     path = f"/v1/devices/{_device(door, endpoint)['id']}/transcripts"
     newest = next((str(row["id"]) for row in door.rows(path, most=1, order="DESC")), None)
     wanted = session.hex if session is not None else newest
@@ -128,12 +131,13 @@ def transcript(
 def seen(
     url: Url,
     api_key_file: ApiKeyFile,
+    ca_file: CaFile = None,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
     as_json: AsJson = False,
 ) -> None:
     """Who knocked and was not admitted, newest first, what each reason means and what to do."""
     # A list of the API has two rows at least.
-    found = Door(url, api_key_file).get("/v1/seen", limit=max(limit, 2))
+    found = Door(url, api_key_file, ca_file).get("/v1/seen", limit=max(limit, 2))
     times = ("first_seen", "last_seen")
     rows = [
         {**{name: row[name] for name in local_device.SEEN}, **{name: options.moment(row[name]) for name in times}}
@@ -148,9 +152,9 @@ def seen(
 
 
 @app.command("release")
-def release(endpoint: Endpoint, url: Url, api_key_file: ApiKeyFile) -> None:
+def release(endpoint: Endpoint, url: Url, api_key_file: ApiKeyFile, ca_file: CaFile = None) -> None:
     """Let a device have a new certificate although nobody knows what became of an earlier request."""
-    told = Door(url, api_key_file).ask("POST", "/v1/devices/release", {"endpoint_name": endpoint})
+    told = Door(url, api_key_file, ca_file).ask("POST", "/v1/devices/release", {"endpoint_name": endpoint})
     print(local_device.released(endpoint, len(told["certificate_ids"])))
 
 
@@ -159,13 +163,14 @@ def forget(
     endpoint: Endpoint,
     url: Url,
     api_key_file: ApiKeyFile,
+    ca_file: CaFile = None,
     everything: Annotated[
         bool, typer.Option("--remove", help="Remove the device and free its public keys; certificates stay on record.")
     ] = False,
     revoke: Annotated[bool, typer.Option(help="With --remove: revoke its certificates first.")] = False,
 ) -> None:
     """Forget what was learned of a device, for instance after new firmware."""
-    door = Door(url, api_key_file)
+    door = Door(url, api_key_file, ca_file)
     if everything:
         door.ask("DELETE", f"{DEVICES}{_device(door, endpoint)['id']}/?revoke={str(revoke).lower()}")
     else:
@@ -178,6 +183,7 @@ def explain(
     endpoint: Annotated[str, typer.Argument(help="Endpoint Client Name; it need not have been here.")],
     url: Url,
     api_key_file: ApiKeyFile,
+    ca_file: CaFile = None,
     pct: Annotated[int | None, typer.Option(help="Preferred content format the device would send.")] = None,
     version: Annotated[
         str | None,
@@ -197,7 +203,7 @@ def explain(
         "trusted_certificate": trusted_certificate,
         "izuma": str(izuma).lower(),
     }
-    found = Door(url, api_key_file).get("/v1/dry-run", **query)
+    found = Door(url, api_key_file, ca_file).get("/v1/dry-run", **query)
     steps = [
         {
             "step": step["operation"],
@@ -229,6 +235,7 @@ def explain(
 def list_certificates(
     url: Url,
     api_key_file: ApiKeyFile,
+    ca_file: CaFile = None,
     endpoint: Annotated[str | None, typer.Option(help="Only of this endpoint.")] = None,
     serial: Annotated[str | None, typer.Option(help="Only this serial number, hexadecimal.")] = None,
     state: Annotated[str | None, typer.Option(help="issued, delivered or abandoned.")] = None,
@@ -246,7 +253,7 @@ def list_certificates(
             "until": row["not_after"][:10],
             "revoked": options.moment(row["revoked_at"]),
         }
-        for row in Door(url, api_key_file).rows(CERTIFICATES, most=limit, order="DESC", **query)
+        for row in Door(url, api_key_file, ca_file).rows(CERTIFICATES, most=limit, order="DESC", **query)
     ]
     columns = ("serial", "endpoint", "service", "state", "until", "revoked")
     options.show(rows, columns, as_json=as_json, empty=none_issued(endpoint or serial or state))
@@ -264,10 +271,11 @@ def show_certificate(
     serial: local.Serial,
     url: Url,
     api_key_file: ApiKeyFile,
+    ca_file: CaFile = None,
     out: Annotated[Path | None, typer.Option(help="Write the chain here instead, PEM, leaf first.")] = None,
 ) -> None:
     """The chain of a certificate in PEM, leaf first, without the root."""
-    door = Door(url, api_key_file)
+    door = Door(url, api_key_file, ca_file)
     pem = str(door.get(f"{CERTIFICATES}/{_certificate(door, serial)['id']}")["chain"])
     if out is not None:
         options.expected(lambda: write(out, pem.encode()))
@@ -280,10 +288,11 @@ def revoke(
     serial: local.Serial,
     url: Url,
     api_key_file: ApiKeyFile,
+    ca_file: CaFile = None,
     reason: Annotated[local.Reason, typer.Option(help="As RFC 5280 5.3.1 spells it.")] = "unspecified",
 ) -> None:
     """Withdraw a certificate at its CA, then on record."""
-    door = Door(url, api_key_file)
+    door = Door(url, api_key_file, ca_file)
     row = _certificate(door, serial)
     door.ask("POST", f"{CERTIFICATES}/{row['id']}/revoke", {"reason": reason})
     print(f"Certificate {int(row['serial'], 16):x} of {row['endpoint_name']} is revoked.")

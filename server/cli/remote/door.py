@@ -1,5 +1,6 @@
 """The way to a server's API: one key, one address, and every refusal as one line."""
 
+import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -7,14 +8,27 @@ from typing import Annotated, Any, cast
 import httpx
 import typer
 
+from issuers.tls import tls_context
+from server.admin.files import read_bytes
 from server.admin.naming import not_one
+from server.admin.trust import parse
 from server.cli import options
 from server.doubt import Doubt
+from server.errors import BadRequest
 
 Url = Annotated[str, typer.Option("--url", help="Address of a server's API, https://HOST:PORT.", show_default=False)]
 ApiKeyFile = Annotated[
     Path,
     typer.Option("--api-key-file", exists=True, dir_okay=False, help="File with an API key of it.", show_default=False),
+]
+
+CaFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca-file",
+        help="PEM: what to trust for https instead of the public CAs and those this machine trusts (SSL_CERT_FILE).",
+        show_default=False,
+    ),
 ]
 
 # A verification may take the CA's whole patience.
@@ -31,8 +45,6 @@ def doubts_in(answer: Row) -> list[Doubt]:
 
 def _to_do(words: str) -> str:
     """What to do about a connection that came to nothing, by the words of the library."""
-    if "CERTIFICATE_VERIFY_FAILED" in words:
-        return "have this machine trust the CA of that server's certificate, or give the name that stands in it"
     if "WRONG_VERSION_NUMBER" in words or "RECORD_LAYER" in words:
         return "nothing speaks TLS there: write http:// if it is the server's own address"
     if "missing an 'http" in words:
@@ -42,10 +54,37 @@ def _to_do(words: str) -> str:
     return "check --url and that the server runs"
 
 
+def _untrusted(error: BaseException | None) -> str | None:
+    """Why the server's certificate was refused, and what to do; None when something else went wrong."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    if error is None:
+        return None
+    reason = error.verify_message
+    if "mismatch" in reason or "not valid for" in reason:
+        remedy = "write --url with a name that stands in it"
+    elif "expired" in reason or "not yet valid" in reason:
+        remedy = "renew it, and compare the clocks"
+    else:
+        remedy = "if its CA is one of your own, give that CA's certificate with --ca-file FILE (PEM)"
+    return f"the certificate it shows is not trusted: {reason}, and the key was not sent; {remedy}"
+
+
+def _trusting(ca_file: Path | None) -> ssl.SSLContext:
+    """TLS that trusts the certificates of `ca_file`, or the public CAs and those of this machine; BadRequest."""
+    if ca_file is None:
+        return tls_context((), None)
+    content = read_bytes(ca_file)
+    try:
+        return tls_context(parse(content), None)
+    except BadRequest as error:
+        raise BadRequest(f"--ca-file {ca_file}: {error.message}") from error
+
+
 class Door:
     """The API of one server; what it refuses ends the command with its own words."""
 
-    def __init__(self, url: str, key_file: Path) -> None:
+    def __init__(self, url: str, key_file: Path, ca_file: Path | None = None) -> None:
         try:
             key = key_file.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
@@ -56,7 +95,7 @@ class Door:
             )
         self._url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {key}"}
-        self._tls = httpx.create_ssl_context(trust_env=False)
+        self._tls = options.expected(lambda: _trusting(ca_file))
 
     def ask(self, method: str, path: str, body: object = None, **query: object) -> Any:
         """The body of the answer, None when there is none."""
@@ -66,7 +105,12 @@ class Door:
             with httpx.Client(verify=self._tls, timeout=SECONDS, trust_env=False) as client:
                 answer = client.request(method, self._url + path, json=body, params=given, headers=self._headers)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            options.fail(f"{self._url} cannot be asked ({error}); {_to_do(str(error))}")
+            untrusted = _untrusted(error)
+            options.fail(
+                f"{self._url} cannot be asked: {untrusted}"
+                if untrusted is not None
+                else f"{self._url} cannot be asked ({error}); {_to_do(str(error))}"
+            )
         try:
             read: Any = answer.json() if answer.content else None
             if answer.is_success:

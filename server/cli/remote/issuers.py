@@ -11,7 +11,7 @@ from server.cli import issuer as local
 from server.cli import options
 from server.cli import service as local_service
 from server.cli.options import AsJson
-from server.cli.remote.door import ApiKeyFile, Door, Row, Url, doubts_in
+from server.cli.remote.door import ApiKeyFile, CaFile, Door, Row, Url, doubts_in
 from server.doubt import Doubt
 from server.knowledge import OWN_CA
 from server.store.accounts import LWM2M
@@ -39,6 +39,7 @@ def add(
     type: Annotated[str, typer.Option(help="CFSSL_AUTH or GLOBAL_SIGN.")],
     url: Url,
     api_key_file: ApiKeyFile,
+    ca_file: CaFile = None,
     attributes: local.Attributes = None,
     secrets: local.Secrets = None,
     description: Annotated[str, typer.Option(help="For people.")] = "",
@@ -52,7 +53,7 @@ def add(
         "issuer_attributes": options.expected(lambda: local.read_attributes(attributes)),
         "issuer_credentials": options.expected(lambda: local.read_secrets(secrets)),
     }
-    row = Door(url, api_key_file).ask("POST", ISSUERS, body, check=check)
+    row = Door(url, api_key_file, ca_file).ask("POST", ISSUERS, body, check=check)
     print(local.REGISTERED.format(name=row["name"], id=row["id"]))
 
 
@@ -61,6 +62,7 @@ def change(
     which: local.Which,
     url: Url,
     api_key_file: ApiKeyFile,
+    ca_file: CaFile = None,
     attributes: local.Attributes = None,
     secrets: local.Secrets = None,
     name: Annotated[str | None, typer.Option(help="A new name.")] = None,
@@ -68,7 +70,7 @@ def change(
     check: local.Check = False,
 ) -> None:
     """Change a CA: what is given replaces, one by one; an empty value takes away."""
-    door = Door(url, api_key_file)
+    door = Door(url, api_key_file, ca_file)
     row = _issuer(door, which)
     body = {
         "name": name,
@@ -81,9 +83,9 @@ def change(
 
 
 @app.command("list")
-def list_issuers(url: Url, api_key_file: ApiKeyFile, as_json: AsJson = False) -> None:
+def list_issuers(url: Url, api_key_file: ApiKeyFile, ca_file: CaFile = None, as_json: AsJson = False) -> None:
     """The CAs, and the services each signs for."""
-    door = Door(url, api_key_file)
+    door = Door(url, api_key_file, ca_file)
     states = {row["id"]: row for row in door.rows("/v1/issuers")}
     own = [row["reference"] for row in door.rows(SERVICES) if row["certificate_issuer_id"] is None]
     shown: list[dict[str, Any]] = [
@@ -117,9 +119,11 @@ def _second(text: str) -> str:
 
 
 @app.command("show")
-def show_issuer(which: local.Which, url: Url, api_key_file: ApiKeyFile, as_json: AsJson = False) -> None:
+def show_issuer(
+    which: local.Which, url: Url, api_key_file: ApiKeyFile, ca_file: CaFile = None, as_json: AsJson = False
+) -> None:
     """A CA with its attributes; credentials are never shown."""
-    row = _issuer(Door(url, api_key_file), which)
+    row = _issuer(Door(url, api_key_file, ca_file), which)
     shown = {name: row[name] for name in ("id", "name", "issuer_type", "description", "created_at")}
     shown["type"] = shown.pop("issuer_type")
     if as_json:
@@ -135,13 +139,14 @@ def verify(
     which: local.Which,
     url: Url,
     api_key_file: ApiKeyFile,
+    ca_file: CaFile = None,
     issue_test: Annotated[
         bool, typer.Option("--issue-test/--no-issue-test", help="Have it sign a test certificate; may cost quota.")
     ] = True,
     as_json: AsJson = False,
 ) -> None:
     """Ask a CA, step by step, whether devices could get their certificates from it; exit 1 when not."""
-    door = Door(url, api_key_file)
+    door = Door(url, api_key_file, ca_file)
     row = _issuer(door, which)
     found = door.ask("POST", f"{ISSUERS}/{row['id']}/verify", issue_test=str(issue_test).lower())
     reports = door.rows(f"/v1/issuers/{row['id']}/verifications", most=1, order="DESC")
@@ -161,24 +166,26 @@ def _activate(door: Door, reference: str, issuer_id: str | None) -> list[Doubt]:
 
 
 @app.command("activate")
-def activate(which: local.Which, url: Url, api_key_file: ApiKeyFile, service: local.Service = LWM2M) -> None:
+def activate(
+    which: local.Which, url: Url, api_key_file: ApiKeyFile, ca_file: CaFile = None, service: local.Service = LWM2M
+) -> None:
     """Have a CA sign for a service from now on; issuances under way end where they began."""
-    door = Door(url, api_key_file)
+    door = Door(url, api_key_file, ca_file)
     row = _issuer(door, which)
     print(local.activated(row["name"], service, _activate(door, service, row["id"])))
 
 
 @app.command("deactivate")
-def deactivate(url: Url, api_key_file: ApiKeyFile, service: local.Service = LWM2M) -> None:
+def deactivate(url: Url, api_key_file: ApiKeyFile, ca_file: CaFile = None, service: local.Service = LWM2M) -> None:
     """Go back to the embedded CA for a service."""
-    _activate(Door(url, api_key_file), service, None)
+    _activate(Door(url, api_key_file, ca_file), service, None)
     print(f"The {OWN_CA} signs for {service}.")
 
 
 @app.command("remove")
-def remove(which: local.Which, url: Url, api_key_file: ApiKeyFile) -> None:
+def remove(which: local.Which, url: Url, api_key_file: ApiKeyFile, ca_file: CaFile = None) -> None:
     """Remove a CA that is active for no service."""
-    door = Door(url, api_key_file)
+    door = Door(url, api_key_file, ca_file)
     row = _issuer(door, which)
     door.ask("DELETE", f"{ISSUERS}/{row['id']}")
     print(local.removed(row["name"]))
@@ -189,19 +196,20 @@ def add_service(
     reference: local_service.Reference,
     url: Url,
     api_key_file: ApiKeyFile,
+    ca_file: CaFile = None,
     issuer: Annotated[str | None, typer.Option(help="Name of the issuer; the embedded CA when not given.")] = None,
 ) -> None:
     """Make a service of your own, for certificates besides the LwM2M one."""
-    door = Door(url, api_key_file)
+    door = Door(url, api_key_file, ca_file)
     row = _issuer(door, issuer) if issuer is not None else None
     made = door.ask("POST", SERVICES, {"reference": reference, "certificate_issuer_id": row["id"] if row else None})
     print(local.activated(row["name"] if row else f"The {OWN_CA}", reference, doubts_in(made)))
 
 
 @services.command("list")
-def list_services(url: Url, api_key_file: ApiKeyFile, as_json: AsJson = False) -> None:
+def list_services(url: Url, api_key_file: ApiKeyFile, ca_file: CaFile = None, as_json: AsJson = False) -> None:
     """The services, and who signs for each."""
-    door = Door(url, api_key_file)
+    door = Door(url, api_key_file, ca_file)
     names = {row["id"]: row["name"] for row in door.rows(ISSUERS)}
     rows = [
         {
@@ -216,9 +224,11 @@ def list_services(url: Url, api_key_file: ApiKeyFile, as_json: AsJson = False) -
 
 
 @services.command("remove")
-def remove_service(reference: local_service.Reference, url: Url, api_key_file: ApiKeyFile) -> None:
+def remove_service(
+    reference: local_service.Reference, url: Url, api_key_file: ApiKeyFile, ca_file: CaFile = None
+) -> None:
     """Remove a service of your own."""
-    door = Door(url, api_key_file)
+    door = Door(url, api_key_file, ca_file)
     door.ask("DELETE", f"{SERVICES}/{_service(door, reference)['id']}")
     known = [
         (row["name"], row["toml"], {name: base64.b64decode(content) for name, content in row["files"].items()})

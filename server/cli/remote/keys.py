@@ -10,7 +10,7 @@ import typer
 from server.cli import api_key, options
 from server.cli import psk as local
 from server.cli.options import AsJson
-from server.cli.remote.door import ApiKeyFile, Door, Row, Url
+from server.cli.remote.door import ApiKeyFile, CaFile, Door, Row, Url
 from server.store.accounts import Role
 from server.store.psk import NewKey
 from server.transport.engine import printable
@@ -40,25 +40,29 @@ def add_api_key(
     name: Annotated[str, typer.Argument(help="What it is called.")],
     url: Url,
     api_key_file: ApiKeyFile,
+    ca_file: CaFile = None,
     role: Annotated[Role, typer.Option(help="How far it reaches.")] = "operator",
 ) -> None:
     """Make a key and print it; nobody can show it again."""
-    print(Door(url, api_key_file).ask("POST", API_KEYS, {"name": name, "role": ROLES[role]})["key"])
+    print(Door(url, api_key_file, ca_file).ask("POST", API_KEYS, {"name": name, "role": ROLES[role]})["key"])
 
 
 @api_keys.command("list")
-def list_api_keys(url: Url, api_key_file: ApiKeyFile, as_json: AsJson = False) -> None:
+def list_api_keys(url: Url, api_key_file: ApiKeyFile, ca_file: CaFile = None, as_json: AsJson = False) -> None:
     """The keys by name and role."""
-    rows = [with_role(row, "name") for row in Door(url, api_key_file).rows(API_KEYS)]
+    rows = [with_role(row, "name") for row in Door(url, api_key_file, ca_file).rows(API_KEYS)]
     options.show(rows, ("name", "role", "status", "created_at"), as_json=as_json, empty=api_key.EMPTY)
 
 
 @api_keys.command("remove")
 def remove_api_key(
-    name: Annotated[str, typer.Argument(help="Name of the key.")], url: Url, api_key_file: ApiKeyFile
+    name: Annotated[str, typer.Argument(help="Name of the key.")],
+    url: Url,
+    api_key_file: ApiKeyFile,
+    ca_file: CaFile = None,
 ) -> None:
     """Remove a key; it ends at once."""
-    door = Door(url, api_key_file)
+    door = Door(url, api_key_file, ca_file)
     door.ask("DELETE", f"{API_KEYS}/{door.one(API_KEYS, name, 'API keys', 'api-key')['id']}")
     print(f"The key {name} is removed.")
 
@@ -67,6 +71,7 @@ def remove_api_key(
 def add(
     url: Url,
     api_key_file: ApiKeyFile,
+    ca_file: CaFile = None,
     identity: Annotated[str | None, typer.Argument(help="PSK identity.")] = None,
     key_file: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="File with the key in hexadecimal.")
@@ -80,7 +85,7 @@ def add(
 ) -> None:
     """Add one key, or all of a file or none; at work in a running server within two seconds."""
     keys = options.expected(lambda: local.given(identity, key_file, endpoint, many))
-    door = Door(url, api_key_file)
+    door = Door(url, api_key_file, ca_file)
     done: list[NewKey] = []
     try:
         for key in keys:
@@ -103,6 +108,7 @@ def add(
 def list_keys(
     url: Url,
     api_key_file: ApiKeyFile,
+    ca_file: CaFile = None,
     limit: Annotated[int, typer.Option(min=1, max=100000)] = 1000,
     as_json: AsJson = False,
 ) -> None:
@@ -114,7 +120,7 @@ def list_keys(
             "service": row["service"],
             "added": options.moment(row["created_at"]),
         }
-        for row in Door(url, api_key_file).rows(PRE_SHARED_KEYS, most=limit)
+        for row in Door(url, api_key_file, ca_file).rows(PRE_SHARED_KEYS, most=limit)
     ]
     options.show(rows, ("identity", "endpoint", "service", "added"), as_json=as_json, empty=local.EMPTY)
 
@@ -124,10 +130,11 @@ def remove(
     identity: Annotated[str, typer.Argument(help="PSK identity.")],
     url: Url,
     api_key_file: ApiKeyFile,
+    ca_file: CaFile = None,
     service: local.ServiceOption = "bootstrap",
 ) -> None:
     """Remove a key; the device is unknown from then on."""
-    _remove(Door(url, api_key_file), identity, service)
+    _remove(Door(url, api_key_file, ca_file), identity, service)
     print(local.removed(printable(identity.encode()), service))
 
 

@@ -15,7 +15,7 @@ from server.cli import options
 from server.cli import profile as local_profile
 from server.cli import trust as local
 from server.cli.options import AsJson
-from server.cli.remote.door import ApiKeyFile, Door, Row, Url, doubts_in
+from server.cli.remote.door import ApiKeyFile, CaFile, Door, Row, Url, doubts_in
 from server.store.trust import free_name
 
 trust = typer.Typer(help="Trusted certificates: factory CAs and the CAs of LwM2M servers.", no_args_is_help=True)
@@ -30,6 +30,7 @@ def add(
     service: local.ServiceOption,
     url: Url,
     api_key_file: ApiKeyFile,
+    ca_file: CaFile = None,
     name: Annotated[str, typer.Option(help="What it is called; its subject when not given.")] = "",
     enrollment_mode: Annotated[
         bool, typer.Option("--enrollment-mode", help="Shared by several accounts; devices are claimed one by one.")
@@ -37,7 +38,7 @@ def add(
 ) -> None:
     """Trust the certificates of a file, all or none; at work in a running server within two seconds."""
     certificates = options.expected(lambda: admin.parse(read_bytes(file)))
-    door = Door(url, api_key_file)
+    door = Door(url, api_key_file, ca_file)
     taken = {row["name"] for row in door.rows(TRUSTED)} if not name else set()
     added = []
     try:
@@ -62,7 +63,7 @@ def add(
 
 
 @trust.command("list")
-def list_trusted(url: Url, api_key_file: ApiKeyFile, as_json: AsJson = False) -> None:
+def list_trusted(url: Url, api_key_file: ApiKeyFile, ca_file: CaFile = None, as_json: AsJson = False) -> None:
     """All trusted and denied certificates."""
     rows = [
         {
@@ -73,7 +74,7 @@ def list_trusted(url: Url, api_key_file: ApiKeyFile, as_json: AsJson = False) ->
             "until": row["validity"][:10],
             "fingerprint": row["certificate_fingerprint"],
         }
-        for row in Door(url, api_key_file).rows(TRUSTED)
+        for row in Door(url, api_key_file, ca_file).rows(TRUSTED)
     ]
     columns = ("name", "service", "status", "until", "fingerprint")
     options.show(rows, columns, as_json=as_json, empty=local.EMPTY)
@@ -84,25 +85,25 @@ def _one(door: Door, which: str) -> Row:
 
 
 @trust.command("deny")
-def deny(which: local.Which, url: Url, api_key_file: ApiKeyFile) -> None:
+def deny(which: local.Which, url: Url, api_key_file: ApiKeyFile, ca_file: CaFile = None) -> None:
     """Refuse every device of a factory."""
-    door = Door(url, api_key_file)
+    door = Door(url, api_key_file, ca_file)
     row = door.ask("PUT", f"{TRUSTED}/{_one(door, which)['id']}", {"status": "INACTIVE"})
     print(local.denied(row["name"], row["service"], doubts_in(row)))
 
 
 @trust.command("activate")
-def activate(which: local.Which, url: Url, api_key_file: ApiKeyFile) -> None:
+def activate(which: local.Which, url: Url, api_key_file: ApiKeyFile, ca_file: CaFile = None) -> None:
     """Take the devices of a denied factory again."""
-    door = Door(url, api_key_file)
+    door = Door(url, api_key_file, ca_file)
     row = door.ask("PUT", f"{TRUSTED}/{_one(door, which)['id']}", {"status": "ACTIVE"})
     print(local.activated(row["name"], doubts_in(row)))
 
 
 @trust.command("remove")
-def remove(which: local.Which, url: Url, api_key_file: ApiKeyFile) -> None:
+def remove(which: local.Which, url: Url, api_key_file: ApiKeyFile, ca_file: CaFile = None) -> None:
     """Remove a trusted certificate; its devices are unknown from then on."""
-    door = Door(url, api_key_file)
+    door = Door(url, api_key_file, ca_file)
     row = _one(door, which)
     doubts = doubts_in(door.get(f"/v1/trusted-certificates/{row['id']}/dependents"))
     door.ask("DELETE", f"{TRUSTED}/{row['id']}")
@@ -115,34 +116,35 @@ def set_profile(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="TOML file (docs/profiles.md).")],
     url: Url,
     api_key_file: ApiKeyFile,
+    ca_file: CaFile = None,
 ) -> None:
     """Store a profile and the files it names; at work in a running server within two seconds."""
     text, files, read = options.expected(lambda: profile_admin.read(name, file))
     body = {"toml": text, "files": {named: base64.b64encode(content).decode() for named, content in files.items()}}
-    answer = Door(url, api_key_file).ask("PUT", f"{PROFILES}/{quote(name, safe='')}", body)
+    answer = Door(url, api_key_file, ca_file).ask("PUT", f"{PROFILES}/{quote(name, safe='')}", body)
     print(local_profile.was_set(name, read.endpoint, doubts_in(answer)))
 
 
 @profile.command("list")
-def list_profiles(url: Url, api_key_file: ApiKeyFile, as_json: AsJson = False) -> None:
+def list_profiles(url: Url, api_key_file: ApiKeyFile, ca_file: CaFile = None, as_json: AsJson = False) -> None:
     """The profiles by name."""
     rows = [
         {"name": row["name"], "files": ", ".join(sorted(row["files"])), "changed": options.moment(row["updated_at"])}
-        for row in Door(url, api_key_file).rows(PROFILES)
+        for row in Door(url, api_key_file, ca_file).rows(PROFILES)
     ]
     options.show(rows, ("name", "files", "changed"), as_json=as_json, empty=local_profile.EMPTY)
 
 
 @profile.command("show")
-def show(name: local_profile.Name, url: Url, api_key_file: ApiKeyFile) -> None:
+def show(name: local_profile.Name, url: Url, api_key_file: ApiKeyFile, ca_file: CaFile = None) -> None:
     """The text of a profile as it was given."""
-    print(Door(url, api_key_file).get(f"{PROFILES}/{quote(name, safe='')}")["toml"], end="")
+    print(Door(url, api_key_file, ca_file).get(f"{PROFILES}/{quote(name, safe='')}")["toml"], end="")
 
 
 @profile.command("remove")
-def remove_profile(name: local_profile.Name, url: Url, api_key_file: ApiKeyFile) -> None:
+def remove_profile(name: local_profile.Name, url: Url, api_key_file: ApiKeyFile, ca_file: CaFile = None) -> None:
     """Remove a profile; its devices get the next one that matches, or are refused."""
-    door = Door(url, api_key_file)
+    door = Door(url, api_key_file, ca_file)
     devices = door.get("/v3/devices/", limit=2, include="total_count", profile__eq=name)["total_count"]
     door.ask("DELETE", f"{PROFILES}/{quote(name, safe='')}")
     print(local_profile.removed(name, devices))

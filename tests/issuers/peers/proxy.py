@@ -119,6 +119,13 @@ async def mutual_tls(target_port: int, server: Holder, client_ca: Holder) -> Asy
     context = server_context(server)
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(cadata=client_ca.pem.decode())
+    async with tls(target_port, context) as port:
+        yield port
+
+
+@contextlib.asynccontextmanager
+async def tls(target_port: int, context: ssl.SSLContext) -> AsyncIterator[int]:
+    """The port of a TLS proxy before `target_port`."""
 
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
