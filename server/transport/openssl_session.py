@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 # What one call may read; more than the longest record.
 BUFFER_SIZE = 1 << 16
-# RFC 5246 6.2.1: the longest plaintext of a record.
-LONGEST_RECORD = 16384
 SSL_ERROR_WANT_READ = int(_lib.SSL_ERROR_WANT_READ)
 SSL_ERROR_ZERO_RETURN = int(_lib.SSL_ERROR_ZERO_RETURN)
 # Asked for at each datagram: a name of this module is found sooner than one of the binding.
@@ -48,6 +46,7 @@ class OpenSslSession:
         "_in",
         "_key",
         "_known_by",
+        "_longest",
         "_named",
         "_offered",
         "_out",
@@ -83,6 +82,8 @@ class OpenSslSession:
         self._hello_number = records.number(client_hello)
         # What the numbers of our records in epoch 0 lack, once the first is written.
         self._ahead: int | None = None
+        # OpenSSL ends a session that is to send a longer record than the client asked for, and does not say its limit.
+        self._longest = records.LONGEST_PLAINTEXT if engine.stream else records.longest_plaintext(client_hello)
         self._ssl = _lib.SSL_new(engine.context)
         self._in = _lib.BIO_new(_MEMORY)
         self._out = _lib.BIO_new(_MEMORY)
@@ -234,10 +235,10 @@ class OpenSslSession:
 
     @property
     def cleartext_mtu(self) -> int:
-        """Longest plaintext in bytes that fits one datagram, or one record of a stream."""
+        """Longest plaintext in bytes that fits one datagram and the client takes, or one record of a stream."""
         if self._engine.stream:
-            return LONGEST_RECORD
-        return int(_lib.DTLS_get_data_mtu(self._ssl))
+            return self._longest
+        return min(int(_lib.DTLS_get_data_mtu(self._ssl)), self._longest)
 
     # -- inside the library's callbacks ---------------------------------------------------------------------
 

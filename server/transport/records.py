@@ -23,6 +23,11 @@ RECORD_HEADER = 13
 HANDSHAKE_HEADER = 12
 # RFC 6347 4.1: a record's plaintext is at most 2^14 bytes; the largest ciphertext expansion is 2048.
 MAX_RECORD = 16384 + 2048
+# RFC 5246 6.2.1: the longest plaintext of a record.
+LONGEST_PLAINTEXT = 16384
+# RFC 6066 4: extension number, and the limits its values stand for.
+MAX_FRAGMENT_LENGTH = 1
+FRAGMENT_LENGTHS = {1: 512, 2: 1024, 3: 2048, 4: 4096}
 # A ClientKeyExchange holds an identity of at most 65535 bytes, but no identity of ours is longer (RFC 7925
 # 4.1: implementations support 128), and a point of at most 133 bytes (P-521, RFC 8422 5.4).
 MAX_KEY_EXCHANGE = 1024
@@ -41,6 +46,7 @@ _FOLLOWS = frozenset(
 )
 
 _UINT16 = Struct("!H")
+_EXTENSION = Struct("!HH")
 # Type, length, message_seq, fragment_offset and fragment_length of a message; those of 24 bits in two.
 _MESSAGE = Struct("!BBHHBHBH")
 # A record number without its epoch has 48 bits.
@@ -120,6 +126,29 @@ def parse_client_hello(datagram: bytes) -> ClientHello:
     if at + 1 + datagram[at] > end:
         raise NotAClientHello("ends inside its cookie")
     return ClientHello(datagram[27:59], cookie)
+
+
+def longest_plaintext(client_hello: bytes) -> int:
+    """The longest record that the client of a parsed ClientHello takes (RFC 6066 4)."""
+    # Version 2, random 32, then session id, cookie, cipher suites and compression methods, each behind its length.
+    return fragment_length(client_hello[RECORD_HEADER + HANDSHAKE_HEADER :], (1, 1, 2, 1))
+
+
+def fragment_length(hello: bytes, sizes: tuple[int, ...]) -> int:
+    """The limit in the max_fragment_length extension of a ClientHello's body; what is malformed asks for nothing.
+
+    `sizes` are the bytes of the lengths of what stands between its random and its extensions.
+    """
+    at = 34
+    for size in sizes:
+        at += size + int.from_bytes(hello[at : at + size], "big")
+    at += 2
+    while at + 4 <= len(hello):
+        kind, length = _EXTENSION.unpack_from(hello, at)
+        if kind == MAX_FRAGMENT_LENGTH and length == 1 and at + 4 < len(hello):
+            return FRAGMENT_LENGTHS.get(hello[at + 4], LONGEST_PLAINTEXT)
+        at += 4 + length
+    return LONGEST_PLAINTEXT
 
 
 def hello_verify_request(client_hello: bytes, cookie: bytes) -> bytes:

@@ -10,17 +10,16 @@ from server.transport.records import (
     CLIENT_HELLO,
     CLIENT_KEY_EXCHANGE,
     HANDSHAKE,
+    LONGEST_PLAINTEXT,
     MAX_KEY_EXCHANGE,
+    fragment_length,
     psk_identity,
 )
 
 RECORD_HEADER = 5
 HANDSHAKE_HEADER = 4
-# RFC 5246 6.2.1.
-LONGEST_RECORD = 16384
-# RFC 6066 4: extension number, and the limits its values stand for.
-MAX_FRAGMENT_LENGTH = 1
-FRAGMENT_LENGTHS = {1: 512, 2: 1024, 3: 2048, 4: 4096}
+# What stands between random and extensions of a ClientHello: session id, cipher suites, compression methods.
+_BEFORE_EXTENSIONS = (1, 2, 1)
 
 
 class KeyExchangeReader:
@@ -43,7 +42,7 @@ class KeyExchangeReader:
         # Everything after the ChangeCipherSpec is under the new keys.
         self.saw_protected = False
         # The longest plaintext of a record that the client takes; OpenSSL splits what is longer (RFC 6066 4).
-        self.fragment = LONGEST_RECORD
+        self.fragment = LONGEST_PLAINTEXT
         self.kept = b""
 
     def feed(self, data: bytes) -> bytes | None:
@@ -71,7 +70,7 @@ class KeyExchangeReader:
                     if message == CLIENT_KEY_EXCHANGE and len(content) <= MAX_KEY_EXCHANGE:
                         found = psk_identity(content)
                     elif message == CLIENT_HELLO:
-                        self.fragment = _fragment(content)
+                        self.fragment = fragment_length(content, _BEFORE_EXTENSIONS)
         return found
 
     def _whole(self) -> Iterator[tuple[int, bytes]]:
@@ -84,19 +83,3 @@ class KeyExchangeReader:
             message, content = held[0], bytes(held[HANDSHAKE_HEADER:end])
             del held[:end]
             yield message, content
-
-
-def _fragment(hello: bytes) -> int:
-    """The longest record of a ClientHello's max_fragment_length extension; what is malformed asks for nothing."""
-    # Version 2, random 32, then session id, cipher suites and compression methods, each behind its length.
-    at = 34
-    for size in (1, 2, 1):
-        at += size + int.from_bytes(hello[at : at + size], "big")
-    at += 2
-    while at + 4 <= len(hello):
-        kind = int.from_bytes(hello[at : at + 2], "big")
-        length = int.from_bytes(hello[at + 2 : at + 4], "big")
-        if kind == MAX_FRAGMENT_LENGTH and length == 1 and at + 4 < len(hello):
-            return FRAGMENT_LENGTHS.get(hello[at + 4], LONGEST_RECORD)
-        at += 4 + length
-    return LONGEST_RECORD

@@ -6,7 +6,13 @@ import pytest
 import pytest_asyncio
 
 from tests.integration.field import Field, opened, until
-from tests.interop.coap_bytes import CHANGED, bootstrap_request
+from tests.interop.coap_bytes import (
+    CHANGED,
+    CONTENT,
+    IN_BLOCKS_OF_1024,
+    bootstrap_request,
+    ca_certificates_request,
+)
 from tests.pki import make_device_certificate, make_factory_ca
 from tests.programs import conversation, required
 
@@ -65,6 +71,17 @@ async def test_s_client_bootstraps_with_its_pre_shared_key(field: Field, suite: 
         assert f"Cipher is {suite}" in client.printed
         await client.tell(bootstrap_request("ossl-psk"))
         await client.until(CHANGED_TEXT)
+
+
+@pytest.mark.parametrize("options", [b"", IN_BLOCKS_OF_1024], ids=["as-it-comes", "blocks-of-1024"])
+@pytest.mark.parametrize("length", ["512", "1024"])
+async def test_s_client_that_takes_short_records_has_its_answer(field: Field, length: str, options: bytes) -> None:
+    """RFC 6066 4: a message is one record, so the blocks of an answer are as short as the client asked for."""
+    credential = openssl_certificate(field, "ossl-short")
+    async with conversation(*openssl(field, *credential, "-maxfraglen", length)) as client:
+        await client.until("Verify return code: 0 (ok)")
+        await client.tell(ca_certificates_request(options))
+        await client.until(CONTENT.decode("latin-1"))
 
 
 async def test_s_client_of_another_factory_is_told_unknown_ca(field: Field) -> None:

@@ -54,6 +54,22 @@ def test_a_real_client_hello_is_read_before_and_after_the_cookie() -> None:
     assert records.parse_client_hello(second) == ClientHello(hello.random, COOKIE)
 
 
+# One suite, no compression, and two extensions: extended_master_secret and max_fragment_length with its value left out.
+SHORT_RECORDS = b"\0\2\xc0\xae\1\0" + b"\0\x09" + b"\0\x17\0\0" + b"\0\1\0\1"
+
+
+@pytest.mark.parametrize(("value", "length"), [(1, 512), (2, 1024), (3, 2048), (4, 4096), (5, 16384)])
+def test_the_record_limit_a_client_asks_for_is_known(value: int, length: int) -> None:
+    hello = client_hello(session=b"s" * 32, cookie=COOKIE, rest=SHORT_RECORDS + bytes([value]))
+    assert records.longest_plaintext(hello) == length
+
+
+@pytest.mark.parametrize("cut", range(len(SHORT_RECORDS) + 1))
+def test_a_hello_that_ends_anywhere_asks_for_no_record_limit(cut: int) -> None:
+    hello = client_hello(session=b"s" * 32, cookie=COOKIE, rest=SHORT_RECORDS[:cut])
+    assert records.longest_plaintext(hello) == 16384
+
+
 @given(st.binary(min_size=32, max_size=32), st.binary(max_size=32), st.binary(max_size=255), st.binary(max_size=99))
 def test_random_and_cookie_are_found_behind_any_session_id(
     random: bytes, session: bytes, cookie: bytes, rest: bytes
