@@ -21,6 +21,7 @@ from simulators.atlas_ca import JOURNAL, AtlasCa, Journal, open_folder, utc, wri
 from simulators.atlas_faults import Fault
 from simulators.fleet import BadInput
 from simulators.https import HttpServer, Reply, Request, Response
+from simulators.words import host_port
 
 BREAKS = ("html", "hang", "reset", "half", "late")
 
@@ -124,8 +125,8 @@ def add_atlas(parser: argparse.ArgumentParser) -> None:
     )
     parser.set_defaults(run=_atlas)
     parser.add_argument("--dir", type=Path, required=True, metavar="DIR", help="keys, credentials, log")
-    parser.add_argument("--listen", type=_address, default=("127.0.0.1", 0), metavar="HOST:PORT", help="of the API")
-    parser.add_argument("--control", type=_address, default=("127.0.0.1", 0), metavar="HOST:PORT", help="for tests")
+    parser.add_argument("--listen", type=host_port, default=("127.0.0.1", 0), metavar="HOST:PORT", help="of the API")
+    parser.add_argument("--control", type=host_port, default=("127.0.0.1", 0), metavar="HOST:PORT", help="for tests")
     parser.add_argument("--ready-file", type=Path, metavar="FILE", help="appears when it listens, goes at the end")
     parser.add_argument("--policy", type=Path, metavar="FILE", help="validation policy (JSON)")
     parser.add_argument("--passphrase-file", type=Path, metavar="FILE", help="encrypts the client's key when made")
@@ -185,10 +186,3 @@ async def _serve(options: argparse.Namespace, atlas: Atlas) -> None:
         await control.close()
         await server.close()
         print(json.dumps({"issued": atlas.issued, "calls": atlas.calls}), flush=True)
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text} is not HOST:PORT")
-    return host.strip("[]"), int(port)

@@ -12,7 +12,7 @@ import json
 import resource
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,6 @@ from pathlib import Path
 from cryptography import x509
 
 from simulators import checks, fleet
-from simulators.brief import Server
 from simulators.dtls import Credential, PskCredential
 from simulators.fleet import BadInput
 from simulators.formats import FormatError, read
@@ -28,9 +27,7 @@ from simulators.swarm import Swarm
 from simulators.swarm_device import Outcome, Temper
 from simulators.swarm_dtls import SwarmContext
 from simulators.tree import MODE, MODE_CERTIFICATE, SECURITY
-
-ServerOf = Callable[[str, Path | None], Server]
-"""The server of a URI, judged by the certificates in a PEM file; raises BadInput."""
+from simulators.words import read_server
 
 # Files a process needs besides one socket a device.
 OTHER_FILES = 64
@@ -260,11 +257,11 @@ def _allow_files(devices: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def add_swarm(parser: argparse.ArgumentParser, server: ServerOf) -> None:
-    """The options of the command; `server` reads its address."""
+def add_swarm(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
     parser.prog = "python -m simulators swarm"
     parser.description = "Thousands of lean devices that bootstrap once each; the last line of JSON sums up."
-    parser.set_defaults(run=lambda options: _swarm(options, server(options.server, options.server_ca)))
+    parser.set_defaults(run=_swarm)
     parser.add_argument("--server", required=True, metavar="coaps://HOST:PORT", help="the bootstrap server")
     parser.add_argument("--count", type=int, default=100, metavar="N", help="number of devices (100)")
     parser.add_argument("--mode", choices=("x509", "psk"), default="x509", help="kind of credential (x509)")
@@ -293,7 +290,8 @@ def add_swarm(parser: argparse.ArgumentParser, server: ServerOf) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="a JSON line per device")
 
 
-def _swarm(options: argparse.Namespace, server: Server) -> int:
+def _swarm(options: argparse.Namespace) -> int:
+    server = read_server(options.server, options.server_ca)
     if options.mode == "psk":
         if options.psk_file is None:
             raise BadInput("--mode psk needs --psk-file")
