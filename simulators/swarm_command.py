@@ -27,7 +27,7 @@ from simulators.swarm import Swarm
 from simulators.swarm_device import Outcome, Temper
 from simulators.swarm_dtls import SwarmContext
 from simulators.tree import MODE, MODE_CERTIFICATE, SECURITY
-from simulators.words import read_server
+from simulators.words import positive, read_server, seconds
 
 # Files a process needs besides one socket a device.
 OTHER_FILES = 64
@@ -263,7 +263,7 @@ def add_swarm(parser: argparse.ArgumentParser) -> None:
     parser.description = "Thousands of lean devices that bootstrap once each; the last line of JSON sums up."
     parser.set_defaults(run=_swarm)
     parser.add_argument("--server", required=True, metavar="coaps://HOST:PORT", help="the bootstrap server")
-    parser.add_argument("--count", type=int, default=100, metavar="N", help="number of devices (100)")
+    parser.add_argument("--count", type=positive, default=100, metavar="N", help="number of devices (100)")
     parser.add_argument("--mode", choices=("x509", "psk"), default="x509", help="kind of credential (x509)")
     parser.add_argument("--server-ca", type=Path, metavar="FILE", help="anchor of the server's certificate (PEM)")
     parser.add_argument("--factory-ca", type=Path, metavar="FILE", help="CA that makes their certificates (PEM)")
@@ -271,11 +271,11 @@ def add_swarm(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--psk-file", type=Path, metavar="FILE", help="lines identity:hexkey:endpoint, one per device")
     parser.add_argument("--trust", type=Path, metavar="FILE", help="anchor that the issued chains must end at (PEM)")
     parser.add_argument("--endpoint-prefix", default="swarm-", metavar="TEXT", help="of endpoint names (swarm-)")
-    parser.add_argument("--concurrency", type=int, metavar="N", help="devices at a time (all)")
-    parser.add_argument("--seconds", type=float, metavar="S", help="keep them coming for so long, then stop")
-    parser.add_argument("--warm-up", type=float, default=0.0, metavar="S", help="before the seconds measured (0)")
-    parser.add_argument("--hold", type=float, metavar="S", help="stop all of them in the middle for so long")
-    parser.add_argument("--attempts", type=int, default=3, metavar="N", help="Bootstrap-Requests per device (3)")
+    parser.add_argument("--concurrency", type=positive, metavar="N", help="devices at a time (all)")
+    parser.add_argument("--seconds", type=seconds, metavar="S", help="keep them coming for so long, then stop")
+    parser.add_argument("--warm-up", type=seconds, default=0.0, metavar="S", help="before the seconds measured (0)")
+    parser.add_argument("--hold", type=seconds, metavar="S", help="stop all of them in the middle for so long")
+    parser.add_argument("--attempts", type=positive, default=3, metavar="N", help="Bootstrap-Requests per device (3)")
     temper = Temper()
     for name, words in (
         ("handshake", "after which a device begins a new one"),
@@ -284,8 +284,8 @@ def add_swarm(parser: argparse.ArgumentParser) -> None:
         ("linger", "to answer repeats after Finish, unless the server closes"),
     ):
         default = getattr(temper, name)
-        parser.add_argument(f"--{name}", type=float, default=default, metavar="S", help=f"{words} ({default:g})")
-    parser.add_argument("--sources", type=int, default=1, metavar="N", help="loopback addresses to come from (1)")
+        parser.add_argument(f"--{name}", type=seconds, default=default, metavar="S", help=f"{words} ({default:g})")
+    parser.add_argument("--sources", type=positive, default=1, metavar="N", help="loopback addresses to come from (1)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of message ids and timers (0)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="a JSON line per device")
 
