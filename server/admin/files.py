@@ -2,10 +2,15 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from server.errors import BadRequest
+
+# How a command names what it was started with.
+_OWN_DESCRIPTOR = re.compile(r"/dev/(stdout|stderr)|/(?:dev|proc/self)/fd/(\d{1,9})")
+_STANDARD = {"stdout": 1, "stderr": 2}
 
 
 def read_bytes(file: Path) -> bytes:
@@ -25,9 +30,17 @@ def read_text(file: Path) -> str:
 
 
 def write(file: Path, content: bytes) -> None:
-    """Write a file that an operator names; BadRequest in one line when that cannot be."""
+    """Write a file, pipe or device that an operator names; BadRequest in one line when that cannot be."""
     with _writing(file):
-        file.write_bytes(content)
+        if is_stream(file):
+            _pour(file, content)
+        else:
+            file.write_bytes(content)
+
+
+def is_stream(file: Path) -> bool:
+    """Whether `file` is none that can be replaced: a pipe, a device, or what this process was started with."""
+    return _own_descriptor(file) is not None or (file.exists() and not file.is_file() and not file.is_dir())
 
 
 def make_folder(folder: Path) -> None:
@@ -41,9 +54,25 @@ def make_folder(folder: Path) -> None:
 
 
 def write_private(file: Path, text: str) -> None:
-    """Write a file that only its owner can read, whole or not at all; BadRequest as `write`."""
+    """Write a file that only its owner can read, whole or not at all, or a pipe or device; BadRequest as `write`."""
     with _writing(file):
-        _write_private(file, text)
+        if is_stream(file):
+            _pour(file, text.encode())
+        else:
+            _write_private(file, text)
+
+
+def _own_descriptor(file: Path) -> int | None:
+    named = _OWN_DESCRIPTOR.fullmatch(str(file))
+    return None if named is None else _STANDARD.get(named[1]) or int(named[2])
+
+
+def _pour(file: Path, content: bytes) -> None:
+    own = _own_descriptor(file)
+    # Opened anew what we were started with may be refused (sudo), and a file loses what others wrote before us.
+    descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC) if own is None else os.dup(own)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(content)
 
 
 @contextlib.contextmanager
@@ -51,10 +80,24 @@ def _writing(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise BadRequest(
-            f"{file} cannot be written ({error.strerror}); give a file in a folder that exists, has room and is open "
-            "to this user"
-        ) from error
+        raise BadRequest(_why_not(file, error)) from error
+
+
+def _why_not(file: Path, error: OSError) -> str:
+    match error:
+        case IsADirectoryError():
+            return f"{file} is a folder; give the name of a file in it"
+        case FileNotFoundError() if not file.parent.exists():
+            return f"{file} cannot be written: there is no folder {file.parent}; make it first"
+        case NotADirectoryError() | FileExistsError():
+            return f"{file} cannot be written: {file.parent} is no folder; give a file in one"
+        case BrokenPipeError():
+            return f"{file} was not taken whole by what reads it; have that read to the end"
+        case _:
+            return (
+                f"{file} cannot be written ({error.strerror}); give a file in a folder that exists, has room and is "
+                "open to this user"
+            )
 
 
 def _write_private(file: Path, text: str) -> None:

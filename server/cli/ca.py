@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from server.admin import ceremony
-from server.admin.files import read_bytes, write, write_private
+from server.admin.files import is_stream, read_bytes, write, write_private
 from server.cli import options
 from server.errors import BadRequest
 from server.record import Record
@@ -23,7 +23,10 @@ def init(
     database_url: options.DatabaseUrl = None,
     master_key_file: options.MasterKeyFile = None,
     export_root_key: Annotated[
-        Path | None, typer.Option(help="Write the device root's key here, encrypted, and remove it from the record.")
+        Path | None,
+        typer.Option(
+            readable=False, help="Write the device root's key here, encrypted, and remove it from the record."
+        ),
     ] = None,
     passphrase_file: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="File with the passphrase for that key.")
@@ -69,7 +72,9 @@ def export(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
-    out: Annotated[Path | None, typer.Option(help="File to write; standard output when not given.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(readable=False, help="File to write; standard output when not given.")
+    ] = None,
 ) -> None:
     """A certificate as PEM: the device root is what your LwM2M server must trust, the server root what devices must."""
 
@@ -86,7 +91,7 @@ def export(
 
 @app.command("export-root-key")
 def export_root_key_command(
-    out: Annotated[Path, typer.Option(help="File to write, encrypted PKCS#8 in PEM.")],
+    out: Annotated[Path, typer.Option(readable=False, help="File to write, encrypted PKCS#8 in PEM.")],
     passphrase_file: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="File with the passphrase.")],
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
@@ -99,9 +104,8 @@ def export_root_key_command(
     async def work() -> None:
         async with options.opened(config, data_dir, database_url, master_key_file) as record:
             await _export(record, out, passphrase_file, remove=remove)
-        print(
-            f"The root key is in {out}, encrypted{', and no longer here' if remove else ''}. Keep the passphrase apart."
-        )
+        gone = ", and no longer here" if remove else ""
+        options.said_of(out, f"The root key is in {out}, encrypted{gone}. Keep the passphrase apart.")
 
     options.run(work)
 
@@ -109,8 +113,15 @@ def export_root_key_command(
 async def _export(record: Record, out: Path, passphrase_file: Path | None, *, remove: bool) -> None:
     if passphrase_file is None:
         raise BadRequest("a root key leaves only encrypted; give --passphrase-file")
-    if out.exists():
-        raise BadRequest(f"{out} exists; a key never overwrites a file")
+    if is_stream(out):
+        if remove:
+            raise BadRequest(
+                f"{out} is no file: nobody could tell whether the key was kept when it is removed here; give a file"
+            )
+    elif out.is_dir():
+        raise BadRequest(f"{out} is a folder; give the name of a file in it")
+    elif out.exists():
+        raise BadRequest(f"{out} exists; a key never overwrites a file, give another name")
     passphrase = read_bytes(passphrase_file).strip()
     pem = await ceremony.encrypted_root_key(record.database, record.sealer, record.account_id, passphrase)
     write_private(out, pem.decode())
@@ -167,7 +178,7 @@ def issued(
 
 @app.command("crl")
 def crl(
-    out: Annotated[Path, typer.Option(help="File to write, DER.")],
+    out: Annotated[Path, typer.Option(readable=False, help="File to write, DER.")],
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
@@ -179,6 +190,6 @@ def crl(
         async with options.opened(config, data_dir, database_url, master_key_file) as record:
             der, count = await ceremony.crl(record.database, record.sealer, record.account_id, datetime.now(UTC))
         write(out, der)
-        print(f"{count} revoked certificates are listed in {out}.")
+        options.said_of(out, f"{count} revoked certificates are listed in {out}.")
 
     options.run(work)

@@ -40,7 +40,9 @@ async def _find(record: Record, serial: str) -> CertificateRow:
 @app.command("show")
 def show_certificate(
     serial: Serial,
-    out: Annotated[Path | None, typer.Option(help="Write the chain here instead, PEM, leaf first.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(readable=False, help="Write the chain here instead, PEM, leaf first.")
+    ] = None,
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from issuers.errors import IssuerError
 from server import config_sources, journal, logs, record
+from server.admin.files import is_stream
 from server.config import Config
 from server.errors import ConfigurationError, ServiceError
 from server.record import Record
@@ -141,6 +142,11 @@ def show(rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, as_jso
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
     console.print(table)
+
+
+def said_of(out: Path, message: str) -> None:
+    """Say what was written to `out`, never into it."""
+    print(message, file=sys.stderr if is_stream(out) else sys.stdout)
 
 
 def moment(text: str | None) -> datetime | None:

@@ -1,7 +1,10 @@
 """The commands of the embedded CA: its ceremony, its keys, and what it issued."""
 
 import re
+import shlex
+import subprocess
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -9,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from tests.integration import rows
 from tests.integration.commands import Cli, bootstrapped
+from tests.integration.service import FIRSTLIGHT, environment
 
 
 def test_the_ceremony_makes_two_roots_and_shows_them(cli: Cli) -> None:
@@ -71,6 +75,41 @@ def test_a_ceremony_can_take_the_root_key_off_line_at_once(cli: Cli) -> None:
     assert cli.json("ca", "show")[0]["key"] == "off-line"
 
 
+def test_what_is_written_goes_into_a_pipe_a_device_or_a_file_that_nobody_reads(cli: Cli) -> None:
+    """Also where what follows is written to is standard output: nothing is said there then, and nothing replaced."""
+    cli("ca", "init")
+    pem = cli("ca", "export", "device-root")
+    passphrase = cli.file("passphrase", "correct horse battery staple")
+    closed = cli.folder / "closed.pem"
+    closed.touch(0o200)
+    cli("ca", "export", "device-root", "--out", str(closed))
+    assert closed.read_text() == pem
+
+    def shell(script: str) -> bytes:
+        """What stands in the file that a shell had it write behind a first line."""
+        written = cli.folder / "written"
+        record = ("--database-url", cli.url, "--data-dir", str(cli.data))
+        program = f'f() {{ {shlex.join(FIRSTLIGHT)} "$@" {shlex.join(record)}; }}'
+        told = subprocess.run(
+            ["bash", "-c", f"{program}; {{ echo first; {script}; }} > {written}"],
+            check=True,
+            stderr=subprocess.PIPE,
+            cwd=cli.folder,
+            env=environment(),
+        )
+        assert told.stderr.count(b"/dev/stdout") == ("device-root" not in script)
+        first, _, rest = written.read_bytes().partition(b"\n")
+        assert first == b"first"
+        return rest
+
+    assert shell("f ca export device-root --out /dev/stdout").decode() == pem
+    assert shell("f ca export device-root --out >(cat > p); wait $!; cat p").decode() == pem
+    assert list(x509.load_der_x509_crl(shell("f ca crl --out /dev/stdout | cat"))) == []
+    key = shell(f"f ca export-root-key --out /dev/stdout --passphrase-file {passphrase}")
+    load_pem_private_key(key, b"correct horse battery staple")
+    assert Path("/dev/stdout").is_symlink()
+
+
 def test_what_was_issued_is_listed_and_searched(cli: Cli) -> None:
     assert "No certificate was issued yet." in cli("ca", "issued")
     opened = bootstrapped(cli)
@@ -101,17 +140,20 @@ def test_the_revocation_list_is_written(cli: Cli) -> None:
 def test_a_file_that_cannot_be_written_is_told_in_one_line_and_nothing_is_taken_off_line(cli: Cli) -> None:
     passphrase = cli.file("passphrase", "correct horse battery staple\n")
     cli("ca", "init")
-    # A folder stands where the file is to be, whoever runs the tests.
-    out = cli.folder / "taken"
-    out.mkdir()
+    # These stand in the way whoever runs the tests.
+    folder = cli.folder / "taken"
+    folder.mkdir()
     (cli.folder / "plain").write_text("")
-    below = cli.folder / "plain" / "key.pem"
-    for words, file in (
-        (("ca", "export", "device-root", "--out"), out),
-        (("ca", "crl", "--out"), out),
-        (("ca", "export-root-key", "--remove", "--passphrase-file", passphrase, "--out"), below),
+    below, nowhere = cli.folder / "plain" / "key.pem", cli.folder / "none" / "root.pem"
+    root_key = ("ca", "export-root-key", "--remove", "--passphrase-file", passphrase, "--out")
+    for words, file, why in (
+        (("ca", "export", "device-root", "--out"), folder, " is a folder; give the name of a file in it"),
+        (("ca", "crl", "--out"), folder, " is a folder; give the name of a file in it"),
+        (("ca", "crl", "--out"), nowhere, f" cannot be written: there is no folder {nowhere.parent}; make it first"),
+        (root_key, folder, " is a folder; give the name of a file in it"),
+        (root_key, below, f" cannot be written: {below.parent} is no folder; give a file in one"),
+        (root_key, Path("/dev/null"), " is no file: nobody could tell whether the key was kept"),
+        (("ca", "export", "device-root", "--out"), Path("/dev/full"), " cannot be written (No space left on device)"),
     ):
-        said = cli.refused(*words, str(file))
-        assert said.startswith(f"firstlight: {file} cannot be written (")
-        assert "; give a file in a folder that exists" in said
+        assert cli.refused(*words, str(file)).startswith(f"firstlight: {file}{why}")
     assert cli.json("ca", "show")[0]["key"] == "sealed in the record"

@@ -272,7 +272,9 @@ def show_certificate(
     url: Url,
     api_key_file: ApiKeyFile,
     ca_file: CaFile = None,
-    out: Annotated[Path | None, typer.Option(help="Write the chain here instead, PEM, leaf first.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(readable=False, help="Write the chain here instead, PEM, leaf first.")
+    ] = None,
 ) -> None:
     """The chain of a certificate in PEM, leaf first, without the root."""
     door = Door(url, api_key_file, ca_file)
