@@ -16,6 +16,7 @@ from itertools import islice
 from lwm2m.der import OBJECT_IDENTIFIER, SEQUENCE, SET, decode, encode, encode_object_identifier, read
 from lwm2m.errors import DecodeError, EncodeError
 from lwm2m.link_format import Link
+from lwm2m.multipart import encode_parts
 from lwm2m.pkcs7 import Order, encode_certificates
 
 ROOT = (".well-known", "est")
@@ -63,7 +64,8 @@ class Function(Enum):
 
 
 FORMATS: dict[Function, tuple[MediaType, ...]] = {
-    Function.CA_CERTIFICATES: (MediaType.PKCS7, MediaType.CERTIFICATE),
+    # The last for devices without PKCS#7 (draft-ietf-anima-constrained-voucher 6.7.5, which updates RFC 9148).
+    Function.CA_CERTIFICATES: (MediaType.PKCS7, MediaType.CERTIFICATE, MediaType.MULTIPART),
     Function.ENROLL: (MediaType.PKCS7, MediaType.CERTIFICATE),
     Function.REENROLL: (MediaType.PKCS7, MediaType.CERTIFICATE),
     Function.SERVER_KEY: (MediaType.MULTIPART,),
@@ -131,6 +133,8 @@ def encode_chain(chain: Sequence[bytes], format: MediaType, order: Order) -> byt
     """A chain (DER, leaf first) as one of the formats of certificates; in CERTIFICATE the first alone."""
     if format is MediaType.CERTIFICATE:
         return chain[0]
+    if format is MediaType.MULTIPART:
+        return encode_parts([(MediaType.CERTIFICATE, each) for each in chain])
     return encode_certificates(chain, order)
 
 

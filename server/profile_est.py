@@ -10,8 +10,8 @@ from server.profile_table import ProfileTable
 
 Client = Literal["auto", "izuma", "standard"]
 """Which device client it is; `auto`: what the query of its Bootstrap-Request says."""
-Answer = Literal["auto", "izuma-chain", "pkcs7"]
-"""How certificates are sent to a device that asks below `/est` and names no format."""
+Answer = Literal["auto", "izuma-chain", "pkcs7", "certificate"]
+"""How certificates are sent to a device that names no format; `izuma-chain` below `/est` only."""
 AlternativeName = Literal["endpoint", "none"]
 """What a CSR may have as its subject alternative name: nothing, or the endpoint name as a URI or DNS name."""
 

@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from simulators.checks import UNREADABLE, Chain
 
 # RFC 9148 9.1.
-PKCS7, PKCS10, CERTIFICATE = 281, 286, 287
+MULTIPART, PKCS7, PKCS10, CERTIFICATE = 62, 281, 286, 287
 ROOT = (".well-known", "est")
 # RFC 7252 5.10.5: Max-Age of a response that carries none.
 DEFAULT_MAX_AGE = 60

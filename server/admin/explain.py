@@ -208,7 +208,8 @@ def _enrolments(
         root = SHORT_ROOT if is_izuma or own else ROOT
         label = () if security.service == LWM2M else (security.service,)
         path = "/" + "/".join((*root, *label, Function.ENROLL.value))
-        answer = "izuma-chain" if own else f"pkcs7, {settings.pkcs7_order}"
+        alone = settings.answer == "certificate"
+        answer = "izuma-chain" if own else "certificate" if alone else f"pkcs7, {settings.pkcs7_order}"
         found.append(Enrolment(security.service, path, subject, answer))
     return tuple(found)
 

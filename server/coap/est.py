@@ -23,7 +23,7 @@ from lwm2m.content_format import ContentFormat
 from lwm2m.est import Function, MediaType, Resource
 from lwm2m.multipart import encode_parts
 from lwm2m.plan import Learned
-from server import izuma, operational
+from server import izuma, operational, profile_est
 from server.coap.association import CoapAssociation
 from server.coap.responses import response_for
 from server.device_made import CsrWish, DeviceMade
@@ -118,7 +118,7 @@ class EstResource:
         try:
             requester = await self._requester(conversation)
             admit(requester, resource)
-            format = _format(resource, incoming)
+            format = _format(resource, incoming, requester.profile.est.answer)
             self._require_service(requester, resource)
             if resource.function is Function.CSR_ATTRIBUTES:
                 payload = est.encode_csr_attributes(est.WANTED_CSR)
@@ -156,7 +156,7 @@ class EstResource:
         try:
             requester = ending.requester = await self._requester(conversation)
             resource = admit(requester, resource)
-            format = _format(resource, incoming)
+            format = _format(resource, incoming, requester.profile.est.answer)
             content_format = coap_options.content_format(incoming.options)
             if not est.takes_request_format(resource, content_format):
                 raise UnsupportedFormat(f"a CSR comes in Content-Format 286, not {content_format}")
@@ -340,8 +340,10 @@ def _resource(incoming: RequestReceived) -> Resource:
     return resource
 
 
-def _format(resource: Resource, incoming: RequestReceived) -> MediaType:
+def _format(resource: Resource, incoming: RequestReceived, unasked: profile_est.Answer) -> MediaType:
     accept = coap_options.accept(incoming.options)
+    if accept is None and unasked == "certificate" and resource.function in (Function.ENROLL, Function.REENROLL):
+        return MediaType.CERTIFICATE
     format = est.answer_format(resource.function, accept)
     if format is None:
         raise NotAcceptable(f"{resource.function.value} has no answer in Content-Format {accept}")

@@ -15,7 +15,7 @@ from lwm2m.est import decode_csr_attributes
 from lwm2m.multipart import decode_parts
 from simulators import est
 from simulators.association import CoapParameters
-from simulators.est import CERTIFICATE, PKCS7, PKCS10, KeyPair, common_name
+from simulators.est import CERTIFICATE, MULTIPART, PKCS7, PKCS10, KeyPair, common_name
 from tests.integration import enrolments
 from tests.integration import field as fields
 from tests.integration.enrolments import (
@@ -60,6 +60,7 @@ PROFILES = {
     "est": profile("est-*", mode="est"),
     "narrow": profile("narrow-*", mode="est", est="certificate_bytes = 512"),
     "wide": wide(2048),
+    "alone": profile("alone-*", mode="est", est='answer = "certificate"'),
 }
 
 
@@ -123,6 +124,38 @@ async def test_ca_certificates_and_csr_attributes_are_told(field: Field) -> None
         assert await refused(client, ("est", "att"), code=codes.GET, accept=0) == "4.06"
 
 
+async def test_ca_certificates_come_one_by_one_for_a_device_that_reads_no_pkcs7(field: Field) -> None:
+    async with field.device("est-parts") as device:
+        client = await device.connect()
+        found = await client.ca_certificates()
+        for path in ((*est.ROOT, "crts"), ("est", "crts")):
+            answer = await client.ask(codes.GET, path, accept=MULTIPART)
+            assert (answer.code, answer.opt.content_format) == (codes.CONTENT, MULTIPART)
+            parts = decode_parts(answer.payload)
+            assert [format for format, _ in parts] == [CERTIFICATE] * 2
+            assert [x509.load_der_x509_certificate(der) for _, der in parts] == list(found)
+
+
+async def test_a_device_that_names_no_format_gets_the_certificate_alone_where_its_profile_says_so(field: Field) -> None:
+    async with field.device("alone-1") as device:
+        client = await device.connect()
+        csr = KeyPair.make(common_name("alone-1")).csr
+        for path in (SEN, SHORT_SEN):
+            for accept, content_format in ((None, CERTIFICATE), (PKCS7, PKCS7), (CERTIFICATE, CERTIFICATE)):
+                answer = await client.ask(codes.POST, path, payload=csr, content_format=PKCS10, accept=accept)
+                assert (answer.code, answer.opt.content_format) == (codes.CHANGED, content_format)
+                leaf = _first(answer.payload) if content_format == PKCS7 else answer.payload
+                assert x509.load_der_x509_certificate(leaf).subject == common_name("alone-1")
+        # What has a format of its own keeps it.
+        for path, code, payload, content_format in (
+            ((*est.ROOT, "crts"), codes.GET, b"", PKCS7),
+            ((*est.ROOT, "skg"), codes.POST, csr, MULTIPART),
+        ):
+            answer = await client.ask(code, path, payload=payload)
+            assert answer.opt.content_format == content_format
+    assert signatures(field, csr) == 1
+
+
 async def test_discovery_tells_of_both_roots_and_of_the_labels(field: Field) -> None:
     async with field.device("est-discovers") as device:
         client = await device.connect()
@@ -130,7 +163,7 @@ async def test_discovery_tells_of_both_roots_and_of_the_labels(field: Field) -> 
         links = answer.payload.decode().split(",")
         assert answer.opt.content_format == 40
         assert '</.well-known/est/sen>;rt="ace.est.sen";ct="281 287"' in links
-        assert '</est/DLMS/crts>;rt="ace.est.crts";ct="281 287"' in links
+        assert '</est/DLMS/crts>;rt="ace.est.crts";ct="281 287 62"' in links
         answer = await client.ask(codes.GET, (".well-known", "core"), query=("rt=core.rd",))
         assert answer.payload == b""
 

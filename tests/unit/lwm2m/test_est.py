@@ -67,8 +67,10 @@ def test_a_function_may_also_be_a_label() -> None:
 
 def test_certificates_come_as_pkcs7_unless_one_alone_is_asked_for() -> None:
     for function in (Function.CA_CERTIFICATES, Function.ENROLL, Function.REENROLL):
-        answers = [est.answer_format(function, accept) for accept in (None, 281, 287, 286, 0, 62)]
-        assert answers == [MediaType.PKCS7, MediaType.PKCS7, MediaType.CERTIFICATE, None, None, None]
+        answers = [est.answer_format(function, accept) for accept in (None, 281, 287, 286, 0)]
+        assert answers == [MediaType.PKCS7, MediaType.PKCS7, MediaType.CERTIFICATE, None, None]
+    assert est.answer_format(Function.CA_CERTIFICATES, 62) is MediaType.MULTIPART
+    assert est.answer_format(Function.ENROLL, 62) is est.answer_format(Function.REENROLL, 62) is None
     for function in (Function.SERVER_KEY, Function.SERVER_KEY_CERTIFICATE):
         assert [est.answer_format(function, accept) for accept in (None, 62, 281)] == [62, 62, None]
     assert [est.answer_format(Function.CSR_ATTRIBUTES, accept) for accept in (None, 285, 60)] == [285, 285, None]
