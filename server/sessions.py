@@ -4,55 +4,44 @@
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
 from uuid import UUID, uuid4
 
-from issuers.errors import IssuerError
-from issuers.subject import parse_subject
 from lwm2m.bootstrap import (
     AskCredential,
     BootstrapSession,
-    Credential,
     Done,
     Failed,
     FailureCause,
-    Learned,
-    PskCredential,
     Send,
     Step,
 )
 from lwm2m.coap import message as coap
 from lwm2m.coap.exchange import RequestReceived
 from lwm2m.steps import StepRecord
-from server import logs, preflight, recorder
+from server import logs, recorder
 from server.coap.association import CoapAssociation
 from server.coap.responses import response_for
 from server.config import LimitsConfig
 from server.course import Course
-from server.errors import ServiceError, TemporarilyUnavailable
+from server.credentials import Credentials, Made, Refused
+from server.errors import TemporarilyUnavailable
 from server.farewells import Farewells
-from server.issuance import Issuance, ServerMade, Wish
-from server.issuer_failures import OPERATOR_RETRY_AFTER, Unconfigured, failure
 from server.izuma import finish_query
 from server.metrics import Metrics
 from server.outcomes import Outcome, Outcomes
 from server.policy import Admitted, factory
-from server.store import devices, psk
-from server.store.database import Database
 from server.store.devices import device_id
 from server.store.errors import StoreUnavailable
-from server.store.secrets import Sealer
 from server.visit import VisitedSession
 
 log = logs.get("bootstrap")
 
 # 5.03 under load: this much, plus up to as much again at random, so that the devices do not return together.
 SHED_RETRY_AFTER = 5.0
-# Warnings about profiles remembered as told; then the memory starts anew.
-TOLD_LIMIT = 256
 
 
 @dataclass(slots=True)
@@ -66,21 +55,11 @@ class Running:
     started: float
     task: asyncio.Task[None] | None = None
     machine: BootstrapSession | None = None
-    made: dict[int, tuple[ServerMade, Wish]] = field(default_factory=dict)
+    made: Made = field(default_factory=dict)
     answered: bool = False
     interrupted: tuple[FailureCause, str] | None = None
     ending: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-class _Refused(Exception):
-    """The Bootstrap-Request is answered with an error and the session ends with `cause`."""
-
-    def __init__(self, cause: FailureCause, error: ServiceError, detail: str) -> None:
-        super().__init__(detail)
-        self.cause = cause
-        self.error = error
-        self.detail = detail
 
 
 class Sessions:
@@ -89,10 +68,8 @@ class Sessions:
     def __init__(
         self,
         *,
-        database: Database,
+        credentials: Credentials,
         outcomes: Outcomes,
-        issuance: Issuance,
-        sealer: Sealer,
         limits: LimitsConfig,
         clock: Callable[[], float],
         now: Callable[[], datetime],
@@ -101,17 +78,14 @@ class Sessions:
         farewells: Farewells,
     ) -> None:
         self._farewells = farewells
-        self._database = database
+        self._credentials = credentials
         self._outcomes = outcomes
-        self._issuance = issuance
-        self._sealer = sealer
         self._limits = limits
         self._clock = clock
         self._now = now
         self._jitter = jitter
         self._metrics = metrics
         self._running: dict[tuple[UUID, str], Running] = {}
-        self._told: set[tuple[UUID, str, str]] = set()
 
     @property
     def count(self) -> int:
@@ -194,11 +168,12 @@ class Sessions:
             if running.interrupted[0] is FailureCause.DEADLINE:
                 return self._too_late(running, incoming)
             return self._verdict(running, *running.interrupted)
-        except _Refused as refused:
+        except Refused as refused:
             code = self._answer(running, incoming, refused.error)
             return Failed(refused.cause, None, code, refused.detail)
         except StoreUnavailable as error:
-            code = self._answer(running, incoming, error)
+            later = TemporarilyUnavailable(str(error), error.retry_after * (1 + self._jitter()))
+            code = self._answer(running, incoming, later)
             return Failed(FailureCause.STORE_UNAVAILABLE, None, code, str(error))
         except Exception as error:
             self._metrics.internal_errors.inc()
@@ -236,7 +211,7 @@ class Sessions:
 
     async def _drive(self, running: Running, incoming: RequestReceived) -> Done | Failed:
         admitted, conversation = running.admitted, running.conversation
-        credentials, learned = await self._before_accept(running)
+        credentials, learned = await self._credentials.before_accept(admitted, running.id, running.made)
         last_words = finish_query(device_id(admitted.account_id, admitted.endpoint)) if admitted.izuma else ()
         machine = BootstrapSession(
             request=admitted.request,
@@ -265,117 +240,20 @@ class Sessions:
                 case _:
                     assert_never(step)
 
-    # -- credentials ----------------------------------------
-
-    async def _before_accept(self, running: Running) -> tuple[dict[int, Credential | PskCredential], Learned]:
-        """What the device gets, asked for before anything on it is touched (design 2.1)."""
-        admitted = running.admitted
-        try:
-            device = await devices.ensure(self._database, admitted.account_id, admitted.endpoint)
-            learned = Learned.from_json(device.learned)
-            credentials: dict[int, Credential | PskCredential] = {}
-            for index in admitted.profile.plan.needs_credential(learned):
-                if admitted.profile.ask == "before-accept":
-                    credentials[index] = await self._credential(running, device.id, index)
-        except IssuerError as error:
-            raise _Refused(*failure(error)) from error
-        except StoreUnavailable as error:
-            raise _Refused(
-                FailureCause.STORE_UNAVAILABLE,
-                TemporarilyUnavailable(str(error), SHED_RETRY_AFTER * (1 + self._jitter())),
-                str(error),
-            ) from error
-        except TemporarilyUnavailable as error:
-            raise _Refused(FailureCause.ISSUER_UNAVAILABLE, error, error.message) from error
-        fatal = self._preflight(admitted, credentials, learned)
-        if fatal is not None:
-            raise _Refused(
-                FailureCause.CONFIGURATION_INVALID, TemporarilyUnavailable(fatal, OPERATOR_RETRY_AFTER), fatal
-            )
-        return credentials, learned
-
-    def _preflight(
-        self, admitted: Admitted, credentials: Mapping[int, Credential | PskCredential], learned: Learned
-    ) -> str | None:
-        """Everything that speaks against the first write, into the log; the first that forbids it.
-
-        What speaks of a profile it says for every device of it: a warning is told once.
-        """
-        findings = preflight.check_plan(admitted.profile.plan, credentials, learned, self._now())
-        for finding in findings:
-            told = admitted.account_id, admitted.profile.name, finding.sentence
-            if finding.severity != "error":
-                if told in self._told:
-                    continue
-                if len(self._told) >= TOLD_LIMIT:
-                    self._told.clear()
-                self._told.add(told)
-            log.info("plan_checked", endpoint=admitted.endpoint, severity=finding.severity, finding=finding.sentence)
-        return next((finding.sentence for finding in findings if finding.severity == "error"), None)
-
     async def _after_accept(self, running: Running, machine: BootstrapSession, index: int) -> Step:
-        admitted = running.admitted
-        device = await devices.ensure(self._database, admitted.account_id, admitted.endpoint)
-        try:
-            credential = await self._credential(running, device.id, index)
-        except IssuerError as error:
-            cause, _, detail = failure(error)
-            return Failed(cause, None, None, detail)
-        except TemporarilyUnavailable as error:
-            return Failed(FailureCause.ISSUER_UNAVAILABLE, None, None, error.message)
-        fatal = self._preflight(admitted, {index: credential}, machine.learned)
-        if fatal is not None:
-            return Failed(FailureCause.CONFIGURATION_INVALID, None, None, fatal)
-        recorder.supplied(running.conversation.tape, index, credential, self._clock())
-        return machine.supply(index, credential, self._clock())
-
-    async def _credential(self, running: Running, device_id: UUID, index: int) -> Credential | PskCredential:
-        admitted = running.admitted
-        security = admitted.profile.plan.securities[index]
-        if security.mode == "psk":
-            found = await psk.for_endpoint(
-                self._database, self._sealer, admitted.account_id, admitted.endpoint, "lwm2m"
-            )
-            if found is None:
-                raise Unconfigured(
-                    f"{admitted.endpoint} has no pre-shared key for its LwM2M server; add one with "
-                    f"`firstlight psk add IDENTITY --key-file F --endpoint {admitted.endpoint} --service lwm2m`",
-                    FailureCause.CONFIGURATION_INVALID,
-                )
-            return PskCredential(identity=found.identity, key=found.key)
-        wish = Wish(
-            account_id=admitted.account_id,
-            device_id=device_id,
-            endpoint=admitted.endpoint,
-            service=security.service,
-            subject=parse_subject(security.subject).subject(
-                endpoint=admitted.endpoint, account=admitted.account_id.hex, device=device_id.hex
-            ),
-            session_id=running.id,
-        )
-        made = await self._issuance.server_made(wish)
-        running.made[index] = (made, wish)
-        log.info(
-            "certificate_issued",
-            endpoint=admitted.endpoint,
-            issuer=made.issuer,
-            serial=format(made.serial, "x"),
-            issuance=made.issuance_id.hex,
-            warnings=list(made.warnings) or None,
-        )
-        return made.credential
+        given = await self._credentials.after_accept(running.admitted, running.id, running.made, index, machine.learned)
+        if isinstance(given, Failed):
+            return given
+        recorder.supplied(running.conversation.tape, index, given, self._clock())
+        return machine.supply(index, given, self._clock())
 
     # -- the record ----------------------------------------
 
     async def _record_end(self, running: Running, verdict: Done | Failed, visited: VisitedSession) -> None:
         admitted, machine = running.admitted, running.machine
         recorder.ended(running.conversation.tape, verdict, self._clock())
-        for made, wish in running.made.values():
-            if isinstance(verdict, Done):
-                self._issuance.delivered(made.issuance_id, wish)
-            else:
-                doubtful = machine is not None and machine.finish_unanswered
-                self._issuance.returned(made.issuance_id, wish, doubtful=doubtful)
+        doubtful = machine is not None and machine.finish_unanswered
+        self._credentials.ended(running.made, delivered=isinstance(verdict, Done), doubtful=doubtful)
         await self._outcomes.write(
             Outcome(
                 session_id=running.id,

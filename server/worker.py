@@ -31,6 +31,7 @@ from server.coap.bootstrap import BootstrapResource
 from server.coap.endpoint import ANY, CoapEndpoint, Resource
 from server.coap.est import EstResource
 from server.coap.registration import PATH, RegistrationResource
+from server.credentials import Credentials
 from server.device_made import DeviceMade
 from server.endpoints import Endpoints
 from server.enrollments import Enrollments
@@ -146,10 +147,8 @@ class Worker:
             clock=time.monotonic,
         )
         self.sessions = Sessions(
-            database=database,
+            credentials=Credentials(database=database, issuance=issuance, sealer=sealer, now=utc_now),
             outcomes=outcomes,
-            issuance=issuance,
-            sealer=sealer,
             limits=config.limits,
             clock=time.monotonic,
             now=utc_now,

@@ -47,7 +47,10 @@ def running(conversation: Conversation, *, answered: bool) -> Running:
 
 
 def sessions(
-    monkeypatch: pytest.MonkeyPatch, ends_with: Exception | None, limits: LimitsConfig | None = None
+    monkeypatch: pytest.MonkeyPatch,
+    ends_with: Exception | None,
+    limits: LimitsConfig | None = None,
+    jitter: float = 0.0,
 ) -> Sessions:
     """Sessions whose every course ends with this error, or has no end."""
     nothing: Any = None
@@ -59,14 +62,12 @@ def sessions(
 
     monkeypatch.setattr(Sessions, "_drive", drive)
     return Sessions(
-        database=nothing,
+        credentials=nothing,
         outcomes=nothing,
-        issuance=nothing,
-        sealer=nothing,
         limits=limits or LimitsConfig(),
         clock=lambda: 0.0,
         now=lambda: datetime.now(UTC),
-        jitter=lambda: 0.0,
+        jitter=lambda: jitter,
         metrics=Metrics(),
         farewells=nothing,
     )
@@ -74,9 +75,9 @@ def sessions(
 
 async def test_a_device_hears_when_to_come_back_while_the_record_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     conversation = Conversation()
-    under_test = sessions(monkeypatch, StoreUnavailable("the database is away", 4.2))
+    under_test = sessions(monkeypatch, StoreUnavailable("the database is away", 4.2), jitter=0.5)
     verdict = await under_test._bounded(running(conversation, answered=False), REQUEST)
-    assert conversation.said == [(7, coap.SERVICE_UNAVAILABLE, [(MAX_AGE, encode_uint(5))])]
+    assert conversation.said == [(7, coap.SERVICE_UNAVAILABLE, [(MAX_AGE, encode_uint(7))])]
     assert isinstance(verdict, Failed)
     assert (verdict.cause, verdict.code) == (FailureCause.STORE_UNAVAILABLE, coap.SERVICE_UNAVAILABLE)
 

@@ -1,0 +1,153 @@
+"""What a device gets in its session: asked for, and looked at before it is written (design 2; Core 1.2 6.1)."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import TypeAlias
+from uuid import UUID
+
+from issuers.errors import IssuerError
+from issuers.subject import parse_subject
+from lwm2m.bootstrap import Credential, Failed, FailureCause, Learned, PskCredential
+from server import logs, preflight
+from server.errors import ServiceError, TemporarilyUnavailable
+from server.issuance import Issuance, ServerMade, Wish
+from server.issuer_failures import OPERATOR_RETRY_AFTER, Unconfigured, failure
+from server.policy import Admitted
+from server.store import devices, psk
+from server.store.database import Database
+from server.store.secrets import Sealer
+
+log = logs.get("bootstrap")
+
+# Warnings about profiles remembered as told; then the memory starts anew.
+TOLD_LIMIT = 256
+
+Made: TypeAlias = dict[int, tuple[ServerMade, Wish]]
+"""What was made for one session, by the number of its account in the plan."""
+
+
+class Refused(Exception):
+    """The Bootstrap-Request is answered with an error and the session ends with `cause`."""
+
+    def __init__(self, cause: FailureCause, error: ServiceError, detail: str) -> None:
+        super().__init__(detail)
+        self.cause = cause
+        self.error = error
+        self.detail = detail
+
+
+class Credentials:
+    """Where the sessions of one worker get them."""
+
+    def __init__(self, *, database: Database, issuance: Issuance, sealer: Sealer, now: Callable[[], datetime]) -> None:
+        self._database = database
+        self._issuance = issuance
+        self._sealer = sealer
+        self._now = now
+        self._told: set[tuple[UUID, str, str]] = set()
+
+    async def before_accept(
+        self, admitted: Admitted, session_id: UUID, made: Made
+    ) -> tuple[dict[int, Credential | PskCredential], Learned]:
+        """What the device gets, asked for before anything on it is touched (design 2.1), and what is known of it.
+
+        `made` takes up what was made for it, whatever the end. Raises Refused and StoreUnavailable.
+        """
+        try:
+            device = await devices.ensure(self._database, admitted.account_id, admitted.endpoint)
+            learned = Learned.from_json(device.learned)
+            credentials: dict[int, Credential | PskCredential] = {}
+            for index in admitted.profile.plan.needs_credential(learned):
+                if admitted.profile.ask == "before-accept":
+                    credentials[index] = await self._credential(admitted, session_id, made, device.id, index)
+        except IssuerError as error:
+            raise Refused(*failure(error)) from error
+        except TemporarilyUnavailable as error:
+            raise Refused(FailureCause.ISSUER_UNAVAILABLE, error, error.message) from error
+        fatal = self._preflight(admitted, credentials, learned)
+        if fatal is not None:
+            raise Refused(
+                FailureCause.CONFIGURATION_INVALID, TemporarilyUnavailable(fatal, OPERATOR_RETRY_AFTER), fatal
+            )
+        return credentials, learned
+
+    async def after_accept(
+        self, admitted: Admitted, session_id: UUID, made: Made, index: int, learned: Learned
+    ) -> Credential | PskCredential | Failed:
+        """The same for one account of the plan, in the middle of the session. Raises StoreUnavailable."""
+        device = await devices.ensure(self._database, admitted.account_id, admitted.endpoint)
+        try:
+            credential = await self._credential(admitted, session_id, made, device.id, index)
+        except IssuerError as error:
+            cause, _, detail = failure(error)
+            return Failed(cause, None, None, detail)
+        except TemporarilyUnavailable as error:
+            return Failed(FailureCause.ISSUER_UNAVAILABLE, None, None, error.message)
+        fatal = self._preflight(admitted, {index: credential}, learned)
+        if fatal is not None:
+            return Failed(FailureCause.CONFIGURATION_INVALID, None, None, fatal)
+        return credential
+
+    def ended(self, made: Made, *, delivered: bool, doubtful: bool) -> None:
+        """The session is over: the device has what was made, or comes for it once more; `doubtful` = it may have it."""
+        for each, wish in made.values():
+            if delivered:
+                self._issuance.delivered(each.issuance_id, wish)
+            else:
+                self._issuance.returned(each.issuance_id, wish, doubtful=doubtful)
+
+    def _preflight(
+        self, admitted: Admitted, credentials: Mapping[int, Credential | PskCredential], learned: Learned
+    ) -> str | None:
+        """Everything that speaks against the first write, into the log; the first that forbids it.
+
+        What speaks of a profile it says for every device of it: a warning is told once.
+        """
+        findings = preflight.check_plan(admitted.profile.plan, credentials, learned, self._now())
+        for finding in findings:
+            told = admitted.account_id, admitted.profile.name, finding.sentence
+            if finding.severity != "error":
+                if told in self._told:
+                    continue
+                if len(self._told) >= TOLD_LIMIT:
+                    self._told.clear()
+                self._told.add(told)
+            log.info("plan_checked", endpoint=admitted.endpoint, severity=finding.severity, finding=finding.sentence)
+        return next((finding.sentence for finding in findings if finding.severity == "error"), None)
+
+    async def _credential(
+        self, admitted: Admitted, session_id: UUID, made: Made, device_id: UUID, index: int
+    ) -> Credential | PskCredential:
+        security = admitted.profile.plan.securities[index]
+        if security.mode == "psk":
+            found = await psk.for_endpoint(
+                self._database, self._sealer, admitted.account_id, admitted.endpoint, "lwm2m"
+            )
+            if found is None:
+                raise Unconfigured(
+                    f"{admitted.endpoint} has no pre-shared key for its LwM2M server; add one with "
+                    f"`firstlight psk add IDENTITY --key-file F --endpoint {admitted.endpoint} --service lwm2m`",
+                    FailureCause.CONFIGURATION_INVALID,
+                )
+            return PskCredential(identity=found.identity, key=found.key)
+        wish = Wish(
+            account_id=admitted.account_id,
+            device_id=device_id,
+            endpoint=admitted.endpoint,
+            service=security.service,
+            subject=parse_subject(security.subject).subject(
+                endpoint=admitted.endpoint, account=admitted.account_id.hex, device=device_id.hex
+            ),
+            session_id=session_id,
+        )
+        ours = await self._issuance.server_made(wish)
+        made[index] = (ours, wish)
+        log.info(
+            "certificate_issued",
+            endpoint=admitted.endpoint,
+            issuer=ours.issuer,
+            serial=format(ours.serial, "x"),
+            issuance=ours.issuance_id.hex,
+            warnings=list(ours.warnings) or None,
+        )
+        return ours.credential
