@@ -18,9 +18,7 @@ Credentials, never shown, as GlobalSign gave them and as in the Izuma API:
 """
 
 import asyncio
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from cryptography import x509
@@ -37,9 +35,10 @@ from issuers.errors import (
     Rejected,
     Unavailable,
 )
-from issuers.globalsign_api import HvcaApi, HvcaOptions, refused, said
+from issuers.globalsign_api import SERIAL, HvcaApi, HvcaOptions, read_collected, refused, said
 from issuers.globalsign_check import QUOTA, Examination, told_number
 from issuers.globalsign_policy import Policy
+from issuers.globalsign_statistics import Statistics
 from issuers.http import Answer, read_url
 from issuers.lagging import Lagging
 from issuers.options import about, option, refuse_unknown
@@ -57,18 +56,9 @@ FIRST_POLL = 0.5
 LAG_SECONDS = 10.0
 """How long a certificate may be unknown after its request was taken: some gateways lag (`issuers.md` B5)."""
 
-BEFORE, AFTER = timedelta(seconds=60), timedelta(minutes=15)
-"""Where a lost certificate is looked for, around the time of its request; a request may have waited for its turn."""
 SETTLED = timedelta(minutes=5)
 """After this a request whose answer was lost is performed or never will be. GlobalSign's own client waits 60 s for an
 answer (`config.go`), as do most gateways, and none is known to hold a request longer than five minutes."""
-PAGE, MOST_PAGES = 100, 50
-MOST_ENTRIES = PAGE * MOST_PAGES
-"""Also of a CA that does not keep to the pages that it is asked for."""
-MOST_CANDIDATES = 200
-"""Certificates fetched in one look; those with the very notBefore that was asked for come first. The next look goes on
-with the others."""
-MOST_KEYS = 10000
 
 ATTRIBUTES = ("base_url", "tls_roots")
 CREDENTIALS = ("api_key", "access_key", "api_secret", "client_certificate", "private_key", "passphrase")
@@ -81,16 +71,6 @@ REASONS = {
     x509.ReasonFlags.privilege_withdrawn: "privilegeWithdrawn",
 }
 """The reasons HVCA knows; any other is `unspecified` (`issuers.md` B2)."""
-
-_SERIAL = re.compile(r"[0-9A-Fa-f]{1,40}", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """A certificate of the CA's statistics; `readings` are what its serial number may mean."""
-
-    readings: tuple[int, ...]
-    not_before: int
 
 
 class GlobalSignIssuer(Issuer):
@@ -107,8 +87,7 @@ class GlobalSignIssuer(Issuer):
         self._policy = Remembered(self._ask_policy, POLICY_SECONDS)
         self._chain = Remembered(self._ask_chain, CHAIN_SECONDS)
         self._lagging = Lagging()
-        # Serial number → public key (DER) of what was fetched: a storm of recoveries asks once.
-        self._keys: dict[int, bytes] = {}
+        self._statistics = Statistics(self._api)
 
     @classmethod
     def open(
@@ -157,7 +136,7 @@ class GlobalSignIssuer(Issuer):
         if answer.status == 201:
             # The last segment alone counts; where the rest of it leads is not followed.
             word = answer.headers.get("location", "").rstrip("/").rpartition("/")[2]
-            if _SERIAL.fullmatch(word) is None:
+            if SERIAL.fullmatch(word) is None:
                 raise OutcomeUnknown(f"{self._api.where} took the request and did not tell under which serial number")
             return Pending(f"{int(word, 16):X}", FIRST_POLL)
         if answer.status == 422:
@@ -167,7 +146,7 @@ class GlobalSignIssuer(Issuer):
 
     async def collect(self, reference: str) -> Issued | Pending:
         """The certificate of this serial number. A CA that is busy or away (Unavailable, Throttled) has the request."""
-        if _SERIAL.fullmatch(reference) is None:
+        if SERIAL.fullmatch(reference) is None:
             raise Misconfigured(f"{reference!r} is no serial number that {self._api.where} gave")
         answer = await self._api.call("GET", f"/certificates/{reference}")
         if answer.status == 404:
@@ -177,7 +156,7 @@ class GlobalSignIssuer(Issuer):
             return Pending(reference, answer.retry_after or FIRST_POLL)
         if answer.status != 200:
             raise refused(answer, orders=False)
-        leaf, revoked = _read_collected(answer)
+        leaf, revoked = read_collected(answer)
         if revoked:
             raise Rejected(f"{self._api.where} has issued certificate {reference} and has revoked it since")
         if leaf.serial_number != int(reference, 16):
@@ -185,7 +164,7 @@ class GlobalSignIssuer(Issuer):
                 Check.SERIAL,
                 f"{self._api.where} was asked for certificate {reference} and gave {leaf.serial_number:X}",
             )
-        self._remember(leaf.serial_number, leaf)
+        self._statistics.remember(leaf.serial_number, leaf)
         return await self._issued(leaf)
 
     async def recover(self, request: IssueRequest, quiet: timedelta) -> Issued | Unsettled | None:
@@ -195,18 +174,14 @@ class GlobalSignIssuer(Issuer):
         """
         key = request.csr.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         try:
-            entries, whole = await self._statistics(request.not_before)
-            found, open_question = await self._look(entries, request.not_before, key)
+            leaf, open_question = await self._statistics.look_for(key, request.not_before)
+            found = await self._issued(leaf) if leaf is not None else None
         except IssuerError as error:
             raise OutcomeUnknown(f"what became of the request cannot be found out: {error.message}") from error
         if found is not None:
             return found
-        if not whole:
-            open_question = f"{self._api.where} lists more certificates around the request's time than are looked at"
-        elif quiet < SETTLED:
-            open_question = open_question or (
-                f"{self._api.where} shows no certificate for the request and may still be at work on it"
-            )
+        if not open_question and quiet < SETTLED:
+            open_question = f"{self._api.where} shows no certificate for the request and may still be at work on it"
         return Unsettled(open_question) if open_question else None
 
     async def check(self, issue_test: IssueRequest | None, now: datetime) -> CheckReport:
@@ -248,7 +223,7 @@ class GlobalSignIssuer(Issuer):
             raise Rejected(f"{self._api.where} knows no certificate {serial:X} ({said(answer)})")
         if answer.status == 409:
             now = await self._api.call("GET", path)
-            if now.status == 200 and _read_collected(now)[1]:
+            if now.status == 200 and read_collected(now)[1]:
                 return
             if now.status == 202:
                 raise Unavailable(f"certificate {serial:X} is still being issued; it can be revoked after that")
@@ -300,99 +275,9 @@ class GlobalSignIssuer(Issuer):
             f"later ({said(answer)}); ask GlobalSign"
         )
 
-    # -- a lost answer ----------------------------------------------------------------------------------------
-
-    async def _statistics(self, asked: datetime) -> tuple[Sequence[object], bool]:
-        """What the CA issued around `asked`, and whether that is all of it."""
-        begin, end = int((asked - BEFORE).timestamp()), int((asked + AFTER).timestamp())
-        entries: list[object] = []
-        for page in range(1, MOST_PAGES + 1):
-            answer = await self._api.question(f"/stats/issued?page={page}&per_page={PAGE}&from={begin}&to={end}")
-            read = answer.json()
-            if not isinstance(read, list):
-                raise Misconfigured(f"{self._api.where} shows no list of what it issued")
-            entries += read
-            if len(entries) > MOST_ENTRIES:
-                break
-            total = answer.headers.get("total-count", "")
-            if not read or not total.isdecimal() or len(entries) >= int(total[:12]):
-                return entries, True
-        return entries[:MOST_ENTRIES], False
-
-    async def _look(self, entries: Sequence[object], asked: datetime, key: bytes) -> tuple[Issued | None, str]:
-        """The certificate with `key` among those listed; or why that it is not there cannot be said yet, in words."""
-        open_question = ""
-        for number, candidate in enumerate(self._candidates(entries, asked, key)):
-            if number >= MOST_CANDIDATES:
-                return None, (
-                    f"{self._api.where} issued many certificates around the request's time; none of the "
-                    f"{MOST_CANDIDATES} nearest is the one looked for"
-                )
-            for serial in candidate.readings:
-                answer = await self._api.call("GET", f"/certificates/{serial:X}")
-                if answer.status == 404:
-                    continue
-                if answer.status == 202:
-                    open_question = (
-                        f"{self._api.where} is still at work on a certificate that may be the one looked for"
-                    )
-                elif answer.status == 200:
-                    leaf, revoked = _read_collected(answer)
-                    if self._remember(serial, leaf) == key and not revoked:
-                        return await self._issued(leaf), ""
-                elif answer.status != 422:
-                    raise refused(answer, orders=False)
-                break
-        return None, open_question
-
-    def _candidates(self, entries: Sequence[object], asked: datetime, key: bytes) -> Iterator[_Candidate]:
-        """Those listed that may have `key`, the likeliest first."""
-        moment = int(asked.timestamp())
-        read = [found for entry in entries if (found := _read_candidate(entry)) is not None]
-        for each in sorted(read, key=lambda each: abs(each.not_before - moment)):
-            if all(self._keys.get(serial, key) == key for serial in each.readings):
-                yield each
-
-    def _remember(self, serial: int, leaf: x509.Certificate) -> bytes:
-        try:
-            key = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        except UNREADABLE:
-            key = b""
-        while len(self._keys) >= MOST_KEYS:
-            del self._keys[next(iter(self._keys))]
-        self._keys[serial] = key
-        return key
-
 
 def _fits(leaf: Certificate, chain: Sequence[Certificate]) -> bool:
     return any(each.subject == leaf.issuer and signed_by(leaf, each) for each in chain)
-
-
-def _read_collected(answer: Answer) -> tuple[x509.Certificate, bool]:
-    """A certificate, and whether it is revoked; raises BadCertificate."""
-    read = answer.json()
-    try:
-        found = x509.load_pem_x509_certificates(str(read["certificate"]).encode())
-    except (KeyError, *UNREADABLE) as error:
-        raise BadCertificate(
-            Check.PARSE, f"{answer.where} says that it has issued, but what it sent is no certificate: {error}"
-        ) from error
-    if len(found) != 1:
-        raise BadCertificate(
-            Check.ONE_LEAF, f"{answer.where} sent {len(found)} certificates where it issues one at a time"
-        )
-    return found[0], read.get("status") == "REVOKED"
-
-
-def _read_candidate(entry: object) -> _Candidate | None:
-    """One row of the statistics. The document writes serial numbers in decimal, GlobalSign's client reads hex."""
-    if not isinstance(entry, Mapping):
-        return None
-    word, begin = str(entry.get("serial_number", "")), entry.get("not_before")
-    if _SERIAL.fullmatch(word) is None and not (word.isascii() and word.isdecimal() and len(word) < 50):
-        return None
-    readings = tuple(int(word, base) for base in (10, 16) if base == 16 or word.isdecimal())
-    return _Candidate(readings, begin if isinstance(begin, int) else 0)
 
 
 def _filled(credentials: Mapping[str, object], key: str, what: str) -> str:

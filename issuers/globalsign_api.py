@@ -1,6 +1,7 @@
 """GlobalSign's Atlas HVCA as HTTP: login, tokens, calls, and its refusals in issuer words (`issuers.md` B1, B2, B5)."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,7 +9,10 @@ from datetime import datetime
 import httpx
 from cryptography import x509
 
+from issuers.certificate import UNREADABLE
 from issuers.errors import (
+    BadCertificate,
+    Check,
     IssuerError,
     Misconfigured,
     OutcomeUnknown,
@@ -28,6 +32,7 @@ TOKEN_SECONDS = 540.0
 """A token lives ten minutes and does not say so; GlobalSign's own client renews after nine (`client_login.go`)."""
 CONTENT_TYPE = "application/json;charset=utf-8"
 """The charset is required (`issuers.md` B1)."""
+SERIAL = re.compile(r"[0-9A-Fa-f]{1,40}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,6 +134,22 @@ class HvcaApi:
             headers["content-type"] = CONTENT_TYPE
         content = json.dumps(body).encode() if body is not None else None
         return await self._client.send(method, path, content=content, headers=headers, orders=orders)
+
+
+def read_collected(answer: Answer) -> tuple[x509.Certificate, bool]:
+    """The certificate in an answer, and whether it is revoked; raises BadCertificate."""
+    read = answer.json()
+    try:
+        found = x509.load_pem_x509_certificates(str(read["certificate"]).encode())
+    except (KeyError, *UNREADABLE) as error:
+        raise BadCertificate(
+            Check.PARSE, f"{answer.where} says that it has issued, but what it sent is no certificate: {error}"
+        ) from error
+    if len(found) != 1:
+        raise BadCertificate(
+            Check.ONE_LEAF, f"{answer.where} sent {len(found)} certificates where it issues one at a time"
+        )
+    return found[0], read.get("status") == "REVOKED"
 
 
 def refused(answer: Answer, *, orders: bool) -> IssuerError:

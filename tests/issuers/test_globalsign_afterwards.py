@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from issuers import failures, globalsign, http
+from issuers import failures, globalsign, globalsign_statistics, http
 from issuers.base import Issued, Issuer, Unsettled
 from issuers.errors import (
     IssuerError,
@@ -108,7 +108,7 @@ async def test_a_request_that_is_performed_after_its_caller_has_gone_is_found(pe
 
 
 async def test_all_pages_are_looked_through(peer: AtlasPeer, issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(globalsign, "PAGE", 2)
+    monkeypatch.setattr(globalsign_statistics, "PAGE", 2)
     requests = [wish(f"device-{number}") for number in range(5)]
     for request in requests:
         await issuer.issue(request)
@@ -121,8 +121,8 @@ async def test_all_pages_are_looked_through(peer: AtlasPeer, issuer: Issuer, mon
 async def test_a_list_that_is_too_long_to_look_through_leaves_the_question_open(
     peer: AtlasPeer, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(globalsign, "PAGE", 2)
-    monkeypatch.setattr(globalsign, "MOST_PAGES", 2)
+    monkeypatch.setattr(globalsign_statistics, "PAGE", 2)
+    monkeypatch.setattr(globalsign_statistics, "MOST_PAGES", 2)
     for number in range(5):
         await issuer.issue(wish(f"device-{number}"))
     unsettled = await issuer.recover(wish("never asked for"), LONG_SINCE)
@@ -171,7 +171,7 @@ async def test_a_ca_that_cannot_tell_leaves_the_outcome_unknown(peer: AtlasPeer,
 async def test_too_many_to_look_through_at_once_are_looked_through_one_look_after_the_other(
     peer: AtlasPeer, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(globalsign, "MOST_CANDIDATES", 2)
+    monkeypatch.setattr(globalsign_statistics, "MOST_CANDIDATES", 2)
     for number in range(5):
         await issuer.issue(wish(f"device-{number}"))
     request = wish("never asked for")

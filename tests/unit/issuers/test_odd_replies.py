@@ -13,7 +13,7 @@ from issuers import open_issuer
 from issuers.base import CheckReport, Issued, Issuer, StepOutcome, Unsettled
 from issuers.certificate import read_certificate
 from issuers.failures import Circumstances, translated
-from issuers.globalsign import MOST_ENTRIES, PAGE
+from issuers.globalsign_statistics import MOST_ENTRIES, PAGE
 from issuers.http import DEEPEST_ANSWER, Answer, refused_by_status
 from issuers.reach import Reach
 from tests import pki
