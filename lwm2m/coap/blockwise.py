@@ -273,15 +273,23 @@ class Assemblies:
 
 class HeldAnswer:
     """An answer larger than a block, kept to be fetched; `size` is the largest block it is served in, in
-    bytes.
+    bytes, `token` that of its request.
     """
 
-    __slots__ = ("code", "delivered", "expires", "options", "payload", "request_id", "size")
+    __slots__ = ("code", "delivered", "expires", "options", "payload", "request_id", "size", "token")
 
     def __init__(
-        self, request_id: int, code: int, options: Sequence[Option], payload: bytes, size: int, expires: float
+        self,
+        request_id: int,
+        code: int,
+        options: Sequence[Option],
+        payload: bytes,
+        size: int,
+        expires: float,
+        token: bytes = b"",
     ) -> None:
         self.request_id = request_id
+        self.token = token
         self.code = code
         self.options = options
         self.payload = payload
@@ -308,8 +316,8 @@ class HeldAnswer:
 class HeldAnswers:
     """Answers being fetched by the peer in Block2 blocks, RFC 7959 2.4: at most `most`, one per method and path.
 
-    Tokens play no part: a continuation may come with a new one and with an empty payload. It has the query and Accept
-    of its request, so that blocks of two answers are never taken for those of one.
+    A continuation may come with a new token and with an empty payload. It has the query and Accept of its request, or
+    its query and token and no Accept, so that blocks of two answers are never taken for those of one.
     """
 
     __slots__ = ("_held", "_lifetime", "_most")
@@ -332,9 +340,15 @@ class HeldAnswers:
         self._held[key] = answer
         return driven_out
 
-    def find(self, key: AnswerKey, now: float) -> HeldAnswer | None:
+    def find(self, key: AnswerKey, now: float, token: bytes | None = None) -> HeldAnswer | None:
         """The answer a continuation is about; asking for it prolongs its life."""
         answer = self._held.get(key)
+        if answer is None and key[3] is None:
+            # Clients made from libcoap 4.2's example repeat no Accept. Of two requests at a time each has its own token
+            # (RFC 7252 5.3.1).
+            answer = next((held for each, held in self._held.items() if each[:3] == key[:3]), None)
+            if answer is None or answer.token != token:
+                return None
         if answer is not None:
             answer.expires = now + self._lifetime
         return answer

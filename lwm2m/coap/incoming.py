@@ -256,7 +256,7 @@ class IncomingRequests:
         return whole
 
     def _serve_block(self, message: Message, key: AnswerKey, block2: Block) -> None:
-        answer = None if self._held is None else self._held.find(key, self._layer.now)
+        answer = None if self._held is None else self._held.find(key, self._layer.now, message.token)
         if answer is None:
             raise BlockRefused("no answer is held for this request", REQUEST_ENTITY_INCOMPLETE)
         block, options, payload = answer.serve(block2)
@@ -274,7 +274,8 @@ class IncomingRequests:
         parameters = self._layer.parameters
         asked = incoming.block2 or Block(0, False, self._block_size(incoming))
         size = min(asked.size, parameters.largest_block)
-        answer = HeldAnswer(request_id, code, options, payload, size, self._layer.now + parameters.exchange_lifetime)
+        expires = self._layer.now + parameters.exchange_lifetime
+        answer = HeldAnswer(request_id, code, options, payload, size, expires, incoming.token)
         block, first_options, first = answer.serve(asked)
         if block.more:
             if self._held is None:

@@ -161,6 +161,19 @@ def test_a_continuation_has_the_accept_and_the_query_of_its_request() -> None:
     assert peer.happened() == [ResponseDelivered(request.request_id)]
 
 
+def test_a_continuation_without_accept_is_known_by_the_token_of_its_request() -> None:
+    # As the clients that were made from libcoap 4.2's example: they repeat URI and token and nothing else.
+    peer = Peer()
+    asking = (15, b"rt=ace.est")
+    request, _ = large(peer, bytes(2000), asking, (17, b"\x01\x1f"))
+    for token, options in ((b"2", (asking,)), (b"", (asking,)), (b"1", ()), (b"1", (asking, (17, b"\x01\x19")))):
+        peer.ask(coap.POST, "est", "sen", options=[*options, block2(1, False, 1024)], token=token)
+        assert peer.sent_one().code == coap.REQUEST_ENTITY_INCOMPLETE
+    peer.ask(coap.POST, "est", "sen", options=[asking, block2(1, False, 1024)], token=b"1")
+    assert len(peer.sent_one().payload) == 976
+    assert peer.happened() == [ResponseDelivered(request.request_id)]
+
+
 def test_a_separate_answer_may_be_large_and_its_acknowledgement_is_not_the_delivery() -> None:
     peer = Peer()
     request, separate = late(peer, bytes(1500))
