@@ -3,10 +3,13 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
 from OpenSSL import SSL
 
+from tests.integration.endpoints import Running
+from tests.integration.factory import Factory
 from tests.pki import Holder
 from tests.unit.transport.client import PSK_SUITES, X509_SUITES, give
 
@@ -90,3 +93,14 @@ class Client:
 
     def close(self) -> None:
         self.sock.close()
+
+
+@contextlib.asynccontextmanager
+async def device(server: Running, factory: Factory, **options: Any) -> AsyncIterator[Client]:
+    """A client of the factory whose handshake is done."""
+    client = Client(server.port, certificate=factory.device, above=[factory.line], **options)
+    try:
+        assert await client.handshake() == ""
+        yield client
+    finally:
+        client.close()
