@@ -1,62 +1,23 @@
-"""The embedded PostgreSQL's supervisor: every way its life can go wrong, caused on purpose."""
+"""The embedded PostgreSQL's supervisor: an ordinary life, and every way it can end, caused on purpose."""
 
 import asyncio
 import contextlib
 import os
 import signal
 import stat
-import subprocess
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from server.store import cluster, postgres, programs
-from server.store.cluster import SOCKET_NAME, Home
+from server.store import postgres
+from server.store.cluster import SOCKET_NAME
 from server.store.database import Database, connect
 from server.store.errors import StoreRefused
 from server.store.postgres import EmbeddedPostgres
+from tests.integration.clusters import eventually, home, processes_naming
 from tests.integration.supervised import gone, said, supervise
-
-
-def processes_naming(folder: Path) -> dict[int, str]:
-    """The command lines that hold `folder`, by process."""
-    found = {}
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = entry.read_bytes()
-        except OSError:
-            continue
-        if os.fsencode(folder) in command:
-            found[int(entry.parent.name)] = command.replace(b"\0", b" ").decode()
-    return found
-
-
-async def eventually(predicate: Callable[[], bool]) -> None:
-    """Until `predicate` holds; a test that never sees it fails here."""
-    deadline = time.monotonic() + 60
-    while not predicate():
-        assert time.monotonic() < deadline, "it never came"
-        await asyncio.sleep(0.01)
-
-
-def as_its_owner(home: Home, command: list[str | Path]) -> "subprocess.Popen[bytes]":
-    """A process of the user that `home` belongs to, supervised by nobody."""
-    if home.owner is None:
-        return subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    owner = home.owner
-    return subprocess.Popen(
-        command, stderr=subprocess.DEVNULL, cwd="/", user=owner.uid, group=owner.gid, extra_groups=[]
-    )
-
-
-def home(data_dir: Path) -> Home:
-    return cluster.settle(data_dir)
-
 
 # -- an ordinary life --
 
@@ -223,164 +184,6 @@ async def test_a_start_that_is_cancelled_leaves_no_process_and_the_folder_free(f
     embedded = EmbeddedPostgres(fresh)
     await embedded.start()
     await embedded.stop()
-
-
-# -- what an earlier life left --
-
-
-async def test_an_old_server_that_is_still_shutting_down_is_waited_for(data_dir: Path) -> None:
-    with supervise(data_dir) as process:
-        pid = said(process)["pid"]
-        assert isinstance(pid, int)
-        # Stopped, it does not get to its shutdown.
-        os.kill(pid, signal.SIGSTOP)
-        process.kill()
-    embedded = EmbeddedPostgres(data_dir)
-    with capture_logs() as lines:
-        starting = asyncio.create_task(embedded.start())
-        await eventually(lambda: any(line["event"] == "old_postgres_found" for line in lines))
-    assert not starting.done()
-    os.kill(pid, signal.SIGCONT)
-    await starting
-    assert gone(pid)
-    await embedded.stop()
-
-
-async def test_an_old_server_that_never_ends_is_named(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with supervise(data_dir) as process:
-        pid = said(process)["pid"]
-        assert isinstance(pid, int)
-        os.kill(pid, signal.SIGSTOP)
-        process.kill()
-    monkeypatch.setattr(postgres, "OLD_SERVER_PATIENCE", 0.1)
-    try:
-        with pytest.raises(StoreRefused, match=f"process {pid}.*stop that process"):
-            await EmbeddedPostgres(data_dir).start()
-    finally:
-        os.kill(pid, signal.SIGCONT)
-    await eventually(lambda: gone(pid))
-
-
-async def test_a_server_that_nobody_supervises_is_ended_and_replaced(data_dir: Path) -> None:
-    found = home(data_dir)
-    program = programs.find(found.major()).postgres
-    orphan = as_its_owner(
-        found,
-        [
-            program,
-            "-D",
-            found.data,
-            "-c",
-            "listen_addresses=",
-            "-c",
-            f"unix_socket_directories={found.folder}",
-        ],
-    )
-    await eventually(lambda: (found.folder / SOCKET_NAME).exists())
-    embedded = EmbeddedPostgres(data_dir)
-    await embedded.start()
-    assert orphan.wait() == 0
-    assert embedded.pid != orphan.pid
-    await embedded.stop()
-
-
-async def test_lock_files_with_the_number_of_a_foreign_process_do_not_hinder(data_dir: Path) -> None:
-    found = home(data_dir)
-    # Of PostgreSQL's own user: to PostgreSQL itself it looks like a server of this cluster.
-    foreign = as_its_owner(found, ["sleep", "600"])
-    for file in (found.data / "postmaster.pid", found.folder / f"{SOCKET_NAME}.lock"):
-        file.write_text(f"{foreign.pid}\n{found.data}\n1700000000\n5432\n{found.folder}\n\n\nready   \n")
-        if found.owner is not None:
-            os.chown(file, found.owner.uid, found.owner.gid)
-    try:
-        embedded = EmbeddedPostgres(data_dir)
-        await embedded.start()
-        assert foreign.poll() is None
-        await embedded.stop()
-    finally:
-        foreign.kill()
-        foreign.wait()
-
-
-async def test_without_proc_a_refused_lock_file_is_tried_again(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PostgreSQL's own interlock is the last guard: what it says about an old server is waited out."""
-    with supervise(data_dir) as process:
-        pid = said(process)["pid"]
-        assert isinstance(pid, int)
-        os.kill(pid, signal.SIGSTOP)
-        process.kill()
-    # As if neither the socket nor the process table told anything.
-    monkeypatch.setattr(cluster, "listener", lambda path: None)
-    monkeypatch.setattr(cluster, "_serves", lambda pid, data: False)
-    embedded = EmbeddedPostgres(data_dir)
-    before = home(data_dir).log_size()
-    starting = asyncio.create_task(embedded.start())
-    await eventually(lambda: "shared memory block" in home(data_dir).said_since(before))
-    os.kill(pid, signal.SIGKILL)
-    await starting
-    await embedded.stop()
-
-
-# -- two on one folder --
-
-
-async def test_a_second_server_on_the_folder_is_refused_in_one_line(data_dir: Path) -> None:
-    first = EmbeddedPostgres(data_dir)
-    url = await first.start()
-    with pytest.raises(StoreRefused, match=f"is in use by the server of process {os.getpid()}") as caught:
-        await EmbeddedPostgres(data_dir).start()
-    assert "\n" not in str(caught.value)
-    # And the first did not notice.
-    connection = await connect(url)
-    await connection.close()
-    await first.stop()
-
-
-async def test_a_command_uses_the_running_server_and_leaves_it_running(data_dir: Path) -> None:
-    server = EmbeddedPostgres(data_dir)
-    url = await server.start()
-    command = EmbeddedPostgres(data_dir, shared=True)
-    assert await command.start() == url
-    assert command.pid is None
-    await command.stop()
-    connection = await connect(url)
-    await connection.close()
-    await server.stop()
-
-
-async def test_a_command_without_a_server_runs_its_own_and_the_next_waits_for_its_end(data_dir: Path) -> None:
-    first = EmbeddedPostgres(data_dir, shared=True)
-    await first.start()
-    pid = first.pid
-    assert pid is not None
-    waiting = [EmbeddedPostgres(data_dir, shared=True), EmbeddedPostgres(data_dir)]
-    tasks = [asyncio.create_task(each.start()) for each in waiting]
-    await first.stop()
-    # Whichever is first: the command's own ends, then the server's begins; or the command joins the server.
-    finished, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task, each in zip(tasks, waiting, strict=True):
-        if task in finished:
-            await task
-            if each is waiting[0]:
-                await each.stop()
-    await tasks[1]
-    await tasks[0]
-    assert gone(pid)
-    for each in waiting:
-        await each.stop()
-
-
-async def test_of_concurrent_first_starts_one_home_results(fresh: Path) -> None:
-    fresh.mkdir()
-    folders: list[Path] = []
-    threads = [threading.Thread(target=lambda: folders.append(home(fresh).folder)) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(folders) == 8
-    assert len(set(folders)) == 1
-    assert len(home(fresh).password()) >= 43
 
 
 # -- it dies while we run --
