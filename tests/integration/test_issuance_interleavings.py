@@ -9,137 +9,30 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 from urllib.parse import urlsplit, urlunsplit
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from issuers.base import Issued, IssueRequest, Recovery
-from issuers.errors import Unavailable
+from issuers.base import Recovery
 from server import issuance
-from server.config import IssuanceConfig
 from server.errors import TemporarilyUnavailable
-from server.issuance import Issuance, Wish
-from server.knowledge import ActiveIssuer
-from server.metrics import Metrics
+from server.issuance import Wish
 from server.settlement import Settlement
 from server.store.database import Database, connect
-from server.store.writer import MarkDelivered, Writer
-from tests.integration.issuers import Clock, LookupCa, Register, ScriptedCa, TokenCa, wish
-from tests.integration.turns import Course, Party, TakesTurns, take_turns
+from server.store.writer import MarkDelivered
+from tests.integration.issuers import LookupCa, Register, ScriptedCa, TokenCa, wish
+from tests.integration.processes import KEY_HOLD, CasInTurns, ForgetfulCa, Process, Processes, SilentCa
+from tests.integration.turns import Course, Party, take_turns
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-KEY_HOLD = 120.0
 # What one process reads and then judges by what it knows of the row by then.
 JUDGED = frozenset({"issuance_undelivered", "issuance_adopt_expired"})
 # What only the device's own new row is in, which nobody but its worker touches.
 OWN = frozenset({"CA issue", "RecordIssued", "MarkDelivered"})
-
-
-# -- the processes --
-
-
-class CasInTurns(Register):
-    """The CAs of a register, asked in turns, and the name of all devices that ask there."""
-
-    def __init__(self, *cas: ScriptedCa) -> None:
-        super().__init__(*cas)
-        self.name = uuid4().hex[:8]
-
-    async def issuer_by_id(self, account_id: UUID, issuer_id: UUID | None, service: str = "LWM2M") -> ActiveIssuer:
-        active = await super().issuer_by_id(account_id, issuer_id, service)
-        in_turns: Any = TakesTurns(active.issuer, issue=lambda _: "CA issue", recover=lambda *_: "CA recover")
-        return replace(active, issuer=in_turns)
-
-
-class ForgetfulCa(LookupCa):
-    """Loses its first answer to each device, and the first time cannot tell what became of it either."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._known: set[object] = set()
-        self.on_issue, self.on_recover = self.forgets, self.remembers
-
-    async def forgets(self, request: IssueRequest) -> Issued:
-        return await (self.signs(request) if self._is_known(request.endpoint) else self.loses_the_answer(request))
-
-    async def remembers(self, request: IssueRequest) -> Issued | None:
-        if not self._is_known(request.issuance_id):
-            raise Unavailable("down")
-        return await self.finds(request)
-
-    def _is_known(self, what: object) -> bool:
-        if what in self._known:
-            return True
-        self._known.add(what)
-        return False
-
-
-class SilentCa(ForgetfulCa):
-    """Loses its first answer to each device and can never tell what became of it."""
-
-    recovery = Recovery.NONE
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """One worker, its writer and its clock."""
-
-    issuance: Issuance
-    writer: Any
-    clock: Clock
-
-
-class Processes:
-    """Workers of one record, their effects in turns; of each there may be many, one after the other."""
-
-    def __init__(self, database: Database, url: str) -> None:
-        self.database = database
-        self._url = url
-        self._writers: dict[str, Writer] = {}
-
-    async def started(self, owner: str, register: Register, patience: float = KEY_HOLD) -> Process:
-        """A new one."""
-        if owner not in self._writers:
-            self._writers[owner] = Writer(self._url, self.database.queries)
-            await self._writers[owner].start()
-        clock = Clock()
-        database: Any = TakesTurns(self.database, **dict.fromkeys(("fetch", "fetchrow", "execute", "look_up"), _query))
-        writer: Any = TakesTurns(self._writers[owner], write=lambda operation: type(operation).__name__)
-        started = Issuance(
-            database=database,
-            writer=writer,
-            knowledge=register,
-            config=IssuanceConfig(answer_seconds=20.0, key_hold_seconds=patience),
-            owner=owner,
-            clock=clock.monotonic,
-            now=clock.now,
-            metrics=Metrics(),
-        )
-        return Process(started, writer, clock)
-
-    async def close(self) -> None:
-        for writer in self._writers.values():
-            await writer.close()
-
-    async def leases(self, until: str, endpoint: str, owner: str = "%") -> None:
-        """Leases of what is under way."""
-        async with self.database.acquire() as connection:
-            await connection.execute(
-                "UPDATE issuance SET lease_until = $1::text::timestamptz "
-                "WHERE endpoint LIKE $2 AND owner LIKE $3 AND NOT settled",
-                until,
-                endpoint,
-                owner,
-            )
-
-
-def _query(name: str, *_: object) -> str:
-    return name
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
