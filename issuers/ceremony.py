@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
     PrivateFormat,
-    load_pem_private_key,
 )
 from cryptography.x509.oid import NameOID
 
@@ -253,17 +252,6 @@ def export_key(key: ec.EllipticCurvePrivateKey, passphrase: bytes) -> bytes:
     if not passphrase:
         raise Misconfigured("a CA key is exported under a passphrase only; give one that is not empty")
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase))
-
-
-def import_key(pem: bytes, passphrase: bytes) -> ec.EllipticCurvePrivateKey:
-    """What `export_key` made; raises Misconfigured when file or passphrase is wrong."""
-    try:
-        key = load_pem_private_key(pem, passphrase)
-    except (ValueError, TypeError) as error:
-        raise Misconfigured("the key file cannot be opened with this passphrase") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise Misconfigured("the key file holds no elliptic curve key")
-    return key
 
 
 def _root(

@@ -140,7 +140,7 @@ class Examination:
                 "policy", FAIL, f'the profile has no usage "client auth", which devices need ({shown}); add it there'
             )
             return False
-        if profile and await self._may_be_mistyped(profile, signer):
+        if profile and await self._may_be_mistyped(signer):
             self._note(
                 "policy",
                 WARN,
@@ -151,7 +151,7 @@ class Examination:
             self._note("policy", OK, shown)
         return True
 
-    async def _may_be_mistyped(self, profile: str, signer: Signer) -> bool:
+    async def _may_be_mistyped(self, signer: Signer) -> bool:
         """Whether a name that cannot exist gets the same, by `info` and with our token."""
         try:
             told = await self._api.info(NO_SUCH_PROFILE)

@@ -38,8 +38,6 @@ class Check(StrEnum):
 class IssuerError(Exception):
     """An issuer did not give a certificate; `message` tells an operator why."""
 
-    retry: ClassVar[bool]
-    """Whether the same request may succeed later with nothing changed."""
     issuer_fault: ClassVar[bool]
     """Whether it counts against the issuer's readiness; what one CSR causes never does."""
 
@@ -57,14 +55,12 @@ class _Later(IssuerError):
 class Unavailable(_Later):
     """Nothing reached the CA, or it says it is down; `retry_after` in seconds when it named a time."""
 
-    retry = True
     issuer_fault = True
 
 
 class OutcomeUnknown(IssuerError):
     """The request was sent and no whole answer came: the certificate may exist."""
 
-    retry = True
     # One lost answer is the network's; a CA that loses one after the other does not work.
     issuer_fault = True
 
@@ -72,21 +68,18 @@ class OutcomeUnknown(IssuerError):
 class Throttled(_Later):
     """The CA limits our rate; `retry_after` in seconds when it named a time."""
 
-    retry = True
     issuer_fault = False
 
 
 class QuotaExhausted(IssuerError):
     """No certificates are left in the account at the CA."""
 
-    retry = False
     issuer_fault = True
 
 
 class Unauthorized(IssuerError):
     """The CA does not accept our credentials."""
 
-    retry = False
     issuer_fault = True
 
 
@@ -96,7 +89,6 @@ class Misconfigured(IssuerError):
     `option` is the attribute or credential at fault, when it is one.
     """
 
-    retry = False
     issuer_fault = True
 
     def __init__(self, message: str, option: str = "") -> None:
@@ -107,14 +99,12 @@ class Misconfigured(IssuerError):
 class Rejected(IssuerError):
     """The CA, or our own check before it, refuses this CSR for good."""
 
-    retry = False
     issuer_fault = False
 
 
 class BadCertificate(IssuerError):
     """The CA's answer broke `check`; the certificate is never delivered."""
 
-    retry = False
     issuer_fault = True
 
     def __init__(self, check: Check, message: str) -> None:
@@ -125,5 +115,4 @@ class BadCertificate(IssuerError):
 class NotSupported(IssuerError):
     """This adapter, or this CA, has no such operation."""
 
-    retry = False
     issuer_fault = False

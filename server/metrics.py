@@ -6,7 +6,6 @@ worker's last one stays in the sum) and is a collector for prometheus-client. Ev
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
@@ -23,13 +22,6 @@ QUEUE_BUCKETS = (
     *(0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08),
     *(0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0),
 )
-
-
-class Metric(Protocol):
-    """One catalogue row."""
-
-    name: str
-    help: str
 
 
 class Counted:

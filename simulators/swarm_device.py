@@ -168,7 +168,7 @@ class SwarmDevice:
     def handle_timer(self, now: float) -> None:
         """Repeat, give up or come back, whatever is due."""
         if self._phase is not _Phase.DONE and now >= self.outcome.started + self._temper.total:
-            self._give_up(self.outcome.reason or f"not done after {self._temper.total:g} s", now)
+            self._give_up(self.outcome.reason or f"not done after {self._temper.total:g} s")
             return
         match self._phase:
             case _Phase.AWAY:
@@ -183,7 +183,7 @@ class SwarmDevice:
             case _Phase.ASKED | _Phase.SERVED:
                 self._failed("the server says nothing", now)
             case _Phase.DONE:
-                self._finish(now)
+                self._finish()
             case _Phase.OVER:
                 self.due = float("inf")
 
@@ -216,7 +216,7 @@ class SwarmDevice:
     def _closed(self, reason: str, now: float) -> None:
         match self._phase:
             case _Phase.DONE:
-                self._finish(now)
+                self._finish()
             case _Phase.HANDSHAKE:
                 self._away(now, f"handshake: {reason}", self._next_back_off())
             case _Phase.ASKED | _Phase.SERVED:
@@ -239,7 +239,7 @@ class SwarmDevice:
     def _failed(self, reason: str, now: float, wait: float | None = None) -> None:
         """This attempt is over; another one follows unless it was the last."""
         if self.outcome.attempts >= self._temper.attempts:
-            self._give_up(reason, now)
+            self._give_up(reason)
         else:
             self._away(now, reason, self._next_back_off() if wait is None else wait)
 
@@ -249,11 +249,11 @@ class SwarmDevice:
         self._phase = _Phase.AWAY
         self.due = min(now + wait, self.outcome.started + self._temper.total)
 
-    def _give_up(self, reason: str, now: float) -> None:
+    def _give_up(self, reason: str) -> None:
         self.outcome.reason = reason
-        self._finish(now)
+        self._finish()
 
-    def _finish(self, now: float) -> None:
+    def _finish(self) -> None:
         self._drop()
         self._phase = _Phase.OVER
         self.due = float("inf")
@@ -326,7 +326,7 @@ class SwarmDevice:
                 again = self._answers[message.mid] = self._operation(message, now)
             self._send(again)
             if self._phase is _Phase.DONE and not self._temper.linger:
-                self._finish(now)
+                self._finish()
 
     def _empty(self, message: Message, now: float) -> None:
         if message.type == coap.CON:

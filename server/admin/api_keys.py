@@ -13,7 +13,6 @@ from server.store.database import Database
 PREFIX = "ak_1"
 # 24 bytes are 32 characters of base64: those that Izuma's API calls the private portion of a key.
 SECRET_BYTES = 24
-SECRET_LENGTH = 32
 
 
 def public_part(account_id: UUID, key_id: UUID) -> str:

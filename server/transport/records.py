@@ -21,8 +21,6 @@ CLOSE_NOTIFY = 0
 
 RECORD_HEADER = 13
 HANDSHAKE_HEADER = 12
-# RFC 6347 4.1: a record's plaintext is at most 2^14 bytes; the largest ciphertext expansion is 2048.
-MAX_RECORD = 16384 + 2048
 # RFC 5246 6.2.1: the longest plaintext of a record.
 LONGEST_PLAINTEXT = 16384
 # RFC 6066 4: extension number, and the limits its values stand for.

@@ -47,10 +47,6 @@ def body_of(datagrams: list[bytes]) -> bytes:
     return b"".join(decode(datagram).payload for datagram in datagrams)
 
 
-def windows(secret: bytes, size: int = 6) -> list[bytes]:
-    return [secret[at : at + size] for at in range(len(secret) - size + 1)]
-
-
 def redacted(body: bytes, datagrams: list[bytes], secret: bytes, companion: bytes = b"") -> list[bytes]:
     recording = tape()
     recording.conceal(secret, companion)
