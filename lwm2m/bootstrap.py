@@ -111,11 +111,13 @@ class BootstrapSession:
         self._began = self._moved = now
         return self._advance(None)
 
-    def answer(self, code: int, content_format: int | None, payload: bytes, now: float | None = None) -> Step:
-        """The step after the device's response to the operation sent."""
+    def answer(
+        self, code: int, content_format: int | None, payload: bytes, now: float | None = None, in_blocks: bool = False
+    ) -> Step:
+        """The step after the device's response to the operation sent, whose payload may have gone out in blocks."""
         sent = self._in_flight
         accepted = sent is not None and code in DONE[sent.operation.kind]
-        answer = _made(Answer, (code, content_format, payload, accepted))
+        answer = _made(Answer, (code, content_format, payload, accepted, in_blocks))
         self._landed(code, "" if answer.accepted else answer.diagnostic, now)
         sequence = self._sequence
         if sequence.silent and not sequence.learned.discover_silent:

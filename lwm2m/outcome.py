@@ -15,6 +15,9 @@ from lwm2m.coap.message import (
     DELETED,
     INTERNAL_SERVER_ERROR,
     NOT_ACCEPTABLE,
+    NOT_FOUND,
+    NOT_IMPLEMENTED,
+    REQUEST_ENTITY_INCOMPLETE,
     REQUEST_ENTITY_TOO_LARGE,
     UNSUPPORTED_CONTENT_FORMAT,
     code_text,
@@ -47,14 +50,27 @@ leaf (Wakaama: 4.13, Anjay Lite: 5.00).
 MODE_REFUSED = frozenset({BAD_REQUEST, NOT_ACCEPTABLE})
 """Codes that may mean "not with this Security Mode": 4.06 is none of a Write, but Wakaama's answer to one it lacks."""
 
+RESOURCE_REFUSED = frozenset({BAD_REQUEST, NOT_FOUND})
+"""Codes that may mean "not with a resource that I do not know" (Wakaama: 4.00, Zephyr: 4.04), which is to be skipped by
+LwM2M Core 1.2 6.1.7.5.
+"""
+
+BLOCKS_REFUSED = frozenset(
+    {NOT_FOUND, REQUEST_ENTITY_INCOMPLETE, REQUEST_ENTITY_TOO_LARGE, INTERNAL_SERVER_ERROR, NOT_IMPLEMENTED}
+)
+"""Codes that may mean "not in blocks": Zephyr says 4.04 to TLV, 5.00 to SenML CBOR, 5.01 to SenML JSON."""
+
 
 class Answer(NamedTuple):
-    """The device's response; `accepted` is a code that says that the operation was done."""
+    """The device's response; `accepted` is a code that says that the operation was done, `in_blocks` says how its
+    payload went out (RFC 7959).
+    """
 
     code: int
     content_format: int | None
     payload: bytes
     accepted: bool
+    in_blocks: bool
 
     @property
     def is_unfit(self) -> bool:

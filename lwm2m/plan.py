@@ -122,13 +122,15 @@ class Learned:
     """What a device's earlier sessions showed, so that the next one does not try it again.
 
     `discover_silent`: it says nothing to a Discover; `leaf_only`: it refused a PEM chain and took the leaf;
-    `est_refused`: it refused mode 4, and mode 2 was not what it refused; `format`: the name of the write format it took
+    `est_refused`: it refused mode 4, and mode 2 was not what it refused; `in_parts`: it refused a Security instance in
+    blocks and took it resource by resource; `format`: the name of the write format it took
     instead; `izuma`: it is an Izuma client, which says so at its Bootstrap-Request alone.
     """
 
     discover_silent: bool = False
     leaf_only: bool = False
     est_refused: bool = False
+    in_parts: bool = False
     format: str | None = None
     izuma: bool = False
 
@@ -154,6 +156,7 @@ class Learned:
             discover_silent=known.get("discover_silent") is True,
             leaf_only=known.get("leaf_only") is True,
             est_refused=known.get("est_refused") is True,
+            in_parts=known.get("in_parts") is True,
             izuma=known.get("izuma") is True,
             format=format if isinstance(format, str) else None,
         )

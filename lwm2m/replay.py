@@ -180,7 +180,9 @@ class _Replay:
                 case ResponseReceived() if event.exchange_id == self._exchange and self._machine is not None:
                     content_format = coap_options.content_format(event.options)
                     self._exchange = None
-                    self._step = self._machine.answer(event.code, content_format, event.payload, self._now)
+                    self._step = self._machine.answer(
+                        event.code, content_format, event.payload, self._now, event.in_blocks
+                    )
                 case ExchangeFailed() if event.exchange_id == self._exchange and self._machine is not None:
                     self._exchange = None
                     self._step = self._machine.unanswered(event.cause, self._now)

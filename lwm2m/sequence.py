@@ -25,12 +25,21 @@ from lwm2m.coap.message import (
 from lwm2m.content_format import ContentFormat
 from lwm2m.errors import DecodeError, EncodeError
 from lwm2m.link_format import Inventory, parse_discover
-from lwm2m.outcome import CHAIN_REFUSED, ENCODING_REFUSED, MODE_REFUSED, Answer, Silence, Unusable
+from lwm2m.outcome import (
+    BLOCKS_REFUSED,
+    CHAIN_REFUSED,
+    ENCODING_REFUSED,
+    MODE_REFUSED,
+    RESOURCE_REFUSED,
+    Answer,
+    Silence,
+    Unusable,
+)
 from lwm2m.paths import Path
 from lwm2m.placement import SECURITY_OBJECT, BootstrapAccountInTheWay, place
 from lwm2m.plan import Credential, Learned, Plan, PskCredential
 from lwm2m.steps import AskCredential, Failed, FailureCause, Operation, OperationKind, Send, StepRecord, notes
-from lwm2m.writes import FORMAT_NAMES, Entry, Writes
+from lwm2m.writes import FORMAT_NAMES, Entry, Request, Writes
 
 # How often in a session an answer that seems to be lost is sent once more: of four copies one arrives.
 ACCEPTS_AGAIN = 3
@@ -188,7 +197,7 @@ class BootstrapSequence:
 
     def _write_or_bend(self, entry: Entry) -> Steps[Answer]:
         """Write one instance in the present format; a refused mode 4, chain or addition of 1.1 gives way once each."""
-        answer = yield from self._operate(self._written(entry))
+        answer = yield from self._put(entry)
         object, index = entry
         if object != SECURITY_OBJECT:
             return answer
@@ -198,20 +207,36 @@ class BootstrapSequence:
             # Learned at once: Izuma clients end their bootstrap with the refusal, and come back.
             self.learned = replace(self.learned, est_refused=True)
             yield from self._fall_back(index)
-            answer = yield from self._operate(self._written(entry, "mode 4 was refused"))
+            answer = yield from self._put(entry, "mode 4 was refused")
         if answer.code in CHAIN_REFUSED and self.writes.pem_may_give_way(index):
             self.writes.leaf_only = True
-            answer = yield from self._operate(self._written(entry, "the PEM chain was refused"))
+            answer = yield from self._put(entry, "the PEM chain was refused")
             if answer.accepted:
                 self.learned = replace(self.learned, leaf_only=True)
             self.writes.leaf_only = answer.accepted
-        if answer.code == BAD_REQUEST and self.writes.may_be_1_0(index):
-            self.writes.security_1_0 = True
-            answer = yield from self._operate(self._written(entry, "without resources 13 to 16"))
-            self.writes.security_1_0 = answer.accepted
+        answer = yield from self._perhaps_as_of_1_0(entry, answer)
+        if answer.in_blocks and answer.code in BLOCKS_REFUSED and self.writes.may_go_in_parts(index):
+            self.writes.in_parts = True
+            answer = yield from self._put(entry, "it was refused in blocks")
+            answer = yield from self._perhaps_as_of_1_0(entry, answer)
+            if answer.accepted:
+                self.learned = replace(self.learned, in_parts=True)
+        if self.writes.in_parts and not answer.accepted:
+            # Refused for another reason, or learned of another firmware: start afresh next time.
+            self.writes.in_parts = False
+            self.learned = replace(self.learned, in_parts=False)
         if fell_back and not answer.accepted:
             # It was not the mode.
             self.learned = replace(self.learned, est_refused=before.est_refused)
+        return answer
+
+    def _perhaps_as_of_1_0(self, entry: Entry, answer: Answer) -> Steps[Answer]:
+        """Write what was refused once more without what LwM2M 1.1 added, if it had any of that."""
+        if answer.code not in RESOURCE_REFUSED or not self.writes.may_be_1_0(entry[1]):
+            return answer
+        self.writes.security_1_0 = True
+        answer = yield from self._put(entry, "without resources 13 to 16")
+        self.writes.security_1_0 = answer.accepted
         return answer
 
     def _finish(self) -> Steps[None]:
@@ -256,10 +281,10 @@ class BootstrapSequence:
         elif self._plan.content_format == "auto":
             self.writes.format = next(self.writes.other_formats())
         for entry in self.writes.entries():
-            answer = yield from self._operate(self._written(entry, "repair"))
+            answer = yield from self._put(entry, "repair")
             if not answer.accepted and self.writes.format is not first_format:
                 self.writes.format = first_format
-                answer = yield from self._operate(self._written(entry, "repair"))
+                answer = yield from self._put(entry, "repair")
             if not answer.accepted and self._plan.on_error.write != "continue":
                 detail = f"the repair of {self.writes.path(entry)} was refused with {code_text(answer.code)}"
                 raise End(FailureCause.FINISH_INCONSISTENT, _FINISH.operation.path, NOT_ACCEPTABLE, detail)
@@ -268,20 +293,28 @@ class BootstrapSequence:
 
     # -- one write ------------------------------------------------------------------------------------------
 
-    def _written(self, entry: Entry, why: str = "") -> Send:
-        path = self.writes.path(entry)
+    def _put(self, entry: Entry, why: str = "") -> Steps[Answer]:
+        """Write one instance in the present encoding; the answer to the last write, or to the first that is refused."""
         try:
-            payload, what = self.writes.payload(entry)
+            first, *others = self.writes.requests(entry)
         except EncodeError as error:
-            raise End(FailureCause.CONFIGURATION_INVALID, str(path), None, str(error)) from error
-        format = self.writes.format
-        operation = Operation(OperationKind.WRITE, PUT, path.segments, content_format=format, payload=payload)
-        return Send(operation, notes(why, what))
+            raise End(FailureCause.CONFIGURATION_INVALID, str(self.writes.path(entry)), None, str(error)) from error
+        answer = yield from self._operate(_written(first, why))
+        for request in others:
+            if answer.accepted:
+                answer = yield from self._operate(_written(request))
+        return answer
 
     def _fall_back(self, index: int) -> Steps[None]:
         if index not in self.writes.credentials:
             yield AskCredential(index)
         self.writes.est_refused.add(index)
+
+
+def _written(request: Request, why: str = "") -> Send:
+    path, format, payload, note = request
+    operation = Operation(OperationKind.WRITE, PUT, path.segments, content_format=format, payload=payload)
+    return Send(operation, notes(why, note))
 
 
 def _is_1_2(version: str | None) -> bool:

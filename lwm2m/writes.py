@@ -6,7 +6,7 @@ import hashlib
 from binascii import b2a_base64
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from lwm2m import tlv
 from lwm2m.bootstrap_request import BootstrapRequest
@@ -16,19 +16,36 @@ from lwm2m.objects import ObjectInstance, ResourceValue
 from lwm2m.paths import Path
 from lwm2m.placement import SECURITY_OBJECT, SERVER_OBJECT, Placement
 from lwm2m.plan import Credential, Learned, Plan, PskCredential, SecurityPlan, ServerPlan
+from lwm2m.steps import notes
 from lwm2m.template import Template
 
 Entry: TypeAlias = tuple[int, int]
 """An object id and an index into the plan's list of its instances."""
 
-FORMAT_NAMES: Mapping[int, str] = {format: name for name, format in WRITE_FORMATS.items()}
-"""The names of profiles by content format number."""
+FORMAT_NAMES: Mapping[int, str] = {
+    **{format: name for name, format in WRITE_FORMATS.items()},
+    ContentFormat.OCTET_STREAM: "octet-stream",
+}
+"""The names of profiles by content format number, and that of a single opaque value's."""
+
+
+class Request(NamedTuple):
+    """One write: where, how and what, and what is to be noted of it."""
+
+    path: Path
+    format: ContentFormat
+    payload: bytes
+    note: str
+
 
 # Security Mode, resource 2 (LwM2M Core 1.2 E.1).
 MODE_PSK = 0
 MODE_CERTIFICATE = 2
 MODE_NOSEC = 3
 MODE_EST = 4
+
+# Resources of a Security instance that may be longer than a datagram: certificates and keys.
+_LONG_VALUES = (3, 4, 5)
 
 # What no device takes for a private key.
 NO_KEY = b"\0"
@@ -44,7 +61,8 @@ class Writes:
     """The instances of one session and the encoding it has come to; `bootstrap.py` alone decides its changes.
 
     `leaf_only`: chains go out as the leaf in DER unless the plan fixes PEM; `est_refused`: indexes of
-    `plan.securities` written with mode 2 though mode 4 was tried; `security_1_0`: resources 13 to 16 go unwritten.
+    `plan.securities` written with mode 2 though mode 4 was tried; `security_1_0`: resources 13 to 16 go unwritten;
+    `in_parts`: the long values of a Security instance go out one by one.
     """
 
     __slots__ = (
@@ -52,6 +70,7 @@ class Writes:
         "credentials",
         "est_refused",
         "format",
+        "in_parts",
         "leaf_only",
         "placement",
         "security_1_0",
@@ -70,6 +89,7 @@ class Writes:
         self.format = _first_format(plan, learned, request)
         self.leaf_only = learned.leaf_only
         self.security_1_0 = False
+        self.in_parts = learned.in_parts
         self.est_refused = set(range(len(plan.securities))) if learned.est_refused else set()
         self.speaks_1_2 = request.asked_for_pack or request.pct == ContentFormat.LWM2M_CBOR
         self.placement = _NOWHERE
@@ -87,14 +107,15 @@ class Writes:
         ids = self.placement.securities if object == SECURITY_OBJECT else self.placement.servers
         return _instance_path(object, ids[index])
 
-    def payload(self, entry: Entry) -> tuple[bytes, str]:
-        """The payload of a write in the present encoding, and what to note of it.
+    def requests(self, entry: Entry) -> Sequence[Request]:
+        """The writes of an instance in the present encoding, one but for `in_parts`.
 
         Raises EncodeError when plan and credential do not make an instance.
         """
         object, index = entry
         if object == SERVER_OBJECT:
-            return server_payload(self._plan.servers[index], self.placement.servers[index], self.format), ""
+            payload = server_payload(self._plan.servers[index], self.placement.servers[index], self.format)
+            return (Request(self.path(entry), self.format, payload, ""),)
         credential = self.credentials.get(index)
         est, pem = self.is_est(index), self._is_pem(index)
         note = ""
@@ -108,8 +129,12 @@ class Writes:
         security, id = self._plan.securities[index], self.placement.securities[index]
         if self.security_1_0:
             security = security.as_of_1_0()
+        if self.in_parts and not self._is_to_object(entry):
+            return _in_parts(security_instance(security, id, credential, est=est, pem=pem), self.format, note)
         payload = security_payload(security, id, credential, self.format, est=est, pem=pem)
-        return tlv.wrapped(id, payload) if self._is_to_object(entry) else payload, note
+        if self._is_to_object(entry):
+            payload = tlv.wrapped(id, payload)
+        return (Request(self.path(entry), self.format, payload, note),)
 
     def other_formats(self) -> Iterator[ContentFormat]:
         """The formats a write could also have, the most common first."""
@@ -143,6 +168,10 @@ class Writes:
         """Whether resources that LwM2M 1.1 added are written and the instance would do without them."""
         security = self._plan.securities[index]
         return not self.security_1_0 and security.as_of_1_0() is not security
+
+    def may_go_in_parts(self, index: int) -> bool:
+        """Whether the instance goes out in one piece and could go in several."""
+        return not self.in_parts and not self._is_to_object((SECURITY_OBJECT, index))
 
     def is_est(self, index: int) -> bool:
         """Whether an instance is written with mode 4, so that the device makes its key."""
@@ -202,6 +231,22 @@ def security_instance(
     if security.ciphersuites:
         resources[16] = dict(enumerate(security.ciphersuites))
     return ObjectInstance(SECURITY_OBJECT, id, resources)
+
+
+def _in_parts(instance: ObjectInstance, format: ContentFormat, note: str) -> list[Request]:
+    """A Security instance without its long values, and each of these as it is (LwM2M Core 1.2 6.1.7.5, 7.5.2): none
+    needs blocks, and where one does no part of an encoding is torn.
+    """
+    path = _instance_path(instance.object, instance.instance)
+    rest: dict[int, ResourceValue] = {}
+    long: list[Request] = []
+    for id, value in sorted(instance.resources.items()):
+        if id in _LONG_VALUES and isinstance(value, bytes) and value:
+            long.append(Request(path.child(id), ContentFormat.OCTET_STREAM, value, ""))
+        else:
+            rest[id] = value
+    short = encode_instance(ObjectInstance(instance.object, instance.instance, rest), format)
+    return [Request(path, format, short, notes("in parts", note)), *long]
 
 
 def security_payload(

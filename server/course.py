@@ -62,7 +62,7 @@ class Course:
                 # the usual case, all of it
                 options = outcome.options
                 content_format = coap_options.content_format(options) if options else None
-                step = self._machine.answer(outcome.code, content_format, outcome.payload, now)
+                step = self._machine.answer(outcome.code, content_format, outcome.payload, now, outcome.in_blocks)
             else:
                 step = self._unanswered(outcome, now)
             if isinstance(step, Send):

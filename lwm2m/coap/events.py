@@ -46,13 +46,16 @@ class RequestReceived:
 
 @dataclass(slots=True)
 class ResponseReceived:
-    """The whole answer to one of our requests; `separate` when it did not come in the acknowledgement."""
+    """The whole answer to one of our requests; `separate` when it did not come in the acknowledgement, `in_blocks` when
+    the request's payload went out in blocks.
+    """
 
     exchange_id: int
     code: int
     options: Sequence[Option]
     payload: bytes
     separate: bool
+    in_blocks: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,17 @@ class OutgoingRequests:
     order.
     """
 
-    __slots__ = ("_answered", "_block_size", "_current", "_last_id", "_layer", "_queue", "_token", "_token_length")
+    __slots__ = (
+        "_answered",
+        "_block_size",
+        "_current",
+        "_last_id",
+        "_layer",
+        "_queue",
+        "_token",
+        "_token_length",
+        "_whole",
+    )
 
     def __init__(self, layer: MessageLayer, token_seed: bytes) -> None:
         self._layer = layer
@@ -32,6 +42,7 @@ class OutgoingRequests:
         self._answered: tuple[bytes, ...] = ()
         # The peer asks for smaller blocks once; every later request keeps to it.
         self._block_size = layer.parameters.block_size
+        self._whole = max(self._block_size, layer.parameters.largest_whole)
 
     def send(
         self, head: Head, payload: bytes, max_retransmit: int | None, repeats: int | None, patience: float | None
@@ -103,7 +114,8 @@ class OutgoingRequests:
             self._acknowledge(type, mid)
             if token not in self._answered:
                 self._answered = (*self._answered, token)[-layer.parameters.max_remembered :]
-        self._block_size = outgoing.block_size
+        if outgoing.block_size < self._block_size:
+            self._block_size = self._whole = outgoing.block_size
         if answer is None:
             # Its next message has all the tries of the first.
             outgoing.mids.clear()
@@ -112,7 +124,9 @@ class OutgoingRequests:
             return
         self._current = None
         code, options, payload = answer
-        layer.events.append(ResponseReceived(outgoing.exchange_id, code, options, payload, type != ACK))
+        layer.events.append(
+            ResponseReceived(outgoing.exchange_id, code, options, payload, type != ACK, outgoing.in_blocks)
+        )
         if self._queue:
             self._start_next()
 
@@ -173,7 +187,7 @@ class OutgoingRequests:
     def _start_next(self) -> None:
         if self._current is None and self._queue:
             self._current = outgoing = self._queue.popleft()
-            outgoing.start(self._block_size)
+            outgoing.start(self._block_size, self._whole)
             self._transmit(outgoing)
 
     def _transmit(self, outgoing: Outgoing) -> None:

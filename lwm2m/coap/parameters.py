@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from lwm2m.coap.blockwise import LARGEST_BLOCK, SMALLEST_BLOCK
+from lwm2m.coap.blockwise import LARGEST_BLOCK, SMALLEST_BLOCK, largest_block
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,9 @@ class Parameters:
     block_size: int = LARGEST_BLOCK
     # The largest that one datagram holds; a peer that names a size gets that one up to here.
     largest_block: int = LARGEST_BLOCK
+    # A payload of ours up to here goes out in one message, though a datagram holds no block of its size: some clients
+    # understand no blocks of an object instance. Never less than a block.
+    largest_whole: int = 0
     # What one peer may make us keep: a body in the making, bodies at a time, answers remembered for
     # duplicates.
     max_payload: int = 65536
@@ -41,6 +44,8 @@ class Parameters:
             if not SMALLEST_BLOCK <= size <= LARGEST_BLOCK or size & (size - 1):
                 raise ValueError(f"block size {size} is no power of two from {SMALLEST_BLOCK} to {LARGEST_BLOCK}")
 
-    def with_largest_block(self, largest: int) -> Parameters:
-        """The same for an association whose datagrams hold blocks of `largest` bytes at most."""
-        return replace(self, block_size=min(self.block_size, largest), largest_block=largest)
+    def with_room(self, room: int) -> Parameters:
+        """The same for an association whose datagrams hold payloads of `room` bytes at most."""
+        largest = largest_block(room)
+        whole = min(self.block_size, room)
+        return replace(self, block_size=min(self.block_size, largest), largest_block=largest, largest_whole=whole)

@@ -135,12 +135,19 @@ class Outgoing:
         self.patience = patience
         self.mids: list[int] = []
 
-    def start(self, block_size: int) -> None:
-        """Decide on blocks, now that the request goes out: of `block_size` bytes when the payload is larger."""
+    def start(self, block_size: int, whole: int) -> None:
+        """Decide on blocks, now that the request goes out: of `block_size` bytes when the payload is larger than
+        `whole`.
+        """
         self.block_size = block_size
         self.repeats_left = self.repeats
-        if len(self._payload) > block_size:
+        if len(self._payload) > whole:
             self._upload = Upload(self._payload, block_size)
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether its payload went out in blocks."""
+        return self._upload is not None
 
     def tries(self) -> int:
         """Retransmissions of the message to send now: few of a block that may be too large, before a smaller one."""

@@ -5,6 +5,7 @@ import heapq
 from collections.abc import Awaitable, Callable, Mapping
 
 from lwm2m.coap import message as coap
+from lwm2m.coap.blockwise import LARGEST_BLOCK
 from lwm2m.coap.exchange import Exchanges, Parameters, RequestReceived
 from lwm2m.coap.message import code_text
 from lwm2m.coap.tape import Tape
@@ -24,6 +25,9 @@ Resource = Callable[[CoapAssociation, RequestReceived], Awaitable[None]]
 """Serves one request; one it has not answered when it returns is given up."""
 Routes = Mapping[tuple[str, ...], Mapping[int, Resource]]
 METHODS = {coap.GET: "GET", coap.POST: "POST", coap.PUT: "PUT", coap.DELETE: "DELETE"}
+# Bytes of a datagram for what stands before a payload: header, token and options. OpenSSL does not fragment application
+# data (dtls.md trap 16), so both must fit.
+BESIDE_PAYLOAD = 64
 ANY = "*"
 """Stands in a route for one segment of a path, whatever it is; a path named in full comes before."""
 
@@ -65,9 +69,9 @@ class CoapEndpoint:
         """A handshake completed: give the transport the conversation that takes its datagrams."""
         # RFC 7252 4.4, 5.3.1: message ids and tokens start at random places, per association.
         seed = self._random_bytes(10)
-        parameters, largest = self._parameters, _block_size_for(association.cleartext_mtu)
-        if largest != parameters.largest_block:
-            parameters = parameters.with_largest_block(largest)
+        parameters, room = self._parameters, association.cleartext_mtu - BESIDE_PAYLOAD
+        if room < LARGEST_BLOCK:
+            parameters = parameters.with_room(room)
         first_mid, token_seed = int.from_bytes(seed[:2], "big"), seed[2:]
         tape: Tape[TapedSession] | None = None
         if self._tape_bytes:
@@ -175,14 +179,3 @@ def _fits(pattern: tuple[str, ...], path: tuple[str, ...]) -> bool:
     return len(pattern) == len(path) and all(
         word in (ANY, segment) for word, segment in zip(pattern, path, strict=True)
     )
-
-
-def _block_size_for(cleartext_mtu: int) -> int:
-    """The largest CoAP block that fits one datagram of `cleartext_mtu` bytes beside 64 bytes of header and options.
-
-    OpenSSL does not fragment application data (dtls.md trap 16), so a block must fit.
-    """
-    size = 1024
-    while size > 16 and size + 64 > cleartext_mtu:
-        size //= 2
-    return size

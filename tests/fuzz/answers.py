@@ -146,7 +146,7 @@ def _bootstrap_request(random: Random, inputs: Inputs) -> None:
         parse_bootstrap_request(query.decode(errors="replace").split("&"))
     except DecodeError as error:
         _bounded(str(error))
-    text = mutated(random, Learned(True, True, True, "tlv").as_json().encode()).decode(errors="replace")
+    text = mutated(random, Learned(True, True, True, True, "tlv").as_json().encode()).decode(errors="replace")
     Learned.from_json(text)
 
 
@@ -171,7 +171,7 @@ def _session(random: Random, inputs: Inputs) -> None:
         ),
     )
     request = BootstrapRequest("dev-1", random.choice((None, *FORMATS)))
-    learned = Learned(*(random.random() < 0.2 for _ in range(3)), random.choice((None, "tlv", "nothing")))
+    learned = Learned(*(random.random() < 0.2 for _ in range(4)), random.choice((None, "tlv", "nothing")))
     session = BootstrapSession(request, plan, learned, credentials={})
     step: Step = session.start(0.0)
     for now in range(1, 60):
@@ -206,4 +206,4 @@ def _answered(random: Random, inputs: Inputs, session: BootstrapSession, send: S
     if send.operation.kind is OperationKind.DISCOVER and kind < 15:
         code, format = coap.CONTENT, random.choice((None, 40, 40, 40))
         payload = mutated(random, random.choice(LINKS), LINKS)
-    return session.answer(code, format, inputs.take(payload), now)
+    return session.answer(code, format, inputs.take(payload), now, random.random() < 0.5)

@@ -68,9 +68,9 @@ def test_a_block_size_is_a_power_of_two_from_16_to_1024(size: int) -> None:
         Parameters(block_size=size)
     with pytest.raises(ValueError, match="block size"):
         Parameters(largest_block=size)
-    fitted = Parameters(block_size=128).with_largest_block(64)
+    fitted = Parameters(block_size=128).with_room(64)
     assert (fitted.block_size, fitted.largest_block) == (64, 64)
-    assert Parameters(block_size=16).with_largest_block(64).block_size == 16
+    assert Parameters(block_size=16).with_room(64).block_size == 16
 
 
 def test_silence_means_retransmission_then_twice_a_new_message_with_the_same_token_then_failure() -> None:

@@ -110,7 +110,7 @@ def test_too_large_without_a_hint_is_the_answer_when_no_smaller_block_is_taken(l
         message = peer.sent_one()
         assert block_of(message, BLOCK1) == Block(0, True, size)
         peer.answer(message, coap.REQUEST_ENTITY_TOO_LARGE)
-    assert peer.happened() == [ResponseReceived(exchange, coap.REQUEST_ENTITY_TOO_LARGE, [], b"", False)]
+    assert peer.happened() == [ResponseReceived(exchange, coap.REQUEST_ENTITY_TOO_LARGE, [], b"", False, bool(sizes))]
 
 
 def test_a_device_that_cuts_datagrams_off_is_written_to_in_blocks_that_it_takes() -> None:
@@ -155,8 +155,36 @@ def test_an_error_to_any_block_is_the_answer() -> None:
     peer = Peer()
     exchange, message = write(peer, bytes(2000))
     peer.answer(message, coap.BAD_REQUEST, payload=b"no")
-    assert peer.happened() == [ResponseReceived(exchange, coap.BAD_REQUEST, [], b"no", False)]
+    assert peer.happened() == [ResponseReceived(exchange, coap.BAD_REQUEST, [], b"no", False, True)]
     assert peer.sent() == []
+
+
+@pytest.mark.parametrize(
+    ("room", "whole", "size"), [(960, 960, 512), (1023, 1023, 512), (2000, 1024, 1024), (300, 300, 256)]
+)
+def test_what_a_datagram_has_room_for_goes_out_whole_though_no_block_is_so_large(
+    room: int, whole: int, size: int
+) -> None:
+    """Zephyr takes records of 1024 bytes, which hold no block of that size, and no instance that comes in blocks."""
+    peer = Peer(Parameters().with_room(room))
+    _, message = write(peer, bytes(whole))
+    assert (BLOCK1 in dict(message.options), len(message.payload)) == (False, whole)
+    peer.answer(message, coap.CHANGED)
+    _, message = write(peer, bytes(whole + 1))
+    assert block_of(message, BLOCK1) == Block(0, True, size)
+    # A device that asks for smaller blocks gets nothing larger any more.
+    hint = block1(0, True, 64)
+    peer.answer(message, coap.REQUEST_ENTITY_TOO_LARGE, [hint])
+    peer.answer(peer.sent_one(), coap.BAD_REQUEST)
+    _, message = write(peer, bytes(65))
+    assert block_of(message, BLOCK1) == Block(0, True, 64)
+
+
+@pytest.mark.parametrize("size", [16, 256])
+def test_an_operator_who_asks_for_small_blocks_gets_no_larger_message(size: int) -> None:
+    peer = Peer(Parameters(block_size=size).with_room(960))
+    _, message = write(peer, bytes(size + 1))
+    assert block_of(message, BLOCK1) == Block(0, True, size)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +291,7 @@ def test_a_copy_of_a_separate_answer_that_names_no_block_is_not_the_next_ones_an
     third = peer.sent_one()
     peer.answer(third, coap.CHANGED, [block1(2, False, 1024)])
     assert peer.happened() == [
-        ResponseReceived(exchange, coap.CHANGED, [block1(2, False, 1024)], b"", False),
+        ResponseReceived(exchange, coap.CHANGED, [block1(2, False, 1024)], b"", False, True),
     ]
 
 

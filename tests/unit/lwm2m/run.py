@@ -82,7 +82,9 @@ def run(
     request: BootstrapRequest = DEVICE_1_1,
     learned: Learned = NOTHING,
     credentials: dict[int, Credential | PskCredential] | None = None,
+    block_size: int = 65536,
 ) -> Run:
+    """`block_size`: payloads that are longer go out in blocks."""
     given = {0: CREDENTIAL} if credentials is None else credentials
     session = BootstrapSession(request, plan, learned, credentials=given)
     sent: list[Operation] = []
@@ -101,6 +103,7 @@ def run(
         sent.append(step.operation)
         assert len(sent) < 100
         outcome = behaviour(step.operation)
+        in_blocks = len(step.operation.payload) > block_size
         match outcome:
             case "silent":
                 step = session.no_answer(now)
@@ -111,9 +114,9 @@ def run(
             case "lost":
                 step = session.lost("the association ended", now)
             case int():
-                step = session.answer(outcome, None, b"", now)
+                step = session.answer(outcome, None, b"", now, in_blocks)
             case (code, content_format, payload):
-                step = session.answer(code, content_format, payload, now)
+                step = session.answer(code, content_format, payload, now, in_blocks)
             case other:
                 raise AssertionError(other)
     assert len(session.log) == len(sent)

@@ -302,7 +302,14 @@ PLANS = st.builds(
     plan=PLANS,
     request_=st.sampled_from([DEVICE_1_0, DEVICE_1_1, DEVICE_1_2]),
     outcomes=st.lists(OUTCOMES, max_size=20),
-    learned=st.builds(Learned, st.booleans(), st.booleans(), st.booleans(), st.sampled_from([None, "tlv", "other"])),
+    learned=st.builds(
+        Learned,
+        discover_silent=st.booleans(),
+        leaf_only=st.booleans(),
+        est_refused=st.booleans(),
+        in_parts=st.booleans(),
+        format=st.sampled_from([None, "tlv", "other"]),
+    ),
 )
 def test_every_device_brings_a_session_to_an_end_and_success_needs_an_accepted_finish(
     plan: Plan, request_: BootstrapRequest, outcomes: list[int | Answer | str], learned: Learned

@@ -1,0 +1,132 @@
+"""A device that behaves as Zephyr's LwM2M client does, and is to get its credential all the same.
+
+An instance that comes in blocks it cannot put together: it looks for the next block of a TLV at the path of the
+resource it has stored (4.04), decodes each block of SenML CBOR on its own (5.00), and says of SenML JSON that it has no
+blocks (5.01). A single opaque value it takes. A resource that its Security object does not have is refused with 4.04
+(LwM2M Core 1.2 6.1.7.5 has those skipped): it has those of LwM2M 1.1 in builds for that alone.
+"""
+
+from dataclasses import replace
+
+import pytest
+
+from lwm2m.bootstrap import BootstrapRequest, Credential, Done, Failed, FailureCause, Learned, PskCredential
+from lwm2m.coap import message as coap
+from lwm2m.content_format import ContentFormat, decode_instances
+from lwm2m.objects import ResourceValue
+from lwm2m.paths import Path
+from lwm2m.plan import OnError, Plan
+from lwm2m.steps import Operation, OperationKind
+from tests.unit.lwm2m.run import NOTHING, PLAN, SECURITY, Answer, Run, agreeable, run
+
+BLOCK = 512
+LEAF, CA, KEY = b"leaf" * 100, b"CA" * 250, b"key" * 40
+CREDENTIALS: dict[int, Credential | PskCredential] = {0: Credential(chain=(LEAF,), private_key_pkcs8=KEY)}
+WITH_CERTIFICATES = replace(PLAN, securities=(replace(SECURITY, server_certificate=CA, certificate_usage=2),))
+REFUSALS = {
+    ContentFormat.TLV: coap.NOT_FOUND,
+    ContentFormat.SENML_CBOR: coap.INTERNAL_SERVER_ERROR,
+    ContentFormat.SENML_JSON: coap.NOT_IMPLEMENTED,
+}
+
+
+class Zephyr:
+    """Its Security object, of 1.0 or 1.1."""
+
+    def __init__(self, security: str) -> None:
+        self.resources: dict[int, ResourceValue] = {}
+        self._highest = 12 if security == "1.0" else 17
+
+    def __call__(self, operation: Operation) -> int | Answer | str:
+        if operation.kind is not OperationKind.WRITE or operation.segments[0] != "0":
+            return agreeable(operation)
+        path, format = Path.parse(operation.path), operation.content_format
+        if path.resource is not None:
+            assert format == ContentFormat.OCTET_STREAM
+            self.resources[path.resource] = operation.payload
+            return coap.CHANGED
+        assert format is not None
+        if len(operation.payload) > BLOCK:
+            return REFUSALS[ContentFormat(format)]
+        (instance,) = decode_instances(operation.payload, format, path)
+        if max(instance.resources) > self._highest:
+            return coap.NOT_FOUND
+        self.resources |= instance.resources
+        return coap.CHANGED
+
+
+def bootstrapped(device: Zephyr, pct: int | None, plan: Plan = WITH_CERTIFICATES, learned: Learned = NOTHING) -> Run:
+    request = BootstrapRequest("device", pct)
+    return run(device, plan=plan, request=request, credentials=CREDENTIALS, learned=learned, block_size=BLOCK)
+
+
+def written(done: Run) -> list[str]:
+    return [operation.path for operation in done.sent if operation.kind is OperationKind.WRITE]
+
+
+@pytest.mark.parametrize(
+    ("security", "pct"),
+    [("1.0", None), ("1.1", None), ("1.1", ContentFormat.SENML_CBOR), ("1.1", ContentFormat.SENML_JSON)],
+)
+def test_what_it_refuses_in_blocks_it_gets_value_by_value_and_the_next_time_at_once(
+    security: str, pct: int | None
+) -> None:
+    device = Zephyr(security)
+    done = bootstrapped(device, pct)
+    assert done.verdict == Done()
+    resources = device.resources
+    assert (resources[2], resources[3], resources[4], resources[5]) == (2, LEAF, CA, KEY)
+    assert resources.get(15) == (2 if security == "1.1" else None)
+    assert written(done)[-4:] == ["/0/1/3", "/0/1/4", "/0/1/5", "/1/0"]
+    assert done.session.learned == Learned(in_parts=True)
+    again = bootstrapped(device, pct, learned=done.session.learned)
+    assert again.verdict == Done()
+    assert max(len(operation.payload) for operation in again.sent) <= BLOCK
+
+
+def test_a_resource_it_does_not_know_is_left_out() -> None:
+    device = Zephyr("1.0")
+    short = replace(SECURITY, server_certificate=b"CA", certificate_usage=2)
+    done = run(device, plan=replace(PLAN, securities=(short,)), request=BootstrapRequest("device", None))
+    assert (done.verdict, written(done)) == (Done(), ["/0/1", "/0/1", "/1/0"])
+    assert done.session.log[-3].note.startswith("without resources 13 to 16")
+    assert done.session.learned == Learned()
+
+
+@pytest.mark.parametrize("learned", [Learned(), Learned(in_parts=True)])
+def test_one_that_refuses_the_parts_too_fails_with_that_and_nothing_is_learned_of_it(learned: Learned) -> None:
+    def without_a_key(operation: Operation) -> int | Answer | str:
+        return coap.REQUEST_ENTITY_TOO_LARGE if operation.path == "/0/1/5" else Zephyr("1.1")(operation)
+
+    done = run(without_a_key, plan=WITH_CERTIFICATES, credentials=CREDENTIALS, learned=learned, block_size=BLOCK)
+    assert done.verdict == Failed(FailureCause.WRITE_REFUSED, "/0/1", coap.REQUEST_ENTITY_TOO_LARGE)
+    assert done.session.learned == Learned()
+    gone_on = replace(WITH_CERTIFICATES, on_error=OnError(write="continue"))
+    assert bootstrapped(Zephyr("1.1"), None, gone_on, learned).verdict == Done()
+
+
+@pytest.mark.parametrize("code", [coap.UNAUTHORIZED, coap.METHOD_NOT_ALLOWED, coap.NOT_ACCEPTABLE])
+def test_another_refusal_of_blocks_is_one(code: int) -> None:
+    def refusing(operation: Operation) -> int | Answer | str:
+        return code if operation.kind is OperationKind.WRITE else agreeable(operation)
+
+    done = run(refusing, plan=WITH_CERTIFICATES, credentials=CREDENTIALS, block_size=BLOCK)
+    assert written(done) == ["/0/1"]
+
+
+def test_what_was_refused_whole_is_not_written_in_parts() -> None:
+    def refusing(operation: Operation) -> int | Answer | str:
+        return coap.INTERNAL_SERVER_ERROR if operation.kind is OperationKind.WRITE else agreeable(operation)
+
+    done = run(refusing, plan=WITH_CERTIFICATES, credentials=CREDENTIALS)
+    assert (done.verdict, written(done)) == (
+        Failed(FailureCause.WRITE_REFUSED, "/0/1", coap.INTERNAL_SERVER_ERROR),
+        ["/0/1"],
+    )
+
+
+def test_an_izuma_client_is_written_security_to_its_object_all_the_same() -> None:
+    to_object = replace(SECURITY, server_certificate=CA, to_object=True)
+    plan = replace(PLAN, securities=(to_object,), content_format="tlv")
+    done = bootstrapped(Zephyr("1.1"), None, plan, Learned(in_parts=True, izuma=True))
+    assert written(done) == ["/0"]
