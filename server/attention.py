@@ -218,7 +218,7 @@ class Attendant:
                     severity="warning",
                     title=f"Of {_many(facts.unknown)} requests nobody knows whether the CA signed",
                     cause="the CA's answer was lost and cannot be asked for again",
-                    next_step="look at the CA's own log, then release them: `firstlight issuer release`",
+                    next_step="look at the CA's own log, then release them: `firstlight device release NAME`",
                     since=facts.unknown_since,
                 )
             )

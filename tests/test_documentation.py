@@ -1,9 +1,15 @@
 """What README and docs/ name in this tree is there: files move, and a reader follows the words."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from server.cli.commands import CONNECTION, app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -39,3 +45,43 @@ def test_the_journey_names_files() -> None:
 def test_what_is_not_there_is_found() -> None:
     page = "`server/nowhere.py`, `server/recovery.py` (`recovered`, `_recovering`), [a page](gone.md)"
     assert broken(page, ROOT) == ["server/nowhere.py", "gone.md", "server/recovery.py: _recovering"]
+
+
+def told_commands() -> Iterator[tuple[str, str]]:
+    """What operators are told to run, by page, source file or template."""
+    places = [page for page in PAGES if page.name not in HISTORY]
+    places += [file for file in (ROOT / "server").rglob("*") if file.suffix in {".py", ".html"}]
+    for file in places:
+        # A text in several strings is one text.
+        text = re.sub(r'"\s*\n\s*f?"', "", file.read_text())
+        yield from ((str(file.relative_to(ROOT)), told) for told in re.findall(r"`firstlight ([a-z][^`]*)`", text))
+
+
+def unknown(told: str) -> str:
+    """The first word that the command line does not know; empty when it knows them all."""
+    words = re.sub(r"\{[^}]*\}|\[|\]", " ", told).split()
+    command: Any = get_command(app)
+    while isinstance(command, TyperGroup) and words and not words[0].startswith("-"):
+        if words[0] not in command.commands:
+            return words[0]
+        command = command.commands[words.pop(0)]
+    if isinstance(command, TyperGroup) or command.context_settings.get("ignore_unknown_options"):
+        # The simulators know theirs.
+        return ""
+    options = {word for parameter in command.params for word in (*parameter.opts, *parameter.secondary_opts)}
+    options |= {"--help", *CONNECTION}
+    return next((word for word in words if word.startswith("--") and word.partition("=")[0] not in options), "")
+
+
+def test_what_operators_are_told_to_run_is_there() -> None:
+    told = list(told_commands())
+    assert len(told) > 50
+    assert [(place, command) for place, command in told if unknown(command)] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "word"),
+    [("issuer release", "release"), ("isuer list", "isuer"), ("device release N", ""), ("ca show --jso", "--jso")],
+)
+def test_a_command_that_is_not_there_is_found(command: str, word: str) -> None:
+    assert unknown(command) == word
