@@ -1,7 +1,7 @@
 """The parent process: it owns the sockets, HTTP, PostgreSQL and the workers, and outlives each worker (design 3).
 
-Order at start: record → first start → sockets → workers → HTTP → ready file. Order at the end: ready file away →
-workers drain → HTTP → PostgreSQL.
+Order at start: addresses tried → record → first start → sockets → workers → HTTP → ready file. Order at the end: ready
+file away → workers drain → HTTP → PostgreSQL.
 """
 
 import asyncio
@@ -13,7 +13,6 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
-from ipaddress import ip_address
 from pathlib import Path
 
 from server import logs, parent, record, supervisor
@@ -22,9 +21,9 @@ from server.admin import first_start
 from server.api.access import Office
 from server.api.app import Health, serve_http
 from server.config import Config
+from server.config_check import not_in_the_clear
 from server.errors import ConfigurationError
 from server.metrics import Merged
-from server.reach import networks
 from server.record import Record
 from server.store import prune
 from server.store.errors import StoreUnavailable
@@ -61,6 +60,7 @@ class Service:
     async def run(self) -> None:
         """Serve until `end` is called; every way out stops everything that was started."""
         config = self._config
+        self._try_addresses()
         try:
             config.server.data_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -72,6 +72,7 @@ class Service:
             url = await stack.enter_async_context(record.postgres(config))
             opened = await stack.enter_async_context(record.opened(config, url, create=True))
             sockets, listeners = self._bind(stack), self._listen(stack)
+            _warn_of_small_buffers(sockets)
             addresses = sorted({sock.getsockname()[0] for group in (*sockets, *listeners) for sock in group})
             database, sealer, account_id = opened.database, opened.sealer, opened.account_id
             await first_start.ensure_server_certificate(database, sealer, config, addresses)
@@ -128,19 +129,23 @@ class Service:
 
     # -- sockets ----------------------------------------
 
+    def _try_addresses(self) -> None:
+        """Bind and let go: PostgreSQL takes seconds, and its first start makes a record that nobody may have wanted.
+
+        They are not kept, as nothing would answer devices until it is up.
+        """
+        with contextlib.ExitStack() as stack:
+            self._bind(stack)
+            self._listen(stack)
+            _bind_http(self._config).close()
+
     def _bind(self, stack: contextlib.ExitStack | contextlib.AsyncExitStack) -> list[list[socket.socket]]:
         """The UDP sockets; the kernel spreads sources over those of one address (dtls.md 25)."""
 
         def make(host: str, port: int, shared: bool) -> socket.socket:
             return bind(host, port, reuse_port=shared, receive_buffer=RECEIVE_BUFFER)
 
-        _some(self._config.server.coaps)
-        groups = [self._group(stack, "server.coaps", text, make) for text in self._config.server.coaps]
-        granted = min(receive_buffer(sock) for group in groups for sock in group)
-        if granted < RECEIVE_BUFFER:
-            # A storm would overrun it: devices repeat what was lost, later and later (coap_and_store.md 5).
-            log.warning("receive_buffer_small", bytes=granted, wanted=RECEIVE_BUFFER, setting="net.core.rmem_max")
-        return groups
+        return [self._group(stack, "server.coaps", text, make) for text in self._config.server.coaps]
 
     def _listen(self, stack: contextlib.ExitStack | contextlib.AsyncExitStack) -> list[list[socket.socket]]:
         """The listening TCP sockets; connections that a dead worker left waiting are its successor's."""
@@ -198,6 +203,13 @@ async def _ended(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
+def _warn_of_small_buffers(sockets: Sequence[Sequence[socket.socket]]) -> None:
+    granted = min(receive_buffer(sock) for group in sockets for sock in group)
+    if granted < RECEIVE_BUFFER:
+        # A storm would overrun it: devices repeat what was lost, later and later (coap_and_store.md 5).
+        log.warning("receive_buffer_small", bytes=granted, wanted=RECEIVE_BUFFER, setting="net.core.rmem_max")
+
+
 def _as_bound(config: Config, http: socket.socket, listeners: Sequence[Sequence[socket.socket]]) -> Config:
     """The configuration with the TCP addresses as they are bound, in place of port 0 and of names."""
     tcp = tuple(_uri("", group[0]).removeprefix("://") for group in listeners)
@@ -218,24 +230,11 @@ def _bind_http(config: Config) -> socket.socket:
             "is another server running there, or is the address not this machine's?"
         ) from error
     try:
-        _not_in_the_clear(config, sock.getsockname()[0])
+        not_in_the_clear(config, sock.getsockname()[0])
     except ConfigurationError:
         sock.close()
         raise
     return sock
-
-
-def _not_in_the_clear(config: Config, address: str) -> None:
-    if not (ip_address(address.partition("%")[0]).is_loopback or config.server.insecure_http):
-        raise ConfigurationError(
-            f"server.http: {config.server.http} is not a loopback address and plain http would show keys to the "
-            "network; bind 127.0.0.1, or set server.insecure_http when a TLS proxy stands in front"
-        )
-
-
-def _some(coaps: Sequence[str]) -> None:
-    if not coaps:
-        raise ConfigurationError("server.coaps: no address to listen on; give at least one HOST:PORT")
 
 
 def _uri(scheme: str, sock: socket.socket) -> str:
@@ -262,23 +261,6 @@ def _ready_file(file: Path | None, content: Mapping[str, object]) -> Iterator[No
         yield
     finally:
         file.unlink(missing_ok=True)
-
-
-def check(config: Config) -> None:
-    """Everything that can be said against `config` without opening anything; ConfigurationError."""
-    _some(config.server.coaps)
-    for text in config.server.coaps:
-        address_and_port(text, "server.coaps")
-    for text in config.server.coaps_tcp:
-        address_and_port(text, "server.coaps_tcp")
-    host, _ = host_and_port(config.server.http, "server.http")
-    with contextlib.suppress(ValueError):
-        # A name is looked up when it is bound.
-        _not_in_the_clear(config, str(ip_address(host)))
-    networks(config.issuers.allow)
-    first_start.check(config)
-    if config.secrets.master_key is not None or config.secrets.master_key_file is not None:
-        record.master_keys(config, create=False)
 
 
 def main(config: Config, manager: str | None = None, journal_stream: str | None = None) -> None:

@@ -59,7 +59,7 @@ def serve_command(
 ) -> None:
     """Serve devices until SIGTERM."""
     # Only here and below: the web framework and the DTLS engine take longer to load than most commands to run.
-    from server import serve
+    from server import config_check, serve
 
     try:
         loaded = options.load(
@@ -80,7 +80,7 @@ def serve_command(
                 ("log", "level"): log_level,
             },
         )
-        serve.check(loaded)
+        config_check.check(loaded)
     except ConfigurationError as error:
         options.fail(str(error), UNCONFIGURED)
     try:
@@ -96,7 +96,7 @@ def check_config(
     master_key_file: options.MasterKeyFile = None,
 ) -> None:
     """Read the configuration as `serve` would, open nothing, and say what is wrong or what will be used."""
-    from server import serve
+    from server import config_check
 
     try:
         loaded = options.load(
@@ -107,7 +107,7 @@ def check_config(
                 ("secrets", "master_key_file"): master_key_file,
             },
         )
-        serve.check(loaded)
+        config_check.check(loaded)
         where = (
             "a PostgreSQL of yours"
             if record.database_url(loaded)

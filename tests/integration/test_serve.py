@@ -211,7 +211,7 @@ async def test_a_journal_that_cannot_be_written_stops_the_start_in_one_line(tmp_
     output = await firstlight(
         *("serve", "--config", str(config), "--data-dir", str(tmp_path / "data")),
         *("--http", "127.0.0.1:0", "--coaps", "127.0.0.1:0"),
-        code=1,
+        code=78,
     )
     assert "Traceback" not in output
     last = output.strip().splitlines()[-1]
