@@ -4,15 +4,14 @@ import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
-from issuers.base import CheckReport, CheckStep, Issued, IssueRequest, StepOutcome, step_heard
+from issuers.base import CheckReport, Issued, IssueRequest
 from issuers.certificate import Certificate, read_certificate
 from issuers.cfssl_api import PREFIX, CfsslApi, CfsslOptions, Reply, Signer, read_signer
 from issuers.errors import IssuerError, Unauthorized
+from issuers.steps import EXPIRES_SOON, FAIL, OK, SKIPPED, WARN, Steps
 from issuers.words import plain
 
 STEPS = ("reach", "authenticate", "policy", "chain", "test certificate", "open endpoints", "clock")
-EXPIRES_SOON = timedelta(days=90)
-"""A CA or client certificate that ends within this is reported."""
 CLOCK_OFFSET = timedelta(minutes=2)
 """A CA more than five minutes ahead makes certificates that begin in our future (`issuers.md` A5, D4)."""
 NO_SUCH_PROFILE = "firstlight-no-such-profile"
@@ -22,8 +21,6 @@ MISSED_THE_CSR = ("missing parameter 'certificate_request'", "invalid request")
 OPEN_ENDPOINTS = ("newcert", "sign")
 """What signs without a token when it is there (`issuers.md` 0.4)."""
 CLOSED_BY = "-disable sign,newcert,init_ca,newkey,gencrl,bundle,scan,scaninfo,certinfo,certadd,/"
-
-OK, WARN, FAIL, SKIPPED = StepOutcome.OK, StepOutcome.WARN, StepOutcome.FAIL, StepOutcome.SKIPPED
 
 # Go's longest is 2562047 hours.
 _DURATION = re.compile(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?", re.ASCII)
@@ -48,7 +45,8 @@ class Examination:
         self._anonymous = anonymous
         self._issue = issue
         self._now = now
-        self._steps: dict[str, CheckStep] = {}
+        self._steps = Steps(STEPS)
+        self._note = self._steps.note
 
     async def run(self, issue_test: IssueRequest | None) -> CheckReport:
         """All steps in the order of STEPS; a step that failed leaves out those that build on it."""
@@ -62,14 +60,7 @@ class Examination:
                 self._note("test certificate", SKIPPED, "not asked for")
             await self._open_endpoints()
             self._clock(told)
-        for name in STEPS:
-            if name not in self._steps:
-                self._note(name, SKIPPED, "an earlier step failed")
-        return CheckReport(tuple(self._steps[name] for name in STEPS), issued)
-
-    def _note(self, name: str, outcome: StepOutcome, message: str) -> None:
-        self._steps[name] = step = CheckStep(name, outcome, message)
-        step_heard.get()(step)
+        return self._steps.report(issued)
 
     async def _reach(self) -> Reply | None:
         try:

@@ -4,23 +4,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from issuers.base import CheckReport, CheckStep, IssueRequest, Pending, StepOutcome, step_heard
+from issuers.base import CheckReport, IssueRequest, Pending
 from issuers.certificate import Certificate, read_certificate, signed_by
 from issuers.errors import IssuerError, Misconfigured, Unauthorized
 from issuers.globalsign_api import HvcaApi, HvcaOptions, Token
 from issuers.globalsign_policy import Policy
+from issuers.steps import EXPIRES_SOON, FAIL, OK, SKIPPED, WARN, Steps
 
 STEPS = ("reach", "authenticate", "policy", "clock", "quota", "chain", "test certificate")
-EXPIRES_SOON = timedelta(days=90)
-"""A CA or client certificate that ends within this is reported."""
 QUOTA = "/quotas/issuance"
 QUOTA_LOW = 100
 """Certificates left under which an operator is told."""
 CLOCK_OFFSET = timedelta(minutes=2)
 SAMPLES = ("urn:imei:350000000000001", "urn:dev:os:0023c7-000001", "device-0001")
 """Endpoint names as devices have them (LwM2M 1.2, 7.4.1), for rules about common names."""
-
-OK, WARN, FAIL, SKIPPED = StepOutcome.OK, StepOutcome.WARN, StepOutcome.FAIL, StepOutcome.SKIPPED
 
 
 async def told_number(api: HvcaApi, path: str) -> int:
@@ -51,7 +48,8 @@ class Examination:
         self._ask_chain = chain
         self._issue = issue
         self._now = now
-        self._steps: dict[str, CheckStep] = {}
+        self._steps = Steps(STEPS)
+        self._note = self._steps.note
 
     async def run(self, issue_test: IssueRequest | None) -> CheckReport:
         """All steps in the order of STEPS; a step that failed leaves out those that build on it."""
@@ -65,16 +63,9 @@ class Examination:
             await self._chain()
             if issue_test is None:
                 self._note("test certificate", SKIPPED, "not asked for")
-            elif not any(step.outcome is FAIL for step in self._steps.values()):
+            elif not self._steps.failed:
                 issued = await self._test_certificate(issue_test)
-        for name in STEPS:
-            if name not in self._steps:
-                self._note(name, SKIPPED, "an earlier step failed")
-        return CheckReport(tuple(self._steps[name] for name in STEPS), issued)
-
-    def _note(self, name: str, outcome: StepOutcome, message: str) -> None:
-        self._steps[name] = step = CheckStep(name, outcome, message)
-        step_heard.get()(step)
+        return self._steps.report(issued)
 
     async def _reach_and_authenticate(self) -> Token | None:
         ends = read_certificate(self._options.identity.chain[0]).not_after
