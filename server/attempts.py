@@ -26,7 +26,7 @@ from issuers.errors import (
 )
 from issuers.returned import USUAL_LIMITS, Checked, DeviceLimits
 from server import logs
-from server.errors import ComeAgain, TemporarilyUnavailable
+from server.errors import ComeAgain, ServiceError, TemporarilyUnavailable
 from server.knowledge import ActiveIssuer
 from server.latencies import Latencies
 from server.leases import LeaseOver, Leases, taken_over
@@ -192,6 +192,14 @@ class Attempts:
                 await self.failed(
                     row, OutcomeUnknown(f"a fault of this server while the CA was asked: {type(error).__name__}")
                 )
+
+    def unheard(self, endpoint: str, error: BaseException) -> None:
+        """Say why there is no certificate when nobody waits to hear it."""
+        if isinstance(error, IssuerError | ServiceError | StoreUnavailable):
+            log.warning("issuance_failed", endpoint=endpoint, kind=type(error).__name__, reason=str(error))
+        else:
+            self._metrics.internal_errors.inc()
+            log.error("issuance_failed", endpoint=endpoint, exc_info=error)
 
     async def failed(self, row: Row, error: IssuerError) -> None:
         """Record that `row` ended, for now, with `error`."""

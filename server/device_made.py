@@ -24,7 +24,7 @@ from issuers.returned import USUAL_LIMITS, DeviceLimits
 from server import logs
 from server.attempts import HOLD_RETRY_AFTER, Attempts, Issuers, too_many
 from server.config import IssuanceConfig
-from server.errors import ComeAgain, Conflict, KeyTaken, NotAuthorized, ServiceError, TemporarilyUnavailable
+from server.errors import ComeAgain, Conflict, KeyTaken, NotAuthorized, TemporarilyUnavailable
 from server.knowledge import ActiveIssuer
 from server.latencies import USUAL_HOLD, USUAL_RETRY
 from server.metrics import Metrics
@@ -223,14 +223,9 @@ class DeviceMade:
         if making.task.cancelled():
             return
         error = making.task.exception()
-        if error is None or making.waiting:
-            # Whoever waits hears it.
-            return
-        if isinstance(error, IssuerError | ServiceError | StoreUnavailable):
-            log.warning("issuance_failed", endpoint=wish.endpoint, kind=type(error).__name__, reason=str(error))
-        else:
-            self._metrics.internal_errors.inc()
-            log.error("issuance_failed", endpoint=wish.endpoint, exc_info=error)
+        # Whoever waits hears it.
+        if error is not None and not making.waiting:
+            self._attempts.unheard(wish.endpoint, error)
 
     async def _make(self, slot: _Slot, wish: CsrWish) -> Certified:
         making = self._making[slot]

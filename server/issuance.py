@@ -23,14 +23,14 @@ from uuid import UUID, uuid4
 from cryptography import x509
 
 from issuers.csr import OwnRequest, request_for_new_key
-from issuers.errors import IssuerError, OutcomeUnknown
+from issuers.errors import OutcomeUnknown
 from issuers.returned import USUAL_LIMITS, DeviceLimits
 from issuers.subject import Subject
 from lwm2m.bootstrap import Credential
 from server import logs
 from server.attempts import Attempts, Issuers
 from server.config import IssuanceConfig
-from server.errors import ComeAgain, ServiceError, TemporarilyUnavailable
+from server.errors import ComeAgain, TemporarilyUnavailable
 from server.knowledge import ActiveIssuer
 from server.metrics import Metrics
 from server.recovery import NeverIssued
@@ -268,14 +268,9 @@ class Issuance:
         error = making.task.exception()
         if error is None:
             self._held[slot] = _Held(making.task.result(), self._clock() + self._config.key_hold_seconds)
-        elif making.waiting:
+        elif not making.waiting:
             # Whoever waits hears it.
-            return
-        elif isinstance(error, IssuerError | ServiceError | StoreUnavailable):
-            log.warning("issuance_failed", endpoint=slot[2], kind=type(error).__name__, reason=str(error))
-        else:
-            self._metrics.internal_errors.inc()
-            log.error("issuance_failed", endpoint=slot[2], exc_info=error)
+            self._attempts.unheard(slot[2], error)
 
     async def _make(self, wish: Wish) -> ServerMade:
         active = await self._knowledge.issuer_for(wish.account_id, wish.service)
