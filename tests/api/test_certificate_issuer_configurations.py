@@ -6,8 +6,8 @@ from uuid import uuid4
 import pytest
 
 from tests.api.conftest import Api
-from tests.api.plant import ISSUERS, SERVICES, registered
-from tests.issuers.peers.cfssl import PAGE_KEY, cfssl_serve
+from tests.api.plant import ISSUERS, SERVICES, registered, registered_at
+from tests.issuers.peers.cfssl import cfssl_serve
 from tests.pki import make_factory_ca
 
 
@@ -66,8 +66,7 @@ async def test_a_ca_whose_last_verification_failed_is_activated_with_a_warning(a
 async def test_a_ca_whose_certificate_is_not_trusted_is_one_for_custom_services_without_a_word(api: Api) -> None:
     root = make_factory_ca("Plant Root")
     async with cfssl_serve(root) as peer:
-        attributes = {"host_url": peer.url, "cfssl_profile": "CA"}
-        issuer = await registered(api, issuer_attributes=attributes, issuer_credentials={"hmac_hex_key": PAGE_KEY})
+        issuer = await registered_at(api, peer.url)
         verify, body = f"{ISSUERS}/{issuer['id']}/verify", {"certificate_issuer_id": issuer["id"]}
         assert (await api.ask("POST", verify, 200))["successful"] is False
         active = await api.ask("PUT", f"{SERVICES}/lwm2m", 200, body)

@@ -16,7 +16,8 @@ from server.api.console import door
 from server.store import accounts, refused_sign_ins
 from server.store import operators as store
 from tests.api.conftest import PERSON, Api
-from tests.issuers.peers.cfssl import PAGE_KEY, cfssl_serve
+from tests.api.plant import registered_at
+from tests.issuers.peers.cfssl import cfssl_serve
 from tests.pki import make_factory_ca
 
 PASSWORD = "correct horse battery"  # noqa: S105 of a person made for the test
@@ -338,13 +339,7 @@ async def test_who_gives_a_service_to_a_ca_is_told_what_speaks_against_it(api: A
     await signed_in(browser)
     root = make_factory_ca("Plant Root")
     async with cfssl_serve(root) as peer:
-        body = {
-            "name": "Plant CA",
-            "issuer_type": "CFSSL_AUTH",
-            "issuer_attributes": {"host_url": peer.url, "cfssl_profile": "CA"},
-            "issuer_credentials": {"hmac_hex_key": PAGE_KEY},
-        }
-        ca = await api.ask("POST", "/v3/certificate-issuers", 201, body, key)
+        ca = await registered_at(api, peer.url, headers=key)
         place, path = f"/device-identity/certificate-authorities/{ca['id']}", f"/v3/certificate-issuers/{ca['id']}"
 
         async def told() -> tuple[bool, bool, bool, bool]:

@@ -6,8 +6,9 @@ from uuid import UUID
 
 from server.store import readiness
 from tests.api.conftest import Api
+from tests.api.plant import registered_at
 from tests.api.test_certificate_enrollments import device, register
-from tests.issuers.peers.cfssl import PAGE_KEY, cfssl_serve
+from tests.issuers.peers.cfssl import cfssl_serve
 from tests.pki import make_factory_ca
 
 
@@ -43,13 +44,7 @@ async def test_the_dry_run_is_of_the_active_ca_and_says_what_keeps_it_from_signi
     assert any("leaf goes out alone" in each["message"] for each in own["findings"])
     root = make_factory_ca("Plant Root")
     async with cfssl_serve(root) as peer:
-        body = {
-            "name": "Plant CA",
-            "issuer_type": "CFSSL_AUTH",
-            "issuer_attributes": {"host_url": peer.url, "cfssl_profile": "CA"},
-            "issuer_credentials": {"hmac_hex_key": PAGE_KEY},
-        }
-        ca = await api.ask("POST", "/v3/certificate-issuers", 201, body)
+        ca = await registered_at(api, peer.url)
         activation = {"reference": "LWM2M", "certificate_issuer_id": ca["id"]}
         await api.ask("PUT", "/v3/certificate-issuer-configurations/lwm2m", 200, activation)
         _, findings, _ = await explained()

@@ -9,6 +9,7 @@ from server.store import readiness
 from server.store.session_operations import RecordSession
 from server.store.writer import MarkDelivered, Writer
 from tests.api.conftest import Api
+from tests.api.plant import registered_at
 from tests.integration.rows import device, intent, issued
 from tests.issuers.peers.cfssl import PAGE_KEY, cfssl_serve
 from tests.pki import make_factory_ca
@@ -156,13 +157,7 @@ async def test_an_active_ca_that_was_not_verified_or_is_not_trusted_needs_a_pers
 
     root = make_factory_ca("Plant Root")
     async with cfssl_serve(root) as peer:
-        body = {
-            "name": "Plant CA",
-            "issuer_type": "CFSSL_AUTH",
-            "issuer_attributes": {"host_url": peer.url, "cfssl_profile": "CA"},
-            "issuer_credentials": {"hmac_hex_key": "00" * 16},
-        }
-        ca = await api.ask("POST", "/v3/certificate-issuers", 201, body)
+        ca = await registered_at(api, peer.url, hmac_hex_key="00" * 16)
         path = f"/v3/certificate-issuers/{ca['id']}"
         reference = {"reference": "LWM2M", "certificate_issuer_id": ca["id"]}
         await api.ask("PUT", "/v3/certificate-issuer-configurations/lwm2m", 200, reference)

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import httpx
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from simulators.dtls import X509Credential
 from tests.integration.field import opened, until
+from tests.integration.tenants import tenants
 from tests.pki import make_factory_ca
 
 
@@ -25,49 +25,40 @@ async def test_a_device_of_a_shared_factory_is_served_by_the_account_that_claims
         "status": "ACTIVE",
         "enrollment_mode": True,
     }
-    async with opened(tmp_path) as field:
-        key = Path(field.service.ready["api_key_file"]).read_text().strip()
-        async with httpx.AsyncClient(base_url=field.service.ready["http"], trust_env=False) as client:
+    async with opened(tmp_path) as field, tenants(field.service) as accounts:
+        ask = accounts.ask
+        first = await ask("POST", "/v3/trusted-certificates", upload)
+        await ask("POST", "/v3/trusted-certificates", upload, own=False)
+        held = field.certificate("wanderer", shared)
+        assert isinstance(held, X509Credential)
 
-            async def ask(method: str, path: str, json: object = None, *, own: bool = True) -> Any:
-                headers = {"Authorization": f"Bearer {key if own else other_key}"}
-                answer = await client.request(method, path, json=json, headers=headers)
-                assert answer.status_code < 300, answer.text
-                return answer.json()
-
-            other_key = (await ask("POST", "/v3/accounts", {"display_name": "other"}))["admin_key"]
-            first = await ask("POST", "/v3/trusted-certificates", upload)
-            await ask("POST", "/v3/trusted-certificates", upload, own=False)
-            held = field.certificate("wanderer", shared)
-            assert isinstance(held, X509Credential)
-
-            async def refused() -> bool:
-                report, _ = await field.bootstrap("wanderer", credential=held)
-                assert not report.ok
-                return "4.03" in (report.reason or "")
-
-            await until(refused)
-            query = f"/v3/device-enrollment-denials?trusted_certificate_id__eq={first['id']}"
-
-            async def denied() -> list[Any]:
-                rows: list[Any] = (await ask("GET", query))["data"]
-                return rows
-
-            (denial,) = await until(denied)
-            assert denial["enrollment_identity"] == identity(held.chain[0])
-            claim = {"enrollment_identity": denial["enrollment_identity"]}
-            claimed = await ask("POST", "/v3/device-enrollments", claim, own=False)
-            assert claimed["claimed_at"] is None
+        async def refused() -> bool:
             report, _ = await field.bootstrap("wanderer", credential=held)
-            assert report.ok, report.reason
-            after = await ask("GET", f"/v3/device-enrollments/{claimed['id']}", own=False)
-            assert after["claimed_at"] is not None
+            assert not report.ok
+            return "4.03" in (report.reason or "")
 
-            async def theirs() -> list[Any]:
-                rows: list[Any] = (await ask("GET", "/v3/devices/", own=False))["data"]
-                return rows
+        await until(refused)
+        query = f"/v3/device-enrollment-denials?trusted_certificate_id__eq={first['id']}"
 
-            (device,) = await until(theirs)
-            assert device["endpoint_name"] == "wanderer"
-            assert after["enrolled_device_id"] == device["id"]
-            assert (await ask("GET", "/v3/devices/?endpoint_name__eq=wanderer"))["data"] == []
+        async def denied() -> list[Any]:
+            rows: list[Any] = (await ask("GET", query))["data"]
+            return rows
+
+        (denial,) = await until(denied)
+        assert denial["enrollment_identity"] == identity(held.chain[0])
+        claim = {"enrollment_identity": denial["enrollment_identity"]}
+        claimed = await ask("POST", "/v3/device-enrollments", claim, own=False)
+        assert claimed["claimed_at"] is None
+        report, _ = await field.bootstrap("wanderer", credential=held)
+        assert report.ok, report.reason
+        after = await ask("GET", f"/v3/device-enrollments/{claimed['id']}", own=False)
+        assert after["claimed_at"] is not None
+
+        async def theirs() -> list[Any]:
+            rows: list[Any] = (await ask("GET", "/v3/devices/", own=False))["data"]
+            return rows
+
+        (device,) = await until(theirs)
+        assert device["endpoint_name"] == "wanderer"
+        assert after["enrolled_device_id"] == device["id"]
+        assert (await ask("GET", "/v3/devices/?endpoint_name__eq=wanderer"))["data"] == []
