@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from issuers.extensions import SIGNS_ALL
 from server.admin.server_credentials import Credentials
 from server.store import trust
 from server.store.audit import Actor
@@ -90,17 +91,6 @@ def _certificate(key: ec.EllipticCurvePrivateKey, endpoint: str, account_id: UUI
         ]
     )
     public = key.public_key()
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=True,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
-    )
     return (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -110,7 +100,7 @@ def _certificate(key: ec.EllipticCurvePrivateKey, endpoint: str, account_id: UUI
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + VALIDITY)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
+        .add_extension(SIGNS_ALL, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(x509.UnrecognizedExtension(EXECUTION_MODE, b"\x02\x01" + bytes([DEVELOPER])), critical=False)
         .sign(key, hashes.SHA256())
