@@ -27,6 +27,7 @@ async def make(
     await ceremony.make_ca(database, sealer, actor, account.id, config.embedded_ca, now)
     root = x509.load_der_x509_certificate((await embedded_ca.server_credential(database, sealer)).root_certificate)
     text, files = default_profile_text(config, root.public_bytes(serialization.Encoding.PEM))
-    await profiles.ensure(database, account.id, DEFAULT_NAME, text, files)
+    async with database.transaction() as connection:
+        await profiles.ensure(connection, database, account.id, DEFAULT_NAME, text, files)
     _, key = await api_keys.make(database, actor, account.id, name="first administrator", role="admin")
     return account, key

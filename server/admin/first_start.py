@@ -39,8 +39,7 @@ async def ensure(database: Database, sealer: Sealer, config: Config) -> UUID:
     """Make what is missing; returns the id of the default account."""
     account = await accounts.ensure_default(database)
     await _ensure_ca(database, sealer, config, account.id)
-    await _ensure_server_credential(database, sealer, config)
-    await _ensure_profile(database, sealer, config, account.id)
+    await _ensure_server_credential(database, sealer, config, account.id)
     return account.id
 
 
@@ -54,11 +53,17 @@ async def _ensure_ca(database: Database, sealer: Sealer, config: Config, account
     log.info("embedded_ca_made")
 
 
-async def _ensure_server_credential(database: Database, sealer: Sealer, config: Config) -> None:
+async def _ensure_server_credential(database: Database, sealer: Sealer, config: Config, account_id: UUID) -> None:
+    """The server's certificate, and with it the default profile: one that was removed later stays away."""
     if await embedded_ca.has_server_credential(database):
         return
     made = ceremony.make_server_credential(config.embedded_ca, names_of(config, ()), datetime.now(UTC))
-    if await embedded_ca.ensure_server_credential(database, sealer, made):
+    text, files = _default_profile(config, made.root_certificate)
+    async with database.transaction() as connection:
+        first = await embedded_ca.ensure_server_credential(connection, database, sealer, made)
+        if first:
+            await profiles.ensure(connection, database, account_id, DEFAULT_NAME, text, files)
+    if first:
         log.info("server_certificate_made")
 
 
@@ -117,14 +122,6 @@ def _default_profile(config: Config, server_root: bytes) -> tuple[str, dict[str,
             f"server.lwm2m_uri or server.lwm2m_server_certificate_file makes no profile ({error}); mend that setting"
         ) from error
     return text, files
-
-
-async def _ensure_profile(database: Database, sealer: Sealer, config: Config, account_id: UUID) -> None:
-    # Looked up first: even an insert that inserts nothing moves the revision, and every worker would read all anew.
-    if await profiles.find(database, account_id, DEFAULT_NAME) is not None:
-        return
-    text, files = _default_profile(config, (await embedded_ca.server_credential(database, sealer)).root_certificate)
-    await profiles.ensure(database, account_id, DEFAULT_NAME, text, files)
 
 
 # -- files for people and rigs ------------------------------------------------------------

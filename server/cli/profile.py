@@ -31,7 +31,7 @@ def removed(name: str, devices: int) -> str:
     """What is said of one that is gone; `devices` had it last."""
     said = f"Profile {name} is removed."
     if name == DEFAULT_NAME:
-        said = f"{said} The next start or command makes it anew, as the settings have it; to change it, set it."
+        said = f"{said} No start makes it anew: a device that no other profile matches is refused until one is set."
     if devices:
         whose = "1 device had it last: it gets" if devices == 1 else f"{devices:,} devices had it last: they get"
         said = f"{said} {whose} the next profile that matches, or none and no bootstrap."

@@ -198,11 +198,11 @@ async def server_credential(database: Database, sealer: Sealer) -> ServerCredent
     )
 
 
-async def ensure_server_credential(database: Database, sealer: Sealer, made: ServerCredential) -> bool:
-    """Record `made` unless another starter was first; whether it was recorded."""
+async def ensure_server_credential(connection: Any, database: Database, sealer: Sealer, made: ServerCredential) -> bool:
+    """Record `made` in a transaction of `connection` unless another starter was first; whether it was recorded."""
     row_id = uuid4()
-    row = await database.fetchrow(
-        "server_credential_ensure",
+    row = await connection.fetchrow(
+        database.queries["server_credential_ensure"],
         row_id,
         made.root_certificate,
         sealer.seal(_packed(made.root_key), SERVER_TABLE, "root_key", None, row_id),

@@ -59,9 +59,11 @@ async def find(database: Database, account_id: UUID, name: str) -> ProfileRow | 
     return _row(row) if row is not None else None
 
 
-async def ensure(database: Database, account_id: UUID, name: str, toml: str, files: Mapping[str, bytes]) -> None:
-    """Make the profile if the account has none of that name: the default one of a first start."""
-    await database.execute("profile_ensure", uuid4(), account_id, name, toml, _packed(files))
+async def ensure(
+    connection: Any, database: Database, account_id: UUID, name: str, toml: str, files: Mapping[str, bytes]
+) -> None:
+    """Make the profile if the account has none of that name, in a transaction of `connection`: the default one."""
+    await connection.execute(database.queries["profile_ensure"], uuid4(), account_id, name, toml, _packed(files))
 
 
 async def put(

@@ -36,9 +36,9 @@ async def fill(database: Database, sealer: Sealer) -> UUID:
     """One of everything that is sealed, in two accounts; returns the id of the default one."""
     account_id = (await accounts.ensure_default(database)).id
     config = EmbeddedCaConfig()
-    await embedded_ca.ensure_server_credential(
-        database, sealer, ceremony.make_server_credential(config, ["localhost"], NOW)
-    )
+    async with database.transaction() as connection:
+        made = ceremony.make_server_credential(config, ["localhost"], NOW)
+        await embedded_ca.ensure_server_credential(connection, database, sealer, made)
     other = await accounts.add(database, ACTOR, "other")
     for each in (account_id, other.id):
         await ceremony.make_ca(database, sealer, ACTOR, each, config, NOW)

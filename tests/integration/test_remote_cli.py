@@ -342,7 +342,9 @@ async def test_what_a_profile_names_and_is_not_there_is_said_through_both_doors(
         default = json.loads(await door("device", "list", "--limit", "1", "--json"))["profile"]
         text = file(field, "again.toml", await door("profile", "show", default))
         said = await door("profile", "remove", default)
-        assert "Profile default is removed. The next start or command makes it anew, as the settings have it" in said
+        assert "Profile default is removed. No start makes it anew" in said
+        # Nor any command, whichever door it comes by.
+        assert f"there is no profile {default}" in await doors.local("profile", "show", default, code=1)
         assert "2 devices had it last: they get the next profile that matches, or none" in said
         await door("profile", "set", default, text)
 
