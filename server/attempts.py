@@ -217,7 +217,9 @@ class Attempts:
         """Record that the CA has the request, and the reference that finds it there."""
         retry_at = self._now() + timedelta(seconds=answer.retry_after)
         if not await self._writer.write(RecordPending(row.id, self.owner, answer.reference, retry_at)):
-            log.warning("reference_not_recorded", issuance=row.id.hex, reference=answer.reference)
+            # Whoever has the row now finds the request by it; else people have the log.
+            kept = await issuances.keep_reference(self._database, row.id, answer.reference)
+            log.warning("reference_came_late", issuance=row.id.hex, reference=answer.reference, kept=kept)
             raise taken_over()
         if row.state != "pending":
             self._metrics.issuances.inc("pending")

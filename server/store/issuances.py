@@ -137,6 +137,11 @@ async def adopt_expired(database: Database, owner: str, now: datetime, lease: ti
     return [issuance_row(row) for row in rows]
 
 
+async def keep_reference(database: Database, issuance_id: UUID, reference: str) -> bool:
+    """Note the CA's `reference` for a row that another worker has and that is without one; whether it was noted."""
+    return await database.fetchval("issuance_keep_reference", issuance_id, reference) is not None
+
+
 async def leave_unknown(database: Database, owner: str, issuance_id: UUID) -> None:
     """Look no further into a request whose outcome stays unknown: it is for people now."""
     await database.execute("issuance_leave_unknown", issuance_id, owner)

@@ -89,6 +89,12 @@ RETURNING id, account_id, device_id, session_id, issuer_id, endpoint, service, s
           serial, not_before, csr, csr_sha256, spki_sha256, subject, opened_at, updated_at, lease_until, retry_at,
           delivered_at, answers_until, settled, lost_at, reference, error_class, error_text;
 
+-- name: issuance_keep_reference
+-- Of a worker that lost the row while it asked: nothing else finds the request at some CAs.
+UPDATE issuance SET reference = $2, updated_at = now()
+WHERE id = $1 AND reference IS NULL AND state IN ('submitted', 'unknown')
+RETURNING id;
+
 -- name: issuance_leave_unknown
 -- Nobody can find out what became of it: it is for people now.
 UPDATE issuance SET settled = true, updated_at = now()

@@ -244,9 +244,12 @@ async def test_a_pending_certificate_is_collected_and_revoked(rig: Workers, ca: 
     assert (set(ca.collected), ca.recovered, ca.signed_once) == ({"ticket-1"}, [], True)
 
 
-async def test_a_reference_that_comes_when_the_row_is_another_workers_is_told_to_people(
-    rig: Workers, ca: TokenCa
+@pytest.mark.parametrize("known", [False, True], ids=["nobody knows more", "its new worker found it itself"])
+async def test_a_reference_that_comes_when_the_row_is_another_workers_is_what_that_one_asks_by(
+    rig: Workers, ca: TokenCa, known: bool
 ) -> None:
+    if not known:
+        ca.on_recover = raises(Unavailable("away"))
     slow = Gate(ca.takes_its_time)
     ca.on_issue = slow
     first, second = await rig.worker("worker-1"), await rig.worker("worker-2")
@@ -259,9 +262,16 @@ async def test_a_reference_that_comes_when_the_row_is_another_workers_is_told_to
         slow.open.set()
         with pytest.raises(TemporarilyUnavailable, match="another worker"):
             await asking
-    told = [(line["issuance"], line["reference"]) for line in lines if line["event"] == "reference_not_recorded"]
-    assert told == [((await rig.rows())[0].id.hex, "ticket-1")]
-    assert await rig.states() == before
+    [row] = await rig.rows()
+    told = [(each["issuance"], each["reference"], each["kept"]) for each in lines if "came_late" in each["event"]]
+    assert told == [(row.id.hex, "ticket-1", not known)]
+    assert await rig.states() == before == (["abandoned"] if known else ["unknown"])
+    if not known:
+        ca.on_collect = ca.hands_out
+        rig.clock.let_pass(LEASE + 1)
+        await second.issuance.settlement.settle_expired()
+        await abandoned_and_revoked(rig, ca)
+        assert (set(ca.collected), ca.signed_once) == ({"ticket-1"}, True)
 
 
 async def _still_working(reference: str) -> Pending:
