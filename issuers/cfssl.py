@@ -36,7 +36,7 @@ from issuers.cfssl_check import Examination
 from issuers.errors import BadCertificate, Check, IssuerError, Misconfigured, OutcomeUnknown, Rejected
 from issuers.http import read_url
 from issuers.options import about, option, refuse_unknown
-from issuers.pem import read_certificates, read_private_key
+from issuers.pem import answered_certificate, read_certificates, read_private_key
 from issuers.reach import Reach
 from issuers.tls import TlsIdentity
 
@@ -140,7 +140,7 @@ class CfsslIssuer(Issuer):
         reply = await self._api.authsign(profile, csr, bundle=self._options.bundle)
         if not reply.success:
             raise await self._api.refused(reply, profile)
-        leaf = _read_leaf(reply)
+        leaf = answered_certificate(reply.result.get("certificate", ""), reply.answer.where)
         issuing = (await self._signer_of(leaf, signer)).certificate
         reference = f"{leaf.serial_number:x}"
         chain, self._bundled = _read_bundle(leaf, reply)
@@ -192,20 +192,6 @@ def _fits(leaf: Certificate, issuing: Certificate) -> bool:
     if None in (leaf.authority_key_id, issuing.subject_key_id):
         return leaf.issuer == issuing.subject
     return leaf.authority_key_id == issuing.subject_key_id
-
-
-def _read_leaf(reply: Reply) -> x509.Certificate:
-    try:
-        found = x509.load_pem_x509_certificates(str(reply.result.get("certificate", "")).encode())
-    except UNREADABLE as error:
-        raise BadCertificate(
-            Check.PARSE, f"{reply.answer.where} says it has signed, but what it sent is no certificate: {error}"
-        ) from error
-    if len(found) != 1:
-        raise BadCertificate(
-            Check.ONE_LEAF, f"{reply.answer.where} sent {len(found)} certificates where it signs one at a time"
-        )
-    return found[0]
 
 
 def _read_bundle(

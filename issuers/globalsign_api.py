@@ -9,10 +9,7 @@ from datetime import datetime
 import httpx
 from cryptography import x509
 
-from issuers.certificate import UNREADABLE
 from issuers.errors import (
-    BadCertificate,
-    Check,
     IssuerError,
     Misconfigured,
     OutcomeUnknown,
@@ -23,6 +20,7 @@ from issuers.errors import (
     Unavailable,
 )
 from issuers.http import Answer, HttpClient, refused_by_status
+from issuers.pem import answered_certificate
 from issuers.reach import Reach
 from issuers.remembered import Remembered
 from issuers.tls import TlsIdentity, tls_context
@@ -139,17 +137,8 @@ class HvcaApi:
 def read_collected(answer: Answer) -> tuple[x509.Certificate, bool]:
     """The certificate in an answer, and whether it is revoked; raises BadCertificate."""
     read = answer.json()
-    try:
-        found = x509.load_pem_x509_certificates(str(read["certificate"]).encode())
-    except (KeyError, *UNREADABLE) as error:
-        raise BadCertificate(
-            Check.PARSE, f"{answer.where} says that it has issued, but what it sent is no certificate: {error}"
-        ) from error
-    if len(found) != 1:
-        raise BadCertificate(
-            Check.ONE_LEAF, f"{answer.where} sent {len(found)} certificates where it issues one at a time"
-        )
-    return found[0], read.get("status") == "REVOKED"
+    held = read if isinstance(read, dict) else {}
+    return answered_certificate(held.get("certificate", ""), answer.where), held.get("status") == "REVOKED"
 
 
 def refused(answer: Answer, *, orders: bool) -> IssuerError:

@@ -1,4 +1,6 @@
-"""PEM as operators paste it: line breaks lost or doubled, blanks around, text between the blocks (RFC 7468)."""
+"""PEM (RFC 7468) as operators paste it: line breaks lost or doubled, blanks around, text between the blocks; and as CAs
+answer with it.
+"""
 
 import re
 from base64 import b64decode
@@ -11,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from issuers.certificate import UNREADABLE
-from issuers.errors import Misconfigured
+from issuers.errors import BadCertificate, Check, Misconfigured
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
@@ -39,6 +41,19 @@ def read_certificates(text: str, what: str) -> tuple[x509.Certificate, ...]:
     if not found:
         raise Misconfigured(f"{what} holds no certificate; paste PEM text that begins with -----BEGIN CERTIFICATE-----")
     return tuple(found)
+
+
+def answered_certificate(text: object, where: str) -> x509.Certificate:
+    """The one certificate that a CA at `where` gave for a request. Raises BadCertificate."""
+    try:
+        found = x509.load_pem_x509_certificates(str(text).encode())
+    except UNREADABLE as error:
+        raise BadCertificate(
+            Check.PARSE, f"{where} says that it has issued, but what it sent is no certificate: {error}"
+        ) from error
+    if len(found) != 1:
+        raise BadCertificate(Check.ONE_LEAF, f"{where} sent {len(found)} certificates where it issues one at a time")
+    return found[0]
 
 
 def read_private_key(text: str, passphrase: str, what: str) -> PrivateKey:
