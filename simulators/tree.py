@@ -219,14 +219,20 @@ class ObjectTree:
 
     def as_json(self) -> dict[str, dict[str, dict[str, object]]]:
         """Object → instance → resource → value; opaque values in hex, object links as "object:instance"."""
-        return {
-            str(number): {
-                str(instance): {str(resource): shown(value) for resource, value in sorted(held.items())}
-                for instance, held in sorted(instances.items())
-            }
-            for number, instances in self.objects.items()
-            if instances
+        return shown_objects({number: held for number, held in self.objects.items() if held})
+
+
+def shown_objects(
+    objects: Mapping[int, Mapping[int, Mapping[int, Resource]]],
+) -> dict[str, dict[str, dict[str, object]]]:
+    """Objects, their instances and their resources as JSON has them."""
+    return {
+        str(number): {
+            str(instance): {str(resource): shown(value) for resource, value in sorted(held.items())}
+            for instance, held in sorted(instances.items())
         }
+        for number, instances in objects.items()
+    }
 
 
 def shown(value: Resource) -> object:

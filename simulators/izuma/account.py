@@ -26,7 +26,7 @@ from simulators.tree import (
     SERVER,
     SERVER_KEY,
     URI,
-    shown,
+    shown_objects,
 )
 
 # Content-Formats of TLV that are taken; the second is from before TLV had a number.
@@ -216,14 +216,7 @@ class Account:
 
     def as_json(self) -> dict[str, dict[str, dict[str, object]]]:
         """Object → instance → resource → value; opaque values in hex."""
-        return {
-            str(number): {
-                str(instance): {str(resource): shown(value) for resource, value in sorted(held.items())}
-                for instance, held in sorted(instances.items())
-            }
-            for number, instances in self.objects.items()
-            if any(instances.values())
-        }
+        return shown_objects({number: held for number, held in self.objects.items() if any(held.values())})
 
 
 def _digit(text: str) -> bool:
