@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import serialization
 from issuers.csr import same_names
 from issuers.errors import IssuerError, Rejected, Unavailable
 from issuers.returned import USUAL_LIMITS, DeviceLimits
-from server import logs
+from server import logs, tasks
 from server.attempts import HOLD_RETRY_AFTER, Attempts, Issuers, too_many
 from server.config import IssuanceConfig
 from server.errors import ComeAgain, Conflict, KeyTaken, NotAuthorized, TemporarilyUnavailable
@@ -373,12 +373,7 @@ class DeviceMade:
 
     async def close(self) -> None:
         """Wait a little for CAs that were asked, then stop; what is under way is settled by whoever adopts its row."""
-        tasks = [making.task for making in self._making.values()]
-        if tasks:
-            await asyncio.wait(tasks, timeout=CLOSE_PATIENCE)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await tasks.end([making.task for making in self._making.values()], CLOSE_PATIENCE)
 
 
 def _only_a_ca_knows(making: _Making) -> None:

@@ -27,7 +27,7 @@ from issuers.errors import OutcomeUnknown
 from issuers.returned import USUAL_LIMITS, DeviceLimits
 from issuers.subject import Subject
 from lwm2m.bootstrap import Credential
-from server import logs
+from server import logs, tasks
 from server.attempts import Attempts, Issuers
 from server.config import IssuanceConfig
 from server.errors import ComeAgain, TemporarilyUnavailable
@@ -366,12 +366,7 @@ class Issuance:
 
     async def close(self) -> None:
         """Wait a little for CAs that were asked, then stop; what is under way is settled by whoever adopts its row."""
-        tasks = [making.task for making in self._making.values()]
-        if tasks:
-            await asyncio.wait(tasks, timeout=CLOSE_PATIENCE)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await tasks.end([making.task for making in self._making.values()], CLOSE_PATIENCE)
         await self.settlement.close()
 
 

@@ -16,7 +16,7 @@ from lwm2m.coap.exchange import ExchangeFailed, ExchangeFailure, ResponseReceive
 from lwm2m.coap.message import CHANGED, POST, code_text
 from lwm2m.errors import DecodeError, EncodeError
 from lwm2m.paths import Path
-from server import logs
+from server import logs, tasks
 from server.coap.association import Gone, Outcome
 from server.coap.registration import Connected
 from server.metrics import Metrics
@@ -67,10 +67,7 @@ class Renewals:
 
     async def close(self) -> None:
         """Drop what is under way; the record says so."""
-        tasks = list(self._under_way.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await tasks.end(list(self._under_way.values()))
 
     async def _look(self) -> None:
         self._count(await certificate_enrollments.settle(self._database))

@@ -15,7 +15,7 @@ from cryptography import x509
 from issuers.base import Capability, Pending
 from issuers.errors import IssuerError, NotSupported, OutcomeUnknown, Unavailable
 from issuers.returned import DeviceLimits
-from server import logs
+from server import logs, tasks
 from server.attempts import Attempts, Issuers, request_for
 from server.errors import ServiceError
 from server.knowledge import ActiveIssuer
@@ -120,10 +120,7 @@ class Settlement:
 
     async def close(self) -> None:
         """Stop; what is left is settled by the next worker that looks."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await tasks.end(list(self._tasks))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
