@@ -191,12 +191,17 @@ class OpenSslSession:
         self.state = SessionState.CLOSED
 
     def datagrams_to_send(self) -> list[bytes]:
-        """What has to leave now, in datagrams no larger than the MTU where the records allow."""
+        """What has to leave now, in datagrams no larger than the MTU where the records allow.
+
+        Nor larger than one record may be: a client that asks for short ones may have room for no more.
+        """
         written = self._written()
         if not written:
             return []
         engine = self._engine
-        return [written] if engine.stream else records.datagrams(self._numbered(written), engine.mtu)
+        if engine.stream:
+            return [written]
+        return records.datagrams(self._numbered(written), min(engine.mtu, self._longest + _RECORD_HEADER))
 
     def _numbered(self, written: bytes) -> bytes:
         """Begin with the number of the ClientHello's record (RFC 6347 4.2.1): OpenSSL 3.2 to 4.0 begins with 1.

@@ -67,6 +67,17 @@ async def test_certificates_come_and_go_in_fragments(factory: Factory, kind: str
     assert path.largest("down") <= mtu
 
 
+@requires_openssl
+async def test_a_client_of_short_records_gets_no_datagram_of_several(factory: Factory) -> None:
+    """Its buffer may have room for one record (Californium): RFC 6347 4.1.1 has several in one only where they fit."""
+    async with running(factory) as server, path_to(server.port) as path:
+        words = ("s_client", "-dtls1_2", "-timeout", "-maxfraglen", "512", "-connect", f"127.0.0.1:{path.address[1]}")
+        async with conversation("openssl", *words, *as_device(factory)) as client:
+            await client.tell(b"hello\n")
+            await client.until("echo hello")
+    assert path.largest("down") <= 13 + 512
+
+
 @pytest.mark.parametrize("kind", CLIENTS)
 async def test_a_long_identity_comes_in_fragments_and_its_key_is_found(factory: Factory, kind: str) -> None:
     mtu, key = 300, psk(b"urn:dev:" + b"1" * 247)
