@@ -1,24 +1,20 @@
 """Does anything need a person? Findings with since-when, cause and next step, each from what is on record now."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 from urllib.parse import urlencode
 from uuid import UUID
 
-from cryptography import x509
-
 from lwm2m.steps import FailureCause
-from server.admin import trust as trust_admin
-from server.standing import CA_ENDS_WITHIN, Standing, standings
+from server import attention_cas
+from server.finding import Finding
+from server.standing import Standing, standings
 from server.statistics import Group, Picture, Statistics
-from server.store import embedded_ca, issuers, statistics, trust
-from server.store.accounts import LWM2M, Account
+from server.store import statistics
+from server.store.accounts import Account
 from server.store.database import Database
 from server.store.secrets import Sealer
-
-Severity = Literal["fault", "warning"]
 
 # A device's certificate is renewed by a bootstrap or a re-enrolment, which needs the device to come.
 DEVICE_CERTIFICATES_WITHIN = timedelta(days=30)
@@ -34,22 +30,7 @@ FRESH = timedelta(seconds=10)
 _HARMLESS = {FailureCause.SUPERSEDED.value}
 # One certificate that breaks a check is a finding of its own.
 _OF_THE_CA = {FailureCause.ISSUER_UNAVAILABLE.value, FailureCause.ISSUER_REFUSED.value}
-NOT_READY = "issuer_not_ready"
 OWN_CA = "the embedded CA"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that needs a person. `issuer_id` and `devices` (filters of the device list) say where to look."""
-
-    kind: str
-    severity: Severity
-    title: str
-    cause: str
-    next_step: str
-    since: datetime | None
-    issuer_id: UUID | None = None
-    devices: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +61,15 @@ class Attendant:
             return last
         cas = await standings(self.database, account.id, now)
         picture = await self.statistics.picture(account.id, "15m", installation=False)
-        of_cas = await self._issuers(account, cas)
+        ours = await attention_cas.authorities(self.database, account, cas)
+        of_cas = attention_cas.of_own_choice(ours)
         found = [
             *of_cas,
-            *await self._own_ca(account),
-            *await self._certificates(account, now, cas),
+            *await attention_cas.of_embedded(self.database, ours),
+            *await attention_cas.ending(self.database, self.sealer, ours, now),
             *await self._waiting(account, now),
             *_failing(picture),
-            *_without_certificate(picture, cas, {f.issuer_id for f in of_cas if f.kind == NOT_READY}),
+            *_without_certificate(picture, cas, {f.issuer_id for f in of_cas if f.kind == attention_cas.NOT_READY}),
             *(self._installation() if account.is_default else ()),
         ]
         # What lasted through two looks has begun at the first, where the record does not know better.
@@ -96,87 +78,6 @@ class Attendant:
         attention = Attention(now, tuple(sorted(dated, key=lambda f: (f.severity != "fault", f.kind, f.title))))
         self._last[account.id] = attention
         return attention
-
-    async def _issuers(self, account: Account, cas: Mapping[UUID, Standing]) -> list[Finding]:
-        """CAs that sign for a service and cannot, or of which nobody knows whether they can."""
-        if cas and not account.third_party_ca:
-            return [
-                Finding(
-                    kind="feature_off",
-                    severity="warning",
-                    title=f"{len(cas)} CAs of your own are registered, but the account may not use them",
-                    cause="third-party CAs are switched off for this account",
-                    next_step="an administrator of the default account allows them, or the CAs are removed",
-                    since=None,
-                )
-            ]
-        active: dict[UUID, list[str]] = {}
-        for service in await issuers.configured(self.database, account.id):
-            if service.issuer_id is not None:
-                active.setdefault(service.issuer_id, []).append(service.reference)
-        return [
-            finding
-            for issuer_id, standing in cas.items()
-            if issuer_id in active
-            for finding in _of_active(standing, active[issuer_id])
-        ]
-
-    async def _own_ca(self, account: Account) -> list[Finding]:
-        """That what the embedded CA signs is refused: its root is trusted until somebody takes that back."""
-        own = await embedded_ca.find(self.database, account.id)
-        service = await issuers.service(self.database, account.id, LWM2M)
-        if own is None or service is None or service.issuer_id is not None:
-            return []
-        anchors = await trust_admin.anchors(self.database, account.id)
-        chain = [x509.load_der_x509_certificate(der) for der in (own.issuing_certificate, own.root_certificate)]
-        if trust_admin.leads_to(chain, anchors):
-            return []
-        return [
-            Finding(
-                kind="issuer_not_trusted",
-                severity="fault",
-                title=f"The embedded CA signs for {LWM2M}, but its root is not trusted: devices are refused",
-                cause="its root was denied or removed, and nothing else of service lwm2m stands above it",
-                next_step="activate its root, or trust it again: `firstlight ca export device-root` writes it",
-                since=None,
-            )
-        ]
-
-    async def _certificates(self, account: Account, now: datetime, cas: Mapping[UUID, Standing]) -> list[Finding]:
-        """Certificates of ours, of active CAs and of the operator that end soon."""
-        ends: list[tuple[str, datetime, str]] = []
-        active = {service.issuer_id for service in await issuers.configured(self.database, account.id)}
-        for ca in cas.values():
-            if ca.row.id in active and ca.ends is not None:
-                step = "have the CA renew it, trust the new one, then verify the CA"
-                ends.append((f"the CA certificate of {ca.row.name}", ca.ends, step))
-        own = await embedded_ca.find(self.database, account.id)
-        if own is not None:
-            for name, der in (("issuing CA", own.issuing_certificate), ("root", own.root_certificate)):
-                ends.append((f"the embedded {name}", _end(der), "make a new one before devices lose their issuer"))
-        if account.is_default and await embedded_ca.has_server_credential(self.database):
-            server = await embedded_ca.server_credential(self.database, self.sealer)
-            ends.append(("the bootstrap server's certificate", _end(server.certificate), "renew it"))
-        for trusted in await trust.listed(self.database, account.id):
-            if trusted.active:
-                step = "upload its successor as a trusted certificate beside it"
-                ends.append((f"the trusted certificate {trusted.name}", trusted.not_after, step))
-        found: list[Finding] = []
-        for what, end, step in ends:
-            if end - now > CA_ENDS_WITHIN:
-                continue
-            over = end <= now
-            found.append(
-                Finding(
-                    kind="ca_certificate_expiring",
-                    severity="fault" if over else "warning",
-                    title=f"{what[0].upper()}{what[1:]} {'has ended' if over else f'ends in {(end - now).days} days'}",
-                    cause=f"it is valid until {end:%Y-%m-%d %H:%M} UTC",
-                    next_step=step,
-                    since=end if over else end - CA_ENDS_WITHIN,
-                )
-            )
-        return found
 
     async def _waiting(self, account: Account, now: datetime) -> list[Finding]:
         facts = await statistics.facts(
@@ -281,51 +182,6 @@ class Attendant:
         return found
 
 
-def _of_active(ca: Standing, services: Sequence[str]) -> Iterator[Finding]:
-    """What is wrong with a CA that signs for these services, or not known of it."""
-    name, signs_for = ca.row.name, ", ".join(services)
-    if ca.refused_by is not None:
-        yield Finding(
-            kind=NOT_READY,
-            severity="fault",
-            title=f"{name} gives no certificates for {signs_for}",
-            cause=ca.refused_by.error_text,
-            next_step="run Verify on it; it is asked again by itself, and devices come back by themselves",
-            since=ca.refused_by.since,
-            issuer_id=ca.row.id,
-        )
-    if ca.is_refused_for(*services):
-        yield Finding(
-            kind="issuer_not_trusted",
-            severity="fault",
-            title=f"{name} is active for {LWM2M}, but its CA certificate is not trusted: devices are refused",
-            cause="what it signs leads to no active trusted certificate of service lwm2m",
-            next_step="trust its certificate for LWM2M, then verify it",
-            since=None,
-            issuer_id=ca.row.id,
-        )
-    if ca.verification is None:
-        yield Finding(
-            kind="issuer_not_verified",
-            severity="warning",
-            title=f"{name} is active for {signs_for} and was never verified",
-            cause="nobody has looked whether it takes our credentials and what it signs would be accepted",
-            next_step="run Verify on it",
-            since=None,
-            issuer_id=ca.row.id,
-        )
-    elif (failed := ca.failed_for(*services)) is not None:
-        yield Finding(
-            kind="verification_failed",
-            severity="warning",
-            title=f"{name} is active although its last verification failed",
-            cause=failed.message,
-            next_step="mend what the failed step says, then verify it again",
-            since=failed.finished_at,
-            issuer_id=ca.row.id,
-        )
-
-
 def _without_certificate(
     picture: Picture, cas: Mapping[UUID, Standing], not_ready: Collection[UUID | None]
 ) -> list[Finding]:
@@ -398,10 +254,6 @@ def _failing(picture: Picture) -> list[Finding]:
 
 def _begun(picture: Picture, group: Group) -> datetime | None:
     return next((at for at, bin in picture.steps if group in bin.failures), None)
-
-
-def _end(der: bytes) -> datetime:
-    return x509.load_der_x509_certificate(der).not_valid_after_utc
 
 
 def _stamp(at: datetime) -> str:

@@ -17,8 +17,9 @@ from server.api.console.door import ReaderVisits, Visitor
 from server.api.console.navigation import CERTIFICATE_AUTHORITIES, CERTIFICATES
 from server.api.console.page import ConsoleRoute, call, render, text_of
 from server.api.statistics import shown
-from server.attention import Attendant, Finding
+from server.attention import Attendant
 from server.errors import BadRequest
+from server.finding import Finding
 from server.statistics import WINDOWS, Statistics
 from server.store import issuers, operators
 from server.store.errors import StoreUnavailable

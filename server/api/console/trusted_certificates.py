@@ -231,16 +231,7 @@ def _change_form(
 @router.get("/trusted/{certificate_id}/deny")
 async def ask_denial(request: Request, visitor: AdministratorVisits, certificate_id: str) -> Response:
     """What follows is said before."""
-    row = await _find(visitor, certificate_id)
-    calls = [call("PUT", f"{API}/{row.id.hex}", {"status": "INACTIVE"})]
-    return render(
-        request,
-        "trusted_deny.html",
-        visitor=visitor,
-        calls=calls,
-        row=row,
-        follows=await _follows(visitor, row, removed=False),
-    )
+    return await _ask_withdrawal(request, visitor, certificate_id, removed=False)
 
 
 @router.post("/trusted/{certificate_id}/deny")
@@ -267,16 +258,7 @@ async def _set(request: Request, visitor: Visitor, certificate_id: str, *, activ
 @router.get("/trusted/{certificate_id}/delete")
 async def ask_removal(request: Request, visitor: AdministratorVisits, certificate_id: str) -> Response:
     """What follows is said before."""
-    row = await _find(visitor, certificate_id)
-    calls = [call("DELETE", f"{API}/{row.id.hex}")]
-    return render(
-        request,
-        "trusted_delete.html",
-        visitor=visitor,
-        calls=calls,
-        row=row,
-        follows=await _follows(visitor, row, removed=True),
-    )
+    return await _ask_withdrawal(request, visitor, certificate_id, removed=True)
 
 
 @router.post("/trusted/{certificate_id}/delete")
@@ -288,10 +270,20 @@ async def remove(request: Request, visitor: AdministratorVisits, certificate_id:
     return go(request, CERTIFICATES, f"{row.name} is deleted.")
 
 
-async def _follows(visitor: Visitor, row: TrustedCertificate, *, removed: bool) -> list[str]:
+async def _ask_withdrawal(request: Request, visitor: Visitor, certificate_id: str, *, removed: bool) -> Response:
     """Whom it concerns when a trusted certificate no longer counts."""
+    row = await _find(visitor, certificate_id)
+    path = f"{API}/{row.id.hex}"
     found = await withdrawals.dependents(visitor.caller.database, visitor.caller.account_id, row)
-    return [f"{doubt.what}; {doubt.remedy}." for doubt in found.doubts(row, removed=removed)]
+    return render(
+        request,
+        "trusted_withdraw.html",
+        visitor=visitor,
+        calls=[call("DELETE", path) if removed else call("PUT", path, {"status": "INACTIVE"})],
+        row=row,
+        removed=removed,
+        follows=[f"{doubt.what}; {doubt.remedy}." for doubt in found.doubts(row, removed=removed)],
+    )
 
 
 async def _find(visitor: Visitor, certificate_id: str) -> TrustedCertificate:
