@@ -1,6 +1,7 @@
 """Who may import whom (the table of README, "Layout"), held by reading every module's imports."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,6 +84,25 @@ def test_no_sql_stands_in_python() -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.lstrip().startswith(words)
     ]
     assert not found
+
+
+def test_every_query_is_asked() -> None:
+    names = {
+        name
+        for file in (ROOT / "sql" / "queries").glob("*.sql")
+        for name in re.findall(r"^-- name: (\w+)$", file.read_text(), re.MULTILINE)
+    }
+    said, patterns = set(), []
+    for file in modules("server"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                said.add(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                parts = [str(each.value) if isinstance(each, ast.Constant) else None for each in node.values]
+                if re.fullmatch(r"\w*_\w*", "".join(part or "" for part in parts)):
+                    patterns.append("".join(r"\w+" if part is None else part for part in parts))
+    assert names
+    assert {name for name in names - said if not any(re.fullmatch(each, name) for each in patterns)} == set()
 
 
 def test_the_environment_is_read_at_the_edge_only() -> None:

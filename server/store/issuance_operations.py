@@ -58,7 +58,7 @@ Opened = Inserted | Joined | KeyTaken | TooMany | HeldBack
 
 @dataclass(slots=True, kw_only=True)
 class OpenIssuance(Operation[Opened]):
-    """The intent to ask a CA (design 7): `state` is `submitted` when it is asked at once, else `requested`.
+    """The intent to ask a CA (design 7): `state` is `submitted`, as it is asked at once.
 
     `replaces`: the row of the attempt before this one, if it still answers for the CSR. `most`: how many certificates
     the endpoint may get within 24 hours, this one included; None = not counted. `hold`: nothing is asked of this CA for
@@ -141,20 +141,6 @@ class Step(Operation[bool]):
     def keys(self) -> tuple[Hashable, ...]:
         """The row."""
         return (self.id,)
-
-
-@dataclass(slots=True)
-class MarkSubmitted(Step):
-    """The CA is about to be asked."""
-
-    statement: ClassVar[str] = "write_submitted"
-    kept: ClassVar[bool] = False
-
-    owner: str
-
-    def row(self) -> tuple[object, ...]:
-        """As `write_submitted`."""
-        return self.id, self.owner
 
 
 @dataclass(slots=True)

@@ -1,16 +1,10 @@
 """All kinds of operations, and the order in which a batch of them is written (design 7)."""
 
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import ClassVar
-from uuid import UUID, uuid4
 
-from server.store.audit import Actor
 from server.store.issuance_operations import (
     MarkAbandoned,
     MarkDelivered,
-    MarkSubmitted,
     OpenIssuance,
     RecordFailed,
     RecordIssued,
@@ -26,48 +20,9 @@ from server.store.session_operations import (
     TouchDevice,
 )
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditRow(Operation[None]):
-    """A final outcome that belongs to no session; `detail` is JSON."""
-
-    statement: ClassVar[str] = "write_audit"
-    kept: ClassVar[bool] = True
-
-    at: datetime
-    account_id: UUID | None
-    actor: Actor
-    action: str
-    subject_kind: str
-    subject: str
-    detail: str = "{}"
-    id: UUID = field(default_factory=uuid4)
-
-    def keys(self) -> tuple[Hashable, ...]:
-        """The row."""
-        return (self.id,)
-
-    def row(self) -> tuple[object, ...]:
-        """As `write_audit`."""
-        actor = self.actor
-        return (
-            self.id,
-            self.at,
-            self.account_id,
-            actor.kind,
-            actor.name,
-            actor.request_id,
-            self.action,
-            self.subject_kind,
-            self.subject,
-            self.detail,
-        )
-
-
 # In the order of an issuance's life, so that its steps mostly fit into one transaction without a second round.
 ORDER: tuple[type[Operation[object]], ...] = (
     OpenIssuance,
-    MarkSubmitted,
     RecordPending,
     RecordFailed,
     RecordIssued,
@@ -79,7 +34,6 @@ ORDER: tuple[type[Operation[object]], ...] = (
     AppendStep,
     TouchDevice,
     RecordTranscript,
-    AuditRow,
 )
 _RANK = {kind: rank for rank, kind in enumerate(ORDER)}
 

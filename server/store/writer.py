@@ -24,7 +24,6 @@ from server.store.issuance_operations import Joined as Joined
 from server.store.issuance_operations import KeyTaken as KeyTaken
 from server.store.issuance_operations import MarkAbandoned as MarkAbandoned
 from server.store.issuance_operations import MarkDelivered as MarkDelivered
-from server.store.issuance_operations import MarkSubmitted as MarkSubmitted
 from server.store.issuance_operations import Opened as Opened
 from server.store.issuance_operations import OpenIssuance as OpenIssuance
 from server.store.issuance_operations import RecordFailed as RecordFailed
@@ -32,7 +31,6 @@ from server.store.issuance_operations import RecordIssued as RecordIssued
 from server.store.issuance_operations import RecordPending as RecordPending
 from server.store.issuance_operations import TooMany as TooMany
 from server.store.operation import Operation as Operation
-from server.store.operations import AuditRow as AuditRow
 from server.store.prepared import opened
 from server.store.session_operations import AppendStep as AppendStep
 from server.store.session_operations import EndSession as EndSession

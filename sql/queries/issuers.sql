@@ -56,12 +56,6 @@ FROM certificate_issuer_configuration c
 LEFT JOIN certificate_issuer i ON i.id = c.issuer_id
 WHERE c.account_id = $1 AND c.reference = $2;
 
--- name: configuration_put
-INSERT INTO certificate_issuer_configuration (id, account_id, reference, issuer_id) VALUES ($1, $2, $3, $4)
-ON CONFLICT (account_id, reference) DO UPDATE
-SET issuer_id = EXCLUDED.issuer_id, version = certificate_issuer_configuration.version + 1, updated_at = now()
-RETURNING id, account_id, reference, issuer_id, version, created_at, updated_at;
-
 -- name: configuration_remove
 DELETE FROM certificate_issuer_configuration WHERE account_id = $1 AND reference = $2 RETURNING id;
 

@@ -114,12 +114,6 @@ WHERE (SELECT count(*) FROM (SELECT FROM issuance i
 UPDATE issuance SET current = false, settled = true, updated_at = now()
 WHERE id = ANY ($1::uuid[]) AND (answers_until <= now() OR state IN ('unknown', 'refused', 'bad'));
 
--- name: write_submitted
-UPDATE issuance i SET state = 'submitted', updated_at = now()
-FROM unnest($1::uuid[], $2::text[]) AS w (id, owner)
-WHERE i.id = w.id AND i.owner = w.owner AND i.state IN ('requested', 'submitted')
-RETURNING i.id;
-
 -- name: write_pending
 UPDATE issuance i SET state = 'pending', reference = w.reference, retry_at = w.retry_at, updated_at = now()
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) AS w (id, owner, reference, retry_at)
@@ -426,15 +420,6 @@ SET profile = coalesce(EXCLUDED.profile, device.profile), last_session_id = EXCL
     factory_key = coalesce(EXCLUDED.factory_key, device.factory_key),
     factory_until = CASE WHEN EXCLUDED.verified_by IS NULL THEN device.factory_until ELSE EXCLUDED.factory_until END
 WHERE device.last_seen <= EXCLUDED.last_seen;
-
--- name: write_audit
-INSERT INTO audit (id, at, account_id, actor_kind, actor_name, request_id, action, subject_kind, subject, detail)
-SELECT w.id, w.at, w.account_id, w.actor_kind, w.actor_name, w.request_id, w.action, w.subject_kind, w.subject,
-       w.detail::json
-FROM unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-            $9::text[], $10::text[])
-    AS w (id, at, account_id, actor_kind, actor_name, request_id, action, subject_kind, subject, detail)
-ON CONFLICT (id, at) DO NOTHING;
 
 -- name: write_transcripts
 -- One attempt of a device a statement; what is older than its last so many goes.

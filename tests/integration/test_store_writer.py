@@ -16,12 +16,10 @@ from server.store.issuance_operations import OpenIssuance
 from server.store.operation import Operation
 from server.store.writer import (
     AppendStep,
-    AuditRow,
     Inserted,
     Joined,
     MarkAbandoned,
     MarkDelivered,
-    MarkSubmitted,
     RecordEnrollment,
     RecordFailed,
     RecordPending,
@@ -83,18 +81,17 @@ async def test_a_bootstrap_is_on_record_after_three_commits(database: Database, 
 async def test_steps_of_one_issuance_that_were_queued_in_one_go_keep_their_order(
     database: Database, writer: Writer
 ) -> None:
-    opened = intent("device-1", state="requested")
+    opened = intent("device-1")
     retry_at = NOW + timedelta(seconds=5)
     answers = await written_together(
         writer,
         opened,
-        MarkSubmitted(opened.id, opened.owner),
         RecordFailed(opened.id, opened.owner, "unknown", "OutcomeUnknown", "no answer"),
         RecordPending(opened.id, opened.owner, "ca-17", retry_at),
         issued(opened),
         MarkDelivered(opened.id),
     )
-    assert answers == [Inserted(), True, True, True, True, True]
+    assert answers == [Inserted(), True, True, True, True]
     row = await issuances.find(database, opened.id)
     assert row is not None
     assert (row.state, row.reference, row.retry_at) == ("delivered", "ca-17", retry_at)
@@ -164,19 +161,6 @@ async def test_a_device_is_listed_with_the_newest_certificate_that_was_delivered
     assert await held() is None
     await writer.write(replace(device(first), at=NOW + timedelta(hours=2)))
     assert await held() == ("bootstrapped", sha256(issued(third).chain[0]).digest(), None)
-
-
-async def test_an_audit_row_is_written_once(database: Database, writer: Writer) -> None:
-    row = AuditRow(
-        at=NOW,
-        account_id=ACCOUNT,
-        actor=Actor(kind="system", name="issuance", request_id=""),
-        action="certificate.possible_orphan",
-        subject_kind="device",
-        subject="device-1",
-    )
-    assert await written_together(writer, row, row) == [None, None]
-    assert await value(database, "SELECT count(*) FROM audit") == 1
 
 
 # -- states --

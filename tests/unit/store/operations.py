@@ -5,18 +5,15 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from server.store.audit import Actor
 from server.store.issuance_operations import (
     MarkAbandoned,
     MarkDelivered,
-    MarkSubmitted,
     OpenIssuance,
     RecordFailed,
     RecordIssued,
     RecordPending,
 )
 from server.store.operation import Operation
-from server.store.operations import AuditRow
 from server.store.session_operations import EndSession, RecordSession, TouchDevice
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -83,7 +80,6 @@ def end_session(row: UUID) -> EndSession:
 
 MAKERS: tuple[Callable[[UUID], Operation[Any]], ...] = (
     open_issuance,
-    lambda row: MarkSubmitted(row, "w"),
     lambda row: RecordPending(row, "w", "reference", NOW),
     lambda row: RecordFailed(row, "w", "unknown", "OutcomeUnknown", "no answer"),
     record_issued,
@@ -92,13 +88,4 @@ MAKERS: tuple[Callable[[UUID], Operation[Any]], ...] = (
     record_session,
     touch_device,
     lambda row: end_session(row),
-    lambda row: AuditRow(
-        id=row,
-        at=NOW,
-        account_id=None,
-        actor=Actor(kind="system", name="", request_id=""),
-        action="a",
-        subject_kind="k",
-        subject="s",
-    ),
 )
