@@ -246,7 +246,7 @@ def _in_parts(instance: ObjectInstance, format: ContentFormat, note: str) -> lis
         else:
             rest[id] = value
     short = encode_instance(ObjectInstance(instance.object, instance.instance, rest), format)
-    return [Request(path, format, short, notes("in parts", note)), *long]
+    return [Request(path, format, short, notes("in parts", note) if long else note), *long]
 
 
 def security_payload(

@@ -84,6 +84,12 @@ def test_what_it_refuses_in_blocks_it_gets_value_by_value_and_the_next_time_at_o
     assert max(len(operation.payload) for operation in again.sent) <= BLOCK
 
 
+def test_an_instance_without_long_values_stays_one_write_of_which_nothing_is_noted() -> None:
+    plan = replace(PLAN, securities=(replace(SECURITY, mode="nosec", uri="coap://lwm2m.example.com"),))
+    done = bootstrapped(Zephyr("1.1"), None, plan, Learned(in_parts=True))
+    assert (done.verdict, written(done), done.session.log[-3].note) == (Done(), ["/0/1", "/1/0"], "")
+
+
 def test_a_resource_it_does_not_know_is_left_out() -> None:
     device = Zephyr("1.0")
     short = replace(SECURITY, server_certificate=b"CA", certificate_usage=2)
