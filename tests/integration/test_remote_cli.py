@@ -1,23 +1,20 @@
 """Both doors to the commands (design 3): through the record, and through the API of a running server."""
 
-import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 import pytest_asyncio
 from cryptography import x509
-from typer.testing import CliRunner
 
 from server.cli import commands
 from server.cli.remote import commands as remote
+from tests.integration.doors import Doors, file, in_order
 from tests.integration.field import SHORT, Field, opened, profile
 from tests.integration.service import firstlight
 from tests.issuers.peers.proxy import tls
@@ -43,47 +40,9 @@ FAILED = (
 )
 
 
-class Doors:
-    """The same words, in at either."""
-
-    def __init__(self, field: Field) -> None:
-        self._field = field
-        self._runner = CliRunner(env={"COLUMNS": "200", "TERM": "dumb"})
-        ready = field.service.ready
-        self._through = ("--url", ready["http"], "--api-key-file", ready["api_key_file"])
-
-    async def remote(self, *words: str, code: int = 0) -> str:
-        """In this process: that `firstlight --url` leads here is tested once, below."""
-        result = await asyncio.to_thread(self._runner.invoke, remote.app, [*words, *self._through])
-        assert result.exit_code == code, f"{words}: {result.output} {result.exception}"
-        return result.output
-
-    async def local(self, *words: str, code: int = 0) -> str:
-        return await self._field.service.command(*words, code=code)
-
-    async def audit(self) -> list[dict[str, Any]]:
-        """What the API says of the newest changes."""
-        key = Path(self._field.service.ready["api_key_file"]).read_text().strip()
-        headers = {"Authorization": f"Bearer {key}"}
-        async with httpx.AsyncClient(base_url=self._through[1], headers=headers, trust_env=False) as client:
-            rows: list[dict[str, Any]] = (await client.get("/v1/audit?order=DESC&limit=2")).json()["data"]
-        return rows
-
-
 @pytest.fixture
 def doors(field: Field) -> Doors:
     return Doors(field)
-
-
-def file(field: Field, name: str, text: str | bytes) -> str:
-    path = field.folder / name
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return str(path)
-
-
-def in_order(said: str) -> list[dict[str, Any]]:
-    """JSON lines; the doors have orders of their own."""
-    return sorted((json.loads(line) for line in said.splitlines()), key=json.dumps)
 
 
 async def test_a_ca_is_registered_switched_and_removed_from_afar_with_an_audit_row_each(
@@ -211,91 +170,6 @@ async def test_an_operator_is_made_changed_and_removed_from_afar(field: Field, d
         assert "no longer sign in" in await doors.remote("operator", "remove", name)
     assert await doors.remote("operator", "list") == await doors.local("operator", "list")
     assert [(row["action"], row["actor_kind"]) for row in await doors.audit()] == [("operator.removed", "api")] * 2
-
-
-async def test_a_certificate_of_both_services_is_named_by_its_id_through_both_doors(field: Field, doors: Doors) -> None:
-    pem = file(field, "both.pem", make_factory_ca("Both").pem)
-    for service in ("bootstrap", "lwm2m"):
-        await doors.remote("trust", "add", pem, "--service", service, "--name", f"both {service}")
-    both = [row for row in in_order(await doors.remote("trust", "list", "--json")) if row["name"].startswith("both ")]
-    (word,) = {row["fingerprint"] for row in both}
-    ids = {row["id"]: f"({row['name']}, service {row['service']})" for row in both}
-    for door in (doors.remote, doors.local):
-        said = await door("trust", "remove", word, code=1)
-        assert all(f"{id} {apart}" in said for id, apart in ids.items())
-        assert "give the beginning of the id" in said
-    for id in ids:
-        assert "is removed" in await doors.remote("trust", "remove", id)
-    assert "`firstlight trust list` shows them" in await doors.remote("trust", "remove", word, code=1)
-
-
-async def test_a_certificate_that_nobody_named_gets_the_same_name_through_both_doors(
-    field: Field, doors: Doors
-) -> None:
-    for door, name in ((doors.remote, "Far"), (doors.local, "Near")):
-        pem = file(field, f"{name}.pem", make_factory_ca(name).pem)
-        for service, called in (("bootstrap", f"CN={name},O=Factory"), ("lwm2m", f"CN={name},O=Factory 2")):
-            assert f"Trusted for {service}: {called} (" in await door("trust", "add", pem, "--service", service)
-            assert "is already there" in await door("trust", "add", pem, "--service", service, code=1)
-        for called in (f"CN={name},O=Factory", f"CN={name},O=Factory 2"):
-            assert "is removed" in await door("trust", "remove", called)
-
-
-async def test_what_follows_when_a_trusted_certificate_counts_no_more_is_said_through_both_doors(
-    field: Field, doors: Doors
-) -> None:
-    rows = in_order(await doors.local("trust", "list", "--json"))
-    [factory] = [row for row in rows if row["fingerprint"] == sha256(field.factory.der).hexdigest()]
-    [root] = [row for row in rows if row["service"] == "lwm2m"]
-    matched = profile("other-*").replace("[match]", f'[match]\ntrusted_certificate = "{factory["fingerprint"]}"')
-    await field.set_profile("matched", matched)
-    pem = file(field, "again.pem", field.factory.pem)
-    for door in (doors.remote, doors.local):
-        said = (await door("trust", "deny", root["id"])).splitlines()
-        assert said[0].startswith(
-            f"{root['name']} is denied: nothing that leads to it is delivered; `firstlight trust ac"
-        )
-        assert said[1:] == [
-            "Warning: nothing else that is trusted stands above the embedded CA, which signs for LWM2M: devices get no "
-            "certificate from now on; activate it again, or another CA."
-        ]
-        assert (await door("trust", "activate", root["id"])).strip() == f"{root['name']} is active."
-        said = (await door("trust", "deny", factory["name"])).splitlines()
-        assert said[1:] == [
-            "Warning: 2 devices came with it last: their next bootstrap is refused; what they hold stays valid; "
-            "activate it again if they are to come."
-        ]
-        await door("trust", "activate", factory["name"])
-        said = (await door("trust", "remove", factory["name"])).splitlines()
-        assert said[0] == f"{factory['name']} is removed: its devices are unknown from now on."
-        assert "2 devices came with it last: their next bootstrap is refused, unless another" in said[1]
-        assert "the profile matched is for devices that come with it: none gets what it says any more" in said[2]
-        await door("trust", "add", pem, "--service", "bootstrap", "--name", factory["name"])
-        # What nobody depends on goes without a warning.
-        other = file(field, "other.pem", make_factory_ca("Nobody").pem)
-        await door("trust", "add", other, "--service", "bootstrap", "--name", "nobody")
-        assert len((await door("trust", "remove", "nobody")).splitlines()) == 1
-    await doors.remote("profile", "remove", "matched")
-
-
-async def test_a_certificate_that_may_not_be_meant_is_doubted_through_both_doors(field: Field, doors: Doors) -> None:
-    now = datetime.now(UTC)
-    past = now - timedelta(days=900)
-    ended = file(field, "ended.pem", make_factory_ca("Ended", not_before=past, not_after=past + timedelta(days=1)).pem)
-    early = file(field, "early.pem", make_factory_ca("Early", not_before=now + timedelta(days=2)).pem)
-    for door in (doors.remote, doors.local):
-        said = await door("trust", "add", ended, "--service", "bootstrap", "--name", "doubtful")
-        assert "Warning: it ended on 20" in said
-        again = await door("trust", "add", ended, "--service", "bootstrap", "--name", "doubtful too", code=1)
-        assert "is already there for the service bootstrap, as doubtful, active" in again
-        await door("trust", "deny", "doubtful")
-        again = await door("trust", "add", ended, "--service", "bootstrap", "--name", "doubtful too", code=1)
-        assert "as doubtful, denied: activate that one" in again
-        await door("trust", "remove", "doubtful")
-        assert "may lead to it" in await door("trust", "add", ended, "--service", "lwm2m", "--name", "e", code=1)
-        said = await door("trust", "add", early, "--service", "lwm2m", "--name", "early")
-        assert "Warning: it is valid from 20" in said
-        await door("trust", "remove", "early")
 
 
 async def test_what_a_profile_names_and_is_not_there_is_said_through_both_doors(field: Field, doors: Doors) -> None:
