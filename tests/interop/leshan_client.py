@@ -1,4 +1,4 @@
-"""Eclipse Leshan's client library as a device: fetched by Maven, compiled with our LeshanDevice.java, run."""
+"""Eclipse Leshan's client library as a device, and Californium below it: fetched by Maven, compiled with ours, run."""
 
 import asyncio
 import hashlib
@@ -34,8 +34,8 @@ async def _finished(*command: str, patience: float = 2 * PATIENCE) -> tuple[int,
     return process.returncode, printed.decode(errors="replace"), complaint.decode(errors="replace")
 
 
-def built(folder: Path) -> str:
-    """The class path of the program; where Maven cannot fetch what it needs the tests are skipped.
+def built(folder: Path, program: str = "LeshanDevice") -> str:
+    """The class path of a program of ours; where Maven cannot fetch what it needs the tests are skipped.
 
     What is fetched stays in Maven's own cache, so only the first build of a machine needs the network.
     """
@@ -50,7 +50,7 @@ def built(folder: Path) -> str:
     assert listed == (SOURCE / "jars.sha256").read_text()
     path = f"{folder}:{jars}/*"
     code, printed, complaint = asyncio.run(
-        _finished(javac, "-cp", path, "-d", str(folder), str(SOURCE / "LeshanDevice.java"))
+        _finished(javac, "-cp", path, "-d", str(folder), str(SOURCE / f"{program}.java"))
     )
     assert code == 0, printed + complaint
     return path
@@ -101,7 +101,15 @@ class Leshan:
     async def lives(self, endpoint: str, /, server: str = "", **words: object) -> Told:
         """One device, from its factory to its end."""
         said = {"endpoint": endpoint, "server": server or self.field.service.server_uri, **words}
+        return await self._run("LeshanDevice", *(f"{name}={value}" for name, value in said.items()))
+
+    async def asks(self, *asks: tuple[object, ...], **words: object) -> Told:
+        """One device that speaks EST alone; an ask is method, path, Accept, Content-Format and file, empty for none."""
+        said = {"server": self.field.service.server_uri, **words}
+        asked = (f"ask={','.join(map(str, ask))}" for ask in asks)
+        return await self._run("EstDevice", *(f"{name}={value}" for name, value in said.items()), *asked)
+
+    async def _run(self, program: str, *words: str) -> Told:
         command = (required("java"), "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
-        given = (f"{name}={value}" for name, value in said.items())
-        code, printed, log = await _finished(*command, "-cp", self.path, "LeshanDevice", *given)
+        code, printed, log = await _finished(*command, "-cp", self.path, program, *words)
         return Told(code, [json.loads(line) for line in printed.splitlines()], log)
