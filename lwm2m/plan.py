@@ -91,6 +91,11 @@ class ServerPlan:
     # no part of the hash, as it may be a dict
     optional: Mapping[int, ResourceValue] = field(default_factory=dict, hash=False)
 
+    def as_of_1_0(self) -> ServerPlan:
+        """The same without resources from 13 on, which LwM2M 1.1 and 1.2 added; `self` when it has none of them."""
+        kept = {id: value for id, value in self.optional.items() if id < 13}
+        return self if len(kept) == len(self.optional) else replace(self, optional=kept)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnError:

@@ -36,13 +36,16 @@ from lwm2m.outcome import (
     Unusable,
 )
 from lwm2m.paths import Path
-from lwm2m.placement import SECURITY_OBJECT, BootstrapAccountInTheWay, place
+from lwm2m.placement import SECURITY_OBJECT, SERVER_OBJECT, BootstrapAccountInTheWay, place
 from lwm2m.plan import Credential, Learned, Plan, PskCredential
 from lwm2m.steps import AskCredential, Failed, FailureCause, Operation, OperationKind, Send, StepRecord, notes
 from lwm2m.writes import FORMAT_NAMES, Entry, Request, Writes
 
 # How often in a session an answer that seems to be lost is sent once more: of four copies one arrives.
 ACCEPTS_AGAIN = 3
+
+# What an instance is written without that was refused for a resource its device does not know.
+_WITHOUT = {SECURITY_OBJECT: "without resources 13 to 16", SERVER_OBJECT: "without resources 13 to 27"}
 
 _DISCOVER_REQUIRED = Send(Operation(OperationKind.DISCOVER, GET, (), accept=ContentFormat.LINK))
 _DISCOVER = replace(_DISCOVER_REQUIRED, may_be_silent=True)
@@ -200,7 +203,7 @@ class BootstrapSequence:
         answer = yield from self._put(entry)
         object, index = entry
         if object != SECURITY_OBJECT:
-            return answer
+            return (yield from self._perhaps_as_of_1_0(entry, answer))
         fell_back = answer.code in MODE_REFUSED and self.writes.may_fall_back(index)
         before = self.learned
         if fell_back:
@@ -232,11 +235,13 @@ class BootstrapSequence:
 
     def _perhaps_as_of_1_0(self, entry: Entry, answer: Answer) -> Steps[Answer]:
         """Write what was refused once more without what LwM2M 1.1 added, if it had any of that."""
-        if answer.code not in RESOURCE_REFUSED or not self.writes.may_be_1_0(entry[1]):
+        if answer.code not in RESOURCE_REFUSED or not self.writes.may_be_1_0(entry):
             return answer
-        self.writes.security_1_0 = True
-        answer = yield from self._put(entry, "without resources 13 to 16")
-        self.writes.security_1_0 = answer.accepted
+        object, _ = entry
+        self.writes.as_of_1_0.add(object)
+        answer = yield from self._put(entry, _WITHOUT[object])
+        if not answer.accepted:
+            self.writes.as_of_1_0.discard(object)
         return answer
 
     def _finish(self) -> Steps[None]:

@@ -61,19 +61,19 @@ class Writes:
     """The instances of one session and the encoding it has come to; `bootstrap.py` alone decides its changes.
 
     `leaf_only`: chains go out as the leaf in DER unless the plan fixes PEM; `est_refused`: indexes of
-    `plan.securities` written with mode 2 though mode 4 was tried; `security_1_0`: resources 13 to 16 go unwritten;
-    `in_parts`: the long values of a Security instance go out one by one.
+    `plan.securities` written with mode 2 though mode 4 was tried; `as_of_1_0`: objects of which resources from 13 on go
+    unwritten; `in_parts`: the long values of a Security instance go out one by one.
     """
 
     __slots__ = (
         "_plan",
+        "as_of_1_0",
         "credentials",
         "est_refused",
         "format",
         "in_parts",
         "leaf_only",
         "placement",
-        "security_1_0",
         "speaks_1_2",
     )
 
@@ -88,7 +88,7 @@ class Writes:
         self.credentials = dict(credentials)
         self.format = _first_format(plan, learned, request)
         self.leaf_only = learned.leaf_only
-        self.security_1_0 = False
+        self.as_of_1_0: set[int] = set()
         self.in_parts = learned.in_parts
         self.est_refused = set(range(len(plan.securities))) if learned.est_refused else set()
         self.speaks_1_2 = request.asked_for_pack or request.pct == ContentFormat.LWM2M_CBOR
@@ -114,7 +114,10 @@ class Writes:
         """
         object, index = entry
         if object == SERVER_OBJECT:
-            payload = server_payload(self._plan.servers[index], self.placement.servers[index], self.format)
+            server = self._plan.servers[index]
+            if object in self.as_of_1_0:
+                server = server.as_of_1_0()
+            payload = server_payload(server, self.placement.servers[index], self.format)
             return (Request(self.path(entry), self.format, payload, ""),)
         credential = self.credentials.get(index)
         est, pem = self.is_est(index), self._is_pem(index)
@@ -127,7 +130,7 @@ class Writes:
             elif len(credential.chain) > 1:
                 note = "leaf alone, the LwM2M server must hold its issuer"
         security, id = self._plan.securities[index], self.placement.securities[index]
-        if self.security_1_0:
+        if object in self.as_of_1_0:
             security = security.as_of_1_0()
         if self.in_parts and not self._is_to_object(entry):
             return _in_parts(security_instance(security, id, credential, est=est, pem=pem), self.format, note)
@@ -164,10 +167,11 @@ class Writes:
         credential = self.credentials.get(index)
         return not self.is_est(index) and isinstance(credential, Credential) and len(credential.chain) > 1
 
-    def may_be_1_0(self, index: int) -> bool:
+    def may_be_1_0(self, entry: Entry) -> bool:
         """Whether resources that LwM2M 1.1 added are written and the instance would do without them."""
-        security = self._plan.securities[index]
-        return not self.security_1_0 and security.as_of_1_0() is not security
+        object, index = entry
+        plan = self._plan.servers[index] if object == SERVER_OBJECT else self._plan.securities[index]
+        return object not in self.as_of_1_0 and plan.as_of_1_0() is not plan
 
     def may_go_in_parts(self, index: int) -> bool:
         """Whether the instance goes out in one piece and could go in several."""

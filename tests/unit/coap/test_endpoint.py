@@ -153,6 +153,18 @@ async def test_a_block_fits_one_datagram_of_the_association() -> None:
         await settle()
 
 
+async def test_what_fits_one_datagram_of_the_association_is_not_cut() -> None:
+    """Zephyr's clients take records of 1024 bytes, of which 64 are for what stands before a payload."""
+    rig = Rig()
+    for mtu, payload, size in ((1024, 960, 960), (1024, 961, 512), (1200, 1024, 1024), (1200, 1025, 1024)):
+        talk = rig.connect(cleartext_mtu=mtu)
+        asked = asyncio.create_task(talk.conversation.request(coap.PUT, ("0", "0"), payload=bytes(payload)))
+        await settle()
+        assert len(talk.sent_one().payload) == size
+        asked.cancel()
+        await settle()
+
+
 async def test_a_lost_association_is_let_go_within_seconds_whatever_its_timers_were() -> None:
     rig = Rig()
     talk = rig.connect()

@@ -15,7 +15,7 @@ from lwm2m.coap import message as coap
 from lwm2m.content_format import ContentFormat, decode_instances
 from lwm2m.objects import ResourceValue
 from lwm2m.paths import Path
-from lwm2m.plan import OnError, Plan
+from lwm2m.plan import OnError, Plan, ServerPlan
 from lwm2m.steps import Operation, OperationKind
 from tests.unit.lwm2m.run import NOTHING, PLAN, SECURITY, Answer, Run, agreeable, run
 
@@ -97,6 +97,39 @@ def test_a_resource_it_does_not_know_is_left_out() -> None:
     assert (done.verdict, written(done)) == (Done(), ["/0/1", "/0/1", "/1/0"])
     assert done.session.log[-3].note.startswith("without resources 13 to 16")
     assert done.session.learned == Learned()
+
+
+def with_optional(*ids: int) -> Plan:
+    servers = [ServerPlan(short_server_id=short, optional=dict.fromkeys(ids, 1)) for short in (123, 124)]
+    securities = [replace(SECURITY, mode="nosec", short_server_id=each.short_server_id) for each in servers]
+    return Plan(securities=tuple(securities), servers=tuple(servers))
+
+
+def of_1_0(operation: Operation) -> int | Answer | str:
+    """The Server object of a build for LwM2M 1.0, where others of that version know no more."""
+    if operation.kind is not OperationKind.WRITE or operation.segments[0] != "1":
+        return agreeable(operation)
+    (instance,) = decode_instances(operation.payload, ContentFormat.TLV, Path.parse(operation.path))
+    return coap.NOT_FOUND if max(instance.resources) > 12 else coap.CHANGED
+
+
+def test_a_server_instance_that_is_refused_goes_out_without_what_lwm2m_1_1_added() -> None:
+    done = run(of_1_0, plan=with_optional(2, 3, 5, 13, 26), request=BootstrapRequest("device", None))
+    assert (done.verdict, written(done)[2:]) == (Done(), ["/1/0", "/1/0", "/1/1"])
+    assert set(done.written(0, 1).resources) == {0, 1, 2, 3, 5, 6, 7, 13, 26}
+    assert [set(done.written(number, 1).resources) for number in (1, 2)] == [{0, 1, 2, 3, 5, 6, 7}] * 2
+    assert done.session.log[-3].note == "without resources 13 to 27"
+    assert done.session.learned == Learned()
+
+
+@pytest.mark.parametrize("ids", [(), (2, 5), (2, 13)])
+def test_a_server_instance_that_is_refused_without_them_too_fails_with_that(ids: tuple[int, ...]) -> None:
+    def refusing(operation: Operation) -> int | Answer | str:
+        return coap.NOT_FOUND if operation.path == "/1/0" else agreeable(operation)
+
+    done = run(refusing, plan=with_optional(*ids), request=BootstrapRequest("device", None))
+    assert done.verdict == Failed(FailureCause.WRITE_REFUSED, "/1/0", coap.NOT_FOUND)
+    assert written(done)[2:] == ["/1/0"] * (2 if 13 in ids else 1)
 
 
 @pytest.mark.parametrize("learned", [Learned(), Learned(in_parts=True)])
