@@ -112,6 +112,8 @@ async def test_a_server_that_is_told_to_stop_while_it_starts_stops_without_a_fau
 def test_ctrl_c_while_the_commands_are_loaded_ends_the_command_without_a_traceback() -> None:
     program = """
 import builtins, os, signal
+# Whoever runs the tests in the background may have it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 load = __import__
 def interrupted(name, globals=None, locals=None, fromlist=(), level=0):
     if name == "server.cli" and "commands" in (fromlist or ()):
