@@ -183,7 +183,8 @@ class Issuer(ABC):
     async def revoke(self, serial: int, reason: x509.ReasonFlags, at: datetime) -> None:
         """Withdraw a certificate as of `at` (UTC); raises IssuerError."""
         raise NotSupported(
-            f"{self.type} cannot revoke certificates; deny it here as a trusted certificate with status INACTIVE"
+            f"{self.type} cannot revoke certificates; deny it here instead "
+            "(`firstlight trust add FILE --service lwm2m --denied`)"
         )
 
     async def aclose(self) -> None:  # noqa: B027 an adapter without connections has nothing to do

@@ -249,9 +249,11 @@ def _check_hexadecimal(setting: Setting, value: str, place: str) -> None:
 def check_reference(reference: str) -> None:
     """BadRequest unless `reference` may name a service of an operator's own (izuma.md A1)."""
     if reference.lower() in RESERVED:
-        raise BadRequest(f"the name {reference} is reserved, in any letter case", field="reference")
+        raise BadRequest(f"the name {reference} is reserved, in any letter case; give another one", field="reference")
     if reference.lower().startswith("mbed."):
-        raise BadRequest("names that begin with mbed. are reserved, in any letter case", field="reference")
+        raise BadRequest(
+            "names that begin with mbed. are reserved, in any letter case; give another one", field="reference"
+        )
     if REFERENCE.fullmatch(reference) is None:
         raise BadRequest(
             f"a service name has 1 to {LONGEST_REFERENCE} letters, digits, dots, underscores and hyphens",

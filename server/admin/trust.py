@@ -32,14 +32,16 @@ async def add_pem(
     service: Service,
     now: datetime,
     name: str = "",
+    active: bool = True,
     enrollment_mode: bool = False,
 ) -> list[TrustedCertificate]:
     """Trust every certificate of `pem` (or the one in DER); raises BadRequest or Conflict, and then none is added.
 
-    A file may hold a chain; each certificate of it becomes an anchor of its own.
+    A file may hold a chain; each certificate of it becomes an anchor of its own. Not `active` they are denied, and may
+    be any.
     """
     certificates = parse(pem)
-    for each in certificates:
+    for each in certificates if active else ():
         check_useful(each, service, now)
     async with database.transaction() as connection:
         return [
@@ -51,6 +53,7 @@ async def add_pem(
                 service=service,
                 certificate=certificate.public_bytes(serialization.Encoding.DER),
                 name=name if len(certificates) == 1 or not name else f"{name} {number}",
+                active=active,
                 enrollment_mode=enrollment_mode,
             )
             for number, certificate in enumerate(certificates, 1)

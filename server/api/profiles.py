@@ -121,7 +121,7 @@ async def read_profile(asking: Reader, name: str) -> dict[str, Any]:
     """One profile."""
     row = await profiles.find(asking.database, asking.account_id, name)
     if row is None:
-        raise NotFound(f"there is no profile {name}")
+        raise NotFound(f"there is no profile {name}; `firstlight profile list` shows them")
     return shown(row)
 
 

@@ -129,6 +129,11 @@ async def _export(record: Record, out: Path, passphrase_file: Path | None, *, re
         await embedded_ca.remove_root_key(record.database, options.actor(), record.account_id)
 
 
+StateOption = Annotated[
+    Literal["issued", "delivered", "abandoned"] | None, typer.Option(help="How far it came.", show_default=False)
+]
+
+
 def none_issued(asked: str | None) -> str:
     """What is said in place of an empty list; `asked` is what narrowed it."""
     return "No certificate is like that." if asked else "No certificate was issued yet."
@@ -141,7 +146,7 @@ def issued(
     database_url: options.DatabaseUrl = None,
     endpoint: Annotated[str | None, typer.Option(help="Only of this endpoint.")] = None,
     serial: Annotated[str | None, typer.Option(help="Only this serial number, hexadecimal.")] = None,
-    state: Annotated[str | None, typer.Option(help="issued, delivered or abandoned.")] = None,
+    state: StateOption = None,
     limit: Annotated[int, typer.Option(min=1, max=1000000)] = 10000,
     as_json: options.AsJson = False,
 ) -> None:
@@ -151,7 +156,9 @@ def issued(
         try:
             number = int(serial, 16) if serial is not None else None
         except ValueError:
-            raise BadRequest(f"a serial number is hexadecimal, {serial} is not") from None
+            raise BadRequest(
+                f"a serial number is hexadecimal, {serial} is not; `firstlight certificate list` shows them"
+            ) from None
         async with options.opened(config, data_dir, database_url) as record:
             rows = await certificates.search(
                 record.database, record.account_id, endpoint=endpoint, serial=number, state=state, limit=limit

@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 from typer.core import TyperGroup
@@ -27,11 +29,29 @@ from server.cli import (
 app = typer.Typer(
     name="firstlight",
     help="LwM2M bootstrap server that gets every device its certificate from the CA you chose. With --url URL and "
-    "--api-key-file FILE the commands that manage it work through the API of a server somewhere else.",
+    "--api-key-file FILE the commands that manage it work through the API of a server somewhere else (--ca-file FILE "
+    "where its certificate is from a CA of your own).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"firstlight {version('firstlight')}")
+        raise typer.Exit
+
+
+@app.callback()
+def shared(
+    _asked: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """What every command shares."""
+
+
 device.app.command("explain")(explain.explain)
 device.app.command("transcript")(transcript.transcript)
 app.add_typer(api_key.app, name="api-key")

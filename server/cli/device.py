@@ -254,6 +254,8 @@ def renew(
     async def work() -> CertificateEnrollment:
         async with options.opened(config, data_dir, database_url) as record:
             database, account_id = record.database, record.account_id
+            if await devices.find(database, account_id, endpoint) is None:
+                raise NotFound(f"{endpoint} was never here; `firstlight device list` shows who was")
             renewal = await renewals.renew(
                 database,
                 options.actor(),

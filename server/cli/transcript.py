@@ -70,9 +70,9 @@ def replay(
     try:
         read = transcripts.read(file.read_text(encoding="utf-8"))
     except OSError as error:
-        options.fail(f"{file} cannot be read ({error.strerror})")
+        options.fail(f"{file} cannot be read ({error.strerror}); give a transcript that this user may read")
     except (BadRequest, UnicodeDecodeError) as error:
-        options.fail(f"{file}: {error}")
+        options.fail(f"{file}: {error}; `firstlight device transcript` writes one")
     differences = run_again(read.recording)
     options.show(
         [

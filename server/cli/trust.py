@@ -24,12 +24,21 @@ ServiceOption = Annotated[
     Literal["bootstrap", "lwm2m"],
     typer.Option(help="bootstrap: factory CAs whose devices may come; lwm2m: CAs that issued certificates lead to."),
 ]
+Denied = Annotated[
+    bool, typer.Option("--denied", help="Refuse it instead, and what is below it: any certificate, a device's own too.")
+]
 Which = Annotated[str, typer.Argument(help="Name, or the beginning of its id or fingerprint.")]
 
 
 def told(service: str, name: str, fingerprint: str, doubts: Iterable[Doubt]) -> str:
     """What was done, and what is to be known of it."""
     return with_doubts(f"Trusted for {service}: {name} (SHA-256 {fingerprint}).", doubts, name)
+
+
+def told_denied(service: str, name: str, fingerprint: str) -> str:
+    """What was done where a certificate is on record to be refused."""
+    back = f"`firstlight trust remove {quote(name)}` takes it back"
+    return f"Denied for {service}: {name} (SHA-256 {fingerprint}); {back}."
 
 
 def activated(name: str, doubts: Iterable[Doubt]) -> str:
@@ -58,6 +67,7 @@ def add(
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
     name: Annotated[str, typer.Option(help="What it is called; its subject when not given.")] = "",
+    is_denied: Denied = False,
     enrollment_mode: Annotated[
         bool, typer.Option("--enrollment-mode", help="Shared by several accounts; devices are claimed one by one.")
     ] = False,
@@ -75,9 +85,13 @@ def add(
                 service=service,
                 now=now,
                 name=name,
+                active=not is_denied,
                 enrollment_mode=enrollment_mode,
             )
         for row in added:
+            if is_denied:
+                print(told_denied(service, row.name, row.fingerprint.hex()))
+                continue
             print(told(service, row.name, row.fingerprint.hex(), admin.doubts(row.certificate, service, now)))
 
     options.run(work)

@@ -168,7 +168,7 @@ async def remove_api_key(database: Database, actor: Actor, account_id: UUID, nam
     """Remove a key; NotFound."""
     async with database.transaction() as connection:
         if await connection.fetchrow(database.queries["api_key_remove"], account_id, name) is None:
-            raise NotFound(f"there is no API key {name}")
+            raise NotFound(f"there is no API key {name}; `firstlight api-key list` shows them")
         await audit.note(
             connection,
             database,

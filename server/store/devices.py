@@ -137,7 +137,7 @@ async def remove(database: Database, actor: Actor, account_id: UUID, endpoint: s
 async def _change(database: Database, actor: Actor, account_id: UUID, endpoint: str, query: str, action: str) -> None:
     async with database.transaction() as connection:
         if await connection.fetchrow(database.queries[query], account_id, endpoint) is None:
-            raise NotFound(f"there is no device {endpoint}")
+            raise NotFound(f"there is no device {endpoint}; `firstlight device list` shows them")
         await audit.note(
             connection,
             database,

@@ -206,7 +206,8 @@ async def remove(database: Database, actor: Actor, account_id: UUID, issuer_id: 
             row = await connection.fetchrow(database.queries["issuer_remove"], account_id, issuer_id)
         except asyncpg.ForeignKeyViolationError as error:
             raise BadRequest(
-                f"the certificate issuer is active for {services or 'a service'}; activate another one there first"
+                f"the certificate issuer is active for {services or 'a service'}; activate another one there first, or "
+                "the embedded CA (`firstlight issuer deactivate`)"
             ) from error
         if row is None:
             raise NotFound("there is no such certificate issuer")

@@ -95,7 +95,7 @@ async def remove(database: Database, actor: Actor, account_id: UUID, name: str) 
     """Remove the profile of this name; NotFound."""
     async with database.transaction() as connection:
         if await connection.fetchrow(database.queries["profile_remove"], account_id, name) is None:
-            raise NotFound(f"there is no profile {name}")
+            raise NotFound(f"there is no profile {name}; `firstlight profile list` shows them")
         await audit.note(
             connection,
             database,

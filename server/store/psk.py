@@ -113,7 +113,7 @@ async def remove(
     async with database.transaction() as connection:
         row = await connection.fetchrow(database.queries["psk_remove"], account_id, service, identity)
         if row is None:
-            raise NotFound(f"there is no key with the identity {printable(identity)}")
+            raise NotFound(f"there is no key with the identity {printable(identity)}; `firstlight psk list` shows them")
         await audit.note(
             connection,
             database,

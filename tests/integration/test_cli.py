@@ -2,6 +2,7 @@
 
 import json
 import re
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -277,6 +278,28 @@ def test_every_group_of_commands_lists_its_own(cli: Cli) -> None:
 @pytest.mark.parametrize("word", ["simulate", "atlas"])
 async def test_what_is_played_for_rigs_tells_its_own_options(word: str) -> None:
     assert f"usage: firstlight {word}" in await firstlight(word, "--help")
+
+
+def test_what_names_nothing_is_told_with_what_shows_the_names(cli: Cli) -> None:
+    for words, shows in (
+        (("device", "forget", "nobody"), "`firstlight device list` shows"),
+        (("device", "renew", "nobody"), "`firstlight device list` shows"),
+        (("psk", "remove", "nobody"), "`firstlight psk list` shows"),
+        (("profile", "remove", "nobody"), "`firstlight profile list` shows"),
+        (("api-key", "remove", "nobody"), "`firstlight api-key list` shows"),
+        (("certificate", "show", "nobody"), "`firstlight certificate list` shows"),
+        (("ca", "issued", "--serial", "nobody"), "`firstlight certificate list` shows"),
+        (("service", "add", "lwm2m"), "give another one"),
+    ):
+        assert shows in cli.refused(*words), words
+    for group in ("ca", "certificate"):
+        cli(group, "issued" if group == "ca" else "list", "--state", "nonsense", code=2)
+    assert "give a transcript that this user may read" in cli.bare("replay", str(cli.folder / "none"), code=1)
+    assert "`firstlight device transcript` writes one" in cli.bare("replay", cli.file("t.json", "{}"), code=1)
+
+
+def test_it_says_which_version_it_is(cli: Cli) -> None:
+    assert cli.bare("--version") == f"firstlight {version('firstlight')}\n"
 
 
 def test_an_unknown_command_is_refused(cli: Cli) -> None:

@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from tests.integration.doors import Doors, file, in_order
 from tests.integration.field import Field, opened, profile
-from tests.pki import make_factory_ca
+from tests.pki import make_device_certificate, make_factory_ca
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -56,6 +56,21 @@ async def test_a_certificate_that_nobody_named_gets_the_same_name_through_both_d
             assert "is already there" in await door("trust", "add", pem, "--service", service, code=1)
         for called in (f"CN={name},O=Factory", f"CN={name},O=Factory 2"):
             assert "is removed" in await door("trust", "remove", called)
+
+
+async def test_a_devices_own_certificate_is_put_on_record_to_be_refused_through_both_doors(
+    field: Field, doors: Doors
+) -> None:
+    for door, name in ((doors.remote, "far-thief"), (doors.local, "near-thief")):
+        pem = file(field, "thief.pem", make_device_certificate(field.factory, name).pem)
+        words = ("trust", "add", pem, "--service", "lwm2m", "--name", name)
+        assert "this is no CA's certificate" in await door(*words, code=1)
+        said = await door(*words, "--denied")
+        assert said.startswith(f"Denied for lwm2m: {name} (SHA-256 ")
+        assert f"`firstlight trust remove {name}` takes it back" in said
+        [row] = [each for each in in_order(await door("trust", "list", "--json")) if each["name"] == name]
+        assert row["status"] == "denied"
+        assert "is removed" in await door("trust", "remove", name)
 
 
 async def test_what_follows_when_a_trusted_certificate_counts_no_more_is_said_through_both_doors(

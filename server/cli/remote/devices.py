@@ -16,7 +16,7 @@ from server.cli import certificate as local
 from server.cli import device as local_device
 from server.cli import explain as local_explain
 from server.cli import options
-from server.cli.ca import none_issued
+from server.cli.ca import StateOption, none_issued
 from server.cli.options import AsJson
 from server.cli.remote.door import ApiKeyFile, CaFile, Door, Row, Url
 from server.store.refusals import Unlisted
@@ -238,7 +238,7 @@ def list_certificates(
     ca_file: CaFile = None,
     endpoint: Annotated[str | None, typer.Option(help="Only of this endpoint.")] = None,
     serial: Annotated[str | None, typer.Option(help="Only this serial number, hexadecimal.")] = None,
-    state: Annotated[str | None, typer.Option(help="issued, delivered or abandoned.")] = None,
+    state: StateOption = None,
     limit: Annotated[int, typer.Option(min=1, max=1000000)] = 10000,
     as_json: AsJson = False,
 ) -> None:

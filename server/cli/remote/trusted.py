@@ -32,6 +32,7 @@ def add(
     api_key_file: ApiKeyFile,
     ca_file: CaFile = None,
     name: Annotated[str, typer.Option(help="What it is called; its subject when not given.")] = "",
+    is_denied: local.Denied = False,
     enrollment_mode: Annotated[
         bool, typer.Option("--enrollment-mode", help="Shared by several accounts; devices are claimed one by one.")
     ] = False,
@@ -51,6 +52,7 @@ def add(
                 "name": called,
                 "certificate": certificate.public_bytes(serialization.Encoding.PEM).decode(),
                 "service": service,
+                "status": "INACTIVE" if is_denied else "ACTIVE",
                 "enrollment_mode": enrollment_mode,
             }
             added.append(door.ask("POST", TRUSTED, body))
@@ -59,6 +61,9 @@ def add(
             door.ask("DELETE", f"{TRUSTED}/{row['id']}")
         raise
     for row in added:
+        if is_denied:
+            print(local.told_denied(service, row["name"], row["certificate_fingerprint"]))
+            continue
         print(local.told(service, row["name"], row["certificate_fingerprint"], doubts_in(row)))
 
 
