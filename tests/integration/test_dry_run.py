@@ -46,7 +46,11 @@ async def test_a_device_is_served_by_the_profile_of_the_factory_it_came_from_whe
 
 
 async def test_the_dry_run_of_an_izuma_device_is_fitted_to_it(tmp_path: Path) -> None:
-    profiles = {"izuma": profile("izuma-*", mode="est"), "est": profile("est-*", mode="est")}
+    profiles = {
+        "izuma": profile("izuma-*", mode="est"),
+        "est": profile("est-*", mode="est"),
+        "alone": profile("alone-*", mode="est", est='answer = "certificate"'),
+    }
     async with opened(tmp_path, profiles=profiles) as field:
         account = field.account
         told = await explained(field, "izuma-1", "--izuma")
@@ -68,6 +72,8 @@ async def test_the_dry_run_of_an_izuma_device_is_fitted_to_it(tmp_path: Path) ->
             "subject": "CN=est-1",
             "answer": "pkcs7, leaf-first",
         }
+        [enrolment] = (await explained(field, "alone-1"))["enrolments"]
+        assert enrolment["answer"] == "certificate"
         # What a real device showed needs no telling any more.
         async with field.device("izuma-2", account=1, query=(f"aid={account}",)) as device:
             assert (await device.bootstrap()).ok
