@@ -148,5 +148,8 @@ async def write_certificates(database: Database, sealer: Sealer, config: Config,
     for name, der in ((SERVER_CA_FILE, server_root), (DEVICE_ROOT_FILE, own.root_certificate if own else None)):
         if der is not None:
             pem = x509.load_der_x509_certificate(der).public_bytes(serialization.Encoding.PEM)
-            write(config.server.data_dir / name, pem)
+            file = config.server.data_dir / name
+            # On a full disk what stands there would be lost.
+            if not file.is_file() or read_bytes(file) != pem:
+                write(file, pem)
     return config.server.data_dir / SERVER_CA_FILE

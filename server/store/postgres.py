@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import time
@@ -55,6 +56,8 @@ RESTART_LONGEST = 10.0
 # A server that answered and then lived this many seconds has recovered: the next pause is the first again.
 LIVED_WELL = 1.0
 POLL = 0.01
+# Bytes below which it may be the disk: two segments of PostgreSQL's log.
+ROOM = 32 * 2**20
 
 # How a server says that an old one still has the files.
 OLD_SERVER_SIGNS = ("lock file", "shared memory block")
@@ -191,7 +194,7 @@ class EmbeddedPostgres:
                 return
             said = home.said_since(log_size)
             if not any(sign in said for sign in OLD_SERVER_SIGNS) or time.monotonic() > deadline:
-                raise StoreRefused(f"PostgreSQL did not start: {_last_fatal(said)} (more in {home.log})")
+                raise StoreRefused(f"PostgreSQL did not start: {_why(said, home)}")
             await self._outlive_old_server(deadline)
             await asyncio.sleep(10 * POLL)
 
@@ -255,9 +258,7 @@ class EmbeddedPostgres:
             await process.wait()
             raise
         if code != 0:
-            raise StoreRefused(
-                f"PostgreSQL's files could not be made: {_last_fatal(home.said_since(log_size))} (more in {home.log})"
-            )
+            raise StoreRefused(f"PostgreSQL's files could not be made: {_why(home.said_since(log_size), home)}")
         scratch.rename(home.data)
         log.info("postgres_cluster_made", folder=str(home.folder), version=found.version)
 
@@ -383,6 +384,11 @@ class EmbeddedPostgres:
             await process.wait()
 
 
-def _last_fatal(said: str) -> str:
+def _why(said: str, home: Home) -> str:
+    """What a program of PostgreSQL said last; on a full disk its log may have no room for that either."""
     lines = [line for line in said.splitlines() if "FATAL" in line or "PANIC" in line or "error:" in line]
-    return " ".join(lines[-1].split()) if lines else "it ended without a word"
+    why = f"{' '.join(lines[-1].split()) if lines else 'it ended without a word'} (more in {home.log})"
+    left = shutil.disk_usage(home.folder).free
+    if left >= ROOM and "No space left" not in why:
+        return why
+    return f"{why}; its disk has {left // 2**20} MB left: make room, then start again"

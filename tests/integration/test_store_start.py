@@ -29,6 +29,19 @@ async def test_a_cluster_that_cannot_be_made_says_why(fresh: Path, monkeypatch: 
         await EmbeddedPostgres(fresh).start()
 
 
+async def test_a_start_that_fails_on_a_full_disk_says_that_it_is_full(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = EmbeddedPostgres(data_dir, settings={"no_such_setting": "1"})
+    with pytest.raises(StoreRefused) as caught:
+        await broken.start()
+    assert "make room" not in str(caught.value)
+    # No disk of the machine has as much.
+    monkeypatch.setattr(postgres, "ROOM", 1 << 62)
+    with pytest.raises(StoreRefused, match=r"; its disk has [0-9]+ MB left: make room, then start again"):
+        await broken.start()
+
+
 async def test_a_lost_password_is_named(fresh: Path) -> None:
     embedded = EmbeddedPostgres(fresh)
     await embedded.start()
