@@ -25,7 +25,7 @@ from cryptography.x509.oid import NameOID
 from issuers.errors import Misconfigured
 from issuers.extensions import (
     DIGITAL_SIGNATURE,
-    SERVER_AUTH,
+    SERVES_AND_ENROLS,
     SIGNS_ALL,
     SIGNS_CERTIFICATES,
     authority_key_identifier,
@@ -239,7 +239,7 @@ def server_certificate(
         .not_valid_before(SERVER_BEGIN)
         .not_valid_after(min(now.replace(microsecond=0) + validity, root.certificate.not_valid_after_utc))
         .add_extension(DIGITAL_SIGNATURE, critical=True)
-        .add_extension(SERVER_AUTH, critical=False)
+        .add_extension(SERVES_AND_ENROLS, critical=False)
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
         .add_extension(authority_key_identifier(root.certificate), critical=False)

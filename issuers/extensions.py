@@ -23,7 +23,9 @@ DIGITAL_SIGNATURE = _key_usage(digital_signature=True, signs_certificates=False)
 SIGNS_CERTIFICATES = _key_usage(digital_signature=False, signs_certificates=True)
 SIGNS_ALL = _key_usage(digital_signature=True, signs_certificates=True)
 CLIENT_AUTH = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
-SERVER_AUTH = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+# RFC 6402 2.10: by it a device knows that a server may enrol for the CA whose root it trusts (RFC 7030 3.6.1).
+CMC_RA = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.28")
+SERVES_AND_ENROLS = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, CMC_RA])
 
 
 def authority_key_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import NameOID
 
 from issuers import ceremony
 from issuers.ceremony import CaBundle, CaName, DeviceRoot, ServerRoot
@@ -144,7 +144,8 @@ def test_the_profile_of_each_certificate() -> None:
     assert usage(BUNDLE.server).digital_signature
     assert not usage(BUNDLE.server).key_cert_sign
     purposes = BUNDLE.server.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    assert list(purposes) == [ExtendedKeyUsageOID.SERVER_AUTH]
+    # RFC 7030 3.6.1: a device of EST may ask for the second, id-kp-cmcRA.
+    assert [purpose.dotted_string for purpose in purposes] == ["1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.28"]
     with pytest.raises(x509.ExtensionNotFound):
         BUNDLE.server.extensions.get_extension_for_class(x509.BasicConstraints)
 
