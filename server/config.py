@@ -217,5 +217,12 @@ RANGES: Mapping[tuple[str, str], tuple[float, float]] = {
     ("retention", "audit_days"): (1, 36500),
     ("retention", "transcripts_days"): (1, 36500),
 }
+# Keys that say the same in two ways: of a later source one takes the place of the other too.
+ALTERNATIVES: Mapping[tuple[str, str], tuple[str, str]] = {
+    ("database", "url"): ("database", "url_file"),
+    ("database", "url_file"): ("database", "url"),
+    ("secrets", "master_key"): ("secrets", "master_key_file"),
+    ("secrets", "master_key_file"): ("secrets", "master_key"),
+}
 # RFC 7959 2.2: a block's size is told as its exponent.
 POWERS_OF_TWO = frozenset({("limits", "block_size")})

@@ -11,7 +11,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from server.config import CHOICES, POWERS_OF_TWO, RANGES, SECTIONS, Config
+from server.config import ALTERNATIVES, CHOICES, POWERS_OF_TWO, RANGES, SECTIONS, Config
 from server.errors import ConfigurationError
 
 ENVIRONMENT_PREFIX = "FIRSTLIGHT_"
@@ -23,14 +23,27 @@ def load(*, file: Path | None, environment: Mapping[str, str], flags: Mapping[tu
     Raises ConfigurationError naming the source, the key, the rule and, for an unknown key, the nearest known one.
     """
     values: dict[tuple[str, str], tuple[object, str]] = {}
-    if file is not None:
-        values.update(_from_file(file))
-    values.update(_from_environment(environment))
-    values.update({key: (value, "command line") for key, value in flags.items() if value is not None})
+    for given in (
+        _from_file(file) if file is not None else {},
+        _from_environment(environment),
+        {key: (value, "command line") for key, value in flags.items() if value is not None},
+    ):
+        _check_alternatives(given)
+        for named in given:
+            values.pop(ALTERNATIVES.get(named, named), None)
+        values.update(given)
     sections: dict[str, dict[str, object]] = {name: {} for name in SECTIONS}
     for (section, key), (value, source) in values.items():
         sections[section][key] = _checked(section, key, value, source)
     return Config(**{name: SECTIONS[name](**given) for name, given in sections.items()})
+
+
+def _check_alternatives(given: Mapping[tuple[str, str], tuple[object, str]]) -> None:
+    for key, other in ALTERNATIVES.items():
+        if key in given and other in given:
+            raise ConfigurationError(
+                f"{given[key][1]}: {'.'.join(key)} and {'.'.join(other)} say the same in two ways; give one of them"
+            )
 
 
 def _from_file(file: Path) -> dict[tuple[str, str], tuple[object, str]]:

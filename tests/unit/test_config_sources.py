@@ -108,3 +108,47 @@ def test_no_secret_shows_in_the_repr() -> None:
     )
     assert "cafe" not in repr(config)
     assert "hush" not in repr(config)
+
+
+# -- two ways to say one thing --
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "flags", "believed"),
+    [
+        (
+            "[database]\nurl_file = 'F'\n",
+            {},
+            {("database", "url"): "postgresql://here/flag"},
+            ("postgresql://here/flag", None),
+        ),
+        ("[database]\nurl_file = 'F'\n", {"FIRSTLIGHT_DATABASE_URL": "U"}, {}, ("U", None)),
+        ("[database]\nurl = 'U'\n", {"FIRSTLIGHT_DATABASE_URL_FILE": "F"}, {}, (None, Path("F"))),
+        ("[database]\nurl = 'U'\n", {}, {("database", "url"): None}, ("U", None)),
+    ],
+)
+def test_a_later_source_takes_the_place_of_what_says_the_same_in_another_way(
+    tmp_path: Path,
+    text: str,
+    environment: dict[str, str],
+    flags: dict[tuple[str, str], object],
+    believed: tuple[str | None, Path | None],
+) -> None:
+    """A command that names a database must not work on the one of the file."""
+    file = tmp_path / "firstlight.toml"
+    file.write_text(text)
+    database = load(file=file, environment=environment, flags=flags).database
+    assert (database.url, database.url_file) == believed
+
+
+def test_a_master_key_file_of_the_command_line_takes_the_place_of_the_environments_key() -> None:
+    flags: dict[tuple[str, str], object] = {("secrets", "master_key_file"): "new.key"}
+    secrets = load(file=None, environment={"FIRSTLIGHT_SECRETS_MASTER_KEY": "00"}, flags=flags).secrets
+    assert (secrets.master_key, secrets.master_key_file) == (None, Path("new.key"))
+
+
+def test_one_source_that_says_both_is_refused_without_what_it_says() -> None:
+    environment = {"FIRSTLIGHT_DATABASE_URL": "postgresql://u:CANARY@db/x", "FIRSTLIGHT_DATABASE_URL_FILE": "F"}
+    with pytest.raises(ConfigurationError, match=r"FIRSTLIGHT_DATABASE_URL.*give one of them") as refused:
+        load(file=None, environment=environment, flags={})
+    assert "CANARY" not in str(refused.value)
