@@ -152,9 +152,10 @@ def fragment_length(hello: bytes, sizes: tuple[int, ...]) -> int:
 def hello_verify_request(client_hello: bytes, cookie: bytes) -> bytes:
     """The answer to a parsed ClientHello without a valid cookie; `cookie` has 32 bytes (RFC 6347 4.2.1).
 
-    It repeats the record sequence number, so no state is kept, and names DTLS 1.0 as the RFC asks.
+    It repeats the record sequence number, so no state is kept, and names DTLS 1.0 as the RFC asks. Its record is of the
+    client's version: there are clients of DTLS 1.2 that look at no record of another one (TinyDTLS of Contiki-NG).
     """
-    return b"\x16\xfe\xff\0\0" + client_hello[5:11] + _VERIFY_REQUEST_LENGTHS + cookie
+    return client_hello[:11] + _VERIFY_REQUEST_LENGTHS + cookie
 
 
 def datagrams(records: bytes, mtu: int) -> list[bytes]:

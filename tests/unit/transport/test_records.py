@@ -139,8 +139,16 @@ def test_a_hello_verify_request_has_the_bytes_of_rfc_6347() -> None:
     hello = client_hello()
     hello = hello[:5] + bytes.fromhex("0000000000ab") + hello[11:]
     assert records.hello_verify_request(hello, COOKIE) == (
-        bytes.fromhex("16 feff 0000 0000000000ab 002f 03 000023 0000 000000 000023 feff 20") + COOKIE
+        bytes.fromhex("16 fefd 0000 0000000000ab 002f 03 000023 0000 000000 000023 feff 20") + COOKIE
     )
+
+
+@pytest.mark.parametrize("version", [b"\xfe\xff", b"\xfe\xfd"])
+def test_a_hello_verify_request_comes_in_a_record_of_the_clients_version(version: bytes) -> None:
+    """Contiki-NG's TinyDTLS looks at no record of another one than its own, DTLS 1.2; OpenSSL's clients say 1.0."""
+    hello = client_hello()
+    request = records.hello_verify_request(hello[:1] + version + hello[3:], COOKIE)
+    assert (request[1:3], request[25:27]) == (version, b"\xfe\xff")
 
 
 # -- datagrams ------------------------------------------------------------------------------------------------
