@@ -27,7 +27,7 @@ def check(config: Config) -> None:
     networks(config.issuers.allow)
     first_start.check(config)
     _check_database(config)
-    _check_master_key(config)
+    record.check_master_keys(config)
     _check_files(config)
 
 
@@ -75,14 +75,11 @@ def _check_database(config: Config) -> None:
     raise ConfigurationError(f"{place} no URL of a PostgreSQL; write postgresql://USER:PASSWORD@HOST/DATABASE")
 
 
-def _check_master_key(config: Config) -> None:
-    own = config.server.data_dir / record.MASTER_KEY_FILE
-    given = config.secrets.master_key is not None or config.secrets.master_key_file is not None
-    if given or os.path.exists(own):
-        record.master_keys(config, create=False)
-
-
 def _check_files(config: Config) -> None:
+    data_dir = config.server.data_dir.absolute()
+    there = next(each for each in (data_dir, *data_dir.parents) if os.path.exists(each))
+    if not os.path.isdir(there):
+        raise ConfigurationError(f"server.data_dir: {there} is no folder; give one, or the name of one to be made")
     ready, journal = config.server.ready_file, config.embedded_ca.journal_file
     if ready is not None:
         if os.path.exists(ready) and not os.path.isfile(ready) and not os.path.isdir(ready):

@@ -1,6 +1,7 @@
 """Opens the record for a process: which PostgreSQL, which master keys, and what exists from the first start."""
 
 import contextlib
+import os
 import secrets as random_secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ log = logs.get("record")
 
 MASTER_KEY_BYTES = 32
 MASTER_KEY_FILE = "master.key"
+_OTHER_KEY = "put the server's own there, from its backup, or for a new record what `openssl rand -hex 32` prints"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +67,13 @@ def _own_key_file(config: Config) -> Path | None:
     return None if given else config.server.data_dir / MASTER_KEY_FILE
 
 
+def check_master_keys(config: Config) -> None:
+    """ConfigurationError when the master keys that are there are none; that of a first start is not made yet."""
+    own = _own_key_file(config)
+    if own is None or os.path.exists(own):
+        master_keys(config, create=False)
+
+
 def keys_in(file: Path, setting: str) -> tuple[bytes, ...]:
     """The master keys of a file, one a line; ConfigurationError naming the `setting` that names the file."""
     return _keys(_read(file, setting), str(file))
@@ -88,13 +97,13 @@ def _keys(text: str, source: str) -> tuple[bytes, ...]:
             key = b""
         if len(key) != MASTER_KEY_BYTES:
             raise ConfigurationError(
-                f"{source}: a master key is {MASTER_KEY_BYTES * 2} hexadecimal characters, "
-                f"a line of {len(line)} characters stands there"
+                f"{source}: a master key is {MASTER_KEY_BYTES * 2} hexadecimal characters, a line of {len(line)} "
+                f"characters stands there; {_OTHER_KEY}"
             )
         keys.append(key)
     if not keys:
         raise ConfigurationError(
-            f"{source}: holds no master key; it needs {MASTER_KEY_BYTES * 2} hexadecimal characters"
+            f"{source}: holds no master key, which is {MASTER_KEY_BYTES * 2} hexadecimal characters; {_OTHER_KEY}"
         )
     return tuple(keys)
 

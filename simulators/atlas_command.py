@@ -147,7 +147,12 @@ def _atlas(options: argparse.Namespace) -> int:
         policy = json.loads(options.policy.read_text()) if options.policy else Settings().policy
         passphrase = options.passphrase_file.read_text().strip() if options.passphrase_file else ""
         ca = open_folder(options.dir, options.listen[0], utc(time.time()), passphrase=passphrase)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise BadInput(
+            f"{error.filename} cannot be used: {error.strerror}; give files that this user may read, and with --dir a "
+            "folder that it may write"
+        ) from error
+    except ValueError as error:
         raise BadInput(str(error)) from error
     names = ("token_seconds", "quota", "pending_polls", "issue_delay", "rate")
     settings = Settings(policy=policy, **{name: getattr(options, name) for name in names})

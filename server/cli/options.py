@@ -81,6 +81,8 @@ async def opened(
             ("secrets", "master_key_file"): master_key_file,
         },
     )
+    # PostgreSQL takes seconds, and its first start would leave files behind a mistake.
+    record.check_master_keys(loaded)
     async with record.postgres(loaded, shared=True) as url, record.opened(loaded, url, create=True) as found:
         yield found
         if found.made and not making:

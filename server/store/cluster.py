@@ -171,6 +171,8 @@ def settle(data_dir: Path, system_folder: Path = SYSTEM_FOLDER) -> Home:
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         return _settle_as_root(data_dir, system_folder) if os.geteuid() == 0 else _settle_as_user(data_dir)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StoreRefused(f"{data_dir} is no folder; give a --data-dir that is one, or --database-url") from error
     except OSError as error:
         raise StoreRefused(
             f"{error.filename or data_dir} cannot be used for the embedded PostgreSQL ({error.strerror}); "

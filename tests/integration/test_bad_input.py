@@ -114,8 +114,29 @@ async def test_an_address_that_is_not_here_is_said_before_anything_is_made(tmp_p
 async def test_a_data_folder_that_cannot_be_one_is_named(tmp_path: Path) -> None:
     file = tmp_path / "a-file"
     file.write_text("")
-    for command in (("serve", *ANYWHERE), ("device", "list")):
-        assert str(file) in await refused(*command, "--data-dir", str(file))
+    for folder in (file, file / "below"):
+        said = await refused("serve", *ANYWHERE, "--data-dir", str(folder), code=78)
+        assert f"server.data_dir: {file} is no folder; give one" in said
+        assert f"{folder} is no folder; give a --data-dir" in await refused("device", "list", "--data-dir", str(folder))
+
+
+async def test_a_master_key_that_is_none_is_said_before_anything_is_made(tmp_path: Path) -> None:
+    key = tmp_path / "master.key"
+    for content, why in (("nonsense", "a line of 8 characters stands there"), ("", "holds no master key")):
+        key.write_text(content)
+        for command, code in ((("serve", *ANYWHERE), 78), (("device", "list"), 1)):
+            said = await refused(*command, "--data-dir", str(tmp_path), code=code)
+            assert why in said
+            assert "put the server's own there, from its backup" in said
+            assert list(tmp_path.iterdir()) == [key]
+
+
+async def test_a_stand_in_for_a_ca_names_the_folder_that_it_cannot_have(tmp_path: Path) -> None:
+    file = tmp_path / "a-file"
+    file.write_text("")
+    said = await firstlight("atlas", "--dir", str(file / "below"), code=2)
+    assert said.count("\n") == 1
+    assert f"{file / 'below'} cannot be used: Not a directory; give" in said
 
 
 async def test_a_database_that_is_not_there_is_said_by_every_command(tmp_path: Path) -> None:
