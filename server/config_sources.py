@@ -51,7 +51,7 @@ def _from_file(file: Path) -> dict[tuple[str, str], tuple[object, str]]:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigurationError(
-            f"{file}: cannot be read ({error.strerror}); give an existing file to --config"
+            f"{file}: cannot be read ({error.strerror}); give --config a file that exists and that this user may read"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{file}: is not valid TOML ({error}); mend that line") from error

@@ -84,7 +84,8 @@ def _read(file: Path, setting: str) -> str:
         return file.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(
-            f"{file} cannot be read ({error.strerror}); it is the file of {setting}: give one that exists"
+            f"{file} cannot be read ({error.strerror}); it is the file of {setting}: give one that exists and "
+            "that this user may read"
         ) from error
 
 

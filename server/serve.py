@@ -172,10 +172,7 @@ class Service:
             try:
                 sock = make(host, chosen, count > 1)
             except OSError as error:
-                raise ConfigurationError(
-                    f"{setting}: {text} cannot be bound ({error.strerror}); "
-                    "is another server running there, or is the address not this machine's?"
-                ) from error
+                raise ConfigurationError(_not_bound(setting, text, error)) from error
             stack.callback(sock.close)
             group.append(sock)
         return group
@@ -216,6 +213,13 @@ def _as_bound(config: Config, http: socket.socket, listeners: Sequence[Sequence[
     return replace(config, server=replace(config.server, http=_uri("", http).removeprefix("://"), coaps_tcp=tcp))
 
 
+def _not_bound(setting: str, text: str, error: OSError) -> str:
+    remedy = "is another server running there, or is the address not this machine's?"
+    if isinstance(error, PermissionError):
+        remedy = "take a port above 1023, or give this user the capability CAP_NET_BIND_SERVICE"
+    return f"{setting}: {text} cannot be bound ({error.strerror}); {remedy}"
+
+
 def _bind_http(config: Config) -> socket.socket:
     host, port = host_and_port(config.server.http, "server.http")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -225,10 +229,7 @@ def _bind_http(config: Config) -> socket.socket:
         sock.bind((host, port))
     except OSError as error:
         sock.close()
-        raise ConfigurationError(
-            f"server.http: {config.server.http} cannot be bound ({error.strerror}); "
-            "is another server running there, or is the address not this machine's?"
-        ) from error
+        raise ConfigurationError(_not_bound("server.http", config.server.http, error)) from error
     try:
         not_in_the_clear(config, sock.getsockname()[0])
     except ConfigurationError:

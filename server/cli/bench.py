@@ -36,7 +36,13 @@ def bench(
         ),
     ] = 0.0,
     report: Annotated[
-        Path | None, typer.Option(help="Markdown page in which the row of this kind of run is written or renewed.")
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            writable=True,
+            help="Markdown page in which the row of this kind of run is written or renewed.",
+        ),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Exit 1 when a must of the design is missed.")] = False,
     as_json: options.AsJson = False,

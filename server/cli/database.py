@@ -60,7 +60,10 @@ def prune(
 @app.command("rotate-master-key")
 def rotate_master_key(
     new_key_file: Annotated[
-        Path, typer.Option(help="File with the new key alone; it must be the first of the master key file already.")
+        Path,
+        typer.Option(
+            readable=False, help="File with the new key alone; it must be the first of the master key file already."
+        ),
     ],
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,

@@ -14,7 +14,8 @@ from server.store import operators
 app = typer.Typer(help="Operators of the console.", no_args_is_help=True)
 
 PasswordFile = Annotated[
-    Path | None, typer.Option(help="File with the password; asked for when it is not given.", show_default=False)
+    Path | None,
+    typer.Option(readable=False, help="File with the password; asked for when it is not given.", show_default=False),
 ]
 
 EMPTY = "There is no operator; `firstlight operator add NAME` makes one."

@@ -25,10 +25,15 @@ from server.store.audit import Actor
 from server.store.errors import SealBroken, StoreUnavailable
 from server.terminal import terminal
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.", show_default=False)]
+# Here and below: what cannot be read is told by whoever reads it, with what to do; Typer says that it is so, no more.
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", readable=False, help="TOML file with settings.", show_default=False)
+]
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", help="Data folder of the server (its embedded PostgreSQL).", show_default=False),
+    typer.Option(
+        "--data-dir", readable=False, help="Data folder of the server (its embedded PostgreSQL).", show_default=False
+    ),
 ]
 DatabaseUrl = Annotated[
     str | None,
@@ -36,7 +41,9 @@ DatabaseUrl = Annotated[
 ]
 MasterKeyFile = Annotated[
     Path | None,
-    typer.Option("--master-key-file", help="File with the key that seals secrets at rest.", show_default=False),
+    typer.Option(
+        "--master-key-file", readable=False, help="File with the key that seals secrets at rest.", show_default=False
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one value a line.")]
 

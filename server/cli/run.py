@@ -46,7 +46,7 @@ def serve_command(
         ),
     ] = None,
     http: Annotated[str | None, typer.Option(help="HOST:PORT of the console, the API, health and metrics.")] = None,
-    ready_file: Annotated[Path | None, typer.Option(help="JSON that appears when all is up.")] = None,
+    ready_file: Annotated[Path | None, typer.Option(readable=False, help="JSON that appears when all is up.")] = None,
     workers: Annotated[int | None, typer.Option(help="CoAP worker processes.")] = None,
     single_process: Annotated[bool | None, typer.Option("--single-process", help="No children, for rigs.")] = None,
     lwm2m_uri: Annotated[str | None, typer.Option(help="URI that the default profile writes.")] = None,
@@ -124,10 +124,14 @@ def demo(
     devices: Annotated[
         int, typer.Option(min=1, max=5000, help="Simulated devices, shared out over every kind of client.")
     ] = 50,
-    out: Annotated[Path, typer.Option(help="Folder for what each device holds at the end.")] = Path("out"),
+    out: Annotated[Path, typer.Option(readable=False, help="Folder for what each device holds at the end.")] = Path(
+        "out"
+    ),
     anchor: Annotated[
         Path | None,
-        typer.Option(help="Check the chains against this PEM instead of the server's device root."),
+        typer.Option(
+            exists=True, dir_okay=False, help="Check the chains against this PEM instead of the server's device root."
+        ),
     ] = None,
     ca: Annotated[
         demonstration.Ca,

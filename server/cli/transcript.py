@@ -25,7 +25,11 @@ def transcript(
     session: Annotated[UUID | None, typer.Option(help="Of this session, not the newest.", show_default=False)] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Write every one on record, of the device or of all, into this folder.", show_default=False),
+        typer.Option(
+            readable=False,
+            help="Write every one on record, of the device or of all, into this folder.",
+            show_default=False,
+        ),
     ] = None,
     as_text: Annotated[bool, typer.Option("--text", help="In words, for people.")] = False,
 ) -> None:
@@ -63,7 +67,7 @@ async def _write_all(record: Record, endpoint: str | None, folder: Path) -> int:
 
 
 def replay(
-    file: Annotated[Path, typer.Argument(help="A transcript, from `device transcript` or the API.")],
+    file: Annotated[Path, typer.Argument(readable=False, help="A transcript, from `device transcript` or the API.")],
     as_json: options.AsJson = False,
 ) -> None:
     """Run a transcript against this version; exit 1 and show where, when this version does something else."""

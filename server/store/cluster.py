@@ -176,7 +176,7 @@ def settle(data_dir: Path, system_folder: Path = SYSTEM_FOLDER) -> Home:
     except OSError as error:
         raise StoreRefused(
             f"{error.filename or data_dir} cannot be used for the embedded PostgreSQL ({error.strerror}); "
-            "give a --data-dir that this user may write, or --database-url"
+            "run this as the user whose server it is, give a --data-dir that this one may write, or --database-url"
         ) from error
 
 

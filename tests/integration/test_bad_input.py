@@ -111,6 +111,21 @@ async def test_an_address_that_is_not_here_is_said_before_anything_is_made(tmp_p
         assert not (tmp_path / "data").exists()
 
 
+async def test_a_port_that_only_root_may_have_is_told_with_what_allows_it(tmp_path: Path) -> None:
+    without = ("setpriv", "--bounding-set=-net_bind_service") if os.geteuid() == 0 else ()
+    for words in (("--coaps", "127.0.0.1:1", "--http", "127.0.0.1:0"), ("--coaps", "127.0.0.1:0", "--http", "[::1]:1")):
+        process = await asyncio.create_subprocess_exec(
+            *(*without, *FIRSTLIGHT, "serve", "--data-dir", str(tmp_path / "data"), *words),
+            stderr=asyncio.subprocess.PIPE,
+            env=environment(),
+        )
+        _, said = await process.communicate()
+        assert process.returncode == 1
+        assert "(Permission denied); take a port above 1023, or give this user the capability" in one_line(
+            said.decode()
+        )
+
+
 async def test_a_data_folder_that_cannot_be_one_is_named(tmp_path: Path) -> None:
     file = tmp_path / "a-file"
     file.write_text("")

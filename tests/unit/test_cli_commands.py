@@ -2,6 +2,8 @@
 
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -74,6 +76,24 @@ def test_help_is_printed_as_it_is_written(commands: typer.Typer) -> None:
 
 def test_what_is_no_command_is_named_by_none() -> None:
     assert named(["isuer", "list", "--url", "U"], app) == ()
+
+
+@pytest.mark.parametrize("commands", [app, through_the_api])
+def test_what_cannot_be_read_is_told_by_us_with_what_to_do(commands: typer.Typer) -> None:
+    """Typer says "is not readable" and leaves it at that; what has to exist it names before anything is done."""
+
+    def files(command: object, path: str) -> Iterator[tuple[str, Any]]:
+        assert isinstance(command, TyperGroup | TyperCommand)
+        for name, one in command.commands.items() if isinstance(command, TyperGroup) else ():
+            yield from files(one, f"{path} {name}")
+        for parameter in command.params:
+            kind = getattr(parameter, "type_descriptor", None)
+            if kind is not None and kind.annotation is Path:
+                yield f"{path} {parameter.name}", kind.parameter_info
+
+    found = list(files(typer.main.get_command(commands), "firstlight"))
+    assert len(found) > 20
+    assert [name for name, of in found if of.readable and not of.exists] == []
 
 
 def test_every_command_through_the_api_is_told_the_same_way_where_to_go() -> None:

@@ -26,6 +26,7 @@ CaFile = Annotated[
     Path | None,
     typer.Option(
         "--ca-file",
+        readable=False,
         help="PEM: what to trust for https instead of the public CAs and those this machine trusts (SSL_CERT_FILE).",
         show_default=False,
     ),
