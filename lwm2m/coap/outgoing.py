@@ -114,8 +114,7 @@ class OutgoingRequests:
             self._acknowledge(type, mid)
             if token not in self._answered:
                 self._answered = (*self._answered, token)[-layer.parameters.max_remembered :]
-        if outgoing.block_size < self._block_size:
-            self._block_size = self._whole = outgoing.block_size
+        self._block_size, self._whole = outgoing.block_size, outgoing.whole
         if answer is None:
             # Its next message has all the tries of the first.
             outgoing.mids.clear()

@@ -102,6 +102,7 @@ class Outgoing:
         "retransmissions_left",
         "timeout",
         "token",
+        "whole",
     )
 
     # Said when it is transmitted, not before.
@@ -112,6 +113,7 @@ class Outgoing:
     repeats_left: int
     retransmissions_left: int
     timeout: float
+    whole: int
 
     def __init__(
         self,
@@ -137,9 +139,10 @@ class Outgoing:
 
     def start(self, block_size: int, whole: int) -> None:
         """Decide on blocks, now that the request goes out: of `block_size` bytes when the payload is larger than
-        `whole`.
+        `whole`. Both are smaller afterwards where the peer asked for that.
         """
         self.block_size = block_size
+        self.whole = whole
         self.repeats_left = self.repeats
         if len(self._payload) > whole:
             self._upload = Upload(self._payload, block_size)
@@ -164,7 +167,7 @@ class Outgoing:
         self.repeats_left -= 1
         if self._upload is not None and self._upload.may_be_too_large:
             self._upload.begin_smaller()
-            self.block_size = self._upload.size
+            self.block_size = self.whole = self._upload.size
 
     def encode(self, mid: int) -> bytes:
         """The message to send now: the whole request, its next block, or a request for the answer's next
@@ -210,9 +213,13 @@ class Outgoing:
             # It was sent whole; 4.13 may ask for blocks all the same (RFC 7959 2.9.3).
             if code != REQUEST_ENTITY_TOO_LARGE or not self._payload:
                 return False
-            upload = Upload(self._payload, self.block_size)
+            # Above a block (`whole`), it was as if in one of the next size: blocks of ours are smaller.
+            size = self.block_size if len(self._payload) <= self.block_size else 2 * self.block_size
+            upload = Upload(self._payload, size)
         if not upload.answered(code, block1, size1(options) if code == REQUEST_ENTITY_TOO_LARGE else None):
             return False
+        if upload is not self._upload or upload.size < self.block_size:
+            self.whole = upload.size
         self._upload = upload
         self.block_size = upload.size
         return True

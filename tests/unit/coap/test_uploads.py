@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lwm2m.coap import message as coap
 from lwm2m.coap.events import Event, ExchangeFailed, ExchangeFailure, ResponseReceived
 from lwm2m.coap.message import Message, Option
-from lwm2m.coap.options import BLOCK1, SIZE1, Block, decode_uint
+from lwm2m.coap.options import BLOCK1, SIZE1, Block, decode_uint, encode_uint
 from lwm2m.coap.parameters import Parameters
 from tests.unit.coap.peer import Peer, block1, block_of, write
 
@@ -72,6 +72,23 @@ def test_a_smaller_size_is_honoured_and_kept_for_later_writes() -> None:
     assert len(peer.happened()) == 1
     _, again = write(peer, bytes(300))
     assert block_of(again, BLOCK1) == Block(0, True, 256)
+
+
+@pytest.mark.parametrize("options", [[block1(0, False, 512)], [(SIZE1, encode_uint(512))], []])
+def test_what_was_sent_whole_beyond_a_block_goes_out_in_blocks_when_asked_for_and_so_does_what_follows(
+    options: list[Option],
+) -> None:
+    peer = Peer(Parameters().with_room(900))
+    _, whole = write(peer, bytes(700))
+    assert len(whole.payload) == 700
+    peer.answer(whole, coap.REQUEST_ENTITY_TOO_LARGE, options)
+    first = peer.sent_one()
+    assert (block_of(first, BLOCK1), len(first.payload)) == (Block(0, True, 512), 512)
+    peer.answer(first, coap.CONTINUE, [block1(0, True, 512)])
+    peer.answer(peer.sent_one(), coap.CHANGED, [block1(1, False, 512)])
+    assert [type(event) for event in peer.happened()] == [ResponseReceived]
+    _, again = write(peer, bytes(700))
+    assert block_of(again, BLOCK1) == Block(0, True, 512)
 
 
 def test_incomplete_midway_starts_again_once() -> None:
