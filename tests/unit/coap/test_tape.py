@@ -91,6 +91,12 @@ def test_a_pre_shared_key_goes_with_its_identity_and_nothing_else(format: Conten
     assert body_of(redacted(made, in_blocks(made, 1024), key, identity)) == blank
 
 
+@pytest.mark.parametrize("value", [b"identity-of-the-device", bytes(range(200, 216))])
+def test_a_pre_shared_key_and_its_identity_are_blanked_when_each_goes_out_by_itself(value: bytes) -> None:
+    identity, key = b"identity-of-the-device", bytes(range(200, 216))
+    assert body_of(redacted(value, in_blocks(value, 16), key, identity)) == bytes(len(value))
+
+
 @settings(deadline=None)
 @given(
     st.binary(min_size=16, max_size=150),
