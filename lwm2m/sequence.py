@@ -199,14 +199,28 @@ class BootstrapSequence:
         raise End(cause, str(self.writes.path(entry)), refusal.code, refusal.diagnostic)
 
     def _write_or_bend(self, entry: Entry) -> Steps[Answer]:
-        """Write one instance in the present format; a refused mode 4, chain or addition of 1.1 gives way once each."""
-        answer = yield from self._put(entry)
+        """Write one instance in the present format, whole, or in parts where it is refused in blocks."""
+        before = self.learned
+        answer = yield from self._bent(entry)
+        if self._is_refused_in_blocks(entry, answer):
+            self.writes.in_parts = True
+            answer = yield from self._bent(entry, "it was refused in blocks")
+            if answer.accepted:
+                self.learned = replace(self.learned, in_parts=True)
+        if entry[0] == SECURITY_OBJECT and not answer.accepted:
+            # It was not the mode. And parts were refused for another reason, or learned of another firmware: start
+            # afresh next time.
+            self.writes.in_parts = False
+            self.learned = replace(self.learned, est_refused=before.est_refused, in_parts=False)
+        return answer
+
+    def _bent(self, entry: Entry, why: str = "") -> Steps[Answer]:
+        """Write one instance; a refused mode 4, chain or addition of 1.1 gives way once each."""
+        answer = yield from self._put(entry, why)
         object, index = entry
         if object != SECURITY_OBJECT:
             return (yield from self._perhaps_as_of_1_0(entry, answer))
-        fell_back = answer.code in MODE_REFUSED and self.writes.may_fall_back(index)
-        before = self.learned
-        if fell_back:
+        if answer.code in MODE_REFUSED and self.writes.may_fall_back(index):
             # Learned at once: Izuma clients end their bootstrap with the refusal, and come back.
             self.learned = replace(self.learned, est_refused=True)
             yield from self._fall_back(index)
@@ -217,21 +231,11 @@ class BootstrapSequence:
             if answer.accepted:
                 self.learned = replace(self.learned, leaf_only=True)
             self.writes.leaf_only = answer.accepted
-        answer = yield from self._perhaps_as_of_1_0(entry, answer)
-        if answer.in_blocks and answer.code in BLOCKS_REFUSED and self.writes.may_go_in_parts(index):
-            self.writes.in_parts = True
-            answer = yield from self._put(entry, "it was refused in blocks")
-            answer = yield from self._perhaps_as_of_1_0(entry, answer)
-            if answer.accepted:
-                self.learned = replace(self.learned, in_parts=True)
-        if self.writes.in_parts and not answer.accepted:
-            # Refused for another reason, or learned of another firmware: start afresh next time.
-            self.writes.in_parts = False
-            self.learned = replace(self.learned, in_parts=False)
-        if fell_back and not answer.accepted:
-            # It was not the mode.
-            self.learned = replace(self.learned, est_refused=before.est_refused)
-        return answer
+        return (yield from self._perhaps_as_of_1_0(entry, answer))
+
+    def _is_refused_in_blocks(self, entry: Entry, answer: Answer) -> bool:
+        """Whether the blocks may be why an instance was refused that could go out in parts."""
+        return answer.in_blocks and answer.code in BLOCKS_REFUSED and self.writes.may_go_in_parts(entry)
 
     def _perhaps_as_of_1_0(self, entry: Entry, answer: Answer) -> Steps[Answer]:
         """Write what was refused once more without what LwM2M 1.1 added, if it had any of that."""
@@ -287,6 +291,11 @@ class BootstrapSequence:
             self.writes.format = next(self.writes.other_formats())
         for entry in self.writes.entries():
             answer = yield from self._put(entry, "repair")
+            if self._is_refused_in_blocks(entry, answer):
+                self.writes.in_parts = True
+                answer = yield from self._put(entry, "repair, it was refused in blocks")
+                self.writes.in_parts = answer.accepted
+                bent = replace(bent, in_parts=answer.accepted)
             if not answer.accepted and self.writes.format is not first_format:
                 self.writes.format = first_format
                 answer = yield from self._put(entry, "repair")

@@ -173,9 +173,9 @@ class Writes:
         plan = self._plan.servers[index] if object == SERVER_OBJECT else self._plan.securities[index]
         return object not in self.as_of_1_0 and plan.as_of_1_0() is not plan
 
-    def may_go_in_parts(self, index: int) -> bool:
+    def may_go_in_parts(self, entry: Entry) -> bool:
         """Whether the instance goes out in one piece and could go in several."""
-        return not self.in_parts and not self._is_to_object((SECURITY_OBJECT, index))
+        return entry[0] == SECURITY_OBJECT and not self.in_parts and not self._is_to_object(entry)
 
     def is_est(self, index: int) -> bool:
         """Whether an instance is written with mode 4, so that the device makes its key."""

@@ -15,7 +15,7 @@ from lwm2m.coap import message as coap
 from lwm2m.content_format import ContentFormat, decode_instances
 from lwm2m.objects import ResourceValue
 from lwm2m.paths import Path
-from lwm2m.plan import OnError, Plan, ServerPlan
+from lwm2m.plan import Mode, OnError, Plan, ServerPlan
 from lwm2m.steps import Operation, OperationKind
 from tests.unit.lwm2m.run import NOTHING, PLAN, SECURITY, Answer, Run, agreeable, run
 
@@ -142,6 +142,60 @@ def test_one_that_refuses_the_parts_too_fails_with_that_and_nothing_is_learned_o
     assert done.session.learned == Learned()
     gone_on = replace(WITH_CERTIFICATES, on_error=OnError(write="continue"))
     assert bootstrapped(Zephyr("1.1"), None, gone_on, learned).verdict == Done()
+
+
+def with_chain(mode: Mode) -> Plan:
+    return replace(WITH_CERTIFICATES, securities=(replace(WITH_CERTIFICATES.securities[0], mode=mode),))
+
+
+def test_what_does_not_know_mode_4_either_says_so_of_the_parts_and_gets_mode_2() -> None:
+    device = Zephyr("1.1")
+
+    def without_est(operation: Operation) -> int | Answer | str:
+        if operation.path == "/0/1" and len(operation.payload) <= BLOCK:
+            (instance,) = decode_instances(operation.payload, ContentFormat.TLV, Path.parse(operation.path))
+            if instance.resources[2] == 4:
+                return coap.BAD_REQUEST
+        return device(operation)
+
+    plan = replace(with_chain("est-then-server-key"), content_format="tlv")
+    done = run(without_est, plan=plan, credentials=CREDENTIALS, block_size=BLOCK)
+    assert done.verdict == Done()
+    assert (device.resources[2], device.resources[3], device.resources[5]) == (2, LEAF, KEY)
+    assert done.session.learned == Learned(est_refused=True, in_parts=True)
+    again = run(without_est, plan=plan, credentials=CREDENTIALS, block_size=BLOCK, learned=done.session.learned)
+    assert (again.verdict, written(again)) == (Done(), ["/0/1", "/0/1/3", "/0/1/4", "/0/1/5", "/1/0"])
+
+
+def test_what_has_no_room_for_a_chain_either_says_so_of_the_parts_and_gets_the_leaf() -> None:
+    device = Zephyr("1.1")
+
+    def without_room(operation: Operation) -> int | Answer | str:
+        too_long = operation.path == "/0/1/3" and len(operation.payload) > len(LEAF)
+        return coap.REQUEST_ENTITY_TOO_LARGE if too_long else device(operation)
+
+    request = BootstrapRequest("device", ContentFormat.SENML_CBOR, asked_for_pack=True)
+    chain: dict[int, Credential | PskCredential] = {0: Credential(chain=(LEAF, CA), private_key_pkcs8=KEY)}
+    plan = replace(WITH_CERTIFICATES, content_format="senml-cbor")
+    done = run(without_room, plan=plan, request=request, credentials=chain, block_size=BLOCK)
+    assert (done.verdict, device.resources[3]) == (Done(), LEAF)
+    assert done.session.learned == Learned(leaf_only=True, in_parts=True)
+
+
+def test_a_repair_goes_out_in_parts_too() -> None:
+    """What was written first fits a datagram; what the 4.06 has it written with does not."""
+    device = Zephyr("1.1")
+
+    def without_est(operation: Operation) -> int | Answer | str:
+        if operation.kind is OperationKind.FINISH and device.resources[2] == 4:
+            return coap.NOT_ACCEPTABLE
+        return device(operation)
+
+    plan = replace(PLAN, securities=(replace(SECURITY, mode="est-then-server-key"),))
+    done = run(without_est, plan=plan, credentials=CREDENTIALS, block_size=BLOCK)
+    assert done.verdict == Done()
+    assert (device.resources[2], device.resources[3], device.resources[5]) == (2, LEAF, KEY)
+    assert done.session.learned == Learned(est_refused=True, in_parts=True)
 
 
 @pytest.mark.parametrize("code", [coap.UNAUTHORIZED, coap.METHOD_NOT_ALLOWED, coap.NOT_ACCEPTABLE])
