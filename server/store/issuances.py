@@ -138,7 +138,7 @@ async def adopt_expired(database: Database, owner: str, now: datetime, lease: ti
 
 
 async def keep_reference(database: Database, issuance_id: UUID, reference: str) -> bool:
-    """Note the CA's `reference` for a row that another worker has and that is without one; whether it was noted."""
+    """Note the CA's `reference` for a row that others look into and that is without one; whether it was noted."""
     return await database.fetchval("issuance_keep_reference", issuance_id, reference) is not None
 
 

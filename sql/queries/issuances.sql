@@ -92,7 +92,7 @@ RETURNING id, account_id, device_id, session_id, issuer_id, endpoint, service, s
 -- name: issuance_keep_reference
 -- Of a worker that lost the row while it asked: nothing else finds the request at some CAs.
 UPDATE issuance SET reference = $2, updated_at = now()
-WHERE id = $1 AND reference IS NULL AND state IN ('submitted', 'unknown')
+WHERE id = $1 AND reference IS NULL AND state IN ('submitted', 'unknown') AND NOT settled
 RETURNING id;
 
 -- name: issuance_leave_unknown

@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from issuers.base import Issued, IssueRequest, Pending
-from issuers.errors import Throttled, Unavailable
+from issuers.errors import IssuerError, NotSupported, Throttled, Unavailable
 from server import issuance
 from server.errors import TemporarilyUnavailable
 from server.store import issuances
@@ -201,12 +201,17 @@ async def test_a_pending_certificate_is_collected_and_revoked(rig: Workers, ca: 
     assert (set(ca.collected), ca.recovered, ca.signed_once) == ({"ticket-1"}, [], True)
 
 
-@pytest.mark.parametrize("known", [False, True], ids=["nobody knows more", "its new worker found it itself"])
+@pytest.mark.parametrize(
+    "without",
+    [Unavailable("away"), NotSupported("nobody can be asked"), None],
+    ids=["nobody knows more", "nobody looks any more", "its new worker found it itself"],
+)
 async def test_a_reference_that_comes_when_the_row_is_another_workers_is_what_that_one_asks_by(
-    rig: Workers, ca: TokenCa, known: bool
+    rig: Workers, ca: TokenCa, without: IssuerError | None
 ) -> None:
-    if not known:
-        ca.on_recover = raises(Unavailable("away"))
+    known, kept = without is None, isinstance(without, Unavailable)
+    if without is not None:
+        ca.on_recover = raises(without)
     slow = Gate(ca.takes_its_time)
     ca.on_issue = slow
     first, second = await rig.worker("worker-1"), await rig.worker("worker-2")
@@ -221,9 +226,9 @@ async def test_a_reference_that_comes_when_the_row_is_another_workers_is_what_th
             await asking
     [row] = await rig.rows()
     told = [(each["issuance"], each["reference"], each["kept"]) for each in lines if "came_late" in each["event"]]
-    assert told == [(row.id.hex, "ticket-1", not known)]
+    assert told == [(row.id.hex, "ticket-1", kept)]
     assert await rig.states() == before == (["abandoned"] if known else ["unknown"])
-    if not known:
+    if kept:
         ca.on_collect = ca.hands_out
         rig.clock.let_pass(LEASE + 1)
         await second.issuance.settlement.settle_expired()
