@@ -15,6 +15,7 @@ from lwm2m.coap.message import (
     BAD_REQUEST,
     DELETE,
     GET,
+    METHOD_NOT_ALLOWED,
     NOT_ACCEPTABLE,
     NOT_FOUND,
     POST,
@@ -314,10 +315,19 @@ class BootstrapSequence:
         except EncodeError as error:
             raise End(FailureCause.CONFIGURATION_INVALID, str(self.writes.path(entry)), None, str(error)) from error
         answer = yield from self._operate(_written(first, why))
+        if answer.code == METHOD_NOT_ALLOWED and self._should_be_gone(first.path):
+            # Contiki-NG writes to no instance that was there before, and of an object it deletes instance 0 alone.
+            yield from self._operate(_deletion(first.path))
+            answer = yield from self._operate(_written(first, "it was there still"))
         for request in others:
             if answer.accepted:
                 answer = yield from self._operate(_written(request))
         return answer
+
+    def _should_be_gone(self, path: Path) -> bool:
+        """Whether it is an instance that the profile has deleted before the writes."""
+        ids = path.ids
+        return len(ids) == 2 and any(ids[: len(deleted.ids)] == deleted.ids for deleted in self._plan.delete)
 
     def _fall_back(self, index: int) -> Steps[None]:
         if index not in self.writes.credentials:

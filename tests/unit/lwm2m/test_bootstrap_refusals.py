@@ -131,8 +131,8 @@ def test_nobody_else_is_told_again(learned: Learned, refusal: Behaviour) -> None
 
 
 def test_a_refused_write_stops_the_session_by_default_without_a_finish() -> None:
-    done = run(refuse(OperationKind.WRITE, coap.METHOD_NOT_ALLOWED, path="/1/0"))
-    assert done.verdict == Failed(FailureCause.WRITE_REFUSED, "/1/0", coap.METHOD_NOT_ALLOWED)
+    done = run(refuse(OperationKind.WRITE, coap.FORBIDDEN, path="/1/0"))
+    assert done.verdict == Failed(FailureCause.WRITE_REFUSED, "/1/0", coap.FORBIDDEN)
     assert "finish /bs" not in done.story
 
 

@@ -198,7 +198,7 @@ def test_a_repair_goes_out_in_parts_too() -> None:
     assert done.session.learned == Learned(est_refused=True, in_parts=True)
 
 
-@pytest.mark.parametrize("code", [coap.UNAUTHORIZED, coap.METHOD_NOT_ALLOWED, coap.NOT_ACCEPTABLE])
+@pytest.mark.parametrize("code", [coap.UNAUTHORIZED, coap.FORBIDDEN, coap.NOT_ACCEPTABLE])
 def test_another_refusal_of_blocks_is_one(code: int) -> None:
     def refusing(operation: Operation) -> int | Answer | str:
         return code if operation.kind is OperationKind.WRITE else agreeable(operation)
