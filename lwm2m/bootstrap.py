@@ -44,6 +44,10 @@ __all__ = [
     "parse_bootstrap_request",
 ]
 
+# Seconds since its last answer in which a device that asks for its bootstrap has not given this one up. One that waited
+# for us in vain waits longer: its answer alone may be on the way for longer (RFC 7252 4.8.2).
+IMPATIENCE = 5.0
+
 # For each answer: the constructor of a NamedTuple is a function in Python around this, and takes twice as long.
 _made = tuple.__new__
 
@@ -182,6 +186,16 @@ class BootstrapSession:
         code = self.log[-1].code
         # A success that fits no Finish tells no more than silence.
         return code is None or (code >> 5 == 2 and code not in DONE[OperationKind.FINISH])
+
+    def goes_well(self, now: float) -> bool:
+        """Whether the device has answered within `IMPATIENCE` and has refused nothing that it was to take."""
+        taken: dict[str, bool] = {}
+        for step in self.log:
+            if step.operation in (OperationKind.WRITE, OperationKind.FINISH):
+                taken[step.path] = step.code is not None and step.code >> 5 == 2
+        heard = any(step.code is not None for step in self.log)
+        lately = self._moved is not None and now - self._moved < IMPATIENCE
+        return self._verdict is None and heard and lately and all(taken.values())
 
     def _advance(self, given: Input) -> Step:
         try:

@@ -95,10 +95,14 @@ class Sessions:
     async def run(self, conversation: CoapAssociation, incoming: RequestReceived, admitted: Admitted) -> None:
         """Serve one Bootstrap-Request to its end; a session of the same endpoint under way is ended first.
 
+        One that goes well on this association goes on instead: its device does not wait for the end of its bootstrap.
         Raises TemporarilyUnavailable when there are as many sessions as allowed.
         """
         slot = (admitted.account_id, admitted.endpoint)
         while (earlier := self._running.get(slot)) is not None:
+            if self._goes_on(earlier, conversation, admitted):
+                conversation.respond(incoming.request_id, coap.CHANGED)
+                return
             await self._interrupt(earlier, FailureCause.SUPERSEDED)
         if len(self._running) >= self._limits.max_sessions:
             self._metrics.shed.inc()
@@ -134,6 +138,22 @@ class Sessions:
         finally:
             del self._running[slot]
             running.ended.set()
+
+    def _goes_on(self, earlier: Running, conversation: CoapAssociation, admitted: Admitted) -> bool:
+        """Whether a session under way is what its device asks for once more.
+
+        Contiki-NG takes the 2.04 for the end of its bootstrap, and asks each second until it has an LwM2M server: over
+        a slow network no session of it would come to its end.
+        """
+        return (
+            earlier.conversation is conversation
+            and not earlier.ending
+            and earlier.interrupted is None
+            and earlier.admitted.request == admitted.request
+            and earlier.admitted.profile == admitted.profile
+            and earlier.machine is not None
+            and earlier.machine.goes_well(self._clock())
+        )
 
     async def drained(self) -> None:
         """Wait until no session is under way."""

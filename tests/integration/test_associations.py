@@ -10,14 +10,14 @@ from dataclasses import replace
 import httpx
 import pytest
 import pytest_asyncio
-from aiocoap import CON, Message
+from aiocoap import ACK, CON, Message
 from aiocoap.numbers import codes
 
 from simulators.brief import Behaviour, Patience
 from simulators.device import Device
 from simulators.faults import Faults, FaultyPath
 from tests.integration.field import Field, asked_to_finish, opened
-from tests.integration.raw_peer import raw_peer
+from tests.integration.raw_peer import RawPeer, raw_peer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -45,6 +45,30 @@ async def test_a_new_bootstrap_request_ends_the_session_under_way(field: Field) 
         assert "sent a new Bootstrap-Request" in newer["sentence"]
         # Its Discover was under way and is on record as what it was.
         assert [(step["op"], step.get("code")) for step in newer["steps"]] == [("discover", None)]
+
+
+async def answered(peer: RawPeer, code: codes.Code) -> str:
+    """The next operation of the server, which gets this answer."""
+    while True:
+        operation = await peer.receive()
+        if operation.code.is_request():
+            peer.send(Message(code=code, _mtype=ACK, _mid=operation.mid, _token=operation.token).encode())
+            return f"{operation.code.name} /{'/'.join(operation.opt.uri_path)}"
+
+
+async def test_a_device_that_asks_again_between_two_of_its_answers_gets_the_rest_of_its_bootstrap(field: Field) -> None:
+    """Contiki-NG takes the 2.04 for the end and asks each second, over a slow network before its session is over."""
+    async with raw_peer(field, field.certificate("impatient")) as peer:
+        assert (await peer.ask(peer.bootstrap_request("ep=impatient"))).code.dotted == "2.04"
+        assert await answered(peer, codes.NOT_FOUND) == "GET /"
+        assert await answered(peer, codes.DELETED) == "DELETE /0"
+        assert (await peer.ask(peer.bootstrap_request("ep=impatient"))).code.dotted == "2.04"
+        assert await answered(peer, codes.DELETED) == "DELETE /1"
+        other_format = peer.bootstrap_request("ep=impatient", "pct=112")
+        assert (await peer.ask(other_format)).code.dotted == "2.04"
+        assert await answered(peer, codes.NOT_FOUND) == "GET /"
+    sessions = (await field.ended("impatient", count=2))["sessions"]
+    assert [session["cause"] for session in sessions] == ["association_lost", "superseded"]
 
 
 async def test_a_device_that_lost_its_power_comes_back_on_the_same_port(field: Field) -> None:

@@ -203,9 +203,9 @@ async def test_an_answer_of_the_device_that_was_changed_is_shown_where_it_makes_
     at = next(i for i, row in enumerate(rows) if row.get("says", "").find("PUT /0/1") >= 0)
     answer = next(row for row in rows[at:] if row.get("from") == "device")
     datagram = bytearray.fromhex(answer["datagram"])
-    datagram[1] = 0x85
+    datagram[1] = 0x83
     answer["datagram"] = datagram.hex()
-    assert any("write_refused at /0/1 with 4.05" in one.now for one in differences(found))
+    assert any("write_refused at /0/1 with 4.03" in one.now for one in differences(found))
 
 
 async def test_a_datagram_of_ours_that_was_changed_is_shown_to_the_byte(field: Field, tmp_path: Path) -> None:

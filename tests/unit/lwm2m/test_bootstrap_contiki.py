@@ -8,7 +8,16 @@ from dataclasses import replace
 
 import pytest
 
-from lwm2m.bootstrap import BootstrapRequest, Credential, Done, Failed, FailureCause, PskCredential
+from lwm2m.bootstrap import (
+    BootstrapRequest,
+    BootstrapSession,
+    Credential,
+    Done,
+    Failed,
+    FailureCause,
+    Learned,
+    PskCredential,
+)
 from lwm2m.coap import message as coap
 from lwm2m.paths import Path
 from lwm2m.plan import OnError, Plan
@@ -76,3 +85,29 @@ def test_one_that_refuses_the_new_one_too_is_asked_once() -> None:
     plan = replace(PSK_PLAN, on_error=OnError(write="continue"))
     done = run(refusing, plan=plan, credentials=PSK)
     assert (done.verdict, done.story.count("write /0/2"), done.story.count("delete /0/2")) == (Done(), 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("codes", "well"),
+    [
+        ((), False),
+        ((None,), False),
+        ((coap.METHOD_NOT_ALLOWED,), True),
+        ((None, coap.INTERNAL_SERVER_ERROR, coap.DELETED), True),
+        ((coap.NOT_FOUND, coap.DELETED, coap.DELETED, coap.CREATED), True),
+        ((coap.NOT_FOUND, coap.DELETED, coap.DELETED, coap.METHOD_NOT_ALLOWED, coap.DELETED), False),
+        ((coap.NOT_FOUND, coap.DELETED, coap.DELETED, coap.METHOD_NOT_ALLOWED, coap.DELETED, coap.CREATED), True),
+        ((coap.NOT_FOUND, coap.DELETED, coap.DELETED, coap.CREATED, coap.CREATED, coap.CHANGED), False),
+    ],
+    ids=["nothing", "silence", "a Discover refused", "a Delete refused", "a Write", "refused", "made good", "over"],
+)
+def test_a_bootstrap_goes_well_while_its_device_takes_what_it_gets(codes: tuple[int | None, ...], well: bool) -> None:
+    session = BootstrapSession(BootstrapRequest("device", None), PSK_PLAN, Learned(), credentials=PSK)
+    session.start(0.0)
+    for code in codes:
+        if code is None:
+            session.no_answer(1.0)
+        else:
+            session.answer(code, None, b"", 1.0)
+    assert session.goes_well(5.9) is well
+    assert not session.goes_well(6.1)
