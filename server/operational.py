@@ -78,7 +78,7 @@ async def shown_at_bootstrap(
     both, or another account trusts for bootstraps what is an operational CA here. And where it leads to one of an
     account with custom services, whose CAs need not be trusted for anything. Raises StoreUnavailable.
     """
-    if peer.trusted is None:
+    if peer.trusted is None or all(anchor.service != "bootstrap" for anchor in peer.trusted.anchors):
         return None
     if not _accounts(peer) and all(anchor.account_id not in with_custom_services for anchor in peer.trusted.anchors):
         return None

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from server.errors import ClaimedElsewhere, NotAuthenticated, NotAuthorized
 from server.operational import device_of, is_operational, require_bootstraps, require_own, shown_at_bootstrap
+from server.policy import account_of_peer
 from server.store import certificates
 from server.store.audit import Actor
 from server.store.database import Database
@@ -145,6 +146,18 @@ async def test_who_trusts_a_ca_for_bootstraps_gets_no_hold_on_another_accounts_d
     require_own(own, shown)
     # A factory whose CA signs nothing operational is not looked up.
     assert await shown_at_bootstrap(database, under(both[1])) is None
+
+
+async def test_where_no_ca_of_it_is_trusted_for_bootstraps_whose_it_is_is_not_asked(
+    database: Database, writer: Writer
+) -> None:
+    # policy.account_of_peer refuses it and says that; "of another account" was untrue of a server with one.
+    await recorded(writer, "device-1")
+    for account in (rows.ACCOUNT, uuid4()):
+        shows = under((account, "lwm2m"))
+        assert await shown_at_bootstrap(database, shows) is None
+        with pytest.raises(NotAuthorized, match="leads to no trusted certificate of service bootstrap"):
+            account_of_peer(shows, None)
 
 
 async def test_the_certificate_of_a_custom_service_is_known_for_one_whatever_its_ca_is_trusted_for(
