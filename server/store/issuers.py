@@ -201,13 +201,14 @@ async def remove(database: Database, actor: Actor, account_id: UUID, issuer_id: 
     """Remove a CA; NotFound, or BadRequest while it is active for a service (izuma.md A)."""
     async with database.transaction() as connection:
         rows = await connection.fetch(database.queries["configuration_list"], account_id)
-        services = ", ".join(row["reference"] for row in rows if row["issuer_id"] == issuer_id)
+        services = [row["reference"] for row in rows if row["issuer_id"] == issuer_id]
         try:
             row = await connection.fetchrow(database.queries["issuer_remove"], account_id, issuer_id)
         except asyncpg.ForeignKeyViolationError as error:
+            named = f" --service {services[0]}" if services and LWM2M not in services else ""
             raise BadRequest(
-                f"the certificate issuer is active for {services or 'a service'}; activate another one there first, or "
-                "the embedded CA (`firstlight issuer deactivate`)"
+                f"the certificate issuer is active for {', '.join(services) or 'a service'}; activate another one "
+                f"there first, or the embedded CA (`firstlight issuer deactivate{named}`)"
             ) from error
         if row is None:
             raise NotFound("there is no such certificate issuer")

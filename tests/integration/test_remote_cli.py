@@ -92,8 +92,11 @@ async def test_a_ca_is_registered_switched_and_removed_from_afar_with_an_audit_r
     states = {row["name"]: row["state"] for row in in_order(await doors.local("issuer", "list", "--json"))}
     assert states["embedded CA"] == "ready"
     assert re.fullmatch(r"verification failed 2\d{3}-.*Z: .*takes no connections.*", states["plant"])
-    await doors.remote("service", "remove", "customer.x")
     assert (await doors.remote("issuer", "deactivate")).strip() == "The embedded CA signs for LWM2M."
+    assert "`firstlight issuer deactivate --service customer.x`" in await doors.remote(
+        "issuer", "remove", "plant", code=1
+    )
+    await doors.remote("service", "remove", "customer.x")
     assert (
         "plant is removed; what it issued stays valid, and can be revoked only at the CA itself."
         in await doors.remote("issuer", "remove", "plant")
