@@ -19,7 +19,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_swarm(commands.add_parser("swarm", help="thousands of lean devices, for load", allow_abbrev=False))
     add_faults(commands.add_parser("faults", help="a UDP proxy that misbehaves", allow_abbrev=False))
     add_atlas(commands.add_parser("atlas", help="a CA like GlobalSign's Atlas HVCA", allow_abbrev=False))
-    options = parser.parse_args(arguments)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        # argparse itself would name `simulators`, which nobody typed, and its commands instead of the options.
+        commands.choices[options.command].error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         status: int = options.run(options)
     except BadInput as error:

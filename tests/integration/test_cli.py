@@ -280,6 +280,13 @@ async def test_what_is_played_for_rigs_tells_its_own_options(word: str) -> None:
     assert f"usage: firstlight {word}" in await firstlight(word, "--help")
 
 
+@pytest.mark.parametrize("word", ["simulate", "atlas"])
+async def test_an_option_that_is_played_by_nobody_is_refused_in_the_words_that_were_typed(word: str) -> None:
+    needed = {"simulate": ("--server", "coaps://127.0.0.1:1", "--mode", "x509"), "atlas": ("--dir", "unused")}
+    said = await firstlight(word, *needed[word], "--no-such-option", code=2)
+    assert f"firstlight {word}: error: unrecognized arguments: --no-such-option" in said
+
+
 def test_what_names_nothing_is_told_with_what_shows_the_names(cli: Cli) -> None:
     for words, shows in (
         (("device", "forget", "nobody"), "`firstlight device list` shows"),
