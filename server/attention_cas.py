@@ -135,25 +135,28 @@ async def of_embedded(database: Database, ours: Authorities) -> list[Finding]:
 
 async def ending(database: Database, sealer: Sealer, ours: Authorities, now: datetime) -> list[Finding]:
     """Certificates of ours, of active CAs and of the operator that end soon."""
-    ends: list[tuple[str, datetime, str]] = []
+    # What ends, when, what to do, and since when it is here: nobody had to do anything before that.
+    ends: list[tuple[str, datetime, str, datetime]] = []
     active = {service.issuer_id for service in ours.services}
     for ca in ours.registered.values():
         if ca.row.id in active and ca.ends is not None:
             step = "have the CA renew it, trust the new one, then verify the CA"
-            ends.append((f"the CA certificate of {ca.row.name}", ca.ends, step))
+            ends.append((f"the CA certificate of {ca.row.name}", ca.ends, step, ca.row.created_at))
     if ours.embedded is not None:
         own = ours.embedded
         for name, der in (("issuing CA", own.issuing_certificate), ("root", own.root_certificate)):
-            ends.append((f"the embedded {name}", _end(der), "make a new one before devices lose their issuer"))
+            step = "make a new one before devices lose their issuer"
+            ends.append((f"the embedded {name}", _end(der), step, ours.account.created_at))
     if ours.account.is_default and await embedded_ca.has_server_credential(database):
         server = await embedded_ca.server_credential(database, sealer)
-        ends.append(("the bootstrap server's certificate", _end(server.certificate), "renew it"))
+        own_end = _end(server.certificate)
+        ends.append(("the bootstrap server's certificate", own_end, "renew it", ours.account.created_at))
     for trusted in await trust.listed(database, ours.account.id):
         if trusted.active:
             step = "upload its successor as a trusted certificate beside it"
-            ends.append((f"the trusted certificate {trusted.name}", trusted.not_after, step))
+            ends.append((f"the trusted certificate {trusted.name}", trusted.not_after, step, trusted.created_at))
     found: list[Finding] = []
-    for what, end, step in ends:
+    for what, end, step, here_since in ends:
         if end - now > CA_ENDS_WITHIN:
             continue
         over = end <= now
@@ -164,7 +167,7 @@ async def ending(database: Database, sealer: Sealer, ours: Authorities, now: dat
                 title=f"{what[0].upper()}{what[1:]} {'has ended' if over else f'ends in {(end - now).days} days'}",
                 cause=f"it is valid until {end:%Y-%m-%d %H:%M} UTC",
                 next_step=step,
-                since=end if over else end - CA_ENDS_WITHIN,
+                since=max(here_since, end if over else end - CA_ENDS_WITHIN),
             )
         )
     return found

@@ -147,6 +147,20 @@ async def test_a_ca_that_is_not_ready_needs_a_person(api: Api) -> None:
     assert findings[0]["since"] is not None
 
 
+async def test_a_certificate_that_ends_soon_is_told_of_since_it_is_here(api: Api) -> None:
+    began = datetime.now(UTC)
+    factory = make_factory_ca("Short Factory", not_after=began + timedelta(days=30))
+    body = {"name": "short", "service": "bootstrap", "certificate": factory.pem.decode()}
+    await api.ask("POST", "/v3/trusted-certificates", 201, body)
+    findings = (await api.ask("GET", "/v1/attention", 200))["findings"]
+    assert isinstance(findings, list)
+    assert [(f["kind"], f["title"]) for f in findings] == [
+        ("ca_certificate_expiring", "The trusted certificate short ends in 29 days")
+    ]
+    # Sixty days before its end it was not here, and nobody had anything to do.
+    assert datetime.fromisoformat(findings[0]["since"]) >= began - timedelta(seconds=1)
+
+
 async def test_an_active_ca_that_was_not_verified_or_is_not_trusted_needs_a_person(api: Api) -> None:
     async def kinds() -> list[tuple[str, str]]:
         api.app.state.attendant._last.clear()
