@@ -16,6 +16,8 @@ class Closable(Protocol):
     """A conversation that can be ended."""
 
     visit: Visit
+    # When the device was last heard.
+    heard: float
 
     def close(self) -> None:
         """Say goodbye."""
@@ -27,7 +29,7 @@ class Closable(Protocol):
 @dataclass(slots=True)
 class _Waiting:
     due: frozenset[str]
-    until: float
+    finished: float
     timer: asyncio.TimerHandle | None = field(default=None, repr=False)
 
 
@@ -58,7 +60,7 @@ class Farewells:
         while missing and len(self._waiting) >= self._most and self.relieve():
             pass
         kept = self._waiting if missing else self._leaving
-        waiting = kept[conversation] = _Waiting(missing, self._clock() + self._late)
+        waiting = kept[conversation] = _Waiting(missing, self._clock())
         conversation.on_lost(self, lambda _reason: self._forget(conversation))
         self._arm(conversation, waiting)
 
@@ -93,7 +95,28 @@ class Farewells:
         if conversation.visit.enrolling:
             return
         self._disarm(waiting)
-        waiting.timer = asyncio.get_running_loop().call_later(self._left(conversation, waiting), conversation.close)
+        self._wait(conversation, waiting, self._left(conversation, waiting))
+
+    def _wait(self, conversation: Closable, waiting: _Waiting, seconds: float) -> None:
+        waiting.timer = asyncio.get_running_loop().call_later(seconds, self._go, conversation, waiting)
+
+    def _go(self, conversation: Closable, waiting: _Waiting) -> None:
+        """Close it, unless the device still repeats itself."""
+        left = self._left_to_repeat(conversation, waiting)
+        if left > 0:
+            self._wait(conversation, waiting, left)
+        else:
+            conversation.close()
+
+    def _left_to_repeat(self, conversation: Closable, waiting: _Waiting) -> float:
+        """A device that answers the Finish in a message of its own repeats that until it is acknowledged, each time
+        after twice as long (RFC 7252 4.2), and some call the bootstrap failed when it never is (Leshan).
+        """
+        if waiting.due:
+            return 0.0
+        # The next repeat comes once all the time since the Finish has passed again, and its first wait (3 s at most).
+        repeats = 2 * conversation.heard - waiting.finished + self._soon
+        return min(repeats, waiting.finished + self._late) - self._clock()
 
     def _left(self, conversation: Closable, waiting: _Waiting) -> float:
         if not waiting.due:
@@ -103,7 +126,7 @@ class Farewells:
             # Sent, which nothing acknowledges: it may have to ask for the last of it again.
             return max(min(ASKED_AGAIN, self._late), self._soon)
         # It may ask again for what it did not get.
-        return max(waiting.until - self._clock(), self._soon)
+        return max(waiting.finished + self._late - self._clock(), self._soon)
 
     @staticmethod
     def _disarm(waiting: _Waiting) -> None:

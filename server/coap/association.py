@@ -71,6 +71,7 @@ class CoapAssociation:
         "association",
         "due",
         "gone",
+        "heard",
         "said_1_2",
         "tape",
         "visit",
@@ -92,6 +93,8 @@ class CoapAssociation:
         self._lost: dict[object, Callable[[str], None]] = {}
         self.association = association
         self.gone: str | None = None
+        # When its newest datagram came.
+        self.heard = endpoint.clock()
         # The device asked for a Bootstrap-Pack: it speaks LwM2M 1.2.
         self.said_1_2 = False
         self.visit = Visit()
@@ -104,7 +107,7 @@ class CoapAssociation:
 
     def datagram_received(self, plaintext: bytes) -> None:
         """Take one decrypted datagram."""
-        now = self._endpoint.clock()
+        now = self.heard = self._endpoint.clock()
         if self.tape is not None:
             self.tape.received(now, plaintext)
         events = self._exchanges.receive(plaintext, now)

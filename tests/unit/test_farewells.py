@@ -17,6 +17,7 @@ class Conversation:
 
     def __init__(self) -> None:
         self.visit = Visit()
+        self.heard = 0.0
         self.closed = False
         self._lost: dict[object, Callable[[str], None]] = {}
 
@@ -45,6 +46,24 @@ async def test_an_association_with_nothing_due_is_closed_soon() -> None:
     assert not device.closed
     await ended(device)
     assert len(keeper) == 0
+
+
+async def test_one_that_repeats_its_answer_to_the_finish_stays_until_the_next_repeat_can_have_come() -> None:
+    keeper, device = Farewells(soon=SOON, late=3600, most=2, clock=lambda: 0.0), Conversation()
+    keeper.finished(device, ())
+    device.heard = 300.0
+    await asyncio.sleep(5 * SOON)
+    assert not device.closed
+    # Its next Finish decides anew.
+    keeper.returned(device)
+
+
+@pytest.mark.parametrize(("late", "heard"), [(600, 0.01), (SOON, 600)], ids=["no more repeats", "repeats for ever"])
+async def test_one_that_repeats_its_answer_to_the_finish_goes_at_last(late: float, heard: float) -> None:
+    keeper, device = farewells(late=late), Conversation()
+    keeper.finished(device, ())
+    device.heard = asyncio.get_running_loop().time() + heard
+    await ended(device)
 
 
 async def test_one_that_took_its_certificate_before_the_finish_has_nothing_due() -> None:
