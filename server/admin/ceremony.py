@@ -101,7 +101,7 @@ async def show(database: Database, sealer: Sealer, account_id: UUID) -> list[Map
 
 
 async def export(database: Database, sealer: Sealer, account_id: UUID, which: str) -> bytes:
-    """The certificate `device-root`, `issuing` or `server-root` in PEM."""
+    """The certificate `device-root`, `issuing`, `server-root` or `server` in PEM."""
     choices: Mapping[str, Callable[[], bytes]]
     own = await _own(database, account_id)
     server = await embedded_ca.server_credential(database, sealer)
@@ -109,6 +109,7 @@ async def export(database: Database, sealer: Sealer, account_id: UUID, which: st
         "device-root": lambda: own.root_certificate,
         "issuing": lambda: own.issuing_certificate,
         "server-root": lambda: server.root_certificate,
+        "server": lambda: server.certificate,
     }
     return x509.load_der_x509_certificate(choices[which]()).public_bytes(serialization.Encoding.PEM)
 

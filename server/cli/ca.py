@@ -67,7 +67,7 @@ def show(
 @app.command("export")
 def export(
     which: Annotated[
-        Literal["device-root", "issuing", "server-root"], typer.Argument(help="The certificate to write.")
+        Literal["device-root", "issuing", "server-root", "server"], typer.Argument(help="The certificate to write.")
     ],
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
@@ -76,7 +76,10 @@ def export(
         Path | None, typer.Option(readable=False, help="File to write; standard output when not given.")
     ] = None,
 ) -> None:
-    """A certificate as PEM: the device root is what your LwM2M server must trust, the server root what devices must."""
+    """A certificate as PEM: the device root is what your LwM2M server must trust, the server root what devices must.
+
+    The server's own is for devices that take no CA's (Leshan 1.5): a server that gets a further name loses them.
+    """
 
     async def work() -> None:
         async with options.opened(config, data_dir, database_url) as record:

@@ -41,6 +41,8 @@ def test_certificates_are_exported_as_pem(cli: Cli) -> None:
     server_root = x509.load_pem_x509_certificate(cli("ca", "export", "server-root").encode())
     issuing.verify_directly_issued_by(root)
     assert server_root.subject == server_root.issuer != root.subject
+    server = x509.load_pem_x509_certificate(cli("ca", "export", "server").encode())
+    server.verify_directly_issued_by(server_root)
 
 
 def test_the_root_key_leaves_encrypted_and_stays_away(cli: Cli) -> None:
