@@ -199,13 +199,13 @@ class BootstrapSequence:
         cause = FailureCause.FORMAT_REFUSED if unsupported else FailureCause.WRITE_REFUSED
         raise End(cause, str(self.writes.path(entry)), refusal.code, refusal.diagnostic)
 
-    def _write_or_bend(self, entry: Entry) -> Steps[Answer]:
+    def _write_or_bend(self, entry: Entry, why: str = "") -> Steps[Answer]:
         """Write one instance in the present format, whole, or in parts where it is refused in blocks."""
         before = self.learned
-        answer = yield from self._bent(entry)
+        answer = yield from self._bent(entry, why)
         if self._is_refused_in_blocks(entry, answer):
             self.writes.in_parts = True
-            answer = yield from self._bent(entry, "it was refused in blocks")
+            answer = yield from self._bent(entry, notes(why, "it was refused in blocks"))
             if answer.accepted:
                 self.learned = replace(self.learned, in_parts=True)
         if entry[0] == SECURITY_OBJECT and not answer.accepted:
@@ -215,39 +215,37 @@ class BootstrapSequence:
             self.learned = replace(self.learned, est_refused=before.est_refused, in_parts=False)
         return answer
 
-    def _bent(self, entry: Entry, why: str = "") -> Steps[Answer]:
+    def _bent(self, entry: Entry, why: str) -> Steps[Answer]:
         """Write one instance; a refused mode 4, chain or addition of 1.1 gives way once each."""
-        answer = yield from self._put(entry, why)
+        answer = yield from self._put_in_a_mode(entry, why)
         object, index = entry
-        if object != SECURITY_OBJECT:
-            return (yield from self._perhaps_as_of_1_0(entry, answer))
-        if answer.code in MODE_REFUSED and self.writes.may_fall_back(index):
-            # Learned at once: Izuma clients end their bootstrap with the refusal, and come back.
-            self.learned = replace(self.learned, est_refused=True)
-            yield from self._fall_back(index)
-            answer = yield from self._put(entry, "mode 4 was refused")
-        if answer.code in CHAIN_REFUSED and self.writes.pem_may_give_way(index):
+        if object == SECURITY_OBJECT and answer.code in CHAIN_REFUSED and self.writes.pem_may_give_way(index):
             self.writes.leaf_only = True
             answer = yield from self._put(entry, "the PEM chain was refused")
             if answer.accepted:
                 self.learned = replace(self.learned, leaf_only=True)
             self.writes.leaf_only = answer.accepted
-        return (yield from self._perhaps_as_of_1_0(entry, answer))
+        if answer.code in RESOURCE_REFUSED and self.writes.may_be_1_0(entry):
+            self.writes.as_of_1_0.add(object)
+            answer = yield from self._put_in_a_mode(entry, _WITHOUT[object])
+            if not answer.accepted:
+                self.writes.as_of_1_0.discard(object)
+        return answer
+
+    def _put_in_a_mode(self, entry: Entry, why: str) -> Steps[Answer]:
+        """Write one instance, with mode 2 where mode 4 is refused."""
+        answer = yield from self._put(entry, why)
+        object, index = entry
+        if object == SECURITY_OBJECT and answer.code in MODE_REFUSED and self.writes.may_fall_back(index):
+            # Learned at once: Izuma clients end their bootstrap with the refusal, and come back.
+            self.learned = replace(self.learned, est_refused=True)
+            yield from self._fall_back(index)
+            answer = yield from self._put(entry, "mode 4 was refused")
+        return answer
 
     def _is_refused_in_blocks(self, entry: Entry, answer: Answer) -> bool:
         """Whether the blocks may be why an instance was refused that could go out in parts."""
         return answer.in_blocks and answer.code in BLOCKS_REFUSED and self.writes.may_go_in_parts(entry)
-
-    def _perhaps_as_of_1_0(self, entry: Entry, answer: Answer) -> Steps[Answer]:
-        """Write what was refused once more without what LwM2M 1.1 added, if it had any of that."""
-        if answer.code not in RESOURCE_REFUSED or not self.writes.may_be_1_0(entry):
-            return answer
-        object, _ = entry
-        self.writes.as_of_1_0.add(object)
-        answer = yield from self._put(entry, _WITHOUT[object])
-        if not answer.accepted:
-            self.writes.as_of_1_0.discard(object)
-        return answer
 
     def _finish(self) -> Steps[None]:
         answer = yield from self._operate(self._last_words)
@@ -280,30 +278,24 @@ class BootstrapSequence:
 
         Returns what is learned if the Finish is accepted now (LwM2M Core 1.2 6.1.7.6).
         """
-        first_format, bent = self.writes.format, self.learned
+        first_format, as_leaf = self.writes.format, False
         securities = range(len(self._plan.securities))
         if fallible := [index for index in securities if self.writes.may_fall_back(index)]:
             for index in fallible:
                 yield from self._fall_back(index)
         elif any(self.writes.pem_may_give_way(index) for index in securities):
-            self.writes.leaf_only = True
-            bent = replace(bent, leaf_only=True)
+            self.writes.leaf_only = as_leaf = True
         elif self._plan.content_format == "auto":
             self.writes.format = next(self.writes.other_formats())
         for entry in self.writes.entries():
-            answer = yield from self._put(entry, "repair")
-            if self._is_refused_in_blocks(entry, answer):
-                self.writes.in_parts = True
-                answer = yield from self._put(entry, "repair, it was refused in blocks")
-                self.writes.in_parts = answer.accepted
-                bent = replace(bent, in_parts=answer.accepted)
+            answer = yield from self._write_or_bend(entry, "repair")
             if not answer.accepted and self.writes.format is not first_format:
                 self.writes.format = first_format
-                answer = yield from self._put(entry, "repair")
+                answer = yield from self._write_or_bend(entry, "repair")
             if not answer.accepted and self._plan.on_error.write != "continue":
                 detail = f"the repair of {self.writes.path(entry)} was refused with {code_text(answer.code)}"
                 raise End(FailureCause.FINISH_INCONSISTENT, _FINISH.operation.path, NOT_ACCEPTABLE, detail)
-        taken = self.writes.format
+        taken, bent = self.writes.format, replace(self.learned, leaf_only=self.learned.leaf_only or as_leaf)
         return bent if taken is first_format else replace(bent, format=FORMAT_NAMES[taken])
 
     # -- one write ------------------------------------------------------------------------------------------
