@@ -7,6 +7,9 @@ from markupsafe import Markup
 # An end that is nearer than this is shown as a warning, then as a fault.
 SOON, VERY_SOON = timedelta(days=90), timedelta(days=14)
 _UNITS = ((365 * 86400, "year"), (30 * 86400, "month"), (86400, "day"), (3600, "hour"), (60, "minute"))
+# Of fewer the next smaller unit tells, as what is cut off may be nearly half: a new certificate of two years, less a
+# minute, is no "1 year".
+_AT_LEAST = {"year": 2, "month": 3}
 
 
 def read_time(value: datetime | str | None) -> datetime | None:
@@ -39,8 +42,7 @@ def distance(span: timedelta) -> str:
     seconds = abs(span.total_seconds())
     for length, unit in _UNITS:
         count = int(seconds // length)
-        # 364 days are 12 months to nobody.
-        if count and (unit != "month" or count > 2):
+        if count >= _AT_LEAST.get(unit, 1):
             text = f"{count} {unit}{'s' if count > 1 else ''}"
             break
     else:
