@@ -35,8 +35,11 @@ short_server_id = 1
 KEY = bytes(range(64, 96))
 
 
-def played(*, lose_first: bool = False, lose_accept: bool = False) -> Tape[TapedSession]:
-    """One bootstrap on a tape: the server's side is the real one, the device answers 2.04 (2.02) to everything."""
+def played(*, lose_first: bool = False, lose_accept: bool = False, in_parts: bool = False) -> Tape[TapedSession]:
+    """One bootstrap on a tape: the server's side is the real one, the device answers 2.04 (2.02) to everything.
+
+    `in_parts`: but for the whole Security instance, which comes in blocks.
+    """
     parameters = Parameters(block_size=32)
     tape: Tape[TapedSession] = Tape(parameters, 7, b"seed", iter([0.5, 0.1] * 40).__next__)
     exchanges = Exchanges(parameters=parameters, first_mid=7, token_seed=b"seed", jitter=tape.draw)
@@ -52,15 +55,15 @@ def played(*, lose_first: bool = False, lose_accept: bool = False) -> Tape[Taped
         coap.CON, coap.POST, 1, b"q", [(URI_PATH, b"bs"), *((URI_QUERY, word.encode()) for word in query)], b""
     )
     tape.received(now, encode(asked))
-    (request,) = exchanges.receive(encode(asked), now)
-    assert isinstance(request, RequestReceived)
+    (arrived,) = exchanges.receive(encode(asked), now)
+    assert isinstance(arrived, RequestReceived)
     profile = parse_profile(PROFILE, {}, name="p")
     credentials = {0: PskCredential(identity=b"identity", key=KEY)}
     tape.conceal(KEY, b"identity")
     learned = Learned(discover_silent=lose_accept, izuma=lose_accept)
     tape.sessions.append(TapedSession(profile, learned, False, (), None, credentials))
-    tape.note(Answered, now, request.request_id, coap.CHANGED, (), 0)
-    exchanges.respond(request.request_id, coap.CHANGED, now)
+    tape.note(Answered, now, arrived.request_id, coap.CHANGED, (), 0)
+    exchanges.respond(arrived.request_id, coap.CHANGED, now)
     exchanges.take_events()
     list(sent())
     session = BootstrapSession(parse_bootstrap_request(query), profile.plan, learned, credentials=credentials)
@@ -90,13 +93,17 @@ def played(*, lose_first: bool = False, lose_accept: bool = False) -> Tape[Taped
                 assert exchanges.handle_timer(now) == []
                 (datagram,) = sent()
             now += 0.01
-            reply = _reply(decode(datagram), refused=lose_accept and not session.log)
+            request = decode(datagram)
+            reply = _reply(request, refused=lose_accept and not session.log)
+            if in_parts and operation.path == "/0/2" and session.log[-1].path != "/0/2":
+                reply = encode(Message(coap.ACK, coap.INTERNAL_SERVER_ERROR, request.mid, request.token, [], b""))
             tape.received(now, reply)
             for event in exchanges.receive(reply, now):
                 assert isinstance(event, ResponseReceived)
                 answer = event
-        step = session.answer(answer.code, content_format(answer.options), answer.payload, now)
+        step = session.answer(answer.code, content_format(answer.options), answer.payload, now, answer.in_blocks)
     assert isinstance(step, Done)
+    assert session.learned.in_parts == in_parts
     tape.note(Ended, now, None)
     return tape
 
@@ -118,14 +125,19 @@ def document() -> dict[str, Any]:
     return read
 
 
-@pytest.mark.parametrize("lost", [{}, {"lose_first": True}, {"lose_accept": True}], ids=["nothing", "first", "accept"])
-def test_what_was_played_replays_clean_and_holds_no_secret(lost: dict[str, bool]) -> None:
-    written = transcripts.write(played(**lost), {"endpoint": "device-1"})
+@pytest.mark.parametrize(
+    "course",
+    [{}, {"lose_first": True}, {"lose_accept": True}, {"in_parts": True}],
+    ids=["nothing", "first", "accept", "in parts"],
+)
+def test_what_was_played_replays_clean_and_holds_no_secret(course: dict[str, bool]) -> None:
+    written = transcripts.write(played(**course), {"endpoint": "device-1"})
     read = transcripts.read(written)
     assert read.recording.entries
     assert replay(read.recording) == []
     whole = "".join(row.get("datagram", "") for row in json.loads(written)["entries"])
     assert not any(KEY[at : at + 5].hex() in whole for at in range(len(KEY) - 4))
+    assert b"identity".hex() not in whole
 
 
 def test_a_shown_transcript_is_read_like_a_stored_one(document: dict[str, Any]) -> None:
