@@ -156,12 +156,7 @@ def issued(
     """Certificates on record, newest first, whichever CA signed them."""
 
     async def work() -> None:
-        try:
-            number = int(serial, 16) if serial is not None else None
-        except ValueError:
-            raise BadRequest(
-                f"a serial number is hexadecimal, {serial} is not; `firstlight certificate list` shows them"
-            ) from None
+        number = options.serial_number(serial) if serial is not None else None
         async with options.opened(config, data_dir, database_url) as record:
             rows = await certificates.search(
                 record.database, record.account_id, endpoint=endpoint, serial=number, state=state, limit=limit

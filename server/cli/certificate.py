@@ -27,12 +27,7 @@ Reason = Literal[
 
 
 async def _find(record: Record, serial: str) -> CertificateRow:
-    try:
-        number = int(serial, 16)
-    except ValueError:
-        raise BadRequest(
-            f"a serial number is hexadecimal, {serial} is not; `firstlight certificate list` shows them"
-        ) from None
+    number = options.serial_number(serial)
     rows = await certificates.search(record.database, record.account_id, serial=number, limit=2)
     if len(rows) != 1:
         raise BadRequest(f"{serial} names {len(rows) or 'no'} certificates; `firstlight certificate list` shows them")

@@ -19,7 +19,7 @@ from issuers.errors import IssuerError
 from server import config_sources, journal, logs, record
 from server.admin.files import is_stream
 from server.config import Config
-from server.errors import ConfigurationError, ServiceError
+from server.errors import BadRequest, ConfigurationError, ServiceError
 from server.record import Record
 from server.store.audit import Actor
 from server.store.errors import SealBroken, StoreUnavailable
@@ -161,6 +161,16 @@ def said_of(out: Path, message: str) -> None:
 def moment(text: str | None) -> datetime | None:
     """A time as the API writes it."""
     return None if text is None else datetime.fromisoformat(text)
+
+
+def serial_number(text: str) -> int:
+    """A serial number as an operator writes it: hexadecimal, with the colons of openssl and browsers or without."""
+    try:
+        return int(text.replace(":", ""), 16)
+    except ValueError:
+        raise BadRequest(
+            f"a serial number is hexadecimal, {text} is not; `firstlight certificate list` shows them"
+        ) from None
 
 
 def _written(value: object) -> str:
