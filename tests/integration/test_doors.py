@@ -67,6 +67,11 @@ async def test_beyond_the_limit_of_handshakes_a_hello_is_dropped_and_comes_in_wh
 
 
 async def test_beyond_the_limit_of_sessions_a_request_is_put_off_for_a_time_of_its_own(field: Field) -> None:
+    async def nobody_inside() -> bool:
+        return await counted(field, "firstlight_sessions") == 0
+
+    # The session of a device that left is over once its end is on record.
+    await until(nobody_inside)
     async with peers(field, "inside", SESSIONS) as inside, peers(field, "waits", 1) as [waiting]:
         for number, peer in enumerate(inside):
             # They answer nothing of what follows, and so stay.
