@@ -286,7 +286,7 @@ class HeldAnswer:
         payload: bytes,
         size: int,
         expires: float,
-        token: bytes = b"",
+        token: bytes,
     ) -> None:
         self.request_id = request_id
         self.token = token
@@ -340,15 +340,14 @@ class HeldAnswers:
         self._held[key] = answer
         return driven_out
 
-    def find(self, key: AnswerKey, now: float, token: bytes | None = None) -> HeldAnswer | None:
+    def find(self, key: AnswerKey, now: float, token: bytes) -> HeldAnswer | None:
         """The answer a continuation is about; asking for it prolongs its life."""
         answer = self._held.get(key)
         if answer is None and key[3] is None:
             # Clients made from libcoap 4.2's example repeat no Accept. Of two requests at a time each has its own token
             # (RFC 7252 5.3.1).
-            answer = next((held for each, held in self._held.items() if each[:3] == key[:3]), None)
-            if answer is None or answer.token != token:
-                return None
+            likes = (held for each, held in self._held.items() if each[:3] == key[:3] and held.token == token)
+            answer = next(likes, None)
         if answer is not None:
             answer.expires = now + self._lifetime
         return answer

@@ -141,6 +141,13 @@ class Field:
         await self.over(endpoint, count=count)
         return await self.shown(endpoint)
 
+    async def bootstrapped(self, *endpoints: str) -> None:
+        """Have devices bootstrap, one after another, until it is on record."""
+        for endpoint in endpoints:
+            report, _ = await self.bootstrap(endpoint)
+            assert report.ok, report.reason
+            await self.over(endpoint)
+
     async def over(self, endpoint: str, *, count: int = 1) -> None:
         """Wait until `count` bootstraps of a device are on record."""
 

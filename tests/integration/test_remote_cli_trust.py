@@ -18,10 +18,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def field(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Field]:
     async with opened(tmp_path_factory.mktemp("trust")) as started:
         # Devices that depend on what is trusted.
-        for endpoint in ("lamp-1", "meter-1"):
-            report, _ = await started.bootstrap(endpoint)
-            assert report.ok, report.reason
-            await started.over(endpoint)
+        await started.bootstrapped("lamp-1", "meter-1")
         yield started
 
 

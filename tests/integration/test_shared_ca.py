@@ -17,6 +17,14 @@ from tests.integration.field import opened, profile, until
 from tests.integration.tenants import tenants
 
 
+async def enrols_in_vain(connected: est.EstClient, name: str) -> None:
+    """Have the device ask for the certificate of the LwM2M server in either way, and be refused."""
+    for function in ("sen", "sren"):
+        with pytest.raises(EnrolmentFailed) as failure:
+            await connected.enroll(KeyPair.make(common_name(name)).csr, function=function)
+        assert failure.value.code == "4.03"
+
+
 async def test_an_operational_certificate_bootstraps_its_own_accounts_device_only_and_until_it_is_revoked(
     tmp_path: Path,
 ) -> None:
@@ -91,10 +99,7 @@ async def test_an_operational_certificate_bootstraps_its_own_accounts_device_onl
         assert "4.03" in str(report.reason)
         async with field.device(name, credential=held_meter) as device:
             connected = await device.connect()
-            for function in ("sen", "sren"):
-                with pytest.raises(EnrolmentFailed) as failure:
-                    await connected.enroll(KeyPair.make(common_name(name)).csr, function=function)
-                assert failure.value.code == "4.03"
+            await enrols_in_vain(connected, name)
             assert await connected.enroll(KeyPair.make(common_name(name)).csr, label="DLMS")
 
         # Revoked, it counts for nothing any more, and the operator reads why.
@@ -103,9 +108,6 @@ async def test_an_operational_certificate_bootstraps_its_own_accounts_device_onl
         assert "4.03" in await reason()
         async with field.device(name, credential=held) as device:
             connected = await device.connect()
-            for function in ("sen", "sren"):
-                with pytest.raises(EnrolmentFailed) as failure:
-                    await connected.enroll(KeyPair.make(common_name(name)).csr, function=function)
-                assert failure.value.code == "4.03"
+            await enrols_in_vain(connected, name)
 
         assert await field.seen_with(f"the certificate of {name} is revoked")

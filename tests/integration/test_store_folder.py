@@ -20,13 +20,19 @@ from tests.integration.supervised import gone, said, supervise
 # -- what an earlier life left --
 
 
-async def test_an_old_server_that_is_still_shutting_down_is_waited_for(data_dir: Path) -> None:
+def orphaned(data_dir: Path) -> int:
+    """Have a PostgreSQL there lose its supervisor while it stands still; its process."""
     with supervise(data_dir) as process:
         pid = said(process)["pid"]
         assert isinstance(pid, int)
         # Stopped, it does not get to its shutdown.
         os.kill(pid, signal.SIGSTOP)
         process.kill()
+    return pid
+
+
+async def test_an_old_server_that_is_still_shutting_down_is_waited_for(data_dir: Path) -> None:
+    pid = orphaned(data_dir)
     embedded = EmbeddedPostgres(data_dir)
     with capture_logs() as lines:
         starting = asyncio.create_task(embedded.start())
@@ -39,11 +45,7 @@ async def test_an_old_server_that_is_still_shutting_down_is_waited_for(data_dir:
 
 
 async def test_an_old_server_that_never_ends_is_named(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with supervise(data_dir) as process:
-        pid = said(process)["pid"]
-        assert isinstance(pid, int)
-        os.kill(pid, signal.SIGSTOP)
-        process.kill()
+    pid = orphaned(data_dir)
     monkeypatch.setattr(postgres, "OLD_SERVER_PATIENCE", 0.1)
     try:
         with pytest.raises(StoreRefused, match=f"process {pid}.*stop that process"):
@@ -96,11 +98,7 @@ async def test_lock_files_with_the_number_of_a_foreign_process_do_not_hinder(dat
 
 async def test_without_proc_a_refused_lock_file_is_tried_again(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """PostgreSQL's own interlock is the last guard: what it says about an old server is waited out."""
-    with supervise(data_dir) as process:
-        pid = said(process)["pid"]
-        assert isinstance(pid, int)
-        os.kill(pid, signal.SIGSTOP)
-        process.kill()
+    pid = orphaned(data_dir)
     # As if neither the socket nor the process table told anything.
     monkeypatch.setattr(cluster, "listener", lambda path: None)
     monkeypatch.setattr(cluster, "_serves", lambda pid, data: False)

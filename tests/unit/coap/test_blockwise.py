@@ -58,7 +58,7 @@ def test_the_receiver_may_shrink_the_blocks_of_an_upload_at_any_time(payload: by
 @settings(deadline=None)
 @given(st.binary(min_size=1, max_size=5000), st.lists(sizes, min_size=1, max_size=8))
 def test_what_is_held_can_be_fetched_in_shrinking_blocks(payload: bytes, wishes: list[int]) -> None:
-    held = HeldAnswer(1, coap.CONTENT, [], payload, wishes[0], 0.0)
+    held = HeldAnswer(1, coap.CONTENT, [], payload, wishes[0], 0.0, b"t")
     download = None
     block, options, chunk = held.serve(Block(0, False, wishes[0]))
     while True:
@@ -71,19 +71,19 @@ def test_what_is_held_can_be_fetched_in_shrinking_blocks(payload: bytes, wishes:
 
 
 def test_a_held_answer_tells_its_size_with_the_first_block_only() -> None:
-    held = HeldAnswer(1, coap.CONTENT, [(12, b"\x28")], bytes(40), 16, 0.0)
+    held = HeldAnswer(1, coap.CONTENT, [(12, b"\x28")], bytes(40), 16, 0.0, b"t")
     assert decode_uint(dict(held.serve(Block(0, False, 16))[1])[SIZE2]) == 40
     assert SIZE2 not in dict(held.serve(Block(1, False, 16))[1])
 
 
 def test_a_larger_block_than_the_first_is_served_in_the_first_size() -> None:
-    held = HeldAnswer(1, coap.CONTENT, [], bytes(range(100)), 32, 0.0)
+    held = HeldAnswer(1, coap.CONTENT, [], bytes(range(100)), 32, 0.0, b"t")
     block, _, chunk = held.serve(Block(1, False, 64))
     assert (block, chunk) == (Block(2, True, 32), bytes(range(64, 96)))
 
 
 def test_beyond_the_end_there_is_no_block() -> None:
-    held = HeldAnswer(1, coap.CONTENT, [], bytes(64), 32, 0.0)
+    held = HeldAnswer(1, coap.CONTENT, [], bytes(64), 32, 0.0, b"t")
     held.serve(Block(1, False, 32))
     with pytest.raises(BlockRefused) as caught:
         held.serve(Block(2, False, 32))
@@ -306,14 +306,14 @@ class TestAssemblies:
 
 class TestHeldAnswers:
     def held(self, request_id: int, expires: float) -> HeldAnswer:
-        return HeldAnswer(request_id, coap.CONTENT, [], bytes(2000), 1024, expires)
+        return HeldAnswer(request_id, coap.CONTENT, [], bytes(2000), 1024, expires, b"t")
 
     def test_a_new_answer_for_a_path_drives_out_the_old_one(self) -> None:
         answers = HeldAnswers(4, 247.0)
         first, second = self.held(1, 1.0), self.held(2, 2.0)
         assert answers.hold(ANSWER_KEY, first) is None
         assert answers.hold(ANSWER_KEY, second) is first
-        assert answers.find(ANSWER_KEY, 0.0) is second
+        assert answers.find(ANSWER_KEY, 0.0, b"u") is second
 
     def test_an_answer_is_found_by_its_query_and_accept_and_dropped_by_method_and_path(self) -> None:
         answers = HeldAnswers(4, 247.0)
@@ -321,13 +321,13 @@ class TestHeldAnswers:
         accepting: AnswerKey = (*KEY, (), 287)
         asking: AnswerKey = (*KEY, ("rt=x",), None)
         answers.hold(accepting, first)
-        assert answers.find(ANSWER_KEY, 0.0) is None
-        assert answers.find(asking, 0.0) is None
+        assert answers.find(ANSWER_KEY, 0.0, b"u") is None
+        assert answers.find(asking, 0.0, b"u") is None
         assert answers.hold(asking, second) is first
-        assert answers.find(accepting, 0.0) is None
+        assert answers.find(accepting, 0.0, b"t") is None
         assert answers.drop((coap.GET, KEY[1], ("rt=x",), None)) is None
         assert answers.drop(ANSWER_KEY) is second
-        assert answers.find(asking, 0.0) is None
+        assert answers.find(asking, 0.0, b"u") is None
 
     def test_the_fifth_drives_out_the_one_asked_for_longest_ago(self) -> None:
         answers = HeldAnswers(4, 247.0)
@@ -335,18 +335,18 @@ class TestHeldAnswers:
         keys: list[AnswerKey] = [(coap.GET, (str(number),), (), None) for number in range(5)]
         for key, answer in zip(keys[:4], held[:4], strict=True):
             assert answers.hold(key, answer) is None
-        answers.find(keys[0], 10.0)
+        answers.find(keys[0], 10.0, b"u")
         assert answers.hold(keys[4], held[4]) is held[1]
 
     def test_asking_prolongs_and_silence_ends_its_life(self) -> None:
         answers = HeldAnswers(4, 247.0)
         answer = self.held(1, 100.0)
         answers.hold(ANSWER_KEY, answer)
-        answers.find(ANSWER_KEY, 50.0)
+        answers.find(ANSWER_KEY, 50.0, b"u")
         assert answers.expire(100.0) == []
         assert answers.next_expiry() == 297.0
         assert answers.expire(297.0) == [answer]
-        assert answers.find(ANSWER_KEY, 297.0) is None
+        assert answers.find(ANSWER_KEY, 297.0, b"t") is None
 
 
 @pytest.mark.parametrize(
