@@ -64,8 +64,10 @@ class BootstrapSession:
     __slots__ = (
         "_asking",
         "_began",
+        "_heard",
         "_in_flight",
         "_moved",
+        "_not_taken",
         "_plan",
         "_sequence",
         "_steps",
@@ -93,6 +95,9 @@ class BootstrapSession:
         self._asking: int | None = None
         self._began: float | None = None
         self._moved: float | None = None
+        # what `goes_well` asks: a device may ask again and again, and a session has a step for each write
+        self._heard = False
+        self._not_taken: set[str] = set()
 
     @property
     def learned(self) -> Learned:
@@ -189,13 +194,8 @@ class BootstrapSession:
 
     def goes_well(self, now: float) -> bool:
         """Whether the device has answered within `IMPATIENCE` and has refused nothing that it was to take."""
-        taken: dict[str, bool] = {}
-        for step in self.log:
-            if step.operation in (OperationKind.WRITE, OperationKind.FINISH):
-                taken[step.path] = step.code is not None and step.code >> 5 == 2
-        heard = any(step.code is not None for step in self.log)
         lately = self._moved is not None and now - self._moved < IMPATIENCE
-        return self._verdict is None and heard and lately and all(taken.values())
+        return self._verdict is None and self._heard and lately and not self._not_taken
 
     def _advance(self, given: Input) -> Step:
         try:
@@ -218,6 +218,13 @@ class BootstrapSession:
             raise ValueError("no operation is under way")
         operation = send.operation
         began, sent, self._moved = self._began, self._moved, now
+        if code is not None:
+            self._heard = True
+        if operation.kind in (OperationKind.WRITE, OperationKind.FINISH):
+            if code is not None and code >> 5 == 2:
+                self._not_taken.discard(operation.path)
+            else:
+                self._not_taken.add(operation.path)
         format = operation.content_format
         self.log.append(
             _made(

@@ -11,7 +11,7 @@ from server import record
 from server.addresses import address_and_port, host_and_port
 from server.admin import first_start
 from server.config import Config, ServerConfig
-from server.errors import ConfigurationError
+from server.errors import ConfigurationError, InTheClear
 from server.reach import networks
 
 
@@ -32,10 +32,11 @@ def check(config: Config) -> None:
 
 
 def not_in_the_clear(config: Config, address: str) -> None:
-    """That keys are not shown to the network at `address` (design 3)."""
+    """InTheClear when keys would be shown to the network at `address` (design 3)."""
     if not (ip_address(address.partition("%")[0]).is_loopback or config.server.insecure_http):
-        raise ConfigurationError(
-            f"server.http: {config.server.http} is not a loopback address and plain http would show keys to the "
+        which = config.server.http if address in config.server.http else f"{config.server.http} ({address})"
+        raise InTheClear(
+            f"server.http: {which} is not a loopback address and plain http would show keys to the "
             "network; bind 127.0.0.1, or set server.insecure_http when a TLS proxy stands in front"
         )
 

@@ -142,12 +142,13 @@ class Credentials:
         )
         ours = await self._issuance.server_made(wish)
         made[index] = (ours, wish)
+        warned = {"warnings": list(ours.warnings)} if ours.warnings else {}
         log.info(
             "certificate_issued",
             endpoint=admitted.endpoint,
             issuer=ours.issuer,
             serial=format(ours.serial, "x"),
             issuance=ours.issuance_id.hex,
-            warnings=list(ours.warnings) or None,
+            **warned,
         )
         return ours.credential

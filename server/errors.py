@@ -129,3 +129,7 @@ class ComeAgain(TemporarilyUnavailable):
 
 class ConfigurationError(Exception):
     """A setting is wrong; the text names the setting, the rule it breaks and what to write instead."""
+
+
+class InTheClear(ConfigurationError):
+    """`server.http` would show keys to the network: as wrong at the next start, however late that is found out."""

@@ -76,7 +76,7 @@ class Seen:
                 reason=reason,
                 credential=credential,
                 identity=key[2],
-                detail=detail or None,
+                **({"detail": detail} if detail else {}),
             )
 
     def _overflow(self, count: int) -> None:

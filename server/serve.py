@@ -215,6 +215,8 @@ def _as_bound(config: Config, http: socket.socket, listeners: Sequence[Sequence[
 
 def _not_bound(setting: str, text: str, error: OSError) -> str:
     remedy = "is another server running there, or is the address not this machine's?"
+    if isinstance(error, socket.gaierror):
+        remedy = "write a name that this machine can look up, or an address"
     if isinstance(error, PermissionError):
         remedy = "take a port above 1023, or give this user the capability CAP_NET_BIND_SERVICE"
     return f"{setting}: {text} cannot be bound ({error.strerror}); {remedy}"

@@ -107,9 +107,7 @@ class Settlement:
         if not await self._writer.write(MarkAbandoned(issuance_id, reason, doubtful)):
             return
         self._metrics.issuances.inc("abandoned")
-        log.info(
-            "issuance_abandoned", endpoint=endpoint, issuance=issuance_id.hex, reason=reason, doubtful=doubtful or None
-        )
+        log.info("issuance_abandoned", endpoint=endpoint, issuance=issuance_id.hex, reason=reason, doubtful=doubtful)
         if not doubtful:
             self._start(self._revoke_abandoned(issuance_id))
 

@@ -26,6 +26,8 @@ from server.store.secrets import Sealer
 
 # A device does not check revocation, servers fetch the list; a week survives a long weekend without anyone.
 CRL_VALIDITY = timedelta(days=7)
+# Whoever gets at the file guesses as fast as the machines allow: as long as an operator's password at least.
+SHORTEST_PASSPHRASE = 12
 
 
 async def make_ca(
@@ -115,7 +117,13 @@ async def export(database: Database, sealer: Sealer, account_id: UUID, which: st
 
 
 async def encrypted_root_key(database: Database, sealer: Sealer, account_id: UUID, passphrase: bytes) -> bytes:
-    """The device root's key as encrypted PKCS#8 in PEM; NotFound once it is off-line."""
+    """The device root's key as encrypted PKCS#8 in PEM; BadRequest on a short passphrase, NotFound when off-line."""
+    length = len(passphrase.decode(errors="replace"))
+    if length < SHORTEST_PASSPHRASE:
+        raise BadRequest(
+            f"the passphrase of a root key has at least {SHORTEST_PASSPHRASE} characters, you gave {length}; "
+            "`openssl rand -base64 24` prints a good one"
+        )
     try:
         return ceremony.export_key(await embedded_ca.root_key(database, sealer, account_id), passphrase)
     except Misconfigured as error:

@@ -61,7 +61,12 @@ class TrustedCertificateRequest(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [_REQUEST_EXAMPLE]})
 
-    name: str = Field(min_length=1, max_length=LONGEST_NAME)
+    name: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=LONGEST_NAME,
+        description="Its subject when not given, with a number where that name is taken.",
+    )
     certificate: str = Field(max_length=65536, description="PEM: one certificate, or a chain in any order.")
     service: Service
     status: Status = "ACTIVE"
@@ -205,7 +210,7 @@ async def add_trusted(asking: Administrator, body: TrustedCertificateRequest) ->
         asking.account_id,
         service=body.service,
         certificate=lowest.public_bytes(serialization.Encoding.DER),
-        name=body.name,
+        name=body.name or "",
         description=body.description or "",
         active=active,
         enrollment_mode=bool(body.enrollment_mode),

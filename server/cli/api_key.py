@@ -20,11 +20,12 @@ def add(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
 ) -> None:
     """Make a key and print it; nobody can show it again."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             _, key = await admin.make(record.database, options.actor(), record.account_id, name=name, role=role)
         print(key)
 
@@ -36,12 +37,13 @@ def list_keys(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
     as_json: options.AsJson = False,
 ) -> None:
     """The keys by name and role."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             rows = await accounts.api_keys(record.database, record.account_id)
         options.show(
             [
@@ -68,11 +70,12 @@ def remove(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
 ) -> None:
     """Remove a key; it ends at once."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             await accounts.remove_api_key(record.database, options.actor(), record.account_id, name)
         print(f"The key {name} is removed.")
 

@@ -50,12 +50,13 @@ def show(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
     as_json: options.AsJson = False,
 ) -> None:
     """The certificates of the embedded CA and of the server, and where the root key is."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             rows = await ceremony.show(record.database, record.sealer, record.account_id)
         options.show(
             rows, ("certificate", "subject", "until", "fingerprint", "key"), as_json=as_json, empty="There is no CA."
@@ -72,6 +73,7 @@ def export(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
     out: Annotated[
         Path | None, typer.Option(readable=False, help="File to write; standard output when not given.")
     ] = None,
@@ -82,7 +84,7 @@ def export(
     """
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             pem = await ceremony.export(record.database, record.sealer, record.account_id, which)
         if out is None:
             print(pem.decode(), end="")
@@ -147,6 +149,7 @@ def issued(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
     endpoint: Annotated[str | None, typer.Option(help="Only of this endpoint.")] = None,
     serial: Annotated[str | None, typer.Option(help="Only this serial number, hexadecimal.")] = None,
     state: StateOption = None,
@@ -157,7 +160,7 @@ def issued(
 
     async def work() -> None:
         number = options.serial_number(serial) if serial is not None else None
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             rows = await certificates.search(
                 record.database, record.account_id, endpoint=endpoint, serial=number, state=state, limit=limit
             )

@@ -43,11 +43,12 @@ def show_certificate(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
 ) -> None:
     """The chain of a certificate in PEM, leaf first, without the root."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             row = await _find(record, serial)
         pem = b"".join(
             x509.load_der_x509_certificate(der).public_bytes(serialization.Encoding.PEM) for der in row.chain

@@ -35,6 +35,7 @@ def prune(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
     sessions_days: int | None = typer.Option(None, min=1, help="Keep sessions this long; default from the settings."),
     audit_days: int | None = typer.Option(None, min=1, help="Keep the audit this long; default from the settings."),
 ) -> None:
@@ -42,7 +43,7 @@ def prune(
 
     async def work() -> None:
         retention = options.load(config, {}).retention
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             pruned = await pruning.prune(
                 record.database,
                 sessions_days=sessions_days or retention.sessions_days,

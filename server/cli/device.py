@@ -80,6 +80,7 @@ def list_devices(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
     state: StateOption = None,
     after: Annotated[str, typer.Option(help="Begin behind this name.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=10000)] = 100,
@@ -88,7 +89,7 @@ def list_devices(
     """Devices in the order of their names."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             rows = await devices.listed(record.database, record.account_id, state=state, after=after, limit=limit)
         options.show(
             [
@@ -115,13 +116,14 @@ def show_device(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
     sessions_shown: Annotated[int, typer.Option("--sessions", min=1, max=100, help="How many bootstraps.")] = 3,
     as_json: options.AsJson = False,
 ) -> None:
     """A device's last bootstraps, step by step, and its certificates."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             database, account_id = record.database, record.account_id
             device = await devices.find(database, account_id, endpoint)
             past = await sessions.of_endpoint(database, account_id, endpoint, limit=sessions_shown)
@@ -245,6 +247,7 @@ def renew(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
     service: Annotated[str, typer.Option(help="Which certificate: the name of its service.")] = LWM2M,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for its end.")] = 60.0,
     as_json: options.AsJson = False,
@@ -252,7 +255,7 @@ def renew(
     """Have a registered device renew a certificate, and wait for how it ends."""
 
     async def work() -> CertificateEnrollment:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             database, account_id = record.database, record.account_id
             if await devices.find(database, account_id, endpoint) is None:
                 raise NotFound(f"{endpoint} was never here; `firstlight device list` shows who was")
@@ -288,13 +291,14 @@ def seen(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
     limit: Annotated[int, typer.Option(min=1, max=2000)] = 100,
     as_json: options.AsJson = False,
 ) -> None:
     """Who knocked and was not admitted, newest first, what each reason means and what to do."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             rows = await refusals.listed(record.database, limit=limit + 1)
             unlisted = await refusals.not_listed(record.database)
         shown = [{column: getattr(row, column) for column in SEEN} for row in rows[:limit]]
@@ -309,11 +313,12 @@ def release(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
 ) -> None:
     """Let a device have a new certificate although nobody knows what became of an earlier request."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             rows = await issuances.release(record.database, options.actor(), record.account_id, endpoint)
         print(released(endpoint, len(rows)))
 
@@ -326,6 +331,7 @@ def forget(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
     everything: Annotated[
         bool, typer.Option("--remove", help="Remove the device and free its public keys; certificates stay on record.")
     ] = False,
@@ -334,7 +340,7 @@ def forget(
     """Forget what was learned of a device, for instance after new firmware."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             database, account_id = record.database, record.account_id
             if everything:
                 await device_admin.forget(

@@ -157,12 +157,13 @@ def list_issuers(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
     as_json: options.AsJson = False,
 ) -> None:
     """The CAs, and the services each signs for."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             rows = await issuers.listed(record.database, record.account_id)
             configured = await issuers.configured(record.database, record.account_id)
             known = await readiness.listed(record.database, record.account_id)
@@ -217,12 +218,13 @@ def show_issuer(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
     as_json: options.AsJson = False,
 ) -> None:
     """A CA with its attributes; credentials are never shown."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             row = await admin.by_word(record.database, record.account_id, which)
         shown: dict[str, object] = {
             "id": row.id.hex,
@@ -301,11 +303,12 @@ def activate(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
 ) -> None:
     """Have a CA sign for a service from now on; issuances under way end where they began."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             said = await _activate(record, service, which)
         print(said)
 
@@ -318,11 +321,12 @@ def deactivate(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
 ) -> None:
     """Go back to the embedded CA for a service."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             said = await _activate(record, service, None)
         print(said)
 
@@ -335,11 +339,12 @@ def remove(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
 ) -> None:
     """Remove a CA that is active for no service."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             row = await admin.by_word(record.database, record.account_id, which)
             await issuers.remove(record.database, options.actor(), record.account_id, row.id)
         print(removed(row.name))

@@ -53,12 +53,13 @@ def add(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
 ) -> None:
     """Make an operator; the password is asked for, or read from a file."""
     password = given_password(password_file)
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             await admin.add(
                 record.database, options.actor(), record.account_id, name=name, role=role, password=password
             )
@@ -72,12 +73,13 @@ def list_operators(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
     as_json: options.AsJson = False,
 ) -> None:
     """The operators by name and role."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             rows = await operators.listed(record.database, record.account_id)
         options.show(
             [
@@ -105,12 +107,13 @@ def change_password(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
 ) -> None:
     """Give an operator a new password; whoever is signed in with the old one signs in again."""
     password = given_password(password_file)
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             row = await admin.by_word(record.database, record.account_id, name)
             await admin.change(record.database, options.actor(), record.account_id, row.id, password=password)
         print(password_changed(name))
@@ -124,11 +127,12 @@ def remove(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
 ) -> None:
     """Remove an operator; its sign-ins end at once."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             row = await admin.by_word(record.database, record.account_id, name)
             await operators.remove(record.database, options.actor(), record.account_id, row.id)
         print(removed(name))

@@ -45,11 +45,12 @@ def set_profile(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
 ) -> None:
     """Store a profile and the files it names; at work in a running server within two seconds."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             profile, doubts = await admin.store(record.database, options.actor(), record.account_id, name, file)
         print(was_set(name, profile.endpoint, doubts))
 
@@ -75,12 +76,13 @@ def list_profiles(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
     as_json: options.AsJson = False,
 ) -> None:
     """The profiles by name."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             rows = await profiles.listed(record.database, record.account_id)
         options.show(
             [{"name": row.name, "files": ", ".join(sorted(row.files)), "changed": row.updated_at} for row in rows],
@@ -98,11 +100,12 @@ def show(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
 ) -> None:
     """The text of a profile as it was given."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             row = await profiles.find(record.database, record.account_id, name)
         if row is None:
             raise NotFound(f"there is no profile {name}; `firstlight profile list` shows them")
@@ -117,11 +120,12 @@ def remove(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
 ) -> None:
     """Remove a profile; its devices get the next one that matches, or are refused."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             devices = await admin.devices_of(record.database, record.account_id, name)
             await profiles.remove(record.database, options.actor(), record.account_id, name)
         print(removed(name, devices))

@@ -85,13 +85,14 @@ def list_keys(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
     limit: Annotated[int, typer.Option(min=1, max=100000)] = 1000,
     as_json: options.AsJson = False,
 ) -> None:
     """Identities and whose they are; never the keys."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             rows = await psk.listed(record.database, record.account_id, limit=limit)
         options.show(
             [
@@ -118,11 +119,12 @@ def remove(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
 ) -> None:
     """Remove a key; the device is unknown from then on."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             await psk.remove(record.database, options.actor(), record.account_id, identity.encode(), service=service)
         print(removed(identity, service))
 

@@ -12,7 +12,7 @@ import typer
 from server import demo as demonstration
 from server import record
 from server.cli import options
-from server.errors import ConfigurationError
+from server.errors import ConfigurationError, InTheClear
 
 # EX_CONFIG of sysexits.h: what `check-config` refuses no later start heals; a service manager is not to try again.
 UNCONFIGURED = 78
@@ -85,6 +85,9 @@ def serve_command(
         options.fail(str(error), UNCONFIGURED)
     try:
         serve.main(loaded, os.environ.get("NOTIFY_SOCKET"), os.environ.get("JOURNAL_STREAM"))
+    except InTheClear as error:
+        # Its name was looked up when it was bound.
+        options.fail(str(error), UNCONFIGURED)
     except options.EXPECTED as error:
         options.fail(str(error))
 

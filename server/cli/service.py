@@ -34,12 +34,13 @@ def add_service(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
 ) -> None:
     """Make a service of your own, for certificates besides the LwM2M one."""
 
     async def work() -> None:
         issuer_forms.check_reference(reference)
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             row = await admin.by_word(record.database, record.account_id, issuer) if issuer is not None else None
             made = await issuers.add_configuration(
                 record.database, options.actor(), record.account_id, reference, row.id if row is not None else None
@@ -55,12 +56,13 @@ def list_services(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
     as_json: options.AsJson = False,
 ) -> None:
     """The services, and who signs for each."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             names = {row.id: row.name for row in await issuers.listed(record.database, record.account_id)}
             rows = await issuers.configured(record.database, record.account_id)
         options.show(
@@ -87,11 +89,12 @@ def remove_service(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
 ) -> None:
     """Remove a service of your own."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             found = await admin.service(record.database, record.account_id, reference)
             await issuers.remove_configuration(record.database, options.actor(), record.account_id, found.id)
             doubts = await profile_admin.without_service(record.database, record.account_id, reference)

@@ -22,6 +22,7 @@ def transcript(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
     session: Annotated[UUID | None, typer.Option(help="Of this session, not the newest.", show_default=False)] = None,
     out: Annotated[
         Path | None,
@@ -36,7 +37,7 @@ def transcript(
     """What was said in a device's last attempt, datagram by datagram and without key material, for `replay`."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             if out is not None:
                 count = await _write_all(record, endpoint, out)
                 print(f"{count} transcripts are in {out}.")

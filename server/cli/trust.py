@@ -66,6 +66,7 @@ def add(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
     name: Annotated[str, typer.Option(help="What it is called; its subject when not given.")] = "",
     is_denied: Denied = False,
     enrollment_mode: Annotated[
@@ -76,7 +77,7 @@ def add(
 
     async def work() -> None:
         now = datetime.now(UTC)
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             added = await admin.add_pem(
                 record.database,
                 options.actor(),
@@ -102,12 +103,13 @@ def list_trusted(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
     as_json: options.AsJson = False,
 ) -> None:
     """All trusted and denied certificates."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             rows = await trust.listed(record.database, record.account_id)
         options.show(
             [
@@ -135,11 +137,12 @@ def deny(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
 ) -> None:
     """Refuse every device of a factory."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             row = await admin.find(record.database, record.account_id, which)
             depends = await withdrawals.dependents(record.database, record.account_id, row)
             await trust.set_active(record.database, options.actor(), record.account_id, row.id, False)
@@ -154,12 +157,13 @@ def activate(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
 ) -> None:
     """Take the devices of a denied factory again."""
 
     async def work() -> None:
         now = datetime.now(UTC)
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             row = await admin.find(record.database, record.account_id, which)
             admin.check_activation(row, now)
             await trust.set_active(record.database, options.actor(), record.account_id, row.id, True)
@@ -174,11 +178,12 @@ def remove(
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
 ) -> None:
     """Remove a trusted certificate; its devices are unknown from then on."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
             row = await admin.find(record.database, record.account_id, which)
             depends = await withdrawals.dependents(record.database, record.account_id, row)
             await trust.remove(record.database, options.actor(), record.account_id, row.id)

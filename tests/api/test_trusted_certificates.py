@@ -43,6 +43,13 @@ async def test_name_and_certificate_are_taken_once(api: Api) -> None:
     assert (await api.ask("POST", TRUSTED, 409, upload("one", pem(second.certificate))))["type"] == "duplicate"
 
 
+async def test_one_that_nobody_named_gets_its_subject_with_a_number_where_that_is_taken(api: Api) -> None:
+    """Two clients that look for a free name themselves may find the same one."""
+    for name in ("CN=twice,O=Factory", "CN=twice,O=Factory 2"):
+        body = {"certificate": pem(make_factory_ca("twice").certificate), "service": "bootstrap"}
+        assert (await api.ask("POST", TRUSTED, 201, body))["name"] == name
+
+
 async def test_a_certificate_that_is_no_cas_is_refused_where_a_ca_is_needed_and_may_still_be_denied(api: Api) -> None:
     device = make_device_certificate(make_factory_ca(), "meter-1")
     body = {"name": "meter", "service": "lwm2m", "certificate": device.pem.decode()}

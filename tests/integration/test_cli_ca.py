@@ -68,9 +68,11 @@ def test_the_root_key_leaves_encrypted_and_stays_away(cli: Cli) -> None:
 def test_a_ceremony_can_take_the_root_key_off_line_at_once(cli: Cli) -> None:
     out = cli.folder / "root-key.pem"
     assert "give --passphrase-file" in cli.refused("ca", "init", "--export-root-key", str(out))
-    empty = cli.file("empty", "\n")
-    assert "not empty" in cli.refused("ca", "init", "--export-root-key", str(out), "--passphrase-file", empty)
-    assert not out.exists()
+    for short, length in (("", 0), ("x", 1), ("eleven char", 11), ("ääääääääää", 10)):
+        file = cli.file("short", f"{short}\r\n")
+        said = cli.refused("ca", "init", "--export-root-key", str(out), "--passphrase-file", file)
+        assert f"at least 12 characters, you gave {length};" in said
+        assert not out.exists()
     passphrase = cli.file("passphrase", "correct horse")
     cli("ca", "init", "--export-root-key", str(out), "--passphrase-file", passphrase)
     assert out.read_text().startswith("-----BEGIN ENCRYPTED PRIVATE KEY-----")

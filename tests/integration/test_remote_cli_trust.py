@@ -43,6 +43,12 @@ async def test_a_certificate_of_both_services_is_named_by_its_id_through_both_do
     assert "`firstlight trust list` shows them" in await doors.remote("trust", "remove", word, code=1)
 
 
+async def test_the_log_says_no_warnings_where_there_are_none(field: Field) -> None:
+    lines = field.service.events("certificate_issued")
+    assert len(lines) == 2
+    assert not any("warnings" in line for line in lines)
+
+
 async def test_a_certificate_that_nobody_named_gets_the_same_name_through_both_doors(
     field: Field, doors: Doors
 ) -> None:

@@ -185,6 +185,10 @@ async def test_a_second_server_on_the_same_folder_is_refused_in_one_line(service
     ("words", "said", "code"),
     [
         (("--http", "0.0.0.0:0"), "not a loopback address", 78),
+        # a name to every library: all of this machine's addresses
+        (("--http", "0:0"), "0:0 (0.0.0.0) is not a loopback address", 78),
+        # the one who knows it may be away
+        (("--http", "nowhere.invalid:0"), "write a name that this machine can look up", 1),
         # an address that this machine gets later, a database that comes back: worth another try
         (("--coaps", "192.0.2.1:0"), "cannot be bound", 1),
         (("--coaps", "nonsense"), "HOST:PORT", 78),

@@ -96,6 +96,26 @@ def test_what_cannot_be_read_is_told_by_us_with_what_to_do(commands: typer.Typer
     assert [name for name, of in found if of.readable and not of.exists] == []
 
 
+def test_every_command_on_the_record_is_told_the_same_way_where_it_is() -> None:
+    """A record is opened with its master key whatever is asked of it: one in a file of its own has to be named."""
+    way = ["config", "data_dir", "database_url", "master_key_file"]
+    told = [names for names in options_of(app) if "data_dir" in names]
+    assert len(told) > 40
+    assert [names for names in told if [name for name in names if name in way] != way] == []
+
+
+def options_of(commands: typer.Typer) -> Iterator[list[str]]:
+    """The parameters of every command."""
+
+    def below(command: object) -> Iterator[list[str]]:
+        assert isinstance(command, TyperGroup | TyperCommand)
+        for one in command.commands.values() if isinstance(command, TyperGroup) else ():
+            yield from below(one)
+        yield [parameter.name or "" for parameter in command.params]
+
+    return below(typer.main.get_command(commands))
+
+
 def test_every_command_through_the_api_is_told_the_same_way_where_to_go() -> None:
     way = ["url", "api_key_file", "ca_file"]
     for group in through_the_api.registered_groups:

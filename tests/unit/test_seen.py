@@ -131,6 +131,7 @@ async def test_a_scan_is_no_flood_of_the_log(record: Record) -> None:
     with capture_logs() as lines:
         seen.note("a:1", "r", "psk", "later")
     assert len(lines) == 1
+    assert "detail" not in lines[0]
 
 
 async def test_while_the_record_is_away_it_goes_on_and_says_what_was_lost(record: Record) -> None:

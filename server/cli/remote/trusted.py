@@ -16,7 +16,6 @@ from server.cli import profile as local_profile
 from server.cli import trust as local
 from server.cli.options import AsJson
 from server.cli.remote.door import ApiKeyFile, CaFile, Door, Row, Url, doubts_in
-from server.store.trust import free_name
 
 trust = typer.Typer(help="Trusted certificates: factory CAs and the CAs of LwM2M servers.", no_args_is_help=True)
 profile = typer.Typer(help="Profiles: what is written to which device.", no_args_is_help=True)
@@ -40,16 +39,12 @@ def add(
     """Trust the certificates of a file, all or none; at work in a running server within two seconds."""
     certificates = options.expected(lambda: admin.parse(read_bytes(file)))
     door = Door(url, api_key_file, ca_file)
-    taken = {row["name"] for row in door.rows(TRUSTED)} if not name else set()
     added = []
     try:
         for number, certificate in enumerate(certificates, 1):
-            called = name if len(certificates) == 1 else f"{name} {number}"
-            if not name:
-                called = free_name(certificate.subject.rfc4514_string(), taken)
-                taken.add(called)
             body = {
-                "name": called,
+                # Without one the server finds it: another client may add one of the same subject at the same time.
+                "name": (name if len(certificates) == 1 else f"{name} {number}") if name else None,
                 "certificate": certificate.public_bytes(serialization.Encoding.PEM).decode(),
                 "service": service,
                 "status": "INACTIVE" if is_denied else "ACTIVE",

@@ -111,3 +111,13 @@ def test_a_bootstrap_goes_well_while_its_device_takes_what_it_gets(codes: tuple[
             session.answer(code, None, b"", 1.0)
     assert session.goes_well(5.9) is well
     assert not session.goes_well(6.1)
+
+
+def test_whether_a_bootstrap_goes_well_is_known_without_its_log() -> None:
+    """A device that asks each second would have the whole of it read each time."""
+    session = BootstrapSession(BootstrapRequest("device", None), PSK_PLAN, Learned(), credentials=PSK)
+    session.start(0.0)
+    for code in (coap.NOT_FOUND, coap.DELETED, coap.DELETED, coap.CREATED):
+        session.answer(code, None, b"", 1.0)
+    session.log.clear()
+    assert session.goes_well(1.0)
