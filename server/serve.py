@@ -192,6 +192,9 @@ class Service:
                 )
             except StoreUnavailable as error:
                 log.warning("prune_postponed", reason=str(error))
+            except Exception:
+                # Nobody looks at this task: without its loop no month would be made, and nothing go, until a restart.
+                log.exception("prune_failed")
             await asyncio.sleep(PRUNE_EVERY)
 
 

@@ -51,6 +51,9 @@ AWAY = (
     asyncpg.PostgresIOError,
     asyncpg.ReadOnlySQLTransactionError,
 )
+# What ends a statement and not the connection: a limit of the server or an administrator, or others at work on the same
+# rows. A moment later it may well pass.
+GIVEN_UP = (asyncpg.QueryCanceledError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 # What it raises when the settings are wrong; waiting does not mend them.
 WRONG_SETTINGS = (
     asyncpg.InvalidAuthorizationSpecificationError,
@@ -185,11 +188,13 @@ class Database:
         """A connection of the pool; a transaction left open is rolled back when it returns.
 
         Raises StoreUnavailable when the database is away for a second, when no connection was given back for so long,
-        and when this one is lost inside the block.
+        and when this one is lost inside the block, or a statement in it given up by the server.
         """
         connection = await self._borrow()
         try:
             yield connection
+        except GIVEN_UP as error:
+            raise StoreUnavailable(f"the database gave a statement up ({_reason(error)})") from error
         except Exception as error:
             if is_away(error, connection):
                 self._lost(error)
@@ -245,10 +250,10 @@ class Database:
         async with self.acquire() as connection:
             return await connection.fetchrow(self.queries[name], *arguments)
 
-    async def fetchval(self, name: str, *arguments: object) -> Any:
-        """The first column of the first row of the named query, or None."""
+    async def fetchval(self, name: str, *arguments: object, timeout: float | None = None) -> Any:
+        """The first column of the first row of the named query, or None; `timeout` in place of `STATEMENT_TIMEOUT`."""
         async with self.acquire() as connection:
-            return await connection.fetchval(self.queries[name], *arguments)
+            return await connection.fetchval(self.queries[name], *arguments, timeout=timeout)
 
     async def execute(self, name: str, *arguments: object) -> str:
         """Run the named query; its command tag, for instance `UPDATE 1`."""

@@ -5,6 +5,8 @@ import contextlib
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import asyncpg
+
 from server import logs
 from server.store.database import ConnectArguments, connect
 from server.store.errors import StoreError
@@ -42,7 +44,7 @@ async def _listen(url: str | ConnectArguments, channel: str, woken: asyncio.Even
             # What changed before LISTEN was heard by nobody.
             woken.set()
             await lost.wait()
-        except (StoreError, OSError) as error:
+        except (StoreError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             log.debug("listen_failed", reason=str(error))
         finally:
             if connection is not None and not connection.is_closed():
