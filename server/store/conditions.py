@@ -155,7 +155,7 @@ class Which:
             return
         self.text.append(f"AND {column} = ANY ({self.parameter(list(values))})")
         if "delivered" not in values:
-            self.text.append("AND delivered_at IS NULL")
+            self.text.append("AND undelivered")
 
     def _registered(self, op: str, values: tuple[object, ...]) -> None:
         """Told from what each state means: how many rows a CASE leaves, PostgreSQL would guess."""

@@ -189,11 +189,22 @@ FROM certificate WHERE account_id = $1 AND issued_at > $2
 GROUP BY issuer_id;
 
 -- name: service_holders
--- How many devices hold a certificate of each service that the service's CA of now issued to them.
-SELECT s.reference, count(DISTINCT c.endpoint) AS holders
+-- How many devices hold a certificate of each service that the service's CA of now issued to them. What a device holds for
+-- its LwM2M server stands in its row; of the other services nobody has so many.
+SELECT s.reference,
+       (SELECT count(*) FROM device d
+        WHERE d.account_id = s.account_id AND d.issuer_id IS NOT DISTINCT FROM s.issuer_id
+          AND d.certificate_id IS NOT NULL AND d.certified_until > $2)
+       - (SELECT count(*) FROM certificate c JOIN device d ON d.id = c.device_id AND d.certificate_id = c.issuance_id
+          WHERE c.account_id = s.account_id AND c.issuer_id IS NOT DISTINCT FROM s.issuer_id
+            AND c.not_after > $2 AND c.revoked_at IS NOT NULL) AS holders
 FROM certificate_issuer_configuration s
-JOIN certificate c ON c.account_id = s.account_id AND c.service = s.reference
-                  AND c.issuer_id IS NOT DISTINCT FROM s.issuer_id
+WHERE s.account_id = $1 AND s.reference = 'LWM2M'
+UNION ALL
+SELECT s.reference, count(DISTINCT c.endpoint)
+FROM certificate_issuer_configuration s
+JOIN certificate c ON c.service = s.reference AND c.issuer_id IS NOT DISTINCT FROM s.issuer_id
 JOIN issuance i ON i.id = c.issuance_id AND i.delivered_at IS NOT NULL
-WHERE s.account_id = $1 AND c.not_after > $2 AND c.revoked_at IS NULL
+WHERE s.account_id = $1 AND s.reference <> 'LWM2M'
+  AND c.account_id = $1 AND c.service <> 'LWM2M' AND c.not_after > $2 AND c.revoked_at IS NULL
 GROUP BY s.reference;

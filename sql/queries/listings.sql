@@ -51,8 +51,9 @@ JOIN certificate_listed l ON l.id = page.id
 ORDER BY page.place;
 
 -- name: certificate_candidates
-SELECT id, account_id, endpoint_name, device_id, service, state, delivered_at, subject, serial, certificate_issuer_id,
-       issuer_fingerprint, fingerprint, created_at, not_before, not_after, revoked_at, revocation_reason
+SELECT id, account_id, endpoint_name, device_id, service, state, delivered_at, undelivered, subject, serial,
+       certificate_issuer_id, issuer_fingerprint, fingerprint, created_at, not_before, not_after, revoked_at,
+       revocation_reason
 FROM certificate_listed WHERE account_id = $1 /* which */;
 
 -- name: certificate_gathered
