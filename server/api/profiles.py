@@ -2,18 +2,18 @@
 
 import base64
 import binascii
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import ConfigDict, Field
 
 from server.admin import profiles as admin
 from server.admin.psk import new_key
-from server.api.access import Operator, Reader
+from server.api.access import Caller, Operator, Reader, id_in_query
 from server.api.bodies import Body, BodyRoute
 from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.doubts import warned
-from server.api.lists import Paged, cut, time
+from server.api.lists import Page, Paged, cut, envelope, time
 from server.errors import BadRequest, NotFound
 from server.store import profiles, psk
 from server.store.profiles import ProfileRow
@@ -149,9 +149,29 @@ async def remove_profile(asking: Operator, name: str) -> Response:
 
 
 @router.get("/pre-shared-keys", responses=listing(KEY_EXAMPLE, 401, 403))
-async def list_keys(asking: Reader, page: Paged) -> dict[str, Any]:
-    """The pre-shared keys of the account, without their secrets."""
-    return cut(page, await psk.listed(asking.database, asking.account_id, limit=1_000_000), key_shown)
+async def list_keys(
+    asking: Reader,
+    page: Paged,
+    endpoint_name: Annotated[str, Query(alias="endpoint_name__like", description="Part of the name.")] = "",
+    identity: Annotated[str, Query(alias="identity__like", description="Part of the identity.")] = "",
+) -> dict[str, Any]:
+    """The pre-shared keys of the account by endpoint name, without their secrets."""
+    rows, total = await keys_of(asking, page, psk.Wanted(endpoint_name, identity))
+    part = rows[: page.limit]
+    return envelope(page, [key_shown(row) for row in part], has_more=len(rows) > page.limit, total=total)
+
+
+async def keys_of(asking: Caller, page: Page, wanted: psk.Wanted) -> tuple[list[psk.KeyRow], int]:
+    """The keys of a page and one more if there are more, and how many there are; BadRequest for an unknown `after`."""
+    after = None
+    if page.after:
+        after = await psk.by_id(asking.database, asking.account_id, id_in_query(page.after, "after"))
+        if after is None:
+            raise BadRequest("no key has this id, perhaps no longer; begin the list anew", field="after")
+    rows = await psk.page(
+        asking.database, asking.account_id, wanted, after=after, limit=page.limit + 1, ascending=page.ascending
+    )
+    return rows, await psk.count(asking.database, asking.account_id, wanted)
 
 
 @router.post("/pre-shared-keys", status_code=201, responses=documented(201, KEY_EXAMPLE, 400, 401, 403, 409))
@@ -159,10 +179,10 @@ async def add_key(asking: Operator, body: KeyRequest) -> dict[str, Any]:
     """Add a key; an identity is unique over all accounts."""
     key = new_key(body.identity, body.key, body.endpoint_name)
     await psk.add(asking.database, asking.office.sealer, asking.actor, asking.account_id, [key], service=body.service)
-    for row in await psk.listed(asking.database, asking.account_id, service=body.service, limit=1_000_000):
-        if row.identity == key.identity:
-            return key_shown(row)
-    raise NotFound("the key was removed meanwhile")
+    row = await psk.by_identity(asking.database, asking.account_id, key.identity, body.service)
+    if row is None:
+        raise NotFound("the key was removed meanwhile")
+    return key_shown(row)
 
 
 @router.delete("/pre-shared-keys/{identity}", status_code=204, responses=documented(204, None, 401, 403, 404))

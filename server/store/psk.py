@@ -56,17 +56,53 @@ async def listed(
     database: Database, account_id: UUID, *, service: Service | None = None, limit: int = 1000
 ) -> list[KeyRow]:
     """The keys of an account without their secrets, by endpoint."""
-    return [
-        KeyRow(
-            id=row["id"],
-            account_id=row["account_id"],
-            service=row["service"],
-            identity=row["identity"],
-            endpoint=row["endpoint"],
-            created_at=row["created_at"],
-        )
-        for row in await database.fetch("psk_list", account_id, service, limit)
-    ]
+    return [_row(row) for row in await database.fetch("psk_list", account_id, service, limit)]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which keys of an account: parts of the endpoint name and of the identity, empty for any."""
+
+    endpoint: str = ""
+    identity: str = ""
+
+    @property
+    def arguments(self) -> tuple[str, bytes]:
+        """As the queries take them."""
+        return self.endpoint, self.identity.encode()
+
+
+async def page(
+    database: Database,
+    account_id: UUID,
+    wanted: Wanted,
+    *,
+    after: KeyRow | None,
+    limit: int,
+    ascending: bool = True,
+) -> list[KeyRow]:
+    """The keys behind the row `after`, by endpoint, without their secrets."""
+    query = "psk_page" if ascending else "psk_page_descending"
+    place = (after.endpoint, after.id) if after is not None else (None, None)
+    return [_row(row) for row in await database.fetch(query, account_id, *wanted.arguments, *place, limit)]
+
+
+async def count(database: Database, account_id: UUID, wanted: Wanted) -> int:
+    """How many keys fit."""
+    row = await database.fetchrow("psk_count", account_id, *wanted.arguments)
+    return int(row["count"]) if row is not None else 0
+
+
+async def by_id(database: Database, account_id: UUID, key_id: UUID) -> KeyRow | None:
+    """One key without its secret."""
+    row = await database.fetchrow("psk_row", account_id, key_id)
+    return _row(row) if row is not None else None
+
+
+async def by_identity(database: Database, account_id: UUID, identity: bytes, service: Service) -> KeyRow | None:
+    """One key without its secret; an identity is of one account only, for each service."""
+    row = await database.fetchrow("psk_row_of", account_id, service, identity)
+    return _row(row) if row is not None else None
 
 
 async def add(
@@ -124,6 +160,17 @@ async def remove(
             subject=printable(identity),
             detail={"service": service, "endpoint": row["endpoint"]},
         )
+
+
+def _row(row: Any) -> KeyRow:
+    return KeyRow(
+        id=row["id"],
+        account_id=row["account_id"],
+        service=row["service"],
+        identity=row["identity"],
+        endpoint=row["endpoint"],
+        created_at=row["created_at"],
+    )
 
 
 def _open(sealer: Sealer, row: Any) -> PreSharedKey | None:

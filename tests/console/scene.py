@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import secrets
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,6 +83,9 @@ async def played(service: Service, client: httpx.AsyncClient) -> AsyncIterator[S
         certificates = (await ask("GET", "/v1/certificates"))["data"]
         ids["certificate"], ids["revoked"] = certificates[-1]["id"], certificates[0]["id"]
         await ask("POST", f"/v1/certificates/{ids['revoked']}/revoke", {"reason": "keyCompromise"})
+        for name, service in (("gauge-7", "bootstrap"), ("gauge-7", "lwm2m")):
+            key = {"identity": name, "key": secrets.token_hex(16), "endpoint_name": name, "service": service}
+            await ask("POST", "/v1/pre-shared-keys", key)
         reader = await ask("POST", "/v3/api-keys", {"name": "night watch", "role": "read-only"})
         newcomer = await ask("POST", "/v3/accounts", {"display_name": "New plant"})
         ids["newcomer"] = newcomer["id"]

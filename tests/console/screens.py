@@ -10,7 +10,7 @@ from uuid import uuid4
 from playwright.async_api import Page
 
 from tests.console.rig import Rig, Who
-from tests.console.views import CAS, CERTIFICATES
+from tests.console.views import CAS, CERTIFICATES, PRE_SHARED_KEYS
 
 Prepare = Callable[[Page, Rig], Awaitable[None]]
 
@@ -150,6 +150,16 @@ async def pem_open(page: Page, rig: Rig) -> None:
     await page.get_by_text("PEM", exact=True).first.click()
 
 
+async def keys_wrong(page: Page, rig: Rig) -> None:
+    """Many keys of which one is too short."""
+    await pressing("Add many")(page, rig)
+    await page.get_by_role("textbox", name="Lines").fill(
+        "gauge-1:00112233445566778899aabbccddeeff:gauge-1\ngauge-2:0011:gauge-2"
+    )
+    await page.get_by_role("button", name="Add the keys").click()
+    await page.get_by_text("line 2").wait_for()
+
+
 # -- devices, profiles, audit, access -----------------------------------------------------------
 
 
@@ -230,6 +240,13 @@ SCREENS: tuple[Screen, ...] = (
     Screen("access-account", "/access", pressing("New account")),
     Screen("access-revoke", "/access", pressing("Revoke")),
     Screen("access-switch-off", "/access", pressing("Switch off")),
+    Screen("keys", PRE_SHARED_KEYS),
+    Screen("keys-nothing-fits", f"{PRE_SHARED_KEYS}?identity__like=nobody"),
+    Screen("keys-empty", PRE_SHARED_KEYS, who="newcomer"),
+    Screen("keys-reader", PRE_SHARED_KEYS, who="reader"),
+    Screen("keys-add", PRE_SHARED_KEYS, pressing("Add a key")),
+    Screen("keys-add-many-wrong", PRE_SHARED_KEYS, keys_wrong),
+    Screen("keys-remove", PRE_SHARED_KEYS, pressing("Remove")),
     Screen("server", "/device-identity/server", curl_open),
     Screen("authorities", CAS),
     Screen("authorities-empty", CAS, who="newcomer"),

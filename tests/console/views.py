@@ -3,6 +3,7 @@
 from playwright.async_api import Locator, Page
 
 CERTIFICATES = "/device-identity/certificates"
+PRE_SHARED_KEYS = "/device-identity/pre-shared-keys"
 CAS = "/device-identity/certificate-authorities"
 
 

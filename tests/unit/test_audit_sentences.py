@@ -105,3 +105,9 @@ def test_a_role_is_called_what_the_other_pages_call_it() -> None:
     assert [(each.before, each.after) for each in changed] == [("administrator", "read-only")]
     assert [each.after for each in changes({"role": "reader"}, {})] == ["read-only"]
     assert [each.after for each in changes({"role": "an earlier one"}, {})] == ["an earlier one"]
+
+
+def test_a_file_of_keys_is_told_by_their_number() -> None:
+    told = [sentence("pre_shared_key.added", "meter-1", {"service": "bootstrap", "count": 1}, {})]
+    told.append(sentence("pre_shared_key.added", "60 keys", {"service": "bootstrap", "count": 60}, {}))
+    assert told == ["Pre-shared key of 'meter-1' stored", "60 pre-shared keys stored from a file"]

@@ -252,7 +252,8 @@ async def forget(request: Request, visitor: OperatorVisits, device_id: str) -> R
     except (IssuerError, OutsideFailed) as error:
         message = f"Nothing was forgotten, because its CA could not revoke: {error}"
         return await _forget_form(request, visitor, device_id, Faults(whole=message))
-    revoked = f" {len(gone.revoked)} certificates are revoked." if gone.revoked else ""
+    count = len(gone.revoked)
+    revoked = f" {'Its certificate is' if count == 1 else f'{count} certificates are'} revoked." if count else ""
     return go(request, PATH, f"{gone.endpoint} is forgotten.{revoked}")
 
 

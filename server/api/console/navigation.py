@@ -7,6 +7,7 @@ from server.store.accounts import Role
 
 CERTIFICATES = "/device-identity/certificates"
 CERTIFICATE_AUTHORITIES = "/device-identity/certificate-authorities"
+PRE_SHARED_KEYS = "/device-identity/pre-shared-keys"
 SERVER = "/device-identity/server"
 NO_OWN_CAS = (
     "Third-party CAs are switched off for this account. An administrator of the default account allows them: "
@@ -41,6 +42,7 @@ VIEWS: tuple[View, ...] = (
         group="Device identity",
         own_cas=True,
     ),
+    View(name="Pre-shared keys", path=PRE_SHARED_KEYS, icon="key", group="Device identity"),
     View(name="Server", path=SERVER, icon="server", group="Device identity"),
     View(name="Profiles", path="/profiles", icon="profile", group="Operation"),
     View(name="Audit", path="/audit", icon="audit", group="Operation"),
@@ -54,6 +56,7 @@ ACTIONS: tuple[View, ...] = (
     View(name="Seen, not admitted", path="/devices/seen", icon="device", role="admin", only_default=True),
     View(name="Dry run", path="/profiles/dry-run", icon="profile"),
     View(name="New profile", path="/profiles/new", icon="plus", role="operator"),
+    View(name="Add a pre-shared key", path=f"{PRE_SHARED_KEYS}/add", icon="plus", role="operator"),
     View(name="Upload a certificate", path=f"{CERTIFICATES}/upload", icon="plus", role="admin"),
     View(name="Add CA", path=f"{CERTIFICATE_AUTHORITIES}/add", icon="plus", own_cas=True, role="admin"),
 )

@@ -11,6 +11,7 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
+from lwm2m.steps import FailureCause
 from server import sentences
 from server.api.console import authorities, door, first_steps, plots
 from server.api.console.door import ReaderVisits, Visitor
@@ -181,7 +182,14 @@ def _group(group: dict[str, Any]) -> dict[str, str]:
     where["last_failed_ca__eq"] = (
         "none" if group["issuer"] is None else group["certificate_issuer_id"] or authorities.OWN
     )
-    return {"meaning": meaning, "remedy": remedy, "devices": f"/devices?{urlencode(where)}"}
+    # A CA that is away is not asked for every device; its name stands with those it was asked for.
+    away = group["cause"] == FailureCause.ISSUER_UNAVAILABLE.value
+    return {
+        "meaning": meaning,
+        "remedy": remedy,
+        "devices": f"/devices?{urlencode(where)}",
+        "unasked": "not asked again, as it was away" if away else "none asked",
+    }
 
 
 def _place(finding: Finding) -> str:

@@ -67,6 +67,11 @@ def _account_changed(name: str, detail: Detail, names: Names) -> str:
     return f"Account '{name}' changed"
 
 
+def _keys_added(identity: str, detail: Detail, names: Names) -> str:
+    count = detail.get("count", 1)
+    return f"Pre-shared key of '{identity}' stored" if count == 1 else f"{count} pre-shared keys stored from a file"
+
+
 def _revoked(serial: str, detail: Detail, names: Names) -> str:
     short = f"{serial[:12]}…" if len(serial) > 12 else serial
     return f"Certificate {short} of '{detail.get('endpoint', '')}' revoked, reason {detail.get('reason', 'not given')}"
@@ -124,7 +129,7 @@ SENTENCES: Mapping[str, Telling] = {
     "operator.added": "Operator '{}' made",
     "operator.changed": _operator_changed,
     "operator.removed": "Operator '{}' removed",
-    "pre_shared_key.added": "Pre-shared key of '{}' stored",
+    "pre_shared_key.added": _keys_added,
     "pre_shared_key.removed": "Pre-shared key of '{}' removed",
     "profile.removed": "Profile '{}' removed",
     "profile.set": _profile_set,

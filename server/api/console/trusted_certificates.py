@@ -88,6 +88,8 @@ async def upload(request: Request, visitor: AdministratorVisits) -> Response:
     """First shown with its fields and fingerprint, saved when that was confirmed."""
     form = await forms.read(request)
     caller = visitor.caller
+    if form.switch("back"):
+        return _upload_form(request, visitor, form, None)
     try:
         _check(form)
         certificates = admin.parse(form.text("certificate").encode())

@@ -5,6 +5,8 @@
 
 const dialog = () => document.getElementById("dialog");
 const kept = new Map();
+// Whether somebody typed into the dialog or the editor: a slip of the hand must not lose that.
+const typed = { dialog: false, editor: false };
 
 document.addEventListener("htmx:beforeSwap", (event) => {
   if (event.detail.target !== dialog()) return;
@@ -21,6 +23,7 @@ document.addEventListener("htmx:afterSettle", (event) => {
     if (!field.value && kept.has(field.name)) field.value = kept.get(field.name);
   }
   if (!box.innerHTML.trim()) return box.close();
+  if (!box.querySelector("form")) typed.dialog = false;
   if (!box.open) box.showModal();
   refresh(box);
   // The field at fault first, then what the form begins with.
@@ -34,12 +37,29 @@ document.addEventListener("close", (event) => {
   const changed = event.target.querySelector("[data-reload]") !== null;
   event.target.innerHTML = "";
   kept.clear();
+  typed.dialog = false;
   if (changed) location.reload();
 }, true);
 
+// A press that began on text within and ended outside is a selection, no wish to leave.
+let pressed = null;
+document.addEventListener("pointerdown", (event) => { pressed = event.target; });
+
+document.addEventListener("input", (event) => {
+  if (event.target.closest("#dialog form")) typed.dialog = true;
+  if (event.target.closest("#editor")) typed.editor = true;
+});
+
+document.addEventListener("cancel", (event) => {
+  if (event.target === dialog() && typed.dialog && !confirm("What you typed here is not saved. Leave it?")) event.preventDefault();
+}, true);
+
+document.addEventListener("submit", (event) => { if (event.target.id === "editor") typed.editor = false; });
+addEventListener("beforeunload", (event) => { if (typed.editor) event.preventDefault(); });
+
 document.addEventListener("click", (event) => {
   const on = (selector) => event.target.closest(selector);
-  if (event.target === dialog()) return dialog().close();
+  if (event.target === dialog()) return pressed === dialog() && !typed.dialog ? dialog().close() : undefined;
   if (event.target === palette()) return palette().close();
   if (on("[data-palette]")) return openPalette();
   if (on("[data-close]")) return dialog().open ? dialog().close() : history.back();
@@ -52,6 +72,25 @@ document.addEventListener("click", (event) => {
   if (menu) menu.setAttribute("aria-expanded", String(document.getElementById("navigation").classList.toggle("open")));
   if (on("[aria-disabled=true]")) event.preventDefault();
 });
+
+// -- no answer: what was typed stays, and nobody waits for what will not come -------------------------------
+
+document.addEventListener("htmx:sendError", (event) => {
+  const reading = event.detail.requestConfig.verb === "get";
+  unanswered(reading
+    ? "The server cannot be reached. Try again in a moment."
+    : "The server did not answer, so it is not known whether this was done. What you typed is still here: look whether it was done before you repeat it.");
+});
+document.addEventListener("htmx:beforeSwap", () => document.querySelector(".unanswered")?.remove());
+
+function unanswered(text) {
+  document.querySelector(".unanswered")?.remove();
+  const line = document.createElement("p");
+  line.className = "trouble unanswered";
+  line.setAttribute("role", "alert");
+  line.textContent = text;
+  (dialog().open ? dialog().querySelector(".dialog-body") : document.getElementById("main")).prepend(line);
+}
 
 // -- services: what "Create" would do with what is selected, or with the name that is typed ------------------
 
@@ -99,18 +138,26 @@ function save(name, text) {
 
 // -- files: read here, so that a form sends text and nothing else -------------------------------
 
+// More than any chain, key or list that a form takes.
+const MOST_READ = 256 * 1024;
+
 document.addEventListener("change", async (event) => {
   const into = event.target.dataset?.into;
   const file = event.target.files?.[0];
   if (!into || !file) return;
   const field = document.getElementById(into);
-  if (file.size > 256 * 1024) return say("The file is too large");
+  const told = event.target.parentElement.querySelector(".hint");
+  const tell = (text, wrong) => {
+    if (told) { told.textContent = text; told.classList.toggle("problem", wrong); }
+    say(text);
+  };
+  if (file.size > MOST_READ) return tell(`${file.name} is not read: it is larger than 256 KiB`, true);
   const bytes = new Uint8Array(await file.arrayBuffer());
   // DER begins with a SEQUENCE of a long length.
   const text = bytes[0] === 0x30 && bytes[1] >= 0x80 ? asPem(bytes) : new TextDecoder().decode(bytes);
   field.value = event.target.multiple && field.value ? `${field.value.trim()}\n${text}` : text;
   field.dispatchEvent(new Event("input", { bubbles: true }));
-  say(`${file.name} is read`);
+  tell(`${file.name} is read`, false);
 });
 
 function asPem(bytes) {
@@ -201,4 +248,8 @@ document.addEventListener("keydown", (event) => {
   (links[next] ?? palette().querySelector("input")).focus();
 });
 
-document.addEventListener("DOMContentLoaded", () => refresh(document));
+document.addEventListener("DOMContentLoaded", () => {
+  refresh(document);
+  // A text that was refused is not stored.
+  typed.editor = document.querySelector("#editor :is(.trouble, [aria-invalid])") !== null;
+});
