@@ -163,20 +163,22 @@ class EmbeddedIssuer(Issuer):
         self, revoked: Iterable[RevokedCertificate], *, number: int, now: datetime, next_update: datetime
     ) -> bytes:
         """A full CRL in DER (RFC 5280 5); `number` must grow from one to the next."""
+        entries: list[x509.RevokedCertificate] = []
+        for each in revoked:
+            entry = x509.RevokedCertificateBuilder().serial_number(each.serial).revocation_date(each.at)
+            # RFC 5280 5.3.1: absent instead of unspecified.
+            if each.reason is not x509.ReasonFlags.unspecified:
+                entry = entry.add_extension(x509.CRLReason(each.reason), critical=False)
+            entries.append(entry.build())
         builder = (
-            x509.CertificateRevocationListBuilder()
+            # All at once: `add_revoked_certificate` copies those before it each time.
+            x509.CertificateRevocationListBuilder(revoked_certificates=entries)
             .issuer_name(self._chain[0].subject)
             .last_update(now)
             .next_update(next_update)
             .add_extension(self._authority_key_identifier, critical=False)
             .add_extension(x509.CRLNumber(number), critical=False)
         )
-        for each in revoked:
-            entry = x509.RevokedCertificateBuilder().serial_number(each.serial).revocation_date(each.at)
-            # RFC 5280 5.3.1: absent instead of unspecified.
-            if each.reason is not x509.ReasonFlags.unspecified:
-                entry = entry.add_extension(x509.CRLReason(each.reason), critical=False)
-            builder = builder.add_revoked_certificate(entry.build())
         return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.DER)
 
     def _issue(self, request: IssueRequest, *, recovered: bool) -> Issued:

@@ -1,4 +1,4 @@
-"""Issued certificates as an operator handles them: found, withdrawn, listed as revoked."""
+"""Issued certificates as an operator handles them: found, withdrawn."""
 
 from datetime import datetime
 from hashlib import sha256
@@ -6,7 +6,6 @@ from uuid import UUID
 
 from cryptography import x509
 
-from server.admin import ceremony
 from server.admin import issuers as issuer_admin
 from server.config import Config
 from server.errors import Conflict, NotFound
@@ -59,9 +58,3 @@ async def revoke(
         finally:
             await issuer.aclose()
     return await certificates.revoke(database, actor, account_id, certificate_id, reason, now)
-
-
-async def crl(database: Database, sealer: Sealer, account_id: UUID, now: datetime) -> bytes:
-    """The revocation list (DER) of the account's embedded CA; NotFound."""
-    der, _ = await ceremony.crl(database, sealer, account_id, now)
-    return der

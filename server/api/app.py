@@ -11,6 +11,7 @@ from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.middleware.base import BaseHTTPMiddleware
 
+from server.admin.revocation_lists import RevocationLists
 from server.api import (
     access,
     accounts,
@@ -96,6 +97,7 @@ def make_app(*, health: Health, merged: Merged, office: Office) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.office = office
+    app.state.revocation_lists = RevocationLists()
     app.state.statistics = Statistics(office.database, merged, office.now)
     app.state.attendant = Attendant(
         database=office.database,

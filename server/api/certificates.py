@@ -9,7 +9,8 @@ from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
 from server.admin import certificates as admin
-from server.api.access import Operator, Reader, parse_id
+from server.admin.revocation_lists import RevocationLists
+from server.api.access import Office, Operator, Reader, parse_id
 from server.api.bodies import Body, BodyRoute
 from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged, time
@@ -126,6 +127,7 @@ crl_router = APIRouter(tags=["Issued certificates"])
 )
 async def crl(request: Request, account_id: str) -> Response:
     """The embedded CA's revocation list, in DER; public, as such lists are (RFC 5280 5)."""
-    office = request.app.state.office
-    der = await admin.crl(office.database, office.sealer, parse_id(account_id, "account"), office.now())
+    office: Office = request.app.state.office
+    lists: RevocationLists = request.app.state.revocation_lists
+    der = await lists.of(office.database, office.sealer, parse_id(account_id, "account"), office.now())
     return Response(der, media_type="application/pkix-crl", headers={"Cache-Control": "public, max-age=300"})

@@ -194,3 +194,9 @@ async def revoked(database: Database, issuer_fingerprint: bytes, now: datetime) 
     """What the CRL of an issuing certificate (SHA-256) lists: everything revoked that has not expired by itself."""
     rows = await database.fetch("certificate_revoked", issuer_fingerprint, now)
     return [Revoked(serial_number(row["serial"]), row["revoked_at"], row["revocation_reason"]) for row in rows]
+
+
+async def revoked_count(database: Database, account_id: UUID) -> int | None:
+    """How many certificates of the account's embedded CA were ever revoked, which only grows; None = it has none."""
+    count: int | None = await database.fetchval("certificate_revoked_count", account_id)
+    return count

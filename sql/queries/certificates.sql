@@ -70,3 +70,11 @@ SELECT serial, revoked_at, revocation_reason
 FROM certificate
 WHERE issuer_fingerprint = $1 AND revoked_at IS NOT NULL AND not_after > $2
 ORDER BY revoked_at;
+
+-- name: certificate_revoked_count
+-- How many certificates of an account's embedded CA were ever revoked, which only grows; no row = it has no such CA.
+SELECT count(c.issuer_fingerprint) AS revoked
+FROM embedded_ca e
+LEFT JOIN certificate c ON c.issuer_fingerprint = sha256(e.issuing_certificate) AND c.revoked_at IS NOT NULL
+WHERE e.account_id = $1
+GROUP BY e.id;
