@@ -3,8 +3,9 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
@@ -14,6 +15,7 @@ from server.api.documented import documented
 from server.api.recorded import shown
 from server.store import listings
 from server.store.conditions import Condition
+from server.store.database import Database
 from server.store.errors import StoreUnavailable
 from server.store.listings import Kind, Window
 
@@ -21,6 +23,9 @@ router = APIRouter(prefix="/v1", tags=["What happened"])
 
 # The record is the source: what every node writes is seen by every node's listeners, a second later at most.
 EVERY = 1.0
+# A row has its time before its commit, in another worker or node perhaps: for so long an older one may appear after the
+# newest.
+LATE = timedelta(seconds=2)
 # A comment line that keeps proxies from closing a quiet stream.
 KEEP_ALIVE = 15.0
 MOST_AT_ONCE = 200
@@ -48,14 +53,15 @@ async def events(
 
 
 async def _stream(asking: Caller, request: Request, limit: int | None) -> AsyncIterator[str]:
-    seen: dict[Kind, tuple[datetime, set[str]]] = {kind: (asking.office.now(), set()) for kind in KINDS}
+    now = asking.office.now()
+    feeds = [Feed(asking.database, asking.account_id, kind, now) for kind in KINDS]
     yield ": listening\n\n"
     quiet = 0.0
     left = limit
     while not await request.is_disconnected():
-        for kind in KINDS:
-            for row in await _new(asking, kind, seen):
-                yield f"event: {kind}\nid: {row['id']}\ndata: {json.dumps(row)}\n\n"
+        for feed in feeds:
+            async for row in feed.new():
+                yield f"event: {feed.kind}\nid: {row['id']}\ndata: {json.dumps(row)}\n\n"
                 quiet = 0.0
                 if left is not None:
                     left -= 1
@@ -68,19 +74,41 @@ async def _stream(asking: Caller, request: Request, limit: int | None) -> AsyncI
             yield ": quiet\n\n"
 
 
-async def _new(asking: Caller, kind: Kind, seen: dict[Kind, tuple[datetime, set[str]]]) -> list[dict[str, object]]:
-    """Rows of a kind that were not sent yet; a session counts when it has ended."""
-    since, sent = seen[kind]
-    field = "ended_at" if kind == "session" else "created_at"
-    window = Window(conditions=[Condition(field, "gte", (since,))], limit=MOST_AT_ONCE)
-    try:
-        rows = await listings.page(asking.database, asking.account_id, kind, window)
-    except StoreUnavailable:
-        return []
-    fresh = [row for row in rows if row["id"].hex not in sent]
-    if fresh:
-        newest = max(row[field] for row in fresh)
-        # Rows of the newest time come again and are known by their ids.
-        kept = sent if newest == since else set()
-        seen[kind] = (newest, kept | {row["id"].hex for row in fresh})
-    return [shown(kind, row) for row in fresh]
+class Feed:
+    """Rows of one kind that come from `since` on, for one listener; each once, however late its commit."""
+
+    def __init__(self, database: Database, account_id: UUID, kind: Kind, since: datetime) -> None:
+        self.kind = kind
+        self._database = database
+        self._account_id = account_id
+        # A session counts when it has ended.
+        self._field = "ended_at" if kind == "session" else "created_at"
+        self._since = self._newest = since
+        # What was sent and may be found again, with its time.
+        self._sent: dict[UUID, datetime] = {}
+
+    async def new(self) -> AsyncIterator[dict[str, object]]:
+        """Rows that were not sent yet, in pieces; none while the record is away."""
+        earliest = self._earliest
+        more = True
+        while more:
+            conditions = [Condition(self._field, "gte", (earliest,)), Condition("id", "nin", tuple(self._sent))]
+            window = Window(conditions=conditions, limit=MOST_AT_ONCE)
+            try:
+                rows = await listings.page(self._database, self._account_id, self.kind, window)
+            except StoreUnavailable:
+                return
+            more = len(rows) == MOST_AT_ONCE
+            for row in rows:
+                at = row[self._field]
+                self._sent[row["id"]] = at
+                self._newest = max(self._newest, at)
+                yield shown(self.kind, row)
+        earliest = self._earliest
+        self._sent = {id: at for id, at in self._sent.items() if at >= earliest}
+
+    @property
+    def _earliest(self) -> datetime:
+        """From when on it is looked for rows; filters take times to the millisecond."""
+        at = max(self._since, self._newest - LATE)
+        return at.replace(microsecond=at.microsecond // 1000 * 1000)

@@ -1,0 +1,83 @@
+"""`/v1/events`: whoever listens misses nothing, in whatever order rows are committed, and hears nothing twice."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from server.api import events
+from server.api.events import Feed
+from server.store.listings import Kind
+from tests.api.conftest import Api
+
+ADD = {
+    "session": (
+        "INSERT INTO session (id, account_id, endpoint, started_at, ended_at, profile, credential, address, outcome,"
+        " sentence, steps) VALUES ($1, $2, 'urn:dev:1', $3, $4, 'default', 'x509', 'a', 'succeeded', '', '[]')"
+    ),
+    "audit": (
+        "INSERT INTO audit (id, account_id, at, actor_kind, actor_name, request_id, action, subject_kind, subject,"
+        " detail) SELECT $1, $2, $4, 'device', 'urn:dev:1', '', 'bootstrap.succeeded', 'device', 'urn:dev:1', '{}'"
+        " WHERE $3::timestamptz IS NOT NULL"
+    ),
+}
+# After the installation's own first start.
+BEGAN = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+KINDS = pytest.mark.parametrize("kind", events.KINDS)
+
+
+async def add(api: Api, kind: Kind, seconds: float, *, lasted: float = 0.1) -> UUID:
+    """A row whose time is so many seconds after the listener began."""
+    row_id, at = uuid4(), BEGAN + timedelta(seconds=seconds)
+    async with api.office.database.acquire() as connection:
+        await connection.execute(ADD[kind], row_id, api.account_id, at - timedelta(seconds=lasted), at)
+    return row_id
+
+
+async def heard(feed: Feed) -> list[UUID]:
+    return [UUID(str(row["id"])) async for row in feed.new()]
+
+
+def listening(api: Api, kind: Kind) -> Feed:
+    return Feed(api.office.database, api.account_id, kind, BEGAN)
+
+
+@KINDS
+async def test_a_row_whose_commit_came_late_is_heard(api: Api, kind: Kind) -> None:
+    feed = listening(api, kind)
+    newer = await add(api, kind, 5.0)
+    assert await heard(feed) == [newer]
+    # Another worker's, or another node's.
+    older = await add(api, kind, 4.2)
+    assert await heard(feed) == [older]
+    assert await heard(feed) == []
+
+
+@KINDS
+async def test_two_rows_of_one_millisecond_are_heard(api: Api, kind: Kind) -> None:
+    feed = listening(api, kind)
+    first = await add(api, kind, 1.0002)
+    assert await heard(feed) == [first]
+    second = await add(api, kind, 1.0004)
+    assert await heard(feed) == [second]
+
+
+@KINDS
+async def test_more_rows_than_one_piece_holds_are_heard(api: Api, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "MOST_AT_ONCE", 3)
+    feed = listening(api, kind)
+    # Those that began first ended last.
+    rows = [await add(api, kind, 100.0 - 5 * number, lasted=200.0 - 10 * number) for number in range(10)]
+    assert sorted(await heard(feed)) == sorted(rows)
+    assert await heard(feed) == []
+
+
+@KINDS
+async def test_what_was_before_is_not_heard_and_what_was_sent_is_not_kept_for_ever(api: Api, kind: Kind) -> None:
+    await add(api, kind, -1.0)
+    feed = listening(api, kind)
+    assert await heard(feed) == []
+    for number in range(20):
+        await add(api, kind, 10.0 * number)
+        assert len(await heard(feed)) == 1
+    assert len(feed._sent) == 1
