@@ -83,9 +83,12 @@ def _read(file: Path, setting: str) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except OSError as error:
+        remedy = (
+            "run this as the user whose server it is, or give one" if isinstance(error, PermissionError) else "give one"
+        )
         raise ConfigurationError(
-            f"{file} cannot be read ({error.strerror}); it is the file of {setting}: give one that exists and "
-            "that this user may read"
+            f"{file} cannot be read ({error.strerror}); it is the file of {setting}: {remedy} that exists and that "
+            "this user may read"
         ) from error
 
 

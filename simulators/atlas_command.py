@@ -119,27 +119,45 @@ def add_atlas(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.prog = "firstlight atlas"
     parser.description = (
-        "Play GlobalSign's Atlas HVCA. DIR gets the account's credentials (issuer.json is what POST "
-        "/v3/certificate-issuers takes), the CA chain and the log of what was signed; started again on it, it goes on "
-        "where it was. The first JSON line, and the ready file, say where it listens."
+        "Simulate GlobalSign's Atlas HVCA. DIR gets the account's credentials (issuer.json is the body for POST "
+        "/v3/certificate-issuers), the CA chain and the log of what was signed; a later start on the same DIR goes on "
+        "from there. The first JSON line, and the ready file, say where it listens."
     )
     parser.set_defaults(run=_atlas)
-    parser.add_argument("--dir", type=Path, required=True, metavar="DIR", help="keys, credentials, log")
-    parser.add_argument("--listen", type=host_port, default=("127.0.0.1", 0), metavar="HOST:PORT", help="of the API")
-    parser.add_argument("--control", type=host_port, default=("127.0.0.1", 0), metavar="HOST:PORT", help="for tests")
-    parser.add_argument("--ready-file", type=Path, metavar="FILE", help="appears when it listens, goes at the end")
+    parser.add_argument("--dir", type=Path, required=True, metavar="DIR", help="folder for keys, credentials and log")
+    parser.add_argument(
+        "--listen", type=host_port, default=("127.0.0.1", 0), metavar="HOST:PORT", help="address of the API"
+    )
+    parser.add_argument(
+        "--control",
+        type=host_port,
+        default=("127.0.0.1", 0),
+        metavar="HOST:PORT",
+        help="address to control it by, for tests",
+    )
+    parser.add_argument(
+        "--ready-file", type=Path, metavar="FILE", help="JSON file written when it listens, removed at the end"
+    )
     parser.add_argument("--policy", type=Path, metavar="FILE", help="validation policy (JSON)")
-    parser.add_argument("--passphrase-file", type=Path, metavar="FILE", help="encrypts the client's key when made")
+    parser.add_argument(
+        "--passphrase-file", type=Path, metavar="FILE", help="passphrase for the client's key, when that is made"
+    )
     defaults = Settings()
     for name, kind, words in (
-        ("token_seconds", float, "life of a token"),
+        ("token_seconds", float, "seconds that a token is valid"),
         ("quota", int, "certificates that may be issued"),
-        ("pending_polls", int, "times that a certificate is in progress"),
+        ("pending_polls", int, "polls that a certificate is in progress"),
         ("issue_delay", float, "seconds that issuing takes"),
-        ("rate", int, "requests for certificates per second"),
+        ("rate", int, "certificate requests taken per second"),
     ):
         default = getattr(defaults, name)
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default, metavar="N", help=words)
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=kind,
+            default=default,
+            metavar="N",
+            help=f"{words} (default {'none' if default is None else default})",
+        )
 
 
 def _atlas(options: argparse.Namespace) -> int:

@@ -23,20 +23,26 @@ def add_simulate(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.prog = "firstlight simulate"
     parser.description = (
-        "Play devices that bootstrap over DTLS. Each leaves OUT/<endpoint>/ with chain.pem (leaf first), key.pem, "
-        "resources.json and transcript.txt. Exit status 0 only if all succeeded."
+        "Simulate devices that bootstrap over DTLS. With --out each writes chain.pem (leaf first), key.pem, "
+        "resources.json and transcript.txt into a folder of its own. Exit status 0 only if all succeeded."
     )
     parser.set_defaults(run=_simulate)
-    parser.add_argument("--server", required=True, metavar="URI", help="the bootstrap server, coaps://HOST:PORT")
+    parser.add_argument("--server", required=True, metavar="URI", help="bootstrap server, coaps://HOST:PORT")
     parser.add_argument("--count", type=positive, default=1, metavar="N", help="number of devices (default 1)")
-    parser.add_argument("--mode", choices=("x509", "psk", "est", "izuma"), required=True, help="what the devices are")
-    parser.add_argument("--server-ca", type=Path, metavar="FILE", help="anchor of the server's certificate (PEM)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for what each device holds at the end")
+    parser.add_argument(
+        "--mode", choices=("x509", "psk", "est", "izuma"), required=True, help="credential and kind of the devices"
+    )
+    parser.add_argument(
+        "--server-ca", type=Path, metavar="FILE", help="CA of the server's certificate (PEM), not for psk"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the files of each device")
     parser.add_argument("--json", action="store_true", help="one JSON line per device and a summary line")
     x509 = parser.add_argument_group("X.509")
     x509.add_argument("--cert", type=Path, metavar="FILE", help="factory certificate of one device, leaf first (PEM)")
     x509.add_argument("--key", type=Path, metavar="FILE", help="its private key (PEM)")
-    x509.add_argument("--factory-ca", type=Path, metavar="FILE", help="CA that makes one certificate per device (PEM)")
+    x509.add_argument(
+        "--factory-ca", type=Path, metavar="FILE", help="factory CA that signs one certificate per device (PEM)"
+    )
     x509.add_argument("--factory-key", type=Path, metavar="FILE", help="its private key (PEM)")
     psk = parser.add_argument_group("PSK")
     psk.add_argument("--psk-identity", metavar="TEXT", help="identity of one device")
@@ -49,33 +55,88 @@ def add_simulate(parser: argparse.ArgumentParser) -> None:
     izuma.add_options(parser)
     names = parser.add_argument_group("names")
     names.add_argument("--endpoint", metavar="NAME", help="endpoint name of one device (default: CN or PSK identity)")
-    names.add_argument("--endpoint-prefix", default="device-", metavar="TEXT", help="of minted devices (device-)")
-    run = parser.add_argument_group("running")
-    run.add_argument("--attempts", type=positive, default=1, metavar="N", help="Bootstrap-Requests per device (1)")
-    run.add_argument("--concurrency", type=positive, default=DEFAULT_CONCURRENCY, metavar="N", help="at a time (100)")
-    run.add_argument("--loss", type=probability, default=0.0, metavar="P", help="share of datagrams lost, each way")
-    run.add_argument("--duplicate", type=probability, default=0.0, metavar="P", help="share sent twice")
-    run.add_argument("--reorder", type=probability, default=0.0, metavar="P", help="share overtaken by the next")
-    run.add_argument("--seed", type=int, default=0, metavar="S", help="of the faults (0)")
-    run.add_argument("--trust", type=Path, metavar="FILE", help="anchor that the issued chain must end at (PEM)")
-    run.add_argument("--timeout", type=seconds, default=EXCHANGE_LIFETIME, metavar="S", help="of a silent server (247)")
-    run.add_argument("--handshake-timeout", type=seconds, default=60.0, metavar="S", help="of the handshake (60)")
-    run.add_argument(
-        "--register", type=seconds, nargs="?", const=0.0, metavar="S", help="then register with it and stay S seconds"
+    names.add_argument(
+        "--endpoint-prefix",
+        default="device-",
+        metavar="TEXT",
+        help="start of the names with --factory-ca (default device-)",
     )
-    run.add_argument("--linger", type=seconds, metavar="S", help="stay after Finish (0; 45 with faults)")
+    run = parser.add_argument_group("running")
+    run.add_argument(
+        "--attempts", type=positive, default=1, metavar="N", help="Bootstrap-Requests per device (default 1)"
+    )
+    run.add_argument(
+        "--concurrency", type=positive, default=DEFAULT_CONCURRENCY, metavar="N", help="devices at a time (default 100)"
+    )
+    run.add_argument(
+        "--loss",
+        type=probability,
+        default=0.0,
+        metavar="P",
+        help="share of datagrams lost each way, 0 to 1 (default 0)",
+    )
+    run.add_argument(
+        "--duplicate", type=probability, default=0.0, metavar="P", help="share of datagrams sent twice (default 0)"
+    )
+    run.add_argument(
+        "--reorder",
+        type=probability,
+        default=0.0,
+        metavar="P",
+        help="share of datagrams sent after the next one (default 0)",
+    )
+    run.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the three above (default 0)")
+    run.add_argument("--trust", type=Path, metavar="FILE", help="CA that the issued chain must lead to (PEM)")
+    run.add_argument(
+        "--timeout",
+        type=seconds,
+        default=EXCHANGE_LIFETIME,
+        metavar="S",
+        help="seconds to wait for a silent server (default 247)",
+    )
+    run.add_argument(
+        "--handshake-timeout", type=seconds, default=60.0, metavar="S", help="seconds for the handshake (default 60)"
+    )
+    run.add_argument(
+        "--register",
+        type=seconds,
+        nargs="?",
+        const=0.0,
+        metavar="S",
+        help="then register with the LwM2M server, and stay S seconds",
+    )
+    run.add_argument(
+        "--linger", type=seconds, metavar="S", help="seconds to stay after the Finish (default 0, with faults 45)"
+    )
     client = parser.add_argument_group("kind of client")
-    client.add_argument("--lwm2m", choices=("1.0", "1.1", "1.2"), default="1.2", help="version it announces (1.2)")
-    client.add_argument("--pct", default="112", metavar="NUMBER", help="preferred format, or none (112)")
-    client.add_argument("--format", action="append", choices=sorted(formats.FORMATS), help="taken formats (all)")
-    client.add_argument("--account", type=int, default=0, metavar="I", help="its bootstrap account is /0/I (0)")
-    client.add_argument("--no-endpoint-parameter", action="store_true", help="leave ep out of the request")
+    client.add_argument(
+        "--lwm2m", choices=("1.0", "1.1", "1.2"), default="1.2", help="LwM2M version it announces (default 1.2)"
+    )
+    client.add_argument(
+        "--pct", default="112", metavar="NUMBER", help="preferred content format (pct), or none (default 112)"
+    )
+    client.add_argument(
+        "--format",
+        action="append",
+        choices=sorted(formats.FORMATS),
+        help="format it takes; may be repeated (default all)",
+    )
+    client.add_argument(
+        "--account", type=int, default=0, metavar="I", help="instance of its bootstrap account, /0/I (default 0)"
+    )
+    client.add_argument("--no-endpoint-parameter", action="store_true", help="send no ep in the Bootstrap-Request")
     client.add_argument("--der-only", action="store_true", help="refuse certificates in PEM with 4.00")
     client.add_argument("--no-est", action="store_true", help="refuse security mode 4 with 4.00")
-    client.add_argument("--no-discover", action="store_true", help="say nothing at all to Bootstrap-Discover")
-    client.add_argument("--separate-finish", action="store_true", help="answer Finish by a separate response")
-    client.add_argument("--block-size", type=int, choices=[16 << n for n in range(7)], default=1024, help="(1024)")
-    client.add_argument("--mtu", type=int, default=1200, metavar="BYTES", help="of a DTLS datagram (1200)")
+    client.add_argument("--no-discover", action="store_true", help="give no answer to Bootstrap-Discover")
+    client.add_argument("--separate-finish", action="store_true", help="answer the Finish with a separate response")
+    client.add_argument(
+        "--block-size",
+        type=int,
+        choices=[16 << n for n in range(7)],
+        default=1024,
+        help="bytes of a block (default 1024)",
+    )
+    client.add_argument("--mtu", type=int, default=1200, metavar="BYTES", help="largest datagram (default 1200)")
 
 
 def _simulate(options: argparse.Namespace) -> int:

@@ -73,18 +73,23 @@ def parse(pem: bytes) -> list[x509.Certificate]:
         return x509.load_pem_x509_certificates(pem)
     except UNREADABLE as error:
         raise BadRequest(
-            f"the file holds no certificate in PEM or DER{_instead(pem)}; `openssl x509 -in FILE -noout -subject` "
-            "shows one that does",
+            f"the file holds no certificate in PEM or DER{_instead(pem)}",
             field="certificate",
         ) from error
 
 
 def _instead(data: bytes) -> str:
-    """What a file that was to hold a certificate says it holds."""
+    """What a file that was to hold a certificate holds instead, and what to do."""
     blocks = dict.fromkeys(label.decode() for label in _BLOCK.findall(data))
     if not data.strip():
-        return ": it is empty"
-    return f" but {', '.join(blocks)}" if blocks and "CERTIFICATE" not in blocks else ""
+        return ": it is empty; give the file of one"
+    if blocks.keys() & {"PKCS7", "CMS"}:
+        return ", but PKCS#7; `openssl pkcs7 -in FILE -print_certs` makes PEM of it"
+    if "CERTIFICATE" in blocks:
+        return " that can be read: it is cut off or damaged; copy it again"
+    if blocks:
+        return f", but {', '.join(blocks)}; give the file of the certificate"
+    return "; `openssl x509 -in FILE -noout -subject` says whether a file holds one"
 
 
 def check_useful(certificate: x509.Certificate, service: Service, now: datetime) -> None:

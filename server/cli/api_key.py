@@ -15,14 +15,19 @@ EMPTY = "There is no key; the first start makes one into the file api-key of the
 
 @app.command("add")
 def add(
-    name: Annotated[str, typer.Argument(help="What it is called.")],
-    role: Annotated[Literal["admin", "operator", "reader"], typer.Option(help="How far it reaches.")] = "operator",
+    name: Annotated[str, typer.Argument(help="Name in lists.")],
+    role: Annotated[
+        Literal["admin", "operator", "reader"],
+        typer.Option(
+            help="reader: look; operator: also profiles, PSKs, devices, verify, renew, revoke; admin: everything."
+        ),
+    ] = "operator",
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
     master_key_file: options.MasterKeyFile = None,
 ) -> None:
-    """Make a key and print it; nobody can show it again."""
+    """Make a key and print it: it is shown this once."""
 
     async def work() -> None:
         async with options.opened(config, data_dir, database_url, master_key_file) as record:
@@ -72,7 +77,7 @@ def remove(
     database_url: options.DatabaseUrl = None,
     master_key_file: options.MasterKeyFile = None,
 ) -> None:
-    """Remove a key; it ends at once."""
+    """Remove a key; it stops working at once."""
 
     async def work() -> None:
         async with options.opened(config, data_dir, database_url, master_key_file) as record:

@@ -19,20 +19,25 @@ from server.rig import RigFailed
 
 
 def bench(
-    mode: Annotated[Mode, typer.Option(help="Kind of credential the devices have.")] = "x509",
-    devices: Annotated[int, typer.Option(min=1, max=5000, help="Devices at a time.")] = 100,
-    seconds: Annotated[float, typer.Option(min=0.5, help="How long is measured, after two seconds that are not.")] = 10,
+    mode: Annotated[Mode, typer.Option(help="Credential of the devices.")] = "x509",
+    devices: Annotated[int, typer.Option(min=1, max=5000, help="Number of devices at a time.")] = 100,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Seconds to measure, after 2 s of warm-up.")] = 10,
     workers: Annotated[
         int,
-        typer.Option(min=1, max=64, help="CoAP workers; with more than one a server with one is measured by turns."),
+        typer.Option(
+            min=1, max=64, help="CoAP workers; with more than one, a server with one worker is measured by turns."
+        ),
     ] = 1,
     storm: Annotated[
-        int | None, typer.Option(min=1, max=50_000, help="So many devices at once, until each is done, instead.")
+        int | None,
+        typer.Option(min=1, max=50_000, help="Instead: start so many devices at once, and wait until each is done."),
     ] = None,
     loss: Annotated[
         float,
         typer.Option(
-            min=0, max=0.5, help="Share of datagrams lost each way; two thirds as many doubled, as many out of order."
+            min=0,
+            max=0.5,
+            help="Share of datagrams lost each way, 0 to 0.5; two thirds as many doubled, as many out of order.",
         ),
     ] = 0.0,
     report: Annotated[
@@ -41,13 +46,13 @@ def bench(
             exists=True,
             dir_okay=False,
             writable=True,
-            help="Markdown page in which the row of this kind of run is written or renewed.",
+            help="Markdown page in which to write the row of this kind of run.",
         ),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Exit 1 when a must of the design is missed.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Measure a server of its own with a swarm of simulated devices: CPU, memory, latency, and the floor."""
+    """Measure a server with a swarm of simulated devices: CPU, memory, latency, and the lowest possible cost."""
     logs.configure("console", "warning")
     what = Bench(mode=mode, devices=devices, seconds=seconds, workers=workers, storm=storm, loss=loss)
     try:

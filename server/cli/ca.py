@@ -25,14 +25,15 @@ def init(
     export_root_key: Annotated[
         Path | None,
         typer.Option(
-            readable=False, help="Write the device root's key here, encrypted, and remove it from the record."
+            readable=False, help="File for the device root's key, encrypted; the key is then removed from the record."
         ),
     ] = None,
     passphrase_file: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="File with the passphrase for that key.")
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="File with the passphrase for that key, 12 characters or more."),
     ] = None,
 ) -> None:
-    """The ceremony: device root, issuing CA, separate server root and server certificate; `serve` does it if needed."""
+    """Make the embedded CA: device root, issuing CA, server root, server certificate; `serve` does it if needed."""
 
     async def work() -> None:
         async with options.opened(config, data_dir, database_url, master_key_file, making=True) as record:
@@ -78,9 +79,9 @@ def export(
         Path | None, typer.Option(readable=False, help="File to write; standard output when not given.")
     ] = None,
 ) -> None:
-    """A certificate as PEM: the device root is what your LwM2M server must trust, the server root what devices must.
+    """Write a certificate in PEM. Your LwM2M server must trust the device root, devices must trust the server root.
 
-    The server's own is for devices that take no CA's (Leshan 1.5): a server that gets a further name loses them.
+    `server` is for devices that cannot trust a CA (Leshan 1.5): they refuse the server once it gets another name.
     """
 
     async def work() -> None:
@@ -97,14 +98,18 @@ def export(
 @app.command("export-root-key")
 def export_root_key_command(
     out: Annotated[Path, typer.Option(readable=False, help="File to write, encrypted PKCS#8 in PEM.")],
-    passphrase_file: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="File with the passphrase.")],
+    passphrase_file: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="File with the passphrase, 12 characters or more.")
+    ],
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
     master_key_file: options.MasterKeyFile = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Then forget it here: the root is off-line.")] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Then remove it from the record: the root is off-line.")
+    ] = False,
 ) -> None:
-    """The device root's key, encrypted under a passphrase."""
+    """Write the device root's key, encrypted under a passphrase."""
 
     async def work() -> None:
         async with options.opened(config, data_dir, database_url, master_key_file) as record:
@@ -135,7 +140,8 @@ async def _export(record: Record, out: Path, passphrase_file: Path | None, *, re
 
 
 StateOption = Annotated[
-    Literal["issued", "delivered", "abandoned"] | None, typer.Option(help="How far it came.", show_default=False)
+    Literal["issued", "delivered", "abandoned"] | None,
+    typer.Option(help="Only certificates in this state.", show_default=False),
 ]
 
 
@@ -150,10 +156,10 @@ def issued(
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
     master_key_file: options.MasterKeyFile = None,
-    endpoint: Annotated[str | None, typer.Option(help="Only of this endpoint.")] = None,
-    serial: Annotated[str | None, typer.Option(help="Only this serial number, hexadecimal.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="Only certificates of this endpoint.")] = None,
+    serial: Annotated[str | None, typer.Option(help="Only this serial number, in hexadecimal.")] = None,
     state: StateOption = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000000)] = 10000,
+    limit: Annotated[int, typer.Option(min=1, max=1000000, help="Most rows to show.")] = 10000,
     as_json: options.AsJson = False,
 ) -> None:
     """Certificates on record, newest first, whichever CA signed them."""
@@ -192,7 +198,7 @@ def crl(
     database_url: options.DatabaseUrl = None,
     master_key_file: options.MasterKeyFile = None,
 ) -> None:
-    """The embedded CA's revocation list as of now."""
+    """Write the embedded CA's revocation list as of now."""
 
     async def work() -> None:
         async with options.opened(config, data_dir, database_url, master_key_file) as record:

@@ -38,7 +38,8 @@ async def _find(record: Record, serial: str) -> CertificateRow:
 def show_certificate(
     serial: Serial,
     out: Annotated[
-        Path | None, typer.Option(readable=False, help="Write the chain here instead, PEM, leaf first.")
+        Path | None,
+        typer.Option(readable=False, help="File to write (PEM, leaf first); standard output when not given."),
     ] = None,
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
@@ -64,13 +65,13 @@ def show_certificate(
 @app.command("revoke")
 def revoke(
     serial: Serial,
-    reason: Annotated[Reason, typer.Option(help="As RFC 5280 5.3.1 spells it.")] = "unspecified",
+    reason: Annotated[Reason, typer.Option(help="Reason code of RFC 5280, 5.3.1.")] = "unspecified",
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
     master_key_file: options.MasterKeyFile = None,
 ) -> None:
-    """Withdraw a certificate at its CA, then on record."""
+    """Revoke a certificate at its CA, then on record."""
 
     async def work() -> None:
         async with options.opened(config, data_dir, database_url, master_key_file) as record:

@@ -15,6 +15,7 @@ from server.cli import (
     certificate,
     database,
     device,
+    examples,
     explain,
     issuer,
     operator,
@@ -28,10 +29,11 @@ from server.cli import (
 
 app = typer.Typer(
     name="firstlight",
-    help="LwM2M bootstrap server that gets every device its certificate from the CA you chose. With --url URL and "
-    "--api-key-file FILE the commands that manage it work through the API of a server somewhere else (--ca-file FILE "
-    "where its certificate is from a CA of your own).",
+    help="LwM2M bootstrap server that gets every device its certificate from the CA of your choice. The commands that "
+    "manage a server find it by --data-dir on its own machine, and by --url and --api-key-file from elsewhere, with "
+    "--ca-file where its https certificate comes from your own CA.",
     no_args_is_help=True,
+    # Off: it would load all commands at each Tab, and offer those behind --url the options of the local ones.
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -68,6 +70,7 @@ app.add_typer(trust.app, name="trust")
 run.register(app)
 app.command("bench")(bench.bench)
 app.command("replay")(transcript.replay)
+examples.shown(app)
 
 
 # Where a command finds what it works on: it may stand before the command too, as with other programs.

@@ -36,10 +36,14 @@ def prune(
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
     master_key_file: options.MasterKeyFile = None,
-    sessions_days: int | None = typer.Option(None, min=1, help="Keep sessions this long; default from the settings."),
-    audit_days: int | None = typer.Option(None, min=1, help="Keep the audit this long; default from the settings."),
+    sessions_days: int | None = typer.Option(
+        None, min=1, help="Days that sessions are kept; from the settings when not given."
+    ),
+    audit_days: int | None = typer.Option(
+        None, min=1, help="Days that audit rows are kept; from the settings when not given."
+    ),
 ) -> None:
-    """Let old sessions and audit rows go, and make partitions ahead; `serve` does it every day."""
+    """Delete old sessions and audit rows, and prepare partitions; `serve` does it every day."""
 
     async def work() -> None:
         retention = options.load(config, {}).retention

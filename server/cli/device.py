@@ -37,7 +37,9 @@ COMMANDS: Mapping[str, str] = {
     "peer_alert": "firstlight ca export server-root",
 }
 
-StateOption = Annotated[Literal["bootstrapped", "failed"] | None, typer.Option(help="How its last bootstrap ended.")]
+StateOption = Annotated[
+    Literal["bootstrapped", "failed"] | None, typer.Option(help="Only devices whose last bootstrap ended so.")
+]
 
 
 def none_listed(asked: str) -> str:
@@ -82,8 +84,8 @@ def list_devices(
     database_url: options.DatabaseUrl = None,
     master_key_file: options.MasterKeyFile = None,
     state: StateOption = None,
-    after: Annotated[str, typer.Option(help="Begin behind this name.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=10000)] = 100,
+    after: Annotated[str, typer.Option(help="Only names after this one, in order.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=10000, help="Most rows to show.")] = 100,
     as_json: options.AsJson = False,
 ) -> None:
     """Devices in the order of their names."""
@@ -117,7 +119,9 @@ def show_device(
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
     master_key_file: options.MasterKeyFile = None,
-    sessions_shown: Annotated[int, typer.Option("--sessions", min=1, max=100, help="How many bootstraps.")] = 3,
+    sessions_shown: Annotated[
+        int, typer.Option("--sessions", min=1, max=100, help="Number of bootstraps to show, newest first.")
+    ] = 3,
     as_json: options.AsJson = False,
 ) -> None:
     """A device's last bootstraps, step by step, and its certificates."""
@@ -248,11 +252,11 @@ def renew(
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
     master_key_file: options.MasterKeyFile = None,
-    service: Annotated[str, typer.Option(help="Which certificate: the name of its service.")] = LWM2M,
-    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for its end.")] = 60.0,
+    service: Annotated[str, typer.Option(help="Service of the certificate to renew.")] = LWM2M,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the result.")] = 60.0,
     as_json: options.AsJson = False,
 ) -> None:
-    """Have a registered device renew a certificate, and wait for how it ends."""
+    """Ask a registered device to renew its certificate, and wait for the result."""
 
     async def work() -> CertificateEnrollment:
         async with options.opened(config, data_dir, database_url, master_key_file) as record:
@@ -292,10 +296,10 @@ def seen(
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
     master_key_file: options.MasterKeyFile = None,
-    limit: Annotated[int, typer.Option(min=1, max=2000)] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=2000, help="Most rows to show.")] = 100,
     as_json: options.AsJson = False,
 ) -> None:
-    """Who knocked and was not admitted, newest first, what each reason means and what to do."""
+    """Who came and was refused, newest first: what each reason means and what to do."""
 
     async def work() -> None:
         async with options.opened(config, data_dir, database_url, master_key_file) as record:
@@ -315,7 +319,7 @@ def release(
     database_url: options.DatabaseUrl = None,
     master_key_file: options.MasterKeyFile = None,
 ) -> None:
-    """Let a device have a new certificate although nobody knows what became of an earlier request."""
+    """Let a device have a new certificate although the outcome of an earlier request is unknown."""
 
     async def work() -> None:
         async with options.opened(config, data_dir, database_url, master_key_file) as record:

@@ -56,16 +56,17 @@ def tell(told: Told, *, as_json: bool) -> None:
 
 
 def explain(
-    endpoint: Annotated[str, typer.Argument(help="Endpoint Client Name; it need not have been here.")],
-    pct: Annotated[int | None, typer.Option(help="Preferred content format the device would send.")] = None,
+    endpoint: Annotated[str, typer.Argument(help="Endpoint Client Name; the device need not have come yet.")],
+    pct: Annotated[
+        int | None,
+        typer.Option(help="Preferred content format (pct) that the device sends, a CoAP number such as 112."),
+    ] = None,
     version: Annotated[
         str | None,
-        typer.Option(help="LwM2M version: 1.0, 1.1 or 1.2; else what the device registered with, or 1.1."),
+        typer.Option(help="LwM2M version 1.0, 1.1 or 1.2; when not given, what the device registered with, or 1.1."),
     ] = None,
-    trusted_certificate: Annotated[
-        str, typer.Option(help="Fingerprint or id of the factory CA it would come with.")
-    ] = "",
-    izuma: Annotated[bool, typer.Option("--izuma", help="It would say that it is an Izuma client.")] = False,
+    trusted_certificate: Annotated[str, typer.Option(help="Fingerprint or id of the factory CA of the device.")] = "",
+    izuma: Annotated[bool, typer.Option("--izuma", help="The device is an Izuma client.")] = False,
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,

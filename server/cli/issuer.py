@@ -23,17 +23,17 @@ from server.store.issuers import IssuerRow
 from server.store.readiness import Readiness
 from server.store.verifications import Verification
 
-app = typer.Typer(help="Certificate issuers: the CAs of your own.", no_args_is_help=True)
+app = typer.Typer(help="Certificate issuers: your own CAs.", no_args_is_help=True)
 
-Which = Annotated[str, typer.Argument(help="Name of the issuer, or the beginning of its id.")]
-Service = Annotated[str, typer.Option(help="The service it signs for.")]
+Which = Annotated[str, typer.Argument(metavar="{name}", help="Name of the issuer, or the beginning of its id.")]
+Service = Annotated[str, typer.Option(help="Service whose certificates it signs.")]
 Attributes = Annotated[
     list[str] | None,
-    typer.Option("--set", help="NAME=VALUE, for instance host_url=https://ca.example.com:8888; may be repeated."),
+    typer.Option("--set", help="NAME=VALUE, such as host_url=https://ca.example.com; may be repeated."),
 ]
 Secrets = Annotated[
     list[str] | None,
-    typer.Option("--secret-file", help="NAME=FILE, for instance hmac_hex_key=key.txt; may be repeated."),
+    typer.Option("--secret-file", help="NAME=FILE, such as hmac_hex_key=key.txt; may be repeated."),
 ]
 Check = Annotated[
     bool, typer.Option("--check", help="Ask the CA first whether it works; keep nothing when it does not.")
@@ -86,11 +86,11 @@ def read_secrets(texts: list[str] | None) -> dict[str, str]:
 
 @app.command("add")
 def add(
-    name: Annotated[str, typer.Argument(help="What it is called.")],
+    name: Annotated[str, typer.Argument(help="Name in lists.")],
     type: Annotated[str, typer.Option(help="CFSSL_AUTH or GLOBAL_SIGN.")],
     attributes: Attributes = None,
     secrets: Secrets = None,
-    description: Annotated[str, typer.Option(help="For people.")] = "",
+    description: Annotated[str, typer.Option(help="A note for people.")] = "",
     check: Check = False,
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
@@ -131,7 +131,7 @@ def change(
     database_url: options.DatabaseUrl = None,
     master_key_file: options.MasterKeyFile = None,
 ) -> None:
-    """Change a CA: what is given replaces, one by one; an empty value takes away."""
+    """Change a CA: each value given replaces the old one, an empty value removes it."""
 
     async def work() -> None:
         async with options.opened(config, data_dir, database_url, master_key_file) as record:
@@ -249,7 +249,10 @@ def show_issuer(
 def verify(
     which: Which,
     issue_test: Annotated[
-        bool, typer.Option("--issue-test/--no-issue-test", help="Have it sign a test certificate; may cost quota.")
+        bool,
+        typer.Option(
+            "--issue-test/--no-issue-test", help="Also have it sign a test certificate, which may cost quota."
+        ),
     ] = True,
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
@@ -305,7 +308,7 @@ def activate(
     database_url: options.DatabaseUrl = None,
     master_key_file: options.MasterKeyFile = None,
 ) -> None:
-    """Have a CA sign for a service from now on; issuances under way end where they began."""
+    """Have a CA sign for a service from now on; requests under way stay with the CA they were sent to."""
 
     async def work() -> None:
         async with options.opened(config, data_dir, database_url, master_key_file) as record:

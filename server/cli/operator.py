@@ -47,8 +47,13 @@ def given_password(file: Path | None) -> str:
 
 @app.command("add")
 def add(
-    name: Annotated[str, typer.Argument(help="What they sign in with.")],
-    role: Annotated[Literal["admin", "operator", "reader"], typer.Option(help="How far it reaches.")] = "operator",
+    name: Annotated[str, typer.Argument(help="Name to sign in with.")],
+    role: Annotated[
+        Literal["admin", "operator", "reader"],
+        typer.Option(
+            help="reader: look; operator: also profiles, PSKs, devices, verify, renew, revoke; admin: everything."
+        ),
+    ] = "operator",
     password_file: PasswordFile = None,
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,

@@ -25,27 +25,49 @@ from server.store.audit import Actor
 from server.store.errors import SealBroken, StoreUnavailable
 from server.terminal import terminal
 
+# In the help they stand below what a command has of its own.
+WHICH_SERVER = "Which server"
 # Here and below: what cannot be read is told by whoever reads it, with what to do; Typer says that it is so, no more.
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", readable=False, help="TOML file with settings.", show_default=False)
+    Path | None,
+    typer.Option(
+        "--config",
+        readable=False,
+        help="TOML file with the server's settings.",
+        show_default=False,
+        rich_help_panel=WHICH_SERVER,
+    ),
 ]
 DataDir = Annotated[
     Path | None,
     typer.Option(
-        "--data-dir", readable=False, help="Data folder of the server (its embedded PostgreSQL).", show_default=False
+        "--data-dir",
+        readable=False,
+        help="Data folder of the server; firstlight-data when no setting names one.",
+        show_default=False,
+        rich_help_panel=WHICH_SERVER,
     ),
 ]
 DatabaseUrl = Annotated[
     str | None,
-    typer.Option("--database-url", help="PostgreSQL of your own, instead of the embedded one.", show_default=False),
+    typer.Option(
+        "--database-url",
+        help="URL of your own PostgreSQL, used instead of the embedded one.",
+        show_default=False,
+        rich_help_panel=WHICH_SERVER,
+    ),
 ]
 MasterKeyFile = Annotated[
     Path | None,
     typer.Option(
-        "--master-key-file", readable=False, help="File with the key that seals secrets at rest.", show_default=False
+        "--master-key-file",
+        readable=False,
+        help="File with the key that encrypts secrets in the record; master.key in the data folder when not given.",
+        show_default=False,
+        rich_help_panel=WHICH_SERVER,
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one value a line.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
 
 T = TypeVar("T")
 

@@ -47,7 +47,7 @@ def set_profile(
     database_url: options.DatabaseUrl = None,
     master_key_file: options.MasterKeyFile = None,
 ) -> None:
-    """Store a profile and the files it names; at work in a running server within two seconds."""
+    """Store a profile and the files it names; a running server uses it within two seconds."""
 
     async def work() -> None:
         async with options.opened(config, data_dir, database_url, master_key_file) as record:

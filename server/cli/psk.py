@@ -13,7 +13,7 @@ from server.store import psk
 from server.store.psk import NewKey
 from server.transport.engine import printable
 
-app = typer.Typer(help="Pre-shared keys; what is stored can be replaced, never read.", no_args_is_help=True)
+app = typer.Typer(help="Pre-shared keys; a stored key can be replaced, never read.", no_args_is_help=True)
 
 EMPTY = "There is no key yet; add one: `firstlight psk add IDENTITY --key-file F --endpoint NAME`."
 
@@ -42,7 +42,7 @@ def given(identity: str | None, key_file: Path | None, endpoint: str | None, man
 def added(keys: Sequence[NewKey], service: str) -> str:
     """What is said when they are."""
     what = f"{len(keys)} keys" if len(keys) != 1 else f"The key {printable(keys[0].identity)}"
-    return f"{what} added for {service}."
+    return f"{what} {'is' if len(keys) == 1 else 'are'} added for {service}."
 
 
 def removed(identity: str, service: str) -> str:
@@ -54,14 +54,18 @@ def removed(identity: str, service: str) -> str:
 
 @app.command("add")
 def add(
-    identity: Annotated[str | None, typer.Argument(help="PSK identity.")] = None,
+    identity: Annotated[str | None, typer.Argument(help="PSK identity, as text.")] = None,
     key_file: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="File with the key in hexadecimal.")
     ] = None,
-    endpoint: Annotated[str | None, typer.Option(help="Endpoint Client Name that alone may use it.")] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="Endpoint Client Name of the one device that may use it.")
+    ] = None,
     many: Annotated[
         Path | None,
-        typer.Option("--from", exists=True, dir_okay=False, help="Many at once: lines identity:hexkey:endpoint."),
+        typer.Option(
+            "--from", exists=True, dir_okay=False, help="File with many keys: one identity:hexkey:endpoint per line."
+        ),
     ] = None,
     service: ServiceOption = "bootstrap",
     config: options.ConfigFile = None,
@@ -69,7 +73,7 @@ def add(
     database_url: options.DatabaseUrl = None,
     master_key_file: options.MasterKeyFile = None,
 ) -> None:
-    """Add one key, or all of a file or none; at work in a running server within two seconds."""
+    """Add one key, or all keys of a file or none; a running server uses them within two seconds."""
 
     async def work() -> None:
         keys = given(identity, key_file, endpoint, many)
@@ -86,10 +90,10 @@ def list_keys(
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
     master_key_file: options.MasterKeyFile = None,
-    limit: Annotated[int, typer.Option(min=1, max=100000)] = 1000,
+    limit: Annotated[int, typer.Option(min=1, max=100000, help="Most rows to show.")] = 1000,
     as_json: options.AsJson = False,
 ) -> None:
-    """Identities and whose they are; never the keys."""
+    """Identities and their endpoints, never the keys."""
 
     async def work() -> None:
         async with options.opened(config, data_dir, database_url, master_key_file) as record:
@@ -114,7 +118,7 @@ def list_keys(
 
 @app.command("remove")
 def remove(
-    identity: Annotated[str, typer.Argument(help="PSK identity.")],
+    identity: Annotated[str, typer.Argument(help="PSK identity, as text.")],
     service: ServiceOption = "bootstrap",
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,

@@ -36,28 +36,36 @@ def serve_command(
     master_key_file: options.MasterKeyFile = None,
     coaps: Annotated[
         list[str] | None,
-        typer.Option(help="HOST:PORT of DTLS over UDP; may be given more than once; port 0 picks one."),
+        typer.Option(
+            help="HOST:PORT for DTLS over UDP; may be repeated; port 0 picks one; default 0.0.0.0:5684 and [::]:5684."
+        ),
     ] = None,
     coaps_tcp: Annotated[
         list[str] | None,
         typer.Option(
-            help="HOST:PORT of TLS over TCP without framing, for Izuma clients; may be given more than once; off by "
-            "default."
+            help="HOST:PORT for TLS over TCP without framing, for Izuma clients; may be repeated; off when not given."
         ),
     ] = None,
-    http: Annotated[str | None, typer.Option(help="HOST:PORT of the console, the API, health and metrics.")] = None,
-    ready_file: Annotated[Path | None, typer.Option(readable=False, help="JSON that appears when all is up.")] = None,
-    workers: Annotated[int | None, typer.Option(help="CoAP worker processes.")] = None,
-    single_process: Annotated[bool | None, typer.Option("--single-process", help="No children, for rigs.")] = None,
-    lwm2m_uri: Annotated[str | None, typer.Option(help="URI that the default profile writes.")] = None,
+    http: Annotated[
+        str | None, typer.Option(help="HOST:PORT for console, API, health and metrics; default 127.0.0.1:8080.")
+    ] = None,
+    ready_file: Annotated[
+        Path | None,
+        typer.Option(readable=False, help="JSON file that is written when the server is up and removed when it stops."),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Number of CoAP worker processes; default 1.")] = None,
+    single_process: Annotated[
+        bool | None, typer.Option("--single-process", help="Run without child processes, for test rigs.")
+    ] = None,
+    lwm2m_uri: Annotated[str | None, typer.Option(help="URI of your LwM2M server, for the default profile.")] = None,
     name: Annotated[
         list[str] | None,
-        typer.Option(help="Name or address the server's certificate carries; may be repeated."),
+        typer.Option(help="Name or address in the server's certificate; may be repeated."),
     ] = None,
-    log_format: Annotated[str | None, typer.Option(help="console or json.")] = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="console (default) or json.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info (default), warning or error.")] = None,
 ) -> None:
-    """Serve devices until SIGTERM."""
+    """Run the server until SIGTERM or Ctrl+C."""
     # Only here and below: the web framework and the DTLS engine take longer to load than most commands to run.
     from server import config_check, serve
 
@@ -98,7 +106,7 @@ def check_config(
     database_url: options.DatabaseUrl = None,
     master_key_file: options.MasterKeyFile = None,
 ) -> None:
-    """Read the configuration as `serve` would, open nothing, and say what is wrong or what will be used."""
+    """Check the configuration as `serve` reads it, and open nothing; say what is wrong, or what will be used."""
     from server import config_check
 
     try:
@@ -125,34 +133,34 @@ def check_config(
 
 def demo(
     devices: Annotated[
-        int, typer.Option(min=1, max=5000, help="Simulated devices, shared out over every kind of client.")
+        int, typer.Option(min=1, max=5000, help="Number of simulated devices, of every kind of client.")
     ] = 50,
-    out: Annotated[Path, typer.Option(readable=False, help="Folder for what each device holds at the end.")] = Path(
-        "out"
-    ),
+    out: Annotated[Path, typer.Option(readable=False, help="Folder for the files of each device.")] = Path("out"),
     anchor: Annotated[
         Path | None,
         typer.Option(
-            exists=True, dir_okay=False, help="Check the chains against this PEM instead of the server's device root."
+            exists=True,
+            dir_okay=False,
+            help="PEM file of the CA that the devices' chains must lead to; the server's device root when not given.",
         ),
     ] = None,
     ca: Annotated[
         demonstration.Ca,
-        typer.Option(help="Which CA signs; cfssl runs the real one beside, globalsign a stand-in for its service."),
+        typer.Option(help="CA that signs: cfssl starts a real CFSSL, globalsign a stand-in for GlobalSign's service."),
     ] = "embedded",
     as_json: options.AsJson = False,
 ) -> None:
-    """Start a server of its own, let simulated devices bootstrap over real DTLS, check what they hold, stop it all."""
+    """Start a server, let simulated devices bootstrap over real DTLS, check what they hold, stop everything."""
     raise typer.Exit(demonstration.main(devices=devices, out=out, anchor=anchor, as_json=as_json, ca=ca))
 
 
 def simulate(context: typer.Context) -> None:
-    """Play devices; all options go to the simulator (`firstlight simulate --help`)."""
+    """Simulate devices that bootstrap; `firstlight simulate --help` shows the options."""
     _relay("simulate", context)
 
 
 def atlas(context: typer.Context) -> None:
-    """Play GlobalSign's Atlas HVCA, for rigs; all options go to the stand-in (`firstlight atlas --help`)."""
+    """Simulate GlobalSign's Atlas HVCA, for tests; `firstlight atlas --help` shows the options."""
     _relay("atlas", context)
 
 

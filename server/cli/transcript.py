@@ -23,18 +23,20 @@ def transcript(
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
     master_key_file: options.MasterKeyFile = None,
-    session: Annotated[UUID | None, typer.Option(help="Of this session, not the newest.", show_default=False)] = None,
+    session: Annotated[
+        UUID | None, typer.Option(help="Id of a session, instead of the newest.", show_default=False)
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             readable=False,
-            help="Write every one on record, of the device or of all, into this folder.",
+            help="Folder to write every transcript into, of this device or of all.",
             show_default=False,
         ),
     ] = None,
-    as_text: Annotated[bool, typer.Option("--text", help="In words, for people.")] = False,
+    as_text: Annotated[bool, typer.Option("--text", help="Print text for people instead of JSON.")] = False,
 ) -> None:
-    """What was said in a device's last attempt, datagram by datagram and without key material, for `replay`."""
+    """The last attempt of a device, datagram by datagram and without key material, for `replay`."""
 
     async def work() -> None:
         async with options.opened(config, data_dir, database_url, master_key_file) as record:
@@ -71,7 +73,7 @@ def replay(
     file: Annotated[Path, typer.Argument(readable=False, help="A transcript, from `device transcript` or the API.")],
     as_json: options.AsJson = False,
 ) -> None:
-    """Run a transcript against this version; exit 1 and show where, when this version does something else."""
+    """Run a transcript against this version; where it acts differently, show it and exit 1."""
     try:
         read = transcripts.read(file.read_text(encoding="utf-8"))
     except OSError as error:

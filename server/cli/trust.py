@@ -25,9 +25,12 @@ ServiceOption = Annotated[
     typer.Option(help="bootstrap: factory CAs whose devices may come; lwm2m: CAs that issued certificates lead to."),
 ]
 Denied = Annotated[
-    bool, typer.Option("--denied", help="Refuse it instead, and what is below it: any certificate, a device's own too.")
+    bool,
+    typer.Option(
+        "--denied", help="Put it on record to be refused, with all that is below it; may be a device's own certificate."
+    ),
 ]
-Which = Annotated[str, typer.Argument(help="Name, or the beginning of its id or fingerprint.")]
+Which = Annotated[str, typer.Argument(metavar="{name}", help="Name, or the beginning of its id or fingerprint.")]
 
 
 def told(service: str, name: str, fingerprint: str, doubts: Iterable[Doubt]) -> str:
@@ -61,19 +64,25 @@ def removed(name: str, service: str, doubts: Iterable[Doubt]) -> str:
 
 @app.command("add")
 def add(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="PEM, one certificate or a chain.")],
+    file: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, help="Certificate in PEM or DER; a PEM file may hold several."),
+    ],
     service: ServiceOption,
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
     master_key_file: options.MasterKeyFile = None,
-    name: Annotated[str, typer.Option(help="What it is called; its subject when not given.")] = "",
+    name: Annotated[str, typer.Option(help="Name in lists; its subject when not given.")] = "",
     is_denied: Denied = False,
     enrollment_mode: Annotated[
-        bool, typer.Option("--enrollment-mode", help="Shared by several accounts; devices are claimed one by one.")
+        bool,
+        typer.Option(
+            "--enrollment-mode", help="Several accounts share it; each claims its devices by an enrolment list."
+        ),
     ] = False,
 ) -> None:
-    """Trust the certificates of a file; at work in a running server within two seconds."""
+    """Trust the certificates of a file, all or none; a running server uses them within two seconds."""
 
     async def work() -> None:
         now = datetime.now(UTC)

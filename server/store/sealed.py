@@ -53,7 +53,7 @@ async def check(database: Database, sealer: Sealer) -> None:
         raise StoreRefused(
             f"the record is sealed with master key {Sealer.key_id(sample).hex()}, the master key given here is "
             f"{' and '.join(sealer.names)}; give the server's own: its --config or "
-            "--data-dir, FIRSTLIGHT_SECRETS_MASTER_KEY_FILE, or --master-key-file where a command has it"
+            "--data-dir, FIRSTLIGHT_SECRETS_MASTER_KEY_FILE, or --master-key-file"
         )
 
 

@@ -10,10 +10,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare them."""
     group = parser.add_argument_group("Izuma (with the options of X.509)")
     group.add_argument(
-        "--transport", choices=("udp", "tcp"), help="DTLS over UDP, or TLS over TCP (tcp for a coaps+tcp URI, else udp)"
+        "--transport",
+        choices=("udp", "tcp"),
+        help="DTLS over UDP or TLS over TCP (default tcp for a coaps+tcp URI, else udp)",
     )
-    group.add_argument("--account-id", metavar="ID", help="the account in the device's URI (aid)")
-    group.add_argument("--device-id", metavar="ID", help="the id it had before (iep)")
+    group.add_argument("--account-id", metavar="ID", help="account in the URI of the Bootstrap-Request (aid)")
+    group.add_argument("--device-id", metavar="ID", help="device id from an earlier bootstrap (iep)")
     group.add_argument("--account-stored", action="store_true", help="the LwM2M server's URI need not name the account")
     group.add_argument("--without-est", action="store_true", help="built without enrolment: mode 4 is refused")
     group.add_argument("--compliant", action="store_true", help="built for standard LwM2M: PKCS#7, no ids needed")

@@ -220,7 +220,7 @@ async def test_before_in_the_audit_is_what_the_change_replaced(api: Api) -> None
 
 async def test_an_empty_word_names_no_issuer(api: Api) -> None:
     made = await registered(api)
-    with pytest.raises(BadRequest, match="names no certificate issuers"):
+    with pytest.raises(BadRequest, match="no certificate issuers named"):
         await admin.by_word(api.office.database, api.account_id, "")
     assert (await admin.by_word(api.office.database, api.account_id, str(made["id"])[:8])).name == "Plant CA"
 

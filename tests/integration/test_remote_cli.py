@@ -111,7 +111,7 @@ async def test_lists_say_the_same_through_both_doors(field: Field, doors: Doors)
     assert trusted.count("Trusted for bootstrap: far ") == 2
     await doors.remote("trust", "deny", "far 1")
     lines = file(field, "keys.txt", "".join(f"far-{n}:{n:032x}:far-{n}\n" for n in range(3)))
-    assert "3 keys added for bootstrap." in await doors.remote("psk", "add", "--from", lines)
+    assert "3 keys are added for bootstrap." in await doors.remote("psk", "add", "--from", lines)
     toml = file(field, "far.toml", profile("far-*"))
     file(field, "server-ca.pem", Path(field.service.ready["server_ca_file"]).read_bytes())
     assert "Profile far is set, for endpoints far-*." in await doors.remote("profile", "set", "far", toml)
@@ -270,6 +270,14 @@ async def test_what_cannot_be_is_one_line(field: Field, doors: Doors) -> None:
         told = await firstlight("issuer", "list", *words, code=1)
         assert said in told
         assert told.count("\n") == 1
+    # Given by mistake, another secret is neither sent nor shown.
+    for number, secret in enumerate((field.factory.key_pem, "hush", "", "ak_1\nhush")):
+        other = file(field, f"other-{number}", secret)
+        told = await firstlight("issuer", "list", "--url", http, "--api-key-file", other, code=1)
+        assert told.startswith(f"firstlight: {other} holds no API key")
+        assert told.count("\n") == 1
+        assert "hush" not in told
+        assert "PRIVATE KEY" not in told
     known = field.service.ready["api_key_file"]
     before = await firstlight("--url", http, "--api-key-file", known, "issuer", "list")
     assert before == await firstlight("issuer", "list", "--url", http, "--api-key-file", known)

@@ -180,7 +180,11 @@ async def test_a_certificate_is_found_by_the_beginning_of_its_id_or_fingerprint_
     await add(database, account, MIDDLE.pem, name="Line 2")
     for word in (row.id.hex, row.id.hex[:12], row.fingerprint.hex()[:12], "Line 1"):
         assert (await admin.find(database, account, word)).id == row.id
-    for word, said in (("Line", "names no trusted"), ("", "names no trusted"), ("zz", "names no trusted")):
+    for word, said in (
+        ("Line", "no trusted certificates named"),
+        ("", "no trusted certificates named"),
+        ("zz", "no trusted certificates named"),
+    ):
         with pytest.raises(BadRequest, match=said):
             await admin.find(database, account, word)
 

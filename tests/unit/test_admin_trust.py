@@ -174,5 +174,23 @@ def test_one_that_has_ended_is_refused_where_it_lets_nobody_in(holder: pki.Holde
 
 def test_a_file_of_something_else_is_called_what_it_says_it_is() -> None:
     request = b"-----BEGIN CERTIFICATE REQUEST-----\nMAA=\n-----END CERTIFICATE REQUEST-----\n"
-    assert "no certificate in PEM or DER but CERTIFICATE REQUEST;" in wrong(request)
+    assert "no certificate in PEM or DER, but CERTIFICATE REQUEST;" in wrong(request)
     assert "in PEM or DER: it is empty;" in wrong(b"\n")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\n", ": it is empty; give"),
+        (b"-----BEGIN PKCS7-----\nAAAA\n-----END PKCS7-----\n", "`openssl pkcs7 -in FILE -print_certs`"),
+        (
+            b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n",
+            "but CERTIFICATE REQUEST; give",
+        ),
+        (ROOT.pem[:-40], "cut off or damaged"),
+        (b"nonsense", "`openssl x509 -in FILE -noout -subject`"),
+    ],
+    ids=["empty", "PKCS#7", "a CSR", "cut", "nonsense"],
+)
+def test_what_lies_there_instead_of_a_certificate_is_told_with_what_to_do(data: bytes, words: str) -> None:
+    assert words in wrong(data)

@@ -1,6 +1,7 @@
 """The words of the command line before any command sees them."""
 
 import inspect
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ import pytest
 import typer
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
+from typer.testing import CliRunner
 
 from server.cli.commands import app, behind_the_command, main, named
+from server.cli.examples import EXAMPLES
 from server.cli.remote.commands import app as through_the_api
 
 
@@ -114,6 +117,28 @@ def options_of(commands: typer.Typer) -> Iterator[list[str]]:
         yield [parameter.name or "" for parameter in command.params]
 
     return below(typer.main.get_command(commands))
+
+
+def test_every_example_is_a_command_with_options_that_it_has() -> None:
+    for words, example in EXAMPLES.items():
+        command: object = typer.main.get_command(app)
+        for word in words.split():
+            assert isinstance(command, TyperGroup)
+            command = command.commands[word]
+        assert isinstance(command, TyperCommand)
+        assert example.startswith(f"{words} "), words
+        named = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in shlex.split(example) if word.startswith("--")} - named == set(), words
+        assert command.epilog == f"Example: firstlight {example}"
+
+
+def test_what_says_where_the_server_is_stands_below_what_a_command_has_of_its_own() -> None:
+    for words in (["trust", "add", "--help"], ["psk", "list", "--help"]):
+        for commands in (app, through_the_api):
+            shown = CliRunner(env={"COLUMNS": "80", "TERM": "dumb"}).invoke(commands, words).output
+            own, _, where = shown.partition("Which server")
+            assert "--service" in own or "--limit" in own
+            assert "--data-dir" in where or "--url" in where
 
 
 def test_every_command_through_the_api_is_told_the_same_way_where_to_go() -> None:

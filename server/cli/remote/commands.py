@@ -2,6 +2,7 @@
 
 import typer
 
+from server.cli import examples
 from server.cli.remote import devices, issuers, keys, operators, trusted
 
 app = typer.Typer(
@@ -20,3 +21,4 @@ app.add_typer(issuers.services, name="service")
 app.add_typer(trusted.profile, name="profile")
 app.add_typer(keys.psk, name="psk")
 app.add_typer(trusted.trust, name="trust")
+examples.shown(app)

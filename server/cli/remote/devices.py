@@ -41,8 +41,8 @@ def list_devices(
     api_key_file: ApiKeyFile,
     ca_file: CaFile = None,
     state: local_device.StateOption = None,
-    after: Annotated[str, typer.Option(help="Begin behind this name.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=10000)] = 100,
+    after: Annotated[str, typer.Option(help="Only names after this one, in order.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=10000, help="Most rows to show.")] = 100,
     as_json: AsJson = False,
 ) -> None:
     """Devices in the order of their names."""
@@ -68,7 +68,9 @@ def show_device(
     url: Url,
     api_key_file: ApiKeyFile,
     ca_file: CaFile = None,
-    sessions_shown: Annotated[int, typer.Option("--sessions", min=1, max=100, help="How many bootstraps.")] = 3,
+    sessions_shown: Annotated[
+        int, typer.Option("--sessions", min=1, max=100, help="Number of bootstraps to show, newest first.")
+    ] = 3,
     as_json: AsJson = False,
 ) -> None:
     """A device's last bootstraps, step by step, and its certificates."""
@@ -113,10 +115,12 @@ def transcript(
     url: Url,
     api_key_file: ApiKeyFile,
     ca_file: CaFile = None,
-    session: Annotated[UUID | None, typer.Option(help="Of this session, not the newest.", show_default=False)] = None,
-    as_text: Annotated[bool, typer.Option("--text", help="In words, for people.")] = False,
+    session: Annotated[
+        UUID | None, typer.Option(help="Id of a session, instead of the newest.", show_default=False)
+    ] = None,
+    as_text: Annotated[bool, typer.Option("--text", help="Print text for people instead of JSON.")] = False,
 ) -> None:
-    """What was said in a device's last attempt, datagram by datagram and without key material, for `replay`."""
+    """The last attempt of a device, datagram by datagram and without key material, for `replay`."""
     door = Door(url, api_key_file, ca_file)
     path = f"/v1/devices/{_device(door, endpoint)['id']}/transcripts"
     newest = next((str(row["id"]) for row in door.rows(path, most=1, order="DESC")), None)
@@ -132,10 +136,10 @@ def seen(
     url: Url,
     api_key_file: ApiKeyFile,
     ca_file: CaFile = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Most rows to show.")] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """Who knocked and was not admitted, newest first, what each reason means and what to do."""
+    """Who came and was refused, newest first: what each reason means and what to do."""
     # A list of the API has two rows at least.
     found = Door(url, api_key_file, ca_file).get("/v1/seen", limit=max(limit, 2))
     times = ("first_seen", "last_seen")
@@ -153,7 +157,7 @@ def seen(
 
 @app.command("release")
 def release(endpoint: Endpoint, url: Url, api_key_file: ApiKeyFile, ca_file: CaFile = None) -> None:
-    """Let a device have a new certificate although nobody knows what became of an earlier request."""
+    """Let a device have a new certificate although the outcome of an earlier request is unknown."""
     told = Door(url, api_key_file, ca_file).ask("POST", "/v1/devices/release", {"endpoint_name": endpoint})
     print(local_device.released(endpoint, len(told["certificate_ids"])))
 
@@ -180,19 +184,20 @@ def forget(
 
 @app.command("explain")
 def explain(
-    endpoint: Annotated[str, typer.Argument(help="Endpoint Client Name; it need not have been here.")],
+    endpoint: Annotated[str, typer.Argument(help="Endpoint Client Name; the device need not have come yet.")],
     url: Url,
     api_key_file: ApiKeyFile,
     ca_file: CaFile = None,
-    pct: Annotated[int | None, typer.Option(help="Preferred content format the device would send.")] = None,
+    pct: Annotated[
+        int | None,
+        typer.Option(help="Preferred content format (pct) that the device sends, a CoAP number such as 112."),
+    ] = None,
     version: Annotated[
         str | None,
-        typer.Option(help="LwM2M version: 1.0, 1.1 or 1.2; else what the device registered with, or 1.1."),
+        typer.Option(help="LwM2M version 1.0, 1.1 or 1.2; when not given, what the device registered with, or 1.1."),
     ] = None,
-    trusted_certificate: Annotated[
-        str, typer.Option(help="Fingerprint or id of the factory CA it would come with.")
-    ] = "",
-    izuma: Annotated[bool, typer.Option("--izuma", help="It would say that it is an Izuma client.")] = False,
+    trusted_certificate: Annotated[str, typer.Option(help="Fingerprint or id of the factory CA of the device.")] = "",
+    izuma: Annotated[bool, typer.Option("--izuma", help="The device is an Izuma client.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """What would this device get? Nothing is signed, written or sent; exit 1 when something would stop it."""
@@ -236,10 +241,10 @@ def list_certificates(
     url: Url,
     api_key_file: ApiKeyFile,
     ca_file: CaFile = None,
-    endpoint: Annotated[str | None, typer.Option(help="Only of this endpoint.")] = None,
-    serial: Annotated[str | None, typer.Option(help="Only this serial number, hexadecimal.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="Only certificates of this endpoint.")] = None,
+    serial: Annotated[str | None, typer.Option(help="Only this serial number, in hexadecimal.")] = None,
     state: StateOption = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000000)] = 10000,
+    limit: Annotated[int, typer.Option(min=1, max=1000000, help="Most rows to show.")] = 10000,
     as_json: AsJson = False,
 ) -> None:
     """Certificates on record, newest first, whichever CA signed them."""
@@ -273,7 +278,8 @@ def show_certificate(
     api_key_file: ApiKeyFile,
     ca_file: CaFile = None,
     out: Annotated[
-        Path | None, typer.Option(readable=False, help="Write the chain here instead, PEM, leaf first.")
+        Path | None,
+        typer.Option(readable=False, help="File to write (PEM, leaf first); standard output when not given."),
     ] = None,
 ) -> None:
     """The chain of a certificate in PEM, leaf first, without the root."""
@@ -291,9 +297,9 @@ def revoke(
     url: Url,
     api_key_file: ApiKeyFile,
     ca_file: CaFile = None,
-    reason: Annotated[local.Reason, typer.Option(help="As RFC 5280 5.3.1 spells it.")] = "unspecified",
+    reason: Annotated[local.Reason, typer.Option(help="Reason code of RFC 5280, 5.3.1.")] = "unspecified",
 ) -> None:
-    """Withdraw a certificate at its CA, then on record."""
+    """Revoke a certificate at its CA, then on record."""
     door = Door(url, api_key_file, ca_file)
     row = _certificate(door, serial)
     door.ask("POST", f"{CERTIFICATES}/{row['id']}/revoke", {"reason": reason})

@@ -1,5 +1,6 @@
 """The way to a server's API: one key, one address, and every refusal as one line."""
 
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,10 +17,25 @@ from server.cli import options
 from server.doubt import Doubt
 from server.errors import BadRequest
 
-Url = Annotated[str, typer.Option("--url", help="Address of a server's API, https://HOST:PORT.", show_default=False)]
+Url = Annotated[
+    str,
+    typer.Option(
+        "--url",
+        help="Address of the server's API: https://HOST:PORT.",
+        show_default=False,
+        rich_help_panel=options.WHICH_SERVER,
+    ),
+]
 ApiKeyFile = Annotated[
     Path,
-    typer.Option("--api-key-file", exists=True, dir_okay=False, help="File with an API key of it.", show_default=False),
+    typer.Option(
+        "--api-key-file",
+        exists=True,
+        dir_okay=False,
+        help="File with an API key of that server.",
+        show_default=False,
+        rich_help_panel=options.WHICH_SERVER,
+    ),
 ]
 
 CaFile = Annotated[
@@ -27,8 +43,9 @@ CaFile = Annotated[
     typer.Option(
         "--ca-file",
         readable=False,
-        help="PEM: what to trust for https instead of the public CAs and those this machine trusts (SSL_CERT_FILE).",
+        help="PEM file of the CAs to trust for https, instead of those that this machine trusts.",
         show_default=False,
+        rich_help_panel=options.WHICH_SERVER,
     ),
 ]
 
@@ -82,6 +99,10 @@ def _trusting(ca_file: Path | None) -> ssl.SSLContext:
         raise BadRequest(f"--ca-file {ca_file}: {error.message}") from error
 
 
+# As the API makes them and asks for them (server/api/access.py).
+_is_key = re.compile(r"ak_[!-~]{1,500}").fullmatch
+
+
 class Door:
     """The API of one server; what it refuses ends the command with its own words."""
 
@@ -93,6 +114,12 @@ class Door:
             options.fail(
                 f"{key_file} cannot be read as an API key ({why}); give the file that the first start made in the "
                 "data folder, or one with what `firstlight api-key add` printed"
+            )
+        # What stands in the file may be another secret: a library would put it into its words.
+        if not _is_key(key):
+            options.fail(
+                f"{key_file} holds no API key, which is one line that begins with ak_; give the file that the first "
+                "start made in the data folder, or one with what `firstlight api-key add` printed"
             )
         self._url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {key}"}

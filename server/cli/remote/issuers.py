@@ -16,7 +16,7 @@ from server.doubt import Doubt
 from server.knowledge import OWN_CA
 from server.store.accounts import LWM2M
 
-app = typer.Typer(help="Certificate issuers: the CAs of your own.", no_args_is_help=True)
+app = typer.Typer(help="Certificate issuers: your own CAs.", no_args_is_help=True)
 services = typer.Typer(help="Services: which CA signs for what; LWM2M is always there.", no_args_is_help=True)
 
 ISSUERS, SERVICES = "/v3/certificate-issuers", "/v3/certificate-issuer-configurations"
@@ -35,14 +35,14 @@ def _service(door: Door, reference: str) -> Row:
 
 @app.command("add")
 def add(
-    name: Annotated[str, typer.Argument(help="What it is called.")],
+    name: Annotated[str, typer.Argument(help="Name in lists.")],
     type: Annotated[str, typer.Option(help="CFSSL_AUTH or GLOBAL_SIGN.")],
     url: Url,
     api_key_file: ApiKeyFile,
     ca_file: CaFile = None,
     attributes: local.Attributes = None,
     secrets: local.Secrets = None,
-    description: Annotated[str, typer.Option(help="For people.")] = "",
+    description: Annotated[str, typer.Option(help="A note for people.")] = "",
     check: local.Check = False,
 ) -> None:
     """Register a CA; it signs nothing until `issuer activate`."""
@@ -69,7 +69,7 @@ def change(
     description: Annotated[str | None, typer.Option(help="A new description.")] = None,
     check: local.Check = False,
 ) -> None:
-    """Change a CA: what is given replaces, one by one; an empty value takes away."""
+    """Change a CA: each value given replaces the old one, an empty value removes it."""
     door = Door(url, api_key_file, ca_file)
     row = _issuer(door, which)
     body = {
@@ -141,7 +141,10 @@ def verify(
     api_key_file: ApiKeyFile,
     ca_file: CaFile = None,
     issue_test: Annotated[
-        bool, typer.Option("--issue-test/--no-issue-test", help="Have it sign a test certificate; may cost quota.")
+        bool,
+        typer.Option(
+            "--issue-test/--no-issue-test", help="Also have it sign a test certificate, which may cost quota."
+        ),
     ] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -169,7 +172,7 @@ def _activate(door: Door, reference: str, issuer_id: str | None) -> list[Doubt]:
 def activate(
     which: local.Which, url: Url, api_key_file: ApiKeyFile, ca_file: CaFile = None, service: local.Service = LWM2M
 ) -> None:
-    """Have a CA sign for a service from now on; issuances under way end where they began."""
+    """Have a CA sign for a service from now on; requests under way stay with the CA they were sent to."""
     door = Door(url, api_key_file, ca_file)
     row = _issuer(door, which)
     print(local.activated(row["name"], service, _activate(door, service, row["id"])))

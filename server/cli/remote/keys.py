@@ -16,7 +16,7 @@ from server.store.psk import NewKey
 from server.transport.engine import printable
 
 api_keys = typer.Typer(help="Keys of the management API.", no_args_is_help=True)
-psk = typer.Typer(help="Pre-shared keys; what is stored can be replaced, never read.", no_args_is_help=True)
+psk = typer.Typer(help="Pre-shared keys; a stored key can be replaced, never read.", no_args_is_help=True)
 
 API_KEYS, PRE_SHARED_KEYS = "/v3/api-keys", "/v1/pre-shared-keys"
 # The API has the original's words for roles.
@@ -37,13 +37,18 @@ def with_role(row: Row, name: str) -> Mapping[str, object]:
 
 @api_keys.command("add")
 def add_api_key(
-    name: Annotated[str, typer.Argument(help="What it is called.")],
+    name: Annotated[str, typer.Argument(help="Name in lists.")],
     url: Url,
     api_key_file: ApiKeyFile,
     ca_file: CaFile = None,
-    role: Annotated[Role, typer.Option(help="How far it reaches.")] = "operator",
+    role: Annotated[
+        Role,
+        typer.Option(
+            help="reader: look; operator: also profiles, PSKs, devices, verify, renew, revoke; admin: everything."
+        ),
+    ] = "operator",
 ) -> None:
-    """Make a key and print it; nobody can show it again."""
+    """Make a key and print it: it is shown this once."""
     print(Door(url, api_key_file, ca_file).ask("POST", API_KEYS, {"name": name, "role": ROLES[role]})["key"])
 
 
@@ -61,7 +66,7 @@ def remove_api_key(
     api_key_file: ApiKeyFile,
     ca_file: CaFile = None,
 ) -> None:
-    """Remove a key; it ends at once."""
+    """Remove a key; it stops working at once."""
     door = Door(url, api_key_file, ca_file)
     door.ask("DELETE", f"{API_KEYS}/{door.one(API_KEYS, name, 'API keys', 'api-key')['id']}")
     print(f"The key {name} is removed.")
@@ -72,18 +77,22 @@ def add(
     url: Url,
     api_key_file: ApiKeyFile,
     ca_file: CaFile = None,
-    identity: Annotated[str | None, typer.Argument(help="PSK identity.")] = None,
+    identity: Annotated[str | None, typer.Argument(help="PSK identity, as text.")] = None,
     key_file: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="File with the key in hexadecimal.")
     ] = None,
-    endpoint: Annotated[str | None, typer.Option(help="Endpoint Client Name that alone may use it.")] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="Endpoint Client Name of the one device that may use it.")
+    ] = None,
     many: Annotated[
         Path | None,
-        typer.Option("--from", exists=True, dir_okay=False, help="Many at once: lines identity:hexkey:endpoint."),
+        typer.Option(
+            "--from", exists=True, dir_okay=False, help="File with many keys: one identity:hexkey:endpoint per line."
+        ),
     ] = None,
     service: local.ServiceOption = "bootstrap",
 ) -> None:
-    """Add one key, or all of a file or none; at work in a running server within two seconds."""
+    """Add one key, or all keys of a file or none; a running server uses them within two seconds."""
     keys = options.expected(lambda: local.given(identity, key_file, endpoint, many))
     door = Door(url, api_key_file, ca_file)
     done: list[NewKey] = []
@@ -109,10 +118,10 @@ def list_keys(
     url: Url,
     api_key_file: ApiKeyFile,
     ca_file: CaFile = None,
-    limit: Annotated[int, typer.Option(min=1, max=100000)] = 1000,
+    limit: Annotated[int, typer.Option(min=1, max=100000, help="Most rows to show.")] = 1000,
     as_json: AsJson = False,
 ) -> None:
-    """Identities and whose they are; never the keys."""
+    """Identities and their endpoints, never the keys."""
     rows = [
         {
             "identity": row["identity"],
@@ -127,7 +136,7 @@ def list_keys(
 
 @psk.command("remove")
 def remove(
-    identity: Annotated[str, typer.Argument(help="PSK identity.")],
+    identity: Annotated[str, typer.Argument(help="PSK identity, as text.")],
     url: Url,
     api_key_file: ApiKeyFile,
     ca_file: CaFile = None,

@@ -20,11 +20,16 @@ Name = Annotated[str, typer.Argument(help="Name of the operator.")]
 
 @app.command("add")
 def add(
-    name: Annotated[str, typer.Argument(help="What they sign in with.")],
+    name: Annotated[str, typer.Argument(help="Name to sign in with.")],
     url: Url,
     api_key_file: ApiKeyFile,
     ca_file: CaFile = None,
-    role: Annotated[Role, typer.Option(help="How far it reaches.")] = "operator",
+    role: Annotated[
+        Role,
+        typer.Option(
+            help="reader: look; operator: also profiles, PSKs, devices, verify, renew, revoke; admin: everything."
+        ),
+    ] = "operator",
     password_file: local.PasswordFile = None,
 ) -> None:
     """Make an operator; the password is asked for, or read from a file."""

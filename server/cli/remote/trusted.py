@@ -25,18 +25,24 @@ TRUSTED, PROFILES = "/v3/trusted-certificates", "/v1/profiles"
 
 @trust.command("add")
 def add(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="PEM, one certificate or a chain.")],
+    file: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, help="Certificate in PEM or DER; a PEM file may hold several."),
+    ],
     service: local.ServiceOption,
     url: Url,
     api_key_file: ApiKeyFile,
     ca_file: CaFile = None,
-    name: Annotated[str, typer.Option(help="What it is called; its subject when not given.")] = "",
+    name: Annotated[str, typer.Option(help="Name in lists; its subject when not given.")] = "",
     is_denied: local.Denied = False,
     enrollment_mode: Annotated[
-        bool, typer.Option("--enrollment-mode", help="Shared by several accounts; devices are claimed one by one.")
+        bool,
+        typer.Option(
+            "--enrollment-mode", help="Several accounts share it; each claims its devices by an enrolment list."
+        ),
     ] = False,
 ) -> None:
-    """Trust the certificates of a file, all or none; at work in a running server within two seconds."""
+    """Trust the certificates of a file, all or none; a running server uses them within two seconds."""
     certificates = options.expected(lambda: admin.parse(read_bytes(file)))
     door = Door(url, api_key_file, ca_file)
     added = []
@@ -118,7 +124,7 @@ def set_profile(
     api_key_file: ApiKeyFile,
     ca_file: CaFile = None,
 ) -> None:
-    """Store a profile and the files it names; at work in a running server within two seconds."""
+    """Store a profile and the files it names; a running server uses it within two seconds."""
     text, files, read = options.expected(lambda: profile_admin.read(name, file))
     body = {"toml": text, "files": {named: base64.b64encode(content).decode() for named, content in files.items()}}
     answer = Door(url, api_key_file, ca_file).ask("PUT", f"{PROFILES}/{quote(name, safe='')}", body)
