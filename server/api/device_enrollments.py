@@ -6,11 +6,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from pydantic import ConfigDict
 
-from server.api.access import Operator, Reader, id_in_query, parse_id
+from server.api.access import Caller, Operator, Reader, id_in_query, parse_id
 from server.api.bodies import Body, BodyRoute
 from server.api.documented import EXAMPLE_ID, documented, listing
-from server.api.lists import Paged, cut, time
-from server.errors import BadRequest
+from server.api.lists import GONE, Paged, cut, envelope, time
+from server.errors import BadRequest, NotFound
 from server.store import enrollments
 from server.store.enrollments import Denial, Enrollment
 
@@ -100,7 +100,22 @@ def denied(row: Denial) -> dict[str, Any]:
 @router.get("/device-enrollments", responses=listing(EXAMPLE, 401, 403))
 async def list_enrollments(asking: Reader, page: Paged) -> dict[str, Any]:
     """The devices the account claimed."""
-    return cut(page, await enrollments.listed(asking.database, asking.account_id), shown)
+    database, account_id = asking.database, asking.account_id
+    after = await _place(asking, page.after) if page.after else None
+    rows = await enrollments.listed(database, account_id, after=after, ascending=page.ascending, limit=page.limit + 1)
+    return envelope(
+        page,
+        [shown(row) for row in rows[: page.limit]],
+        has_more=len(rows) > page.limit,
+        total=await enrollments.count(database, account_id),
+    )
+
+
+async def _place(asking: Caller, after: str) -> Enrollment:
+    try:
+        return await enrollments.find(asking.database, asking.account_id, id_in_query(after, "after"))
+    except NotFound:
+        raise BadRequest(GONE, field="after") from None
 
 
 @router.post("/device-enrollments", status_code=201, responses=documented(201, EXAMPLE, 400, 401, 403, 409))

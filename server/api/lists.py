@@ -13,6 +13,8 @@ from server.errors import BadRequest
 Row = TypeVar("Row")
 
 FEWEST, USUAL, MOST = 2, 50, 1000
+# What is said of an `after` that names no row.
+GONE = "no row of this list has this id, perhaps no longer; begin the list anew"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,7 @@ def cut(page: Page, rows: Sequence[Row], shown: Callable[[Row], dict[str, Any]])
     if page.after:
         start = next((at for at, row in enumerate(ordered, 1) if row["id"] == page.after), 0)
         if not start:
-            raise BadRequest("no row of this list has this id, perhaps no longer; begin the list anew", field="after")
+            raise BadRequest(GONE, field="after")
     part = ordered[start : start + page.limit]
     return envelope(page, part, has_more=start + len(part) < len(ordered), total=len(ordered))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,6 +13,9 @@ from server.store.database import Database
 
 # What one factory CA's unclaimed devices may take in the record.
 MOST_DENIALS = 10_000
+# Before and behind all claims.
+_FIRST = datetime.min.replace(tzinfo=UTC), UUID(int=0)
+_LAST = datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +64,23 @@ async def add(database: Database, actor: Actor, account_id: UUID, fingerprint: b
     return added
 
 
-async def listed(database: Database, account_id: UUID) -> list[Enrollment]:
-    """The claims of an account, oldest first."""
-    return [_row(row) for row in await database.fetch("enrollment_list", account_id)]
+async def listed(
+    database: Database, account_id: UUID, *, after: Enrollment | None = None, ascending: bool = True, limit: int
+) -> list[Enrollment]:
+    """Claims of an account in the order of their making, or the newest first; from the one behind `after` on.
+
+    An account may have claimed a million devices by its files.
+    """
+    if ascending:
+        query, (at, id) = "enrollment_after", (_FIRST if after is None else (after.created_at, after.id))
+    else:
+        query, (at, id) = "enrollment_before", (_LAST if after is None else (after.created_at, after.id))
+    return [_row(row) for row in await database.fetch(query, account_id, at, id, limit)]
+
+
+async def count(database: Database, account_id: UUID) -> int:
+    """How many devices an account has claimed."""
+    return int(await database.fetchval("enrollment_count", account_id))
 
 
 async def find(database: Database, account_id: UUID, enrollment_id: UUID) -> Enrollment:

@@ -3,9 +3,18 @@ INSERT INTO device_enrollment (id, account_id, fingerprint) VALUES ($1, $2, $3)
 ON CONFLICT (fingerprint) DO NOTHING
 RETURNING id, account_id, fingerprint, created_at, claimed_at, device_id;
 
--- name: enrollment_list
+-- name: enrollment_count
+SELECT count(*) FROM device_enrollment WHERE account_id = $1;
+
+-- name: enrollment_after
 SELECT id, account_id, fingerprint, created_at, claimed_at, device_id
-FROM device_enrollment WHERE account_id = $1 ORDER BY created_at, id;
+FROM device_enrollment WHERE account_id = $1 AND (created_at, id) > ($2::timestamptz, $3::uuid)
+ORDER BY created_at, id LIMIT $4;
+
+-- name: enrollment_before
+SELECT id, account_id, fingerprint, created_at, claimed_at, device_id
+FROM device_enrollment WHERE account_id = $1 AND (created_at, id) < ($2::timestamptz, $3::uuid)
+ORDER BY created_at DESC, id DESC LIMIT $4;
 
 -- name: enrollment_find
 SELECT id, account_id, fingerprint, created_at, claimed_at, device_id

@@ -15,7 +15,7 @@ LIMIT 1;
 SELECT id, account_id, service, identity, endpoint, created_at
 FROM pre_shared_key
 WHERE account_id = $1 AND ($2::text IS NULL OR service = $2)
-ORDER BY endpoint, created_at
+ORDER BY endpoint, created_at, id
 LIMIT $3;
 
 -- name: psk_page

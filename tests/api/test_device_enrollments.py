@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from server.store import accounts
+import pytest
+
+from server.store import accounts, enrollments
 from tests.api.conftest import PERSON, Api
 
 UPLOADS, DELETES = "/v3/device-enrollments-bulk-uploads", "/v3/device-enrollments-bulk-deletes"
@@ -66,3 +68,32 @@ async def test_what_is_no_list_of_devices_is_refused(api: Api) -> None:
     await api.ask("POST", UPLOADS, 400, {"enrollment_identities": "x"})
     await bulk(api, UPLOADS, "x" * ((10 << 20) + 1), 400)
     assert (await api.ask("GET", "/v3/device-enrollments", 200))["data"] == []
+
+
+@pytest.mark.parametrize("order", ["ASC", "DESC"])
+async def test_claims_are_paged_in_the_record(api: Api, monkeypatch: pytest.MonkeyPatch, order: str) -> None:
+    """A file of them has one time; no page costs what all of them do."""
+    assert (await bulk(api, UPLOADS, "\n".join(map(identity, range(50)))))["errors_count"] == 0
+    read, read_row = 0, enrollments._row
+
+    def counted(row: Any) -> enrollments.Enrollment:
+        nonlocal read
+        read += 1
+        return read_row(row)
+
+    monkeypatch.setattr(enrollments, "_row", counted)
+    seen: list[str] = []
+    more, after = True, ""
+    while more:
+        read = 0
+        page: dict[str, Any] = await api.ask("GET", f"/v3/device-enrollments?limit=7&order={order}&after={after}", 200)
+        # The row it begins behind, those asked for, and one that tells whether there are more.
+        assert read <= 9
+        assert (page["total_count"], page["order"], page["after"]) == (50, order, after or None)
+        seen += [row["id"] for row in page["data"]]
+        more, after = page["has_more"], seen[-1]
+    assert len(seen) == len(set(seen)) == 50
+    assert seen == sorted(seen, reverse=order == "DESC")
+    for wrong in (api.account_id.hex, "nonsense"):
+        refused = await api.ask("GET", f"/v3/device-enrollments?after={wrong}", 400)
+        assert refused["fields"][0]["field"] == "after"  # type: ignore[index]
