@@ -29,6 +29,11 @@ class BootstrapRequest:
         return next((value for key, value in self.parameters if key == name), None)
 
 
+def is_endpoint_name(text: str) -> bool:
+    """Whether a device may be called so, whatever says it: a request, its certificate or the one who gave it a key."""
+    return 0 < len(text) <= MAX_ENDPOINT and text.isprintable() and len(text.encode()) <= MAX_ENDPOINT
+
+
 def parse_bootstrap_request(query: Sequence[str]) -> BootstrapRequest:
     """Read the Uri-Query options of a Bootstrap-Request (LwM2M Core 1.2 6.1.7.1).
 
@@ -43,7 +48,7 @@ def parse_bootstrap_request(query: Sequence[str]) -> BootstrapRequest:
         if name == "ep":
             if endpoint is not None:
                 raise DecodeError("ep is given twice")
-            if not value or not value.isprintable() or len(value.encode()) > MAX_ENDPOINT:
+            if not is_endpoint_name(value):
                 raise DecodeError(f"ep is 1 to {MAX_ENDPOINT} bytes of printable text")
             endpoint = value
         elif name == "pct":

@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
+from lwm2m.bootstrap_request import is_endpoint_name
 from server.errors import ClaimedElsewhere, NotAuthenticated, NotAuthorized
 from server.store import certificates, devices
 from server.store.accounts import LWM2M
@@ -59,7 +60,12 @@ async def device_of(database: Database, peer: PeerIdentity) -> OperationalDevice
         return device_on_record(found)
     endpoint, account = _only(leaf, NameOID.COMMON_NAME), _only(leaf, NameOID.ORGANIZATIONAL_UNIT_NAME)
     for account_id in accounts:
-        if endpoint and account == account_id.hex and await devices.find(database, account_id, endpoint) is not None:
+        if (
+            endpoint
+            and is_endpoint_name(endpoint)
+            and account == account_id.hex
+            and await devices.find(database, account_id, endpoint) is not None
+        ):
             return OperationalDevice(
                 account_id=account_id,
                 device_id=devices.device_id(account_id, endpoint),

@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from issuers.end_entity import end_entity
 from issuers.name import COMMON_NAME
-from lwm2m.bootstrap_request import BootstrapRequest
+from lwm2m.bootstrap_request import MAX_ENDPOINT, BootstrapRequest, is_endpoint_name
 from server.errors import BadRequest, NoProfile, NotAuthenticated, NotAuthorized
 from server.izuma import fitted, is_izuma
 from server.profile import Profile
@@ -207,6 +207,8 @@ def _common_name(peer: PeerIdentity) -> str:
     names = _common_names(peer.chain[0])
     if len(names) != 1 or not isinstance(names[0], str) or not names[0]:
         raise BadRequest("the subject of the certificate must have exactly one common name, the endpoint name")
+    if not is_endpoint_name(names[0]):
+        raise BadRequest(f"the common name of the certificate is not 1 to {MAX_ENDPOINT} bytes of printable text")
     return names[0]
 
 

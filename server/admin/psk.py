@@ -1,5 +1,6 @@
 """Pre-shared keys as an operator gives them: hexadecimal, one in a file of its own or many as lines."""
 
+from lwm2m.bootstrap_request import MAX_ENDPOINT, is_endpoint_name
 from server.errors import BadRequest
 from server.store.psk import NewKey
 
@@ -33,8 +34,8 @@ def new_key(identity: str, key: str, endpoint: str) -> NewKey:
             f"an identity has 1 to {LONGEST_IDENTITY} bytes and no NUL, {len(encoded)} bytes were given",
             field="identity",
         )
-    if not endpoint or len(endpoint.encode()) > 255:
-        raise BadRequest("an endpoint name has 1 to 255 bytes", field="endpoint_name")
+    if not is_endpoint_name(endpoint):
+        raise BadRequest(f"an endpoint name is 1 to {MAX_ENDPOINT} bytes of printable text", field="endpoint_name")
     return NewKey(encoded, parse_key(key), endpoint)
 
 

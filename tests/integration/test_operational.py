@@ -9,6 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
 
 from server.errors import ClaimedElsewhere, NotAuthenticated, NotAuthorized
 from server.operational import device_of, is_operational, require_bootstraps, require_own, shown_at_bootstrap
@@ -103,6 +104,16 @@ async def test_cn_and_ou_name_a_device_that_was_here(database: Database, writer:
     # The common name alone, which any customer of a shared CA may choose, says nothing.
     with pytest.raises(NotAuthorized, match="CN and OU"):
         await device_of(database, peer(pki.make_device_certificate(CA, "device-2")))
+
+
+@pytest.mark.filterwarnings("ignore:Attribute's length")
+@pytest.mark.parametrize("common_name", ["device\0", "d" * 4000])
+async def test_a_common_name_that_no_device_can_have_is_none_of_ours(database: Database, common_name: str) -> None:
+    names = ((NameOID.COMMON_NAME, common_name), (NameOID.ORGANIZATIONAL_UNIT_NAME, rows.ACCOUNT.hex))
+    subject = x509.Name([x509.NameAttribute(kind, value, _validate=False) for kind, value in names])
+    holder = pki.make_certificate(subject, CA, extensions=[(pki.key_usage("digital_signature"), True)])
+    with pytest.raises(NotAuthorized, match="CN and OU"):
+        await device_of(database, peer(holder))
 
 
 async def test_names_of_another_accounts_device_do_not_pass_for_it_on_a_certificate_of_ones_own(

@@ -82,8 +82,8 @@ def test_identity_and_endpoint_have_their_lengths() -> None:
     for identity in ("", "i" * 129, "ä" * 65, "a\0b"):
         with pytest.raises(BadRequest, match="an identity has 1 to 128 bytes and no NUL"):
             new_key(identity, HEX, "dev")
-    for endpoint in ("", "e" * 256, "ä" * 128):
-        with pytest.raises(BadRequest, match="an endpoint name has 1 to 255 bytes"):
+    for endpoint in ("", "e" * 256, "ä" * 128, "e\n", "e\0"):
+        with pytest.raises(BadRequest, match="an endpoint name is 1 to 255 bytes of printable text"):
             new_key("id", HEX, endpoint)
 
 
@@ -120,7 +120,7 @@ def test_what_is_written_line_by_line_is_what_is_read(rows: list[tuple[str, byte
         (f"a:{HEX}:b\nc:{HEX}\n", "line 2: a line is identity:key:endpoint"),
         (f"a:{HEX}:b\n\n\nc:00:d\n", "line 4: a key has 16 to 64 bytes, 1 were given"),
         (f":{HEX}:b", "line 1: an identity has 1 to 128 bytes"),
-        (f"a:{HEX}:", "line 1: an endpoint name has 1 to 255 bytes"),
+        (f"a:{HEX}:", "line 1: an endpoint name is 1 to 255 bytes of printable text"),
         ("a:b:c:d", "line 1: a line is identity:key:endpoint"),
         (HEX, "line 1: a line is identity:key:endpoint"),
     ],

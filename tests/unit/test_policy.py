@@ -142,6 +142,16 @@ def test_a_certificate_with_no_common_name_or_several_proves_no_endpoint(subject
         policy.endpoint_of(peer, "device-1")
 
 
+@pytest.mark.filterwarnings("ignore:Attribute's length")
+@pytest.mark.parametrize("name", ["device\0", "device\n1", "\x1b[2J", "d" * 256, "ä" * 128])
+@pytest.mark.parametrize("ep", [None, "device-1"])
+def test_a_common_name_that_is_no_endpoint_name_proves_none(name: str, ep: str | None) -> None:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name, _validate=False)])
+    peer = x509_peer(anchor(ONE), holder=pki.make_certificate(subject, CA))
+    with pytest.raises(BadRequest, match="printable text"):
+        policy.endpoint_of(peer, ep)
+
+
 # -- what it gets -----------------------------------------------------------------------------------------------
 
 
