@@ -13,7 +13,7 @@ from issuers.certificate import UNREADABLE
 from server.admin.naming import not_one
 from server.certificate import Certificate, Fault, RefusalReason
 from server.doubt import Doubt
-from server.errors import BadRequest
+from server.errors import BadRequest, Conflict
 from server.store import trust
 from server.store.audit import Actor
 from server.store.database import Database
@@ -42,22 +42,38 @@ async def add_pem(
     """
     certificates = parse(pem)
     for each in certificates if active else ():
-        check_useful(each, service, now)
-    async with database.transaction() as connection:
-        return [
-            await trust.add_within(
-                connection,
-                database,
-                actor,
-                account_id,
-                service=service,
-                certificate=certificate.public_bytes(serialization.Encoding.DER),
-                name=name if len(certificates) == 1 or not name else f"{name} {number}",
-                active=active,
-                enrollment_mode=enrollment_mode,
-            )
-            for number, certificate in enumerate(certificates, 1)
-        ]
+        try:
+            check_useful(each, service, now)
+        except BadRequest as error:
+            if len(certificates) == 1:
+                raise
+            subject = each.subject.rfc4514_string()
+            raise BadRequest(f"{subject}: {error.message}; {none_of(len(certificates))}", field=error.field) from error
+    try:
+        async with database.transaction() as connection:
+            return [
+                await trust.add_within(
+                    connection,
+                    database,
+                    actor,
+                    account_id,
+                    service=service,
+                    certificate=certificate.public_bytes(serialization.Encoding.DER),
+                    name=name if len(certificates) == 1 or not name else f"{name} {number}",
+                    active=active,
+                    enrollment_mode=enrollment_mode,
+                )
+                for number, certificate in enumerate(certificates, 1)
+            ]
+    except Conflict as error:
+        if len(certificates) == 1:
+            raise
+        raise Conflict(f"{error}; {none_of(len(certificates))}", field=error.field) from error
+
+
+def none_of(count: int) -> str:
+    """What became of a file of several certificates of which one was refused."""
+    return f"none of the {count} certificates of the file was added"
 
 
 def parse(pem: bytes) -> list[x509.Certificate]:

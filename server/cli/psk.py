@@ -1,6 +1,7 @@
 """`firstlight psk`: pre-shared keys, of devices that come and of the LwM2M servers they go to."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -30,13 +31,27 @@ def _text(file: Path) -> str:
         raise BadRequest(f"{file} cannot be read as text; a key is written in hexadecimal characters") from error
 
 
+@contextlib.contextmanager
+def _in(file: Path) -> Iterator[None]:
+    """What is wrong with the content of `file` is told with its name."""
+    try:
+        yield
+    except BadRequest as error:
+        raise BadRequest(f"{file}: {error.message}") from None
+
+
 def given(identity: str | None, key_file: Path | None, endpoint: str | None, many: Path | None) -> list[NewKey]:
     """The keys that the options name; BadRequest."""
     if many is not None:
-        return admin.parse_lines(_text(many))
+        text = _text(many)
+        with _in(many):
+            return admin.parse_lines(text)
     if identity is None or key_file is None or endpoint is None:
         raise BadRequest("give IDENTITY --key-file F --endpoint NAME, or --from FILE")
-    return [admin.new_key(identity, _text(key_file), endpoint)]
+    text = _text(key_file)
+    with _in(key_file):
+        admin.parse_key(text)
+    return [admin.new_key(identity, text, endpoint)]
 
 
 def added(keys: Sequence[NewKey], service: str) -> str:

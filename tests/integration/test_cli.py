@@ -59,6 +59,20 @@ def test_one_that_is_trusted_for_both_services_is_told_apart_by_its_ids(cli: Cli
         cli("trust", "remove", named)
 
 
+def test_of_a_file_of_several_certificates_all_are_trusted_or_none_and_that_is_said(cli: Cli) -> None:
+    first, second = pki.make_factory_ca("First"), pki.make_factory_ca("Second")
+    cli("trust", "add", cli.file("second.pem", second.pem), "--service", "bootstrap")
+    both = cli.file("both.pem", first.pem + second.pem)
+    said = cli.refused("trust", "add", both, "--service", "bootstrap")
+    assert "the certificate CN=Second,O=Factory is already there" in said
+    assert said.endswith("; none of the 2 certificates of the file was added\n")
+    device = cli.file("device.pem", first.pem + pki.make_device_certificate(first, "meter-1").pem)
+    said = cli.refused("trust", "add", device, "--service", "lwm2m")
+    assert said.startswith("firstlight: CN=meter-1: this is no CA's certificate")
+    assert said.endswith("; none of the 2 certificates of the file was added\n")
+    assert not [row for row in cli.json("trust", "list") if row["name"].startswith("CN=First,")]
+
+
 def test_der_is_trusted_too_and_nonsense_is_not(cli: Cli) -> None:
     root = pki.make_factory_ca("Factory Root")
     assert "Trusted for bootstrap: Line 1" in cli(
@@ -111,13 +125,17 @@ def test_pre_shared_keys_come_and_go_and_never_show(cli: Cli) -> None:
 )
 def test_a_key_file_that_is_no_hexadecimal_key_is_refused(cli: Cli, content: bytes, said: str) -> None:
     file = cli.file("key", content)
-    assert said in cli.refused("psk", "add", "id", "--key-file", file, "--endpoint", "dev")
+    told = cli.refused("psk", "add", "id", "--key-file", file, "--endpoint", "dev")
+    assert told.startswith(f"firstlight: {file}")
+    assert said in told
 
 
 def test_of_many_keys_all_are_added_or_none(cli: Cli) -> None:
     many = cli.file("keys.txt", f"a:{KEY}:dev-a\na:{KEY}:dev-b\n")
     assert "there is already a key with the identity a" in cli.refused("psk", "add", "--from", many)
     assert cli.json("psk", "list") == []
+    half = cli.file("half.txt", f"a:{KEY}:dev-a\nb:{KEY}\n")
+    assert f"{half}: line 2: a line is identity:key:endpoint" in cli.refused("psk", "add", "--from", half)
     assert "give IDENTITY --key-file F --endpoint NAME, or --from FILE" in cli.refused("psk", "add", "a")
 
 

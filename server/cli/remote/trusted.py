@@ -1,6 +1,7 @@
 """`trust` and `profile` through the API."""
 
 import base64
+import sys
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
@@ -60,6 +61,8 @@ def add(
     except typer.Exit:
         for row in added:
             door.ask("DELETE", f"{TRUSTED}/{row['id']}")
+        if len(certificates) > 1:
+            print(f"firstlight: {admin.none_of(len(certificates))}", file=sys.stderr)
         raise
     for row in added:
         if is_denied:
