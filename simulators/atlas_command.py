@@ -123,6 +123,7 @@ def add_atlas(parser: argparse.ArgumentParser) -> None:
         "/v3/certificate-issuers), the CA chain and the log of what was signed; a later start on the same DIR goes on "
         "from there. The first JSON line, and the ready file, say where it listens."
     )
+    parser.epilog = "Example: firstlight atlas --dir atlas --ready-file atlas.json --quota 100"
     parser.set_defaults(run=_atlas)
     parser.add_argument("--dir", type=Path, required=True, metavar="DIR", help="folder for keys, credentials and log")
     parser.add_argument(

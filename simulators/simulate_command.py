@@ -26,6 +26,10 @@ def add_simulate(parser: argparse.ArgumentParser) -> None:
         "Simulate devices that bootstrap over DTLS. With --out each writes chain.pem (leaf first), key.pem, "
         "resources.json and transcript.txt into a folder of its own. Exit status 0 only if all succeeded."
     )
+    parser.epilog = (
+        "Example: firstlight simulate --server coaps://127.0.0.1:5684 --mode x509 --server-ca D/server-ca.pem "
+        "--factory-ca factory-ca.pem --factory-key factory.key --count 10 --out devices"
+    )
     parser.set_defaults(run=_simulate)
     parser.add_argument("--server", required=True, metavar="URI", help="bootstrap server, coaps://HOST:PORT")
     parser.add_argument("--count", type=positive, default=1, metavar="N", help="number of devices (default 1)")

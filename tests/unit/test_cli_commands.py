@@ -77,6 +77,21 @@ def test_help_is_printed_as_it_is_written(commands: typer.Typer) -> None:
     assert [text for text in written if Text.from_markup(text, emoji=True).plain != text] == []
 
 
+@pytest.mark.parametrize("commands", [app, through_the_api])
+def test_every_command_and_option_says_what_it_is(commands: typer.Typer) -> None:
+    def silent(command: object, path: str) -> Iterator[str]:
+        assert isinstance(command, TyperGroup | TyperCommand)
+        if not command.help:
+            yield path
+        for parameter in command.params:
+            if not getattr(parameter, "help", None):
+                yield f"{path} {parameter.name}"
+        for name, one in command.commands.items() if isinstance(command, TyperGroup) else ():
+            yield from silent(one, f"{path} {name}")
+
+    assert list(silent(typer.main.get_command(commands), "firstlight")) == []
+
+
 def test_what_is_no_command_is_named_by_none() -> None:
     assert named(["isuer", "list", "--url", "U"], app) == ()
 
