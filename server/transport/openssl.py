@@ -25,14 +25,17 @@ from server.trust import TrustIndex
 DTLS_1_2 = 0xFEFD
 # RFC 5246 6.2.1: TLS 1.2 on the wire, pinned for the same reasons.
 TLS_1_2 = 0x0303
-# CCM_8 first: the suite LwM2M clients must have (RFC 7925 4.2, 4.4), the only one of an Izuma client, and the
-# shortest records; with PSK and AES-256 it is the only one of Contiki-NG 5.0. dtls.md 3: no ECDHE_PSK with an AEAD
-# exists in OpenSSL; CBC comes last. CCM_8 works at level 0 only (dtls.md 2), so curves, signature algorithms and the
-# client's certificate are held to their strength elsewhere.
+# Keys before certificates: a client offers PSK suites when it has a key, and those with certificates whether it has one
+# or not, as Mbed TLS, OpenSSL and GnuTLS do that are told of no suites. Of each kind CCM_8 is first: the suite LwM2M
+# clients must have (RFC 7925 4.2, 4.4), the only one of an Izuma client, and the shortest records; with PSK and AES-256
+# it is the only one of Contiki-NG 5.0. dtls.md 3: no ECDHE_PSK with an AEAD exists in OpenSSL; CBC is last of its kind.
+# CCM_8 works at level 0 only (dtls.md 2), so curves, signature algorithms and the client's certificate are held to
+# their strength elsewhere.
 SUITES = (
-    b"ECDHE-ECDSA-AES128-CCM8:ECDHE-ECDSA-AES128-CCM:ECDHE-ECDSA-AES128-GCM-SHA256:"
     b"PSK-AES128-CCM8:PSK-AES128-CCM:PSK-AES128-GCM-SHA256:PSK-AES256-CCM8:"
-    b"ECDHE-ECDSA-AES128-SHA256:ECDHE-PSK-AES128-CBC-SHA256:PSK-AES128-CBC-SHA256:@SECLEVEL=0"
+    b"ECDHE-PSK-AES128-CBC-SHA256:PSK-AES128-CBC-SHA256:"
+    b"ECDHE-ECDSA-AES128-CCM8:ECDHE-ECDSA-AES128-CCM:ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-SHA256:"
+    b"@SECLEVEL=0"
 )
 CURVES = b"P-256:X25519:P-384"
 SIGNATURE_ALGORITHMS = b"ECDSA+SHA256:ECDSA+SHA384"

@@ -73,6 +73,15 @@ async def test_s_client_bootstraps_with_its_pre_shared_key(field: Field, suite: 
         await client.until(CHANGED_TEXT)
 
 
+async def test_s_client_that_offers_all_its_suites_bootstraps_with_its_pre_shared_key(field: Field) -> None:
+    """It offers those with certificates too, as it would be asked for none."""
+    credential = ("-psk_identity", "ossl-psk", "-psk", KEY)
+    async with conversation(*openssl(field, *credential)) as client:
+        await client.until("Extended master secret")
+        await client.tell(bootstrap_request("ossl-psk"))
+        await client.until(CHANGED_TEXT)
+
+
 @pytest.mark.parametrize("options", [b"", IN_BLOCKS_OF_1024], ids=["as-it-comes", "blocks-of-1024"])
 @pytest.mark.parametrize("length", ["512", "1024"])
 async def test_s_client_that_takes_short_records_has_its_answer(field: Field, length: str, options: bytes) -> None:

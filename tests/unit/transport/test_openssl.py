@@ -61,6 +61,14 @@ def test_the_server_chooses_the_suite_and_cbc_comes_last(pki: Pki, offered: str,
     assert client.connection.get_cipher_name() == chosen
 
 
+@pytest.mark.parametrize("suite", ["PSK-AES128-CCM8", "PSK-AES128-GCM-SHA256", "ECDHE-PSK-AES128-CBC-SHA256"])
+def test_who_offers_a_key_is_not_asked_for_a_certificate(pki: Pki, suite: str) -> None:
+    """Libraries that are told of no suites offer those with certificates to whoever has a key alone."""
+    client = psk_client(suites=f"ECDHE-ECDSA-AES128-CCM8:ECDHE-ECDSA-AES128-GCM-SHA256:{suite}")
+    assert connect(engine(pki), client, psk()).state is SessionState.ESTABLISHED
+    assert client.connection.get_cipher_name() == suite
+
+
 def test_a_session_is_never_resumed_and_no_ticket_given(pki: Pki) -> None:
     """dtls.md 24: resumption would pass by the judge of certificates and the look-up of keys."""
     made = engine(pki)
