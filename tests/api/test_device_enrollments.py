@@ -1,9 +1,12 @@
 """Devices claimed by their certificates, one by one and as a list."""
 
+import asyncio
+import threading
 from typing import Any
 
 import pytest
 
+from server.api import enrollment_tasks
 from server.store import accounts, enrollments
 from tests.api.conftest import PERSON, Api
 
@@ -67,6 +70,9 @@ async def test_what_is_no_list_of_devices_is_refused(api: Api) -> None:
     assert (await bulk(api, UPLOADS, identity(1), 400, field="file"))["fields"][0]["field"] == "enrollment_identities"
     await api.ask("POST", UPLOADS, 400, {"enrollment_identities": "x"})
     await bulk(api, UPLOADS, "x" * ((10 << 20) + 1), 400)
+    # A list of something else: no line of it is kept as a fault.
+    refused = await bulk(api, UPLOADS, "x\n" * 110_001, 400)
+    assert refused["message"] == "the file has 110001 lines; at most 110000 are taken"
     assert (await api.ask("GET", "/v3/device-enrollments", 200))["data"] == []
 
 
@@ -97,3 +103,22 @@ async def test_claims_are_paged_in_the_record(api: Api, monkeypatch: pytest.Monk
     for wrong in (api.account_id.hex, "nonsense"):
         refused = await api.ask("GET", f"/v3/device-enrollments?after={wrong}", 400)
         assert refused["fields"][0]["field"] == "after"  # type: ignore[index]
+
+
+async def test_others_are_served_while_a_file_is_read(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, done = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+    read = enrollment_tasks.identities
+
+    def slowly(text: str) -> Any:
+        loop.call_soon_threadsafe(reading.set)
+        assert done.wait(20)
+        return read(text)
+
+    monkeypatch.setattr(enrollment_tasks, "identities", slowly)
+    upload = asyncio.create_task(bulk(api, UPLOADS, identity(1)))
+    async with asyncio.timeout(20):
+        await reading.wait()
+    await api.ask("GET", "/healthz", 200)
+    done.set()
+    assert (await upload)["processed_count"] == 1
