@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
-from lwm2m.bootstrap_request import MAX_ENDPOINT
+from lwm2m.bootstrap_request import MAX_ENDPOINT, is_endpoint_name
 from lwm2m.errors import DecodeError
 from lwm2m.link_format import parse
 from lwm2m.paths import Path
@@ -69,9 +69,7 @@ def parse_register(query: Sequence[str], payload: bytes) -> RegistrationRequest:
         raise DecodeError("a Register lists the objects that the device has (LwM2M Core 1.2 6.2.1)")
     given = _parameters(query)
     endpoint = given.get("ep")
-    if endpoint is not None and (
-        not endpoint or not endpoint.isprintable() or len(endpoint.encode(errors="replace")) > MAX_ENDPOINT
-    ):
+    if endpoint is not None and not is_endpoint_name(endpoint):
         raise DecodeError(f"ep is 1 to {MAX_ENDPOINT} bytes of printable text")
     lifetime = _lifetime(given)
     return RegistrationRequest(

@@ -107,8 +107,10 @@ class RegistrationResource:
         registration = self._known.register(device.device_id, id, request, self._clock())
         try:
             await self._keep(device, registration, conversation)
-        except StoreUnavailable:
-            self._known.deregister(device.device_id, id, self._clock())
+        except BaseException:
+            # The one before it has ended; unless the device registered once more meanwhile, it has none.
+            if self._known.deregister(device.device_id, id, self._clock()) is not None:
+                self._forget(device.device_id)
             raise
         self._metrics.registrations.inc("registered")
         log.info(
@@ -221,11 +223,12 @@ class RegistrationResource:
 
     def _lost(self, device_id: UUID, conversation: CoapAssociation, _reason: str) -> None:
         """The association is gone, the registration stays: the device comes back with an update."""
-        registration = self._known.get(device_id)
-        if self._conversations.get(device_id) is not conversation or registration is None:
+        if self._conversations.get(device_id) is not conversation:
             return
         del self._conversations[device_id]
-        self._spawn(self._disconnected(device_id, registration.id))
+        registration = self._known.get(device_id)
+        if registration is not None:
+            self._spawn(self._disconnected(device_id, registration.id))
 
     async def _disconnected(self, device_id: UUID, registration_id: str) -> None:
         # Without it a renewal is asked for in vain, which its own wait finds out.
