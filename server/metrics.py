@@ -218,19 +218,28 @@ class Gauge:
 
 
 class Merged:
-    """A prometheus-client collector over the newest snapshot of every worker that ever was."""
+    """A prometheus-client collector over the newest snapshot of every worker, and what those before them counted."""
 
     def __init__(self) -> None:
         self._snapshots: dict[int, Mapping[str, object]] = {}
-        self._gone: set[int] = set()
+        # The sums of the processes that ended, without gauges: one that dies again and again leaves no more than that.
+        self._before: dict[str, object] = {}
 
     def take(self, process: int, snapshot: Mapping[str, object]) -> None:
         """Keep the newest `snapshot` of process number `process` (unique over restarts)."""
         self._snapshots[process] = snapshot
 
-    def forget_gauges(self, process: int) -> None:
+    def ended(self, process: int) -> None:
         """The process ended: its counters stay in the sums, its gauges are zero."""
-        self._gone.add(process)
+        for attribute, part in self._snapshots.pop(process, {}).items():
+            before = self._before.get(attribute)
+            match part:
+                case dict():
+                    sums = before if isinstance(before, dict) else {}
+                    self._before[attribute] = {value: count + sums.get(value, 0) for value, count in part.items()}
+                case list():
+                    columns = (part, before) if isinstance(before, list) else (part,)
+                    self._before[attribute] = [sum(column) for column in zip(*columns, strict=True)]
 
     def counter(self, attribute: str) -> dict[str, int]:
         """The sums of a counter of `Metrics`, by its label."""
@@ -248,19 +257,16 @@ class Merged:
 
     def gauge(self, attribute: str) -> int:
         """The sum of a gauge of `Metrics` over the processes that live."""
-        return sum(part for part in self._parts(attribute, alive=True) if isinstance(part, int))
+        return sum(part for part in self._parts(attribute) if isinstance(part, int))
 
-    def _parts(self, attribute: str, *, alive: bool = False) -> list[object]:
-        return [
-            snapshot[attribute]
-            for process, snapshot in self._snapshots.items()
-            if attribute in snapshot and not (alive and process in self._gone)
-        ]
+    def _parts(self, attribute: str) -> list[object]:
+        snapshots = (*self._snapshots.values(), self._before)
+        return [snapshot[attribute] for snapshot in snapshots if attribute in snapshot]
 
     def collect(self) -> Iterator[CounterMetricFamily | HistogramMetricFamily | GaugeMetricFamily]:
         """The families prometheus-client asks for."""
         for attribute, metric in Metrics()._all():
-            parts = self._parts(attribute, alive=isinstance(metric, Gauge))
+            parts = self._parts(attribute)
             match metric:
                 case Counted():
                     counter = CounterMetricFamily(

@@ -127,6 +127,9 @@ async def _on_record(database: Database, leaf: x509.Certificate) -> CertificateR
     What was signed decides, and not the signature: one of ECDSA has a second form that is as good, and a revoked
     certificate in that form is still the revoked one.
     """
+    if leaf.serial_number < 0:
+        # Factories make such; what a CA gives for a device is refused with one, so none is on record.
+        return None
     spki = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     for row in await certificates.by_serial(database, leaf.serial_number, sha256(spki).digest()):
         if x509.load_der_x509_certificate(row.chain[0]).tbs_certificate_bytes == leaf.tbs_certificate_bytes:

@@ -194,7 +194,7 @@ class Workers:
         was_ready = child.ready.is_set()
         child.ready.clear()
         self._health.workers_ready = sum(other.ready.is_set() for other in self._children)
-        self._merged.forget_gauges(serial)
+        self._merged.ended(serial)
         self._health.troubles.pop(serial, None)
         return was_ready
 

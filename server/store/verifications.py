@@ -94,7 +94,8 @@ async def end(
             successful,
             message,
             _json(steps),
-            serial_bytes(serial) if serial is not None else None,
+            # What a broken CA gives may have a negative one, which is among its faults and no number to look for.
+            serial_bytes(serial) if serial is not None and serial >= 0 else None,
         )
         if row is None:
             raise NotFound("the certificate issuer was removed while it was verified")

@@ -7,8 +7,9 @@ from uuid import UUID
 import pytest
 
 from issuers import http
-from server.store import readiness
-from tests.api.conftest import Api
+from server.store import readiness, verifications
+from server.store.verifications import Step
+from tests.api.conftest import PERSON, Api
 from tests.api.plant import CFSSL, ISSUERS, SERVICES, registered
 from tests.issuers.peers.cfssl import cfssl_serve
 from tests.issuers.peers.sockets import hanging, raw_peer
@@ -41,6 +42,25 @@ async def test_the_list_tells_how_a_ca_that_signs_nothing_was_verified(api: Api)
     # What it said was about other settings.
     await api.ask("PUT", f"{ISSUERS}/{issuer['id']}", 200, {"issuer_attributes": {"host_url": "http://127.0.0.1:10"}})
     assert await state() == (None, last)
+
+
+async def test_a_test_certificate_with_a_negative_serial_number_is_a_verification_with_an_end(api: Api) -> None:
+    issuer = UUID((await registered(api))["id"])
+    begun = await verifications.begin(api.office.database, PERSON, api.account_id, issuer, csr_sha256=bytes(32))
+    failed = Step("serial", "fail", "the serial number is not a positive number")
+    ended = await verifications.end(
+        api.office.database,
+        PERSON,
+        api.account_id,
+        begun,
+        issuer_name="Plant CA",
+        successful=False,
+        message=failed.message,
+        steps=[failed],
+        serial=-5,
+        works=False,
+    )
+    assert (ended.serial, ended.message, ended.steps) == (None, failed.message, (failed,))
 
 
 async def test_readiness_tells_the_last_error_and_since_when(api: Api) -> None:

@@ -106,6 +106,17 @@ async def test_cn_and_ou_name_a_device_that_was_here(database: Database, writer:
         await device_of(database, peer(pki.make_device_certificate(CA, "device-2")))
 
 
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+async def test_a_factory_certificate_with_a_negative_serial_number_is_on_no_record(database: Database) -> None:
+    der = bytearray(DEVICE.der)
+    serial = DEVICE.certificate.serial_number
+    der[der.index(serial.to_bytes(serial.bit_length() // 8 + 1, "big"))] = 0x80
+    factory = Anchor(id=uuid4(), account_id=rows.ACCOUNT, service="bootstrap", certificate=CA.der)
+    shown = PeerIdentity(kind="x509", chain=(bytes(der),), trusted=Trusted((bytes(der), CA.der), (factory,)))
+    # The account has services of its own, so that the record is asked.
+    assert await shown_at_bootstrap(database, shown, {rows.ACCOUNT}) is None
+
+
 @pytest.mark.filterwarnings("ignore:Attribute's length")
 @pytest.mark.parametrize("common_name", ["device\0", "d" * 4000])
 async def test_a_common_name_that_no_device_can_have_is_none_of_ours(database: Database, common_name: str) -> None:

@@ -33,11 +33,31 @@ def test_workers_add_up_and_a_dead_one_keeps_its_counters_but_not_its_gauges() -
         metrics.bootstrap_seconds.observe(0.02)
         metrics.sessions.value = 5
         merged.take(number, metrics.snapshot())
-    merged.forget_gauges(1)
+    merged.ended(1)
     text = exposed(merged)
     assert value(text, 'firstlight_bootstraps_total{outcome="succeeded"}') == 6
     assert value(text, "firstlight_bootstrap_seconds_count") == 2
     assert value(text, "firstlight_sessions") == 5
+
+
+def test_a_worker_that_dies_again_and_again_leaves_its_counts_alone() -> None:
+    merged = Merged()
+    for number in range(100):
+        metrics = Metrics()
+        metrics.bootstraps.inc("succeeded", 3)
+        metrics.bootstrap_seconds.observe(0.02)
+        metrics.sessions.value = 5
+        merged.take(number, metrics.snapshot())
+        merged.ended(number)
+    # One that ended before its first snapshot.
+    merged.ended(100)
+    text = exposed(merged)
+    assert value(text, 'firstlight_bootstraps_total{outcome="succeeded"}') == 300
+    assert merged.counter("bootstraps")["succeeded"] == 300
+    assert value(text, "firstlight_bootstrap_seconds_count") == 100
+    assert sum(merged.histogram("bootstrap_seconds")[:-1]) == 100
+    assert (value(text, "firstlight_sessions"), merged.gauge("sessions")) == (0, 0)
+    assert merged._snapshots == {}
 
 
 def test_a_duration_falls_in_the_bucket_whose_bound_it_does_not_pass() -> None:
