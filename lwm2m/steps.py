@@ -39,6 +39,7 @@ class FailureCause(Enum):
     NO_SERVICE = "no_service"
     CSR_REFUSED = "csr_refused"
     KEY_TAKEN = "key_taken"
+    TOO_MANY_CERTIFICATES = "too_many_certificates"
     NOT_FETCHED = "not_fetched"
     INTERNAL = "internal"
 

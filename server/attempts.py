@@ -26,7 +26,7 @@ from issuers.errors import (
 )
 from issuers.returned import USUAL_LIMITS, Checked, DeviceLimits
 from server import logs
-from server.errors import ComeAgain, ServiceError, TemporarilyUnavailable
+from server.errors import DailyLimit, ServiceError, TemporarilyUnavailable
 from server.knowledge import ActiveIssuer
 from server.latencies import Latencies
 from server.leases import LeaseOver, Leases, taken_over
@@ -110,11 +110,15 @@ class Attempts:
     ) -> Checked:
         """Write the intent, have it signed, check and record what came; then the row is ours until it is settled.
 
-        Raises as `asked`, StoreUnavailable, ComeAgain when it would be one too many, and TemporarilyUnavailable when it
-        is held back.
+        Raises as `asked`, StoreUnavailable, DailyLimit when it would be one too many, TemporarilyUnavailable when it is
+        held back.
         """
         since = self._clock()
         outcome = await self._writer.write(intent)
+        if isinstance(outcome, TooMany) and intent.most_made_here is not None and not intent.exact:
+            # The device is so near its bound that its others, at all workers, are waited for.
+            intent.exact = True
+            outcome = await self._writer.write(intent)
         if isinstance(outcome, TooMany):
             raise too_many(intent)
         if isinstance(outcome, HeldBack):
@@ -307,10 +311,21 @@ def request_for(
     )
 
 
-def too_many(intent: OpenIssuance) -> ComeAgain:
+def too_many(intent: OpenIssuance) -> DailyLimit:
     """What a device is told whose intent was not written because of those before it."""
-    return ComeAgain(
-        f"this device asked for {intent.most} certificates within 24 hours, the most allowed", TOO_MANY_RETRY
+    if intent.most is not None:
+        return DailyLimit(
+            f"it asked for {intent.most} certificates within 24 hours, the most that issuance.daily_csrs allows",
+            TOO_MANY_RETRY,
+        )
+    return DailyLimit(all_of_a_day(intent.service, intent.most_made_here or 0), TOO_MANY_RETRY)
+
+
+def all_of_a_day(service: str, most: int) -> str:
+    """That a device had as many certificates with a key made here as it may have in a day."""
+    return (
+        f"it was issued {most} certificates of {service} with a key made here within 24 hours, the most that "
+        "issuance.daily_bootstraps allows"
     )
 
 

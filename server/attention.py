@@ -26,8 +26,9 @@ FAILING_SHARE, FAILING_LEAST = 0.2, 10
 SLOW_COMMIT = 0.25
 LOOKED_BACK = timedelta(minutes=5)
 FRESH = timedelta(seconds=10)
-# Nobody's fault: the device itself began anew.
-_HARMLESS = {FailureCause.SUPERSEDED.value}
+_OF_A_DAY = FailureCause.TOO_MANY_CERTIFICATES.value
+# The device itself began anew, which is nobody's fault; or it asks too often, which is a finding of its own.
+_HARMLESS = {FailureCause.SUPERSEDED.value, _OF_A_DAY}
 # One certificate that breaks a check is a finding of its own.
 _OF_THE_CA = {FailureCause.ISSUER_UNAVAILABLE.value, FailureCause.ISSUER_REFUSED.value}
 OWN_CA = "the embedded CA"
@@ -216,7 +217,7 @@ def _without_certificate(
 
 
 def _failing(picture: Picture) -> list[Finding]:
-    """What the last quarter of an hour says: certificates that no device may get, and too many failures."""
+    """What the last quarter of an hour says: certificates that no device may get or none gets, too many failures."""
     whole, found = picture.whole, list[Finding]()
     for group, count in whole.failures.items():
         if group.cause == FailureCause.ISSUER_BAD_CERTIFICATE.value:
@@ -233,6 +234,21 @@ def _failing(picture: Picture) -> list[Finding]:
                     devices=urlencode({"last_cause__eq": group.cause}),
                 )
             )
+    limited = {group: count for group, count in whole.failures.items() if group.cause == _OF_A_DAY}
+    if limited:
+        count = sum(limited.values())
+        found.append(
+            Finding(
+                kind="devices_at_limit",
+                severity="warning",
+                title=f"{count} {'bootstrap or enrolment' if count == 1 else 'bootstraps or enrolments'} refused: "
+                "a device had its certificates of the day",
+                cause="it asks again and again: most often it stores none of them, or starts anew each time",
+                next_step="look at these devices; if they are right to ask, raise daily_bootstraps (by EST daily_csrs)",
+                since=min(filter(None, (_begun(picture, group) for group in limited)), default=None),
+                devices=urlencode({"last_cause__eq": _OF_A_DAY}),
+            )
+        )
     harmless = sum(count for group, count in whole.failures.items() if group.cause in _HARMLESS)
     ended = picture.ended - harmless
     failed = ended - whole.counts["succeeded"]

@@ -83,6 +83,8 @@ class IssuanceConfig:
     on_unknown: str = "reissue"
     # Certificates that one device may ask for by CSR within 24 hours: they are kept for ever.
     daily_csrs: int = 500
+    # Certificates with a key made here that one device may get for one service within 24 hours; 0 = as it comes.
+    daily_bootstraps: int = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +205,7 @@ RANGES: Mapping[tuple[str, str], tuple[float, float]] = {
     ("issuance", "answer_seconds"): (1, 3600),
     ("issuance", "lease_seconds"): (2, 3600),
     ("issuance", "daily_csrs"): (1, 1_000_000),
+    ("issuance", "daily_bootstraps"): (0, 1_000_000),
     ("issuance", "minimum_validity_days"): (0, 36500),
     ("issuers", "concurrency"): (1, 10_000),
     ("issuers", "rate"): (0, 10_000),

@@ -9,7 +9,7 @@ from issuers.errors import IssuerError
 from issuers.subject import parse_subject
 from lwm2m.bootstrap import Credential, Failed, FailureCause, Learned, PskCredential
 from server import logs, preflight
-from server.errors import ServiceError, TemporarilyUnavailable
+from server.errors import DailyLimit, ServiceError, TemporarilyUnavailable
 from server.issuance import Issuance, ServerMade, Wish
 from server.issuer_failures import OPERATOR_RETRY_AFTER, Unconfigured, failure
 from server.policy import Admitted
@@ -63,7 +63,7 @@ class Credentials:
         except IssuerError as error:
             raise Refused(*failure(error)) from error
         except TemporarilyUnavailable as error:
-            raise Refused(FailureCause.ISSUER_UNAVAILABLE, error, error.message) from error
+            raise Refused(_cause(error), error, error.message) from error
         fatal = self._preflight(admitted, credentials, learned)
         if fatal is not None:
             raise Refused(
@@ -82,7 +82,7 @@ class Credentials:
             cause, _, detail = failure(error)
             return Failed(cause, None, None, detail)
         except TemporarilyUnavailable as error:
-            return Failed(FailureCause.ISSUER_UNAVAILABLE, None, None, error.message)
+            return Failed(_cause(error), None, None, error.message)
         fatal = self._preflight(admitted, {index: credential}, learned)
         if fatal is not None:
             return Failed(FailureCause.CONFIGURATION_INVALID, None, None, fatal)
@@ -152,3 +152,10 @@ class Credentials:
             **warned,
         )
         return ours.credential
+
+
+def _cause(error: TemporarilyUnavailable) -> FailureCause:
+    """Why a device that is to come again has no certificate."""
+    if isinstance(error, DailyLimit):
+        return FailureCause.TOO_MANY_CERTIFICATES
+    return FailureCause.ISSUER_UNAVAILABLE

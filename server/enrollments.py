@@ -19,6 +19,7 @@ from server.errors import (
     ComeAgain,
     Conflict,
     CsrRefused,
+    DailyLimit,
     KeyTaken,
     NoProfile,
     NotAuthenticated,
@@ -75,7 +76,7 @@ class Ending:
         """The device was answered with an error."""
         self.code, self.note = code, str(error)
         self.cause = _cause(error)
-        self.later = isinstance(error, ComeAgain | Conflict)
+        self.later = isinstance(error, ComeAgain | Conflict) and not isinstance(error, DailyLimit)
 
 
 class Enrollments:
@@ -243,6 +244,8 @@ def _cause(error: Exception) -> FailureCause:
             return FailureCause.CSR_REFUSED
         case StoreUnavailable():
             return FailureCause.STORE_UNAVAILABLE
+        case DailyLimit():
+            return FailureCause.TOO_MANY_CERTIFICATES
         case TemporarilyUnavailable():
             return FailureCause.ISSUER_UNAVAILABLE
         case ServiceError():

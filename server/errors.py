@@ -20,6 +20,7 @@ ServiceError
 │   └── BadAnswer             a CA's answer broke a check and is given to nobody
 └── TemporarilyUnavailable    come back after `retry_after` seconds
     └── ComeAgain             nothing went wrong, and there is no certificate yet
+        └── DailyLimit        the device has had as many certificates as one gets in a day
 
 ConfigurationError            a setting is wrong; the message names it, the rule and the remedy
 
@@ -125,6 +126,10 @@ class TemporarilyUnavailable(ServiceError):
 
 class ComeAgain(TemporarilyUnavailable):
     """Nothing went wrong, and there is no certificate yet: the same CSR gets further next time."""
+
+
+class DailyLimit(ComeAgain):
+    """The device has had, or has under way, as many certificates as one gets within 24 hours."""
 
 
 class ConfigurationError(Exception):

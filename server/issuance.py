@@ -38,6 +38,7 @@ from server.settlement import Settlement
 from server.store import issuances
 from server.store.database import Database
 from server.store.errors import StoreUnavailable
+from server.store.issuance_operations import UNSEEN
 from server.store.writer import OpenIssuance, Writer
 
 log = logs.get("issuance")
@@ -53,9 +54,9 @@ CLOSE_PATIENCE = 5.0
 class Wish:
     """One wish for a certificate with a server-made key: who, for which service, under which name.
 
-    `counted`: the device asks for it of its own accord, and gets so many a day and no more. `hold_seconds` is how long
-    it waits for the answer, `retry_after` when it comes back then; None = `answer_seconds`, and half of that. `limits`
-    is what it stores.
+    `counted`: the device asks for it of its own accord, and it counts as a CSR of its own does, not as a bootstrap.
+    `hold_seconds` is how long it waits for the answer, `retry_after` when it comes back then; None = `answer_seconds`,
+    and half of that. `limits` is what it stores.
     """
 
     account_id: UUID
@@ -129,6 +130,9 @@ class Issuance:
         self._clock = clock
         self._now = now
         self._metrics = metrics
+        # None = no bound. A small one has no room for what may be under way unseen.
+        self._daily = config.daily_bootstraps or None
+        self._exact = 0 < config.daily_bootstraps <= UNSEEN
         self._lease = timedelta(seconds=config.lease_seconds)
         self._attempts = Attempts(
             database=database,
@@ -164,8 +168,8 @@ class Issuance:
         """A certificate and key for `wish`: the held one, the one being made, or a new one.
 
         The session then owes `delivered` or `returned`. Raises IssuerError of the attempt that failed,
-        StoreUnavailable, or TemporarilyUnavailable while the CA takes its time; the work then goes on and the device
-        finds it when it returns.
+        StoreUnavailable, DailyLimit, or TemporarilyUnavailable while the CA takes its time; the work then goes on and
+        the device finds it when it returns.
         """
         slot = _slot(wish)
         held = await self._still_held(slot)
@@ -341,6 +345,8 @@ class Issuance:
             session_id=wish.session_id,
             subject=wish.subject.text,
             most=self._config.daily_csrs if wish.counted else None,
+            most_made_here=None if wish.counted else self._daily,
+            exact=self._exact and not wish.counted,
             # The CA signs no more for a device until a person acts (`device release`). Nor before an earlier request
             # has its answer: should its worker be gone, nobody will know what became of it.
             hold=active.on_unknown == "hold",

@@ -17,10 +17,11 @@ from lwm2m.coap.message import CHANGED, POST, code_text
 from lwm2m.errors import DecodeError, EncodeError
 from lwm2m.paths import Path
 from server import logs, tasks
+from server.attempts import all_of_a_day
 from server.coap.association import Gone, Outcome
 from server.coap.registration import Connected
 from server.metrics import Metrics
-from server.store import certificate_enrollments
+from server.store import certificate_enrollments, issuances
 from server.store.certificate_enrollments import CHANNEL, CertificateEnrollment, Ended, Result
 from server.store.database import Database
 from server.store.errors import StoreUnavailable
@@ -46,14 +47,16 @@ class Renewals:
         worker: str,
         connected: Callable[[UUID], Connected | None],
         seconds: float,
+        daily_bootstraps: int,
         metrics: Metrics,
     ) -> None:
-        """`seconds` is how long a device may take for its answer."""
+        """`seconds` is how long a device may take for its answer; `daily_bootstraps` as set, 0 = no bound."""
         self._database = database
         self._database_url = database_url
         self._worker = worker
         self._connected = connected
         self._seconds = seconds
+        self._daily = daily_bootstraps
         self._metrics = metrics
         self._under_way: dict[UUID, asyncio.Task[None]] = {}
 
@@ -131,6 +134,11 @@ class Renewals:
 
     async def _by_bootstrap(self, wish: CertificateEnrollment) -> str | None:
         """Execute the Bootstrap-Request Trigger; None when the device took it, else why not."""
+        # A device that is sent to a bootstrap which is then refused it comes back without anything.
+        if self._daily and await issuances.has_all_of_a_day(
+            self._database, wish.account_id, wish.endpoint, wish.certificate_name, self._daily
+        ):
+            return f"the device was not asked: {all_of_a_day(wish.certificate_name, self._daily)}"
         here = self._connected(wish.device_id)
         refusal = "its association ended before it was asked"
         # Of several Server instances the device knows which is ours: it refuses the others.

@@ -138,6 +138,12 @@ SENTENCES: Mapping[FailureCause, Sentence] = {
         "operator",
         "find out why two devices share a key; `firstlight device forget NAME --remove` frees those of a retired one",
     ),
+    FailureCause.TOO_MANY_CERTIFICATES: Sentence(
+        "{endpoint} asked{place} for one certificate more than a device gets within 24 hours{code}",
+        "operator",
+        "find out why it asks so often: most often it stores none, or starts again and again; it keeps what it has and "
+        "is served again by and by, as the first of those certificates are a day old",
+    ),
     FailureCause.NOT_FETCHED: Sentence(
         "{endpoint} did not take its certificate{place}",
         "device",

@@ -293,6 +293,7 @@ class Worker:
             worker=owner,
             connected=resource.connected,
             seconds=settings.renewal_seconds,
+            daily_bootstraps=self._assignment.config.issuance.daily_bootstraps,
             metrics=self.metrics,
         )
         self._stack.push_async_callback(resource.close)

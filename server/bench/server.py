@@ -19,8 +19,16 @@ from server.store.database import Database
 
 FACTORY = "Bench Factory"
 KEPT_LOG = Path("firstlight-bench.log")
-# The whole fleet comes from this machine: the limit for one address would be in the way.
-SETTINGS = "[server]\nmeasure_queue = true\n[limits]\nmax_handshakes_per_source = 1000000\n"
+# The whole fleet comes from this machine, and its devices again and again: the limits for one of each would be in the
+# way. Counted they are.
+SETTINGS = """
+[server]
+measure_queue = true
+[limits]
+max_handshakes_per_source = 1000000
+[issuance]
+daily_bootstraps = 1000000
+"""
 # Workers tell the parent their numbers once a second.
 NUMBERS_ARRIVE = 1.5
 

@@ -167,7 +167,11 @@ class Batches:
                 again.append(wish)
         if over:
             await self._fetch(("write_retired",), over)
-        counted = [(wish.id, wish.account_id, wish.endpoint, wish.most) for wish in again if wish.most is not None]
+        counted = [
+            (wish.id, wish.account_id, wish.endpoint, wish.service, *wish.bounds)
+            for wish in again
+            if wish.bounds != (None, None)
+        ]
         if counted:
             rows = await self._fetch(("write_opened_lately",), *zip(*counted, strict=True))
             outcomes.update((row["id"], TooMany()) for row in rows)

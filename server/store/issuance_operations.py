@@ -14,6 +14,10 @@ from server.store.devices import device_id
 from server.store.issuances import IssuanceRow
 from server.store.operation import Operation
 
+# So many intents of one device may be under way at once without one statement that sees another's: one in each worker.
+# As long as more than this are left of a device's bound its intents are counted without a lock.
+UNSEEN = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Inserted:
@@ -39,7 +43,10 @@ class KeyTaken:
 
 @dataclass(frozen=True, slots=True)
 class TooMany:
-    """The device has, or is about to have, as many certificates of the last 24 hours as the wish allows it."""
+    """The device has, or is about to have, as many certificates of the last 24 hours as the wish allows it.
+
+    Without the lock, `UNSEEN` fewer: ask once more, with it.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +68,9 @@ class OpenIssuance(Operation[Opened]):
     """The intent to ask a CA (design 7): `state` is `submitted`, as it is asked at once.
 
     `replaces`: the row of the attempt before this one, if it still answers for the CSR. `most`: how many certificates
-    the endpoint may get within 24 hours, this one included; None = not counted. `hold`: nothing is asked of this CA for
-    the endpoint while an earlier request for a server-made key has no answer (`on_unknown`).
+    the endpoint may get within 24 hours, this one included; None = not counted. `most_made_here`: the same of those for
+    this service whose key is made here, for which no lock is taken unless it is `exact`. `hold`: nothing is asked of
+    this CA for the endpoint while an earlier request for a server-made key has no answer (`on_unknown`).
     """
 
     statement: ClassVar[str] = "write_opened"
@@ -89,12 +97,21 @@ class OpenIssuance(Operation[Opened]):
     subject: str = ""
     replaces: UUID | None = None
     most: int | None = None
+    most_made_here: int | None = None
+    exact: bool = False
     hold: bool = False
 
     @property
     def looks_back(self) -> bool:
         """Whether it depends on the device's other intents: it is written under a lock, after those before it."""
-        return self.hold or self.most is not None
+        return self.exact or self.hold or self.most is not None
+
+    @property
+    def bounds(self) -> tuple[int | None, int | None]:
+        """What its statement counts up to: certificates of all kinds; those for the service with a key made here."""
+        most = self.most_made_here
+        # Others may be on their way that are not seen without the lock.
+        return self.most, most if most is None or self.exact else max(1, most - UNSEEN)
 
     def keys(self) -> tuple[Hashable, ...]:
         """The row and its public key, whose owner is settled by whoever comes first; the device, if it looks back."""
@@ -128,7 +145,7 @@ class OpenIssuance(Operation[Opened]):
             self.spki_sha256,
             self.csr,
             self.subject,
-            self.most,
+            *self.bounds,
         )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from server.errors import NotFound
 from server.store import audit
@@ -121,6 +121,12 @@ async def undelivered(
 async def is_for_device(database: Database, owner: str, issuance_id: UUID) -> bool:
     """Whether a certificate is still `owner`'s to deliver, and its device wished for no other meanwhile."""
     return bool(await database.fetchval("issuance_is_for_device", issuance_id, owner))
+
+
+async def has_all_of_a_day(database: Database, account_id: UUID, endpoint: str, service: str, most: int) -> bool:
+    """Whether a device had `most` certificates of a service with a key made here within 24 hours."""
+    asked = [uuid4()], [account_id], [endpoint], [service], [None], [most]
+    return bool(await database.fetch("write_opened_lately", *asked))
 
 
 async def renew_leases(

@@ -35,21 +35,33 @@ GROUP BY asked.id;
 WITH asked AS (
     SELECT w.id, w.account_id, w.device_id, w.session_id, w.issuer_id, w.not_before, w.lease_until,
            w.attempt, w.server_key, w.state, w.endpoint, w.service, w.owner, w.serial,
-           w.csr_sha256, w.spki_sha256, w.csr, w.subject, w.most
-    FROM unnest($1::write_opened_row[]) AS w
+           w.csr_sha256, w.spki_sha256, w.csr, w.subject, w.most, w.most_made_here
+    FROM unnest($1::write_opened_counted_row[]) AS w
 ), wish AS (
     -- What a CA failed to give does not count, nobody is locked out by an outage; what is under way does, and so does
-    -- what a CA signed and no device may have (too large, for instance), or refused to sign.
+    -- what a CA signed and no device may have (too large, for instance), or refused to sign, or may have signed: until
+    -- a person says that it is looked into. Endpoint and time are compared as a row: only `issuance_endpoint` can find
+    -- that. For `=` and `>` the planner takes `issuance_opened` as well, all that was opened within the day, while the
+    -- record is small or knew but one device when its statistics were made.
     SELECT asked.id, asked.account_id, asked.device_id, asked.session_id, asked.issuer_id, asked.not_before,
            asked.lease_until, asked.attempt, asked.server_key, asked.state, asked.endpoint, asked.service, asked.owner,
            asked.serial, asked.csr_sha256, asked.spki_sha256, asked.csr, asked.subject
     FROM asked
-    WHERE asked.most IS NULL
-       OR (SELECT count(*) FROM (SELECT FROM issuance i
-                                 WHERE i.account_id = asked.account_id AND i.endpoint = asked.endpoint
-                                   AND i.opened_at > now() - interval '24 hours'
-                                   AND (NOT i.settled OR i.state IN ('issued', 'delivered', 'abandoned', 'bad', 'refused'))
-                                 LIMIT asked.most) AS lately) < asked.most
+    WHERE (asked.most IS NULL OR NOT EXISTS (
+            SELECT FROM issuance i
+            WHERE i.account_id = asked.account_id AND i.endpoint <= asked.endpoint
+              AND (i.endpoint, i.opened_at) > (asked.endpoint, now() - interval '24 hours')
+              AND (NOT i.settled OR (i.state = 'unknown' AND i.current)
+                   OR i.state IN ('issued', 'delivered', 'abandoned', 'bad', 'refused'))
+            ORDER BY i.endpoint, i.opened_at OFFSET asked.most - 1))
+      AND (asked.most_made_here IS NULL OR NOT EXISTS (
+            SELECT FROM issuance i
+            WHERE i.account_id = asked.account_id AND i.endpoint <= asked.endpoint
+              AND (i.endpoint, i.opened_at) > (asked.endpoint, now() - interval '24 hours')
+              AND i.service = asked.service AND i.server_key
+              AND (NOT i.settled OR (i.state = 'unknown' AND i.current)
+                   OR i.state IN ('issued', 'delivered', 'abandoned', 'bad', 'refused'))
+            ORDER BY i.endpoint, i.opened_at OFFSET asked.most_made_here - 1))
 ), claimed AS (
     -- In the order of the keys, so that two writers wait for each other in one direction only.
     INSERT INTO known_key (spki_sha256, account_id, endpoint)
@@ -102,12 +114,23 @@ LEFT JOIN issuance found ON found.id = nearest.id;
 -- name: write_opened_lately
 -- Which of these wishes are one too many, as `write_opened` counts.
 SELECT asked.id
-FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[]) AS asked (id, account_id, endpoint, most)
-WHERE (SELECT count(*) FROM (SELECT FROM issuance i
-                             WHERE i.account_id = asked.account_id AND i.endpoint = asked.endpoint
-                               AND i.opened_at > now() - interval '24 hours'
-                               AND (NOT i.settled OR i.state IN ('issued', 'delivered', 'abandoned', 'bad', 'refused'))
-                             LIMIT asked.most) AS lately) >= asked.most;
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::integer[], $6::integer[])
+    AS asked (id, account_id, endpoint, service, most, most_made_here)
+WHERE (asked.most IS NOT NULL AND EXISTS (
+        SELECT FROM issuance i
+        WHERE i.account_id = asked.account_id AND i.endpoint <= asked.endpoint
+          AND (i.endpoint, i.opened_at) > (asked.endpoint, now() - interval '24 hours')
+          AND (NOT i.settled OR (i.state = 'unknown' AND i.current)
+               OR i.state IN ('issued', 'delivered', 'abandoned', 'bad', 'refused'))
+        ORDER BY i.endpoint, i.opened_at OFFSET asked.most - 1))
+   OR (asked.most_made_here IS NOT NULL AND EXISTS (
+        SELECT FROM issuance i
+        WHERE i.account_id = asked.account_id AND i.endpoint <= asked.endpoint
+          AND (i.endpoint, i.opened_at) > (asked.endpoint, now() - interval '24 hours')
+          AND i.service = asked.service AND i.server_key
+          AND (NOT i.settled OR (i.state = 'unknown' AND i.current)
+               OR i.state IN ('issued', 'delivered', 'abandoned', 'bad', 'refused'))
+        ORDER BY i.endpoint, i.opened_at OFFSET asked.most_made_here - 1));
 
 -- name: write_retired
 -- Rows that stop answering for their CSR: their time is over, or a new attempt replaces them.

@@ -214,3 +214,16 @@ async def test_a_device_that_got_nothing_because_of_a_ca_needs_a_person(api: Api
 async def test_what_a_ca_failed_with_a_while_ago_is_over(api: Api) -> None:
     await happened(api, good=0, bad=2, cause="issuer_unavailable", ago=timedelta(minutes=7))
     assert (await api.ask("GET", "/v1/attention", 200))["all_clear"] is True
+
+
+async def test_a_device_that_asks_for_too_many_certificates_needs_a_person(api: Api) -> None:
+    await happened(api, good=0, bad=12, cause="too_many_certificates")
+    (finding,) = (await api.ask("GET", "/v1/attention", 200))["findings"]
+    assert (finding["kind"], finding["severity"], finding["title"]) == (
+        "devices_at_limit",
+        "warning",
+        "12 bootstraps or enrolments refused: a device had its certificates of the day",
+    )
+    assert finding["since"] is not None
+    listed = await api.ask("GET", f"/v3/devices/?{finding['devices']}", 200)
+    assert len(listed["data"]) == 12

@@ -102,7 +102,7 @@ async def test_keys_made_here_for_a_device_that_asks_for_them_count_too(rig: Wor
         with pytest.raises(ComeAgain, match="within 24 hours"):
             await refused
     assert len(ca.asked) == 2
-    # A bootstrap is no request of that kind.
+    # A bootstrap has a bound of its own (test_bootstrap_limits.py).
     await worker.issuance.server_made(wish("greedy"))
 
 

@@ -1,16 +1,17 @@
 """What EST requests add to the session of their association: no more than a bootstrap has, whatever the device does."""
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any, cast
 from uuid import uuid4
 
 from server.enrollments import Conversation, Ending, Enrollments
-from server.errors import Conflict
+from server.errors import Conflict, DailyLimit
 from server.metrics import Metrics
 from server.profile import parse_profile
 from server.requester import Requester
 from server.seen import Seen
-from server.store.writer import AppendStep, Writer
+from server.store.writer import AppendStep, RecordEnrollment, Writer
 from server.visit import MOST_STEPS, Visit, VisitedSession
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -85,3 +86,15 @@ async def test_the_row_of_a_session_that_is_over_does_not_grow_for_ever_either()
         await enrollments.ended(cast(Conversation, talk), delivered())
     assert len(record.written) == MOST_STEPS
     assert all(isinstance(each, AppendStep) for each in record.written)
+
+
+async def test_a_device_that_had_its_certificates_of_the_day_is_told_to_come_later_and_shown() -> None:
+    """Who is told to come later is on record when it has its certificate; this one has none for hours."""
+    record, talk = Record(), Talk(open=False)
+    refused = Ending(path="/est/sen", service="LWM2M", began=0.5, started_at=NOW, requester=REQUESTER)
+    refused.refused(DailyLimit("it asked for 500 certificates within 24 hours", 3600.0), 0xA3)
+    talk.association = SimpleNamespace(address_text="192.0.2.7:1")
+    await make(record).ended(cast(Conversation, talk), refused)
+    (row,) = record.written
+    assert isinstance(row, RecordEnrollment)
+    assert (row.outcome, row.cause) == ("failed", "too_many_certificates")

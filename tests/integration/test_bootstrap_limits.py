@@ -1,0 +1,126 @@
+"""How many certificates with a key made here one device has of a service in a day, whoever serves it (design 7)."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from issuers.errors import OutcomeUnknown, Unavailable
+from server.errors import DailyLimit
+from server.issuance import ServerMade, Wish
+from server.store import issuances
+from server.store.issuance_operations import UNSEEN
+from tests.integration.certificates import deliver
+from tests.integration.field import until
+from tests.integration.guarded import PERSON
+from tests.integration.issuers import Gate, ScriptedCa, Worker, Workers, csr_wish, in_turn, raises, wish
+from tests.integration.rows import ACCOUNT
+
+REFUSED = "within 24 hours, the most that issuance.daily_bootstraps allows"
+
+
+async def bootstrapped(worker: Worker, asked: Wish) -> ServerMade:
+    """What a device was given that accepted its Finish."""
+    made = await worker.issuance.server_made(asked)
+    await deliver(worker, asked, made)
+    return made
+
+
+async def test_one_device_has_so_many_certificates_of_a_service_a_day_and_no_more(rig: Workers, ca: ScriptedCa) -> None:
+    worker = await rig.worker("worker-1", daily_bootstraps=2)
+    # What a CA fails to give counts for nothing.
+    for _ in range(3):
+        ca.on_issue = in_turn(raises(Unavailable("away")), ca.signs)
+        with pytest.raises(Unavailable):
+            await worker.issuance.server_made(wish("looping"))
+    ca.on_issue = ca.signs
+    asked = len(ca.asked)
+    for _ in range(2):
+        await bootstrapped(worker, wish("looping"))
+    for each in (worker, await rig.worker("after-a-restart", daily_bootstraps=2)):
+        with pytest.raises(DailyLimit, match=f"issued 2 certificates of LWM2M .*{REFUSED}") as refused:
+            await each.issuance.server_made(wish("looping"))
+        assert refused.value.retry_after == 3600
+    # Nothing is kept of who asks for more: neither an intent nor a key.
+    assert len(ca.asked) == asked + 2
+    async with rig.database.acquire() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM known_key") == len(await rig.rows("looping"))
+    # Neither its other service nor another device is any the worse.
+    await bootstrapped(worker, replace(wish("looping"), service="DLMS"))
+    await bootstrapped(worker, wish("modest"))
+    async with rig.database.acquire() as connection:
+        await connection.execute("UPDATE issuance SET opened_at = opened_at - interval '25 hours'")
+    await bootstrapped(worker, wish("looping"))
+
+
+async def test_a_key_that_is_held_for_its_device_is_counted_once(rig: Workers, ca: ScriptedCa) -> None:
+    worker = await rig.worker("worker-1", daily_bootstraps=2)
+    for _ in range(5):
+        asked = wish("unlucky")
+        made = await worker.issuance.server_made(asked)
+        worker.issuance.returned(made.issuance_id, asked)
+    await bootstrapped(worker, wish("unlucky"))
+    await bootstrapped(worker, wish("unlucky"))
+    with pytest.raises(DailyLimit):
+        await worker.issuance.server_made(wish("unlucky"))
+    assert len(ca.asked) == 2
+
+
+@pytest.mark.parametrize(("bound", "before"), [(3, 0), (UNSEEN + 3, UNSEEN)])
+async def test_two_workers_that_are_asked_at_once_give_no_more_than_the_bound(
+    rig: Workers, ca: ScriptedCa, bound: int, before: int
+) -> None:
+    """A small bound is counted under the lock from the first on, a large one near its end."""
+    racing = [await rig.worker(f"worker-{number}", daily_bootstraps=bound) for number in (1, 2)]
+    for number in range(before):
+        await bootstrapped(racing[number % 2], wish("looping"))
+    gate = ca.on_issue = Gate(ca.signs)
+    # Names that differ, as of several entries of a profile: else those of one worker would be one certificate.
+    asked = [
+        asyncio.create_task(worker.issuance.server_made(wish("looping", unit=f"unit-{number}")))
+        for worker in racing
+        for number in range(3)
+    ]
+
+    async def three_refused() -> bool:
+        return sum(task.done() for task in asked) == 3
+
+    # The others are under way: the CA lets none of them go yet.
+    await until(three_refused)
+    gate.open.set()
+    ended = await asyncio.gather(*asked, return_exceptions=True)
+    assert sum(isinstance(each, ServerMade) for each in ended) == 3
+    assert sum(isinstance(each, DailyLimit) for each in ended) == 3
+    assert len(ca.asked) == bound
+
+
+async def test_what_the_ca_may_have_signed_counts_until_a_person_has_looked(rig: Workers, ca: ScriptedCa) -> None:
+    worker = await rig.worker("worker-1", daily_bootstraps=2)
+    ca.on_issue = ca.never_hears
+    with pytest.raises(OutcomeUnknown):
+        await worker.issuance.server_made(wish("looping"))
+    ca.on_issue = ca.signs
+    assert await rig.states("looping") == ["unknown", "unknown"]
+    with pytest.raises(DailyLimit):
+        await worker.issuance.server_made(wish("looping"))
+    await issuances.release(rig.database, PERSON, ACCOUNT, "looping")
+    await bootstrapped(worker, wish("looping"))
+
+
+async def test_a_bootstrap_and_a_request_of_the_device_have_bounds_of_their_own(rig: Workers, ca: ScriptedCa) -> None:
+    worker = await rig.worker("worker-1", daily_bootstraps=1, daily_csrs=3)
+    await worker.device_made.certificate(csr_wish("both"))
+    await bootstrapped(worker, wish("both"))
+    with pytest.raises(DailyLimit, match=REFUSED):
+        await worker.issuance.server_made(wish("both"))
+    await bootstrapped(worker, replace(wish("both"), counted=True))
+    with pytest.raises(DailyLimit, match=r"the most that issuance\.daily_csrs allows"):
+        await worker.device_made.certificate(csr_wish("both"))
+    assert len(ca.asked) == 3
+
+
+async def test_no_bound_is_none(rig: Workers, ca: ScriptedCa) -> None:
+    worker = await rig.worker("worker-1", daily_bootstraps=0)
+    for _ in range(UNSEEN + 2):
+        await bootstrapped(worker, wish("rig"))
+    assert len(ca.asked) == UNSEEN + 2
