@@ -58,7 +58,7 @@ class Attendant:
         """What needs a person in this account; StoreUnavailable."""
         now = self.now()
         last = self._last.get(account.id)
-        if last is not None and now - last.checked_at < FRESH:
+        if last is not None and abs(now - last.checked_at) < FRESH:
             return last
         cas = await standings(self.database, account.id, now)
         picture = await self.statistics.picture(account.id, "15m", installation=False)

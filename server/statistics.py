@@ -171,6 +171,11 @@ class History:
         async with self._lock:
             until = now.astimezone(UTC) - LAG
             since = self._until
+            if since is not None and until < since - LAG:
+                # The clock was set back: what was read is of times that are still to come.
+                self._short.clear()
+                self._long.clear()
+                since = None
             if since is not None and until - since < FRESH:
                 return since
             if since is None or until - since > SHORT_SPAN:

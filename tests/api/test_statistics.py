@@ -4,8 +4,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-from server.statistics import Statistics
-from server.store import readiness
+from server.attention import Attendant
+from server.metrics import Merged
+from server.statistics import LAG, Statistics
+from server.store import accounts, readiness
 from server.store.session_operations import RecordSession
 from server.store.writer import MarkDelivered, Writer
 from tests.api.conftest import Api
@@ -90,6 +92,27 @@ async def test_what_comes_later_is_added_to_what_was_read(api: Api) -> None:
     assert later.ended == 2
     clock[0] += timedelta(days=2)
     assert (await service.picture(api.account_id, "24h", installation=True)).ended == 0
+
+
+async def test_a_clock_that_is_set_back_stops_neither_picture_nor_findings(api: Api) -> None:
+    now = datetime.now(UTC)
+    clock = [now + timedelta(days=1)]
+    statistics = Statistics(api.office.database, Merged(), lambda: clock[0])
+    attendant = Attendant(
+        database=api.office.database,
+        sealer=api.office.sealer,
+        statistics=statistics,
+        now=lambda: clock[0],
+        workers=lambda: (1, 1),
+    )
+    account = await accounts.find(api.office.database, api.account_id)
+    assert account is not None
+    await happened(api, good=3, bad=0)
+    assert (await attendant.look(account)).checked_at == clock[0]
+    clock[0] = now
+    assert (await attendant.look(account)).checked_at == now
+    picture = await statistics.picture(account.id, "1h", installation=False)
+    assert (picture.at, picture.whole.counts["succeeded"]) == (now - LAG, 3)
 
 
 async def test_another_account_sees_its_own_bootstraps_only(api: Api) -> None:

@@ -35,7 +35,7 @@ class Quotas:
         async with self._asking.setdefault(row.id, asyncio.Lock()):
             changed, known = self._known.get(row.id, (None, None))
             now = office.now()
-            if known is not None and changed == row.updated_at and now - known.at < ASKED_EVERY:
+            if known is not None and changed == row.updated_at and abs(now - known.at) < ASKED_EVERY:
                 return known
             try:
                 left = await admin.certificates_left(office.database, office.sealer, office.config, row)
