@@ -12,7 +12,7 @@ from server.metrics import Metrics
 from server.store import refusals
 from server.store.database import Database
 from server.store.errors import StoreUnavailable
-from server.store.refusals import Seenrow
+from server.store.refusals import SeenRow
 from server.transport.engine import Refusal, printable
 from server.transport.udp import Association
 
@@ -34,7 +34,7 @@ class Seen:
         self._database = database
         self._now = now
         self._metrics = metrics
-        self._rows: dict[tuple[str, str, str], Seenrow] = {}
+        self._rows: dict[tuple[str, str, str], SeenRow] = {}
         self._logged = 0
         # Refusals that are in no row, and not on record yet.
         self.overflowed = 0
@@ -65,7 +65,7 @@ class Seen:
             if len(self._rows) >= MOST:
                 self._overflow(1)
                 return
-            row = self._rows[key] = Seenrow(source, reason, credential, identity[:200], 0, self._now())
+            row = self._rows[key] = SeenRow(source, reason, credential, identity[:200], 0, self._now())
         row.count += 1
         row.last_seen = self._now()
         if self._logged < LOGGED_PER_FLUSH:

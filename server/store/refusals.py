@@ -11,7 +11,7 @@ MOST = 2000
 
 
 @dataclass(slots=True)
-class Seenrow:
+class SeenRow:
     """What was counted since it was last written; `last_seen` grows with `count`."""
 
     source: str
@@ -44,7 +44,7 @@ class Unlisted:
     last_at: datetime
 
 
-async def record(database: Database, rows: Sequence[Seenrow], *, unlisted: int, now: datetime) -> None:
+async def record(database: Database, rows: Sequence[SeenRow], *, unlisted: int, now: datetime) -> None:
     """Add `rows` and `unlisted` others to the record at `now`, and let the oldest beyond `MOST` go."""
     async with database.acquire() as connection:
         await connection.execute(

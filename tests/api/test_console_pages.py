@@ -13,7 +13,7 @@ import pytest
 from lwm2m.steps import FailureCause
 from server.admin import operators
 from server.store import refusals
-from server.store.refusals import Seenrow
+from server.store.refusals import SeenRow
 from tests.api.conftest import PERSON, Api
 from tests.api.test_console_door import ORIGIN, PASSWORD, hidden
 from tests.console.seed import seed
@@ -160,7 +160,7 @@ async def test_who_was_turned_away_is_found_by_any_reason_that_is_listed(api: Ap
     now = datetime.now(UTC)
     await refusals.record(
         api.office.database,
-        [Seenrow("192.0.2.7", FailureCause.NO_PROFILE.value, "psk", "odd-one-out", 1, now)],
+        [SeenRow("192.0.2.7", FailureCause.NO_PROFILE.value, "psk", "odd-one-out", 1, now)],
         unlisted=1234,
         now=now,
     )

@@ -9,7 +9,7 @@ from cryptography import x509
 
 from server import sentences
 from server.store import refusals
-from server.store.refusals import Seenrow
+from server.store.refusals import SeenRow
 from server.transport.engine import RefusalReason
 from tests.api.conftest import Api
 
@@ -58,7 +58,7 @@ async def test_a_pre_shared_key_is_write_only(api: Api) -> None:
 
 async def test_who_was_not_admitted_comes_with_what_it_means_and_what_to_do(api: Api) -> None:
     now = datetime.now(UTC)
-    knock = Seenrow("192.0.2.7", RefusalReason.UNKNOWN_IDENTITY.value, "psk", "pump-1", 3, now)
+    knock = SeenRow("192.0.2.7", RefusalReason.UNKNOWN_IDENTITY.value, "psk", "pump-1", 3, now)
     await refusals.record(api.office.database, [knock], unlisted=0, now=now)
     listed = await api.ask("GET", "/v1/seen", 200)
     assert (listed["has_more"], listed["not_listed"]) == (False, None)
@@ -82,7 +82,7 @@ async def test_how_many_more_were_not_admitted_than_are_listed_is_said(
     """By what came at once, and by what the record lets go; a flood of another day is counted for itself."""
     monkeypatch.setattr(refusals, "MOST", 3)
     now = datetime.now(UTC)
-    knocks = [Seenrow("192.0.2.7", "unknown_ca", "x509", f"pump-{n}", 2, now + timedelta(seconds=n)) for n in range(5)]
+    knocks = [SeenRow("192.0.2.7", "unknown_ca", "x509", f"pump-{n}", 2, now + timedelta(seconds=n)) for n in range(5)]
     await refusals.record(api.office.database, knocks, unlisted=40, now=now)
     told = await api.ask("GET", "/v1/seen?limit=2", 200)
     assert ([row["identity"] for row in told["data"]], told["has_more"]) == (["pump-4", "pump-3"], True)

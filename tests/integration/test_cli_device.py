@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from server.store.database import Database
 from server.store.issuance_operations import RecordFailed
-from server.store.refusals import Seenrow, record
+from server.store.refusals import SeenRow, record
 from server.store.writer import Writer
 from tests.integration import rows
 from tests.integration.commands import NOW, SENTENCE, STEPS, Cli, bootstrapped
@@ -65,7 +65,7 @@ def test_who_was_not_admitted_is_listed(cli: Cli) -> None:
     assert "Nobody was turned away." in cli("device", "seen")
 
     async def knock(database: Database) -> None:
-        row = Seenrow("192.0.2.1", "unknown_ca", "x509", "CN=stranger", 3, NOW)
+        row = SeenRow("192.0.2.1", "unknown_ca", "x509", "CN=stranger", 3, NOW)
         row.last_seen = NOW
         await record(database, [row], unlisted=5678, now=NOW)
 
@@ -82,9 +82,9 @@ def test_who_was_not_admitted_is_listed(cli: Cli) -> None:
 
     async def others(database: Database) -> None:
         rows = [
-            Seenrow("192.0.2.2", "unknown_ca", "x509", "CN=another", 1, NOW),
-            Seenrow("192.0.2.2", "unknown_identity", "psk", "pump-1", 1, NOW),
-            Seenrow("192.0.2.3", "no_profile", "psk", "pump-2", 1, NOW),
+            SeenRow("192.0.2.2", "unknown_ca", "x509", "CN=another", 1, NOW),
+            SeenRow("192.0.2.2", "unknown_identity", "psk", "pump-1", 1, NOW),
+            SeenRow("192.0.2.3", "no_profile", "psk", "pump-2", 1, NOW),
         ]
         await record(database, rows, unlisted=0, now=NOW)
 

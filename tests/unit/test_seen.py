@@ -13,7 +13,7 @@ from server.seen import LOGGED_PER_FLUSH, MOST, Seen
 from server.store import refusals
 from server.store.database import Database
 from server.store.errors import StoreUnavailable
-from server.store.refusals import Seenrow
+from server.store.refusals import SeenRow
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -22,12 +22,12 @@ class Record:
     """In place of the database: keeps what is written, or is away."""
 
     def __init__(self) -> None:
-        self.written: list[Seenrow] = []
+        self.written: list[SeenRow] = []
         self.unlisted = 0
         self.writes = 0
         self.away = False
 
-    async def record(self, _database: object, rows: Sequence[Seenrow], *, unlisted: int, now: datetime) -> None:
+    async def record(self, _database: object, rows: Sequence[SeenRow], *, unlisted: int, now: datetime) -> None:
         self.writes += 1
         if self.away:
             raise StoreUnavailable("away")
@@ -55,7 +55,7 @@ def make() -> Seen:
     return Seen(database=Database(None, {}), now=lambda: next(times), metrics=Metrics())
 
 
-async def flushed(seen: Seen, record: Record, writes: int = 1) -> list[Seenrow]:
+async def flushed(seen: Seen, record: Record, writes: int = 1) -> list[SeenRow]:
     running = asyncio.create_task(seen.run())
     try:
         async with asyncio.timeout(30):
