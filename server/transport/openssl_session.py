@@ -31,6 +31,8 @@ _bytes_of = _ffi.unpack
 _RECORD_HEADER = records.RECORD_HEADER
 _APPLICATION_DATA = records.APPLICATION_DATA
 # What a memory BIO is, the same at each call.
+# Bytes of a datagram that every path carries: IPv4 itself promises 576 (RFC 791 3.1).
+NARROW_MTU = 512
 _MEMORY = _lib.BIO_s_mem()
 
 
@@ -47,11 +49,14 @@ class OpenSslSession:
         "_key",
         "_known_by",
         "_longest",
+        "_mtu",
         "_named",
         "_offered",
         "_out",
+        "_repeated",
         "_ssl",
         "_trusted",
+        "_wide",
         "closed_by_peer",
         "credential",
         "detail",
@@ -84,6 +89,9 @@ class OpenSslSession:
         self._ahead: int | None = None
         # OpenSSL ends a session that is to send a longer record than the client asked for, and does not say its limit.
         self._longest = records.LONGEST_PLAINTEXT if engine.stream else records.longest_plaintext(client_hello)
+        self._mtu = engine.mtu
+        # Whether a flight was sent again, and whether anything that a narrow path drops was sent.
+        self._repeated = self._wide = False
         self._ssl = _lib.SSL_new(engine.context)
         self._in = _lib.BIO_new(_MEMORY)
         self._out = _lib.BIO_new(_MEMORY)
@@ -201,7 +209,9 @@ class OpenSslSession:
         engine = self._engine
         if engine.stream:
             return [written]
-        return records.datagrams(self._numbered(written), min(engine.mtu, self._longest + _RECORD_HEADER))
+        made = records.datagrams(self._numbered(written), min(self._mtu, self._longest + _RECORD_HEADER))
+        self._wide = self._wide or max(map(len, made)) > NARROW_MTU
+        return made
 
     def _numbered(self, written: bytes) -> bytes:
         """Begin with the number of the ClientHello's record (RFC 6347 4.2.1): OpenSSL 3.2 to 4.0 begins with 1.
@@ -234,9 +244,16 @@ class OpenSslSession:
         return float(engine.seconds[0]) + float(engine.microseconds[0]) / 1e6
 
     def handle_timer(self) -> None:
-        """Retransmit what is due (RFC 6347 4.2.4)."""
-        if _lib.DTLSv1_handle_timeout(self._ssl) < 0:
+        """Retransmit what is due (RFC 6347 4.2.4), in smaller datagrams from the second time on (4.1.1.1): it may be
+        their size that keeps them from arriving, and the association stays with it.
+        """
+        if self._repeated and self._wide and self._mtu > NARROW_MTU and self.next_timer() == 0.0:
+            self._mtu = NARROW_MTU
+            _lib.SSL_set_mtu(self._ssl, NARROW_MTU)
+        repeated = _lib.DTLSv1_handle_timeout(self._ssl)
+        if repeated < 0:
             self._fail()
+        self._repeated = self._repeated or repeated > 0
 
     @property
     def cleartext_mtu(self) -> int:

@@ -10,7 +10,9 @@ from tests.unit.transport.client import PSK_SUITES, Client
 
 
 class Device:
-    """`Client` on a real socket; `loses` says which handshake datagram of which direction never arrives."""
+    """`Client` on a real socket; `loses` says which handshake datagram of which direction never arrives, and none that
+    has more bytes than the path `carries` does.
+    """
 
     def __init__(
         self,
@@ -20,6 +22,7 @@ class Device:
         host: str = "127.0.0.1",
         sock: socket.socket | None = None,
         loses: Callable[[str, int], bool] = lambda _direction, _number: False,
+        carries: int = 1 << 16,
     ) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.client = client
@@ -28,6 +31,7 @@ class Device:
         self.sock.connect((host, port))
         self.largest = 0
         self._loses = loses
+        self._carries = carries
         self._counts = {"to": 0, "from": 0}
 
     def _lost(self, direction: str) -> bool:
@@ -54,6 +58,8 @@ class Device:
                 self.client.connection.DTLSv1_handle_timeout()
                 self.send(self.client.output())
                 continue
+            if len(datagram) > self._carries:
+                continue
             self.largest = max(self.largest, len(datagram))
             if not self._lost("from"):
                 answers = self.client.receive(datagram)
@@ -64,7 +70,9 @@ class Device:
         self.send(self.client.send(plaintext))
         loop = asyncio.get_running_loop()
         while not self.client.received:
-            self.send(self.client.receive(await loop.sock_recv(self.sock, 1 << 16)))
+            datagram = await loop.sock_recv(self.sock, 1 << 16)
+            if len(datagram) <= self._carries:
+                self.send(self.client.receive(datagram))
         return self.client.received.pop(0)
 
 

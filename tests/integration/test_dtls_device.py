@@ -45,6 +45,26 @@ async def test_no_datagram_of_a_handshake_is_larger_than_the_mtu(
     assert server.endpoint.counters.oversized == 0
 
 
+async def test_where_large_datagrams_never_arrive_smaller_ones_are_sent(factory: Factory) -> None:
+    """RFC 6347 4.1.1.1: of a flight that was repeated in vain the next copy is smaller, and so is what follows it."""
+    async with running(factory) as server:
+        device = Device(x509_client(factory, mtu=600), server.port, carries=600)
+        with device.sock:
+            await device.handshake()
+            assert device.client.up
+            size = server.uppers[0].association.cleartext_mtu - len(b"echo ")
+            assert await device.echo(b"x" * size) == b"echo " + b"x" * size
+
+
+async def test_what_was_lost_once_does_not_make_datagrams_smaller(factory: Factory) -> None:
+    async with running(factory) as server:
+        device = Device(x509_client(factory), server.port, loses=lambda way, number: way == "from" and number == 1)
+        with device.sock:
+            await device.handshake()
+            assert device.largest > 600
+            assert server.uppers[0].association.cleartext_mtu > 1100
+
+
 async def test_two_hundred_unknown_identities_at_a_slow_store_hold_up_nobody(factory: Factory) -> None:
     """A store that answers none of two hundred until a device with a known key, who came after them, was served."""
     answered: list[bytes] = []
