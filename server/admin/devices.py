@@ -15,7 +15,7 @@ from server.store.database import Database
 from server.store.devices import DeviceRow
 from server.store.secrets import Sealer
 
-# Of one device; more than one are at work only while it renews.
+# Certificates of one device looked at together: each bootstrap leaves one that is valid to its end.
 MOST = 100
 
 
@@ -28,11 +28,8 @@ class Forgotten:
 
 
 async def at_work(database: Database, device: DeviceRow, now: datetime) -> list[CertificateRow]:
-    """The certificates of a device that are valid: delivered, neither revoked nor over."""
-    rows = await certificates.search(
-        database, device.account_id, endpoint=device.endpoint, state="delivered", limit=MOST
-    )
-    return [row for row in rows if row.revoked_at is None and row.not_after > now]
+    """The certificates of a device that are valid, the newest `MOST`: delivered, neither revoked nor over."""
+    return await certificates.at_work(database, device.account_id, device.endpoint, now, limit=MOST)
 
 
 async def forget(
@@ -55,8 +52,9 @@ async def forget(
     """
     device = await devices.by_id(database, account_id, device_id)
     revoked: list[int] = []
-    if revoke:
-        for row in await at_work(database, device, now):
+    # What is withdrawn is at work no more.
+    while revoke and (rows := await at_work(database, device, now)):
+        for row in rows:
             try:
                 await certificate_admin.revoke(
                     database, sealer, config, actor, account_id, row.issuance_id, reason="cessationOfOperation", now=now

@@ -1,5 +1,6 @@
 """The directory of devices: what people write into it, and what the bootstrap service alone does (izuma.md B5)."""
 
+import asyncio
 from hashlib import sha256
 from typing import Any
 
@@ -7,10 +8,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from server.admin import devices as admin
 from server.store.devices import device_id
 from server.store.session_operations import TouchDevice
-from server.store.writer import Writer
+from server.store.writer import MarkDelivered, Writer
 from tests.api.conftest import Api
+from tests.integration.rows import intent, issued
 
 DEVICES = "/v3/devices/"
 NAME = "urn:dev:os:0001"
@@ -122,3 +125,23 @@ async def test_a_device_with_a_developer_certificate_is_one_in_development(api: 
     for query in ("device_execution_mode__eq=1", "deployed_state__eq=development", "deployed_state__neq=production"):
         found = (await api.ask("GET", f"{DEVICES}?{query}", 200))["data"]
         assert [row["endpoint_name"] for row in found] == ["on-a-desk"], query
+
+
+async def test_a_device_is_forgotten_with_all_its_certificates_however_many_they_are(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each bootstrap leaves one that is valid to its end; all of these came in one commit."""
+    monkeypatch.setattr(admin, "MOST", 2)
+    await here(api)
+    writer = Writer(api.database_url, api.office.database.queries)
+    await writer.start()
+    wishes = [intent(NAME, account_id=api.account_id) for _ in range(5)]
+    await asyncio.gather(*map(writer.write, wishes))
+    await asyncio.gather(*(writer.write(issued(wish)) for wish in wishes))
+    await asyncio.gather(*(writer.write(MarkDelivered(wish.id)) for wish in wishes))
+    await writer.close()
+    (device,) = (await api.ask("GET", DEVICES, 200))["data"]  # type: ignore[misc]
+    await api.ask("DELETE", f"{DEVICES}{device['id']}/?revoke=true", 204)
+    found: Any = (await api.ask("GET", f"/v1/certificates?endpoint_name__eq={NAME}", 200))["data"]
+    assert len(found) == 5
+    assert all(row["revocation_reason"] == "cessationOfOperation" for row in found)
