@@ -11,7 +11,7 @@ from server import attention_cas
 from server.finding import Finding
 from server.standing import Standing, standings
 from server.statistics import Group, Picture, Statistics
-from server.store import statistics
+from server.store import issuances, statistics
 from server.store.accounts import Account
 from server.store.database import Database
 from server.store.secrets import Sealer
@@ -31,6 +31,8 @@ _OF_A_DAY = FailureCause.TOO_MANY_CERTIFICATES.value
 _HARMLESS = {FailureCause.SUPERSEDED.value, _OF_A_DAY}
 # One certificate that breaks a check is a finding of its own.
 _OF_THE_CA = {FailureCause.ISSUER_UNAVAILABLE.value, FailureCause.ISSUER_REFUSED.value}
+# Devices that a finding names; an address holds no more.
+NAMED = 20
 OWN_CA = "the embedded CA"
 
 
@@ -114,14 +116,19 @@ class Attendant:
                 )
             )
         if facts.unknown:
+            waiting = await issuances.waiting_endpoints(self.database, account.id, limit=NAMED)
+            # A comma is between two names there.
+            names = ",".join(each for each in waiting if "," not in each)
             found.append(
                 Finding(
                     kind="outcome_unknown",
                     severity="warning",
                     title=f"Of {_many(facts.unknown)} requests nobody knows whether the CA signed",
                     cause="the CA's answer was lost and cannot be asked for again",
-                    next_step="look at the CA's own log, then release them: `firstlight device release NAME`",
+                    next_step="look at the CA's own log, then release them: on the page of the device, or by "
+                    "`firstlight device release NAME`",
                     since=facts.unknown_since,
+                    devices=urlencode({"endpoint_name__in": names}) if names else "",
                 )
             )
         if facts.unrevoked:

@@ -153,6 +153,17 @@ async def leave_unknown(database: Database, owner: str, issuance_id: UUID) -> No
     await database.execute("issuance_leave_unknown", issuance_id, owner)
 
 
+async def waiting(database: Database, account_id: UUID, endpoint: str) -> int:
+    """How many requests of an endpoint wait for a person: those that `release` would free."""
+    row = await database.fetchrow("issuance_waiting", account_id, endpoint)
+    return int(row["count"]) if row is not None else 0
+
+
+async def waiting_endpoints(database: Database, account_id: UUID, *, limit: int) -> list[str]:
+    """The endpoints with such requests, those that wait longest first."""
+    return [row["endpoint"] for row in await database.fetch("issuance_waiting_endpoints", account_id, limit)]
+
+
 async def release(database: Database, actor: Actor, account_id: UUID, endpoint: str) -> list[UUID]:
     """Let a device have a new certificate although the outcome of earlier requests is unknown; NotFound if of none.
 

@@ -100,6 +100,14 @@ RETURNING id;
 UPDATE issuance SET settled = true, updated_at = now()
 WHERE id = $1 AND owner = $2 AND state = 'unknown';
 
+-- name: issuance_waiting
+SELECT count(*) FROM issuance WHERE account_id = $1 AND endpoint = $2 AND state = 'unknown' AND current AND settled;
+
+-- name: issuance_waiting_endpoints
+SELECT endpoint FROM issuance
+WHERE account_id = $1 AND delivered_at IS NULL AND state = 'unknown' AND settled AND current
+GROUP BY endpoint ORDER BY min(updated_at) LIMIT $2;
+
 -- name: issuance_release
 -- Requests of an endpoint whose outcome stays unknown: from now on they stand in nobody's way.
 UPDATE issuance SET settled = true, current = false, updated_at = now()

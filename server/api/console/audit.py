@@ -1,10 +1,11 @@
 """Audit: who changed what, before and after; bootstraps and their outcomes beside it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
@@ -12,9 +13,12 @@ from fastapi.responses import RedirectResponse, Response
 from server.api.access import ROLE_NAMES
 from server.api.console import authorities, browsing, export, told
 from server.api.console.authorities import OWN_NAME
-from server.api.console.door import ReaderVisits
+from server.api.console.browsing import Browsed
+from server.api.console.door import ReaderVisits, Visitor
+from server.api.console.navigation import CERTIFICATE_AUTHORITIES, CERTIFICATES, PRE_SHARED_KEYS
 from server.api.console.page import ConsoleRoute, call, render
-from server.store import issuers
+from server.api.lists import time
+from server.store import issuers, profiles
 
 PATH = "/audit"
 router = APIRouter(route_class=ConsoleRoute, prefix=PATH)
@@ -24,6 +28,12 @@ BY_PEOPLE = urlencode({"actor_kind__neq": "device"})
 COLUMNS = ("created_at", "actor_kind", "actor_name", "action", "subject_kind", "subject", "request_id", "detail", "id")
 # Longer values are shown on demand; a fingerprint is not.
 SHORT = 80
+SINCE = "created_at__gte"
+SPANS = {
+    "Last hour": timedelta(hours=1),
+    "Last 24 hours": timedelta(days=1),
+    "Last 7 days": timedelta(days=7),
+}
 # The value that names a CA by its id.
 CA = "certificate_issuer_id"
 
@@ -52,6 +62,7 @@ async def list_audit(request: Request, visitor: ReaderVisits) -> Response:
     rows = await issuers.listed(visitor.caller.database, visitor.caller.account_id)
     names = {row.id.hex: row.name for row in rows}
     details = {row["id"]: row["detail"] or {} for row in found.rows}
+    stored = {row.name for row in await profiles.listed(visitor.caller.database, visitor.caller.account_id)}
     query = urlencode({**found.filters, "sort": found.sort, "order": found.order})
     return render(
         request,
@@ -66,9 +77,49 @@ async def list_audit(request: Request, visitor: ReaderVisits) -> Response:
         },
         record={id: json.dumps(detail, indent=1, ensure_ascii=False) for id, detail in details.items()},
         doors=told.DOORS,
+        places={row["id"]: place(row, visitor, stored) for row in found.rows},
+        spans=_spans(found, visitor.caller.office.now()),
         titles=sorted(told.TITLES.items(), key=lambda each: each[1]),
         json=f"{PATH}/list.json?{query}",
     )
+
+
+def place(row: Mapping[str, Any], visitor: Visitor, stored: Collection[str]) -> str:
+    """Where what a line tells of is; empty where nothing is left of it, or the visitor may not look."""
+    subject = str(row["subject"])
+    match row["subject_kind"]:
+        case "device":
+            return f"/devices?{urlencode({'endpoint_name__eq': subject})}"
+        case "profile":
+            return f"/profiles/{quote(subject, safe='')}" if subject in stored else ""
+        case "certificate":
+            return f"{CERTIFICATES}/issued?{urlencode({'serial__eq': subject})}"
+        case "trusted_certificate":
+            return CERTIFICATES
+        case "certificate_issuer" | "service":
+            return CERTIFICATE_AUTHORITIES if visitor.account.third_party_ca else ""
+        case "pre_shared_key":
+            many = (row["detail"] or {}).get("count", 1) != 1
+            return PRE_SHARED_KEYS if many else f"{PRE_SHARED_KEYS}?{urlencode({'identity__like': subject})}"
+        case "api_key" | "operator" | "account":
+            return "/access" if visitor.may("admin") else ""
+        case _:
+            return ""
+
+
+def _spans(found: Browsed, now: datetime) -> list[tuple[str, str, bool]]:
+    """The same lines of the last hour, day, week, or of any time; the one that was asked for is marked."""
+    rest = {name: value for name, value in found.filters.items() if name != SINCE}
+    since = found.filters.get(SINCE, "")
+    given = [("Any time", "")] + [(name, time(now - span) or "") for name, span in SPANS.items()]
+    # What was asked for a while ago is nearest to one of them.
+    chosen = (
+        min(SPANS, key=lambda name: abs(now - SPANS[name] - datetime.fromisoformat(since))) if since else "Any time"
+    )
+    return [
+        (name, f"{PATH}?{urlencode({**rest, 'order': found.order, **({SINCE: at} if at else {})})}", name == chosen)
+        for name, at in given
+    ]
 
 
 @router.get("/list.csv")

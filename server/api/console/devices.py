@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import APIRouter, Request
@@ -15,6 +16,7 @@ from lwm2m.steps import FailureCause
 from server import transcripts
 from server.admin import certificates as certificate_admin
 from server.admin import devices as admin
+from server.api import filters
 from server.api.access import parse_id
 from server.api.certificates import chain_of
 from server.api.console import authorities, browsing, export, forms
@@ -118,6 +120,8 @@ async def show(request: Request, visitor: ReaderVisits, device_id: str) -> Respo
     return render(
         request,
         "device.html",
+        alike=await _alike(visitor, row),
+        waits=await issuances.waiting(database, account_id, endpoint),
         visitor=visitor,
         calls=[
             call("GET", f"{API}{wanted.hex}/"),
@@ -134,6 +138,31 @@ async def show(request: Request, visitor: ReaderVisits, device_id: str) -> Respo
         older=past[SESSIONS - 1].started_at.isoformat() if len(past) > SESSIONS else "",
         newer=before is not None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """Other devices whose last bootstrap failed for the same cause, and where they are listed."""
+
+    count: int
+    path: str
+
+    @property
+    def told(self) -> str:
+        """In words, as far as they were counted."""
+        most = browsing.MOST_COUNTED
+        number = f"More than {most:,}" if self.count > most else f"{self.count:,}"
+        return f"{number} other device{'s' if self.count != 1 else ''} failed for the same cause."
+
+
+async def _alike(visitor: Visitor, row: Mapping[str, Any]) -> Alike:
+    if row["last_outcome"] != "failed":
+        return Alike(0, "")
+    given = [("last_outcome__eq", "failed"), ("last_cause__eq", str(row["last_cause"]))]
+    conditions = filters.conditions(given, listings.LISTINGS["device"])
+    database, account_id = visitor.caller.database, visitor.caller.account_id
+    found = await listings.count(database, account_id, "device", conditions, most=browsing.MOST_COUNTED + 2)
+    return Alike(max(0, found - 1), f"{PATH}?{urlencode(given)}")
 
 
 async def _chain(visitor: Visitor, device_id: UUID) -> tuple[CertificateRow, list[Described]] | None:
@@ -222,6 +251,32 @@ async def transcript(request: Request, visitor: OperatorVisits, device_id: str, 
         media_type="application/json",
         headers={"Content-Disposition": f'attachment; filename="transcript-{session.hex}.json"'},
     )
+
+
+# -- release -----------------------------------------------------------------------------
+
+
+@router.get("/{device_id}/release")
+async def ask_release(request: Request, visitor: OperatorVisits, device_id: str) -> Response:
+    """What is not settled by it, before."""
+    device = await devices.by_id(visitor.caller.database, visitor.caller.account_id, parse_id(device_id, "device"))
+    return render(
+        request,
+        "device_release.html",
+        visitor=visitor,
+        calls=[call("POST", "/v1/devices/release", {"endpoint_name": device.endpoint})],
+        device=device,
+    )
+
+
+@router.post("/{device_id}/release")
+async def release(request: Request, visitor: OperatorVisits, device_id: str) -> Response:
+    """Let it have a new certificate although nobody knows what became of an earlier request."""
+    caller = visitor.caller
+    device = await devices.by_id(caller.database, caller.account_id, parse_id(device_id, "device"))
+    await issuances.release(caller.database, caller.actor, caller.account_id, device.endpoint)
+    path = f"{PATH}/{device.id.hex}"
+    return go(request, path, f"{device.endpoint} is released: its next bootstrap asks for a new certificate.")
 
 
 # -- forget ------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Devices › Seen, not admitted: who knocked and was turned away, and the one click that lets it in where one can."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -51,12 +52,7 @@ async def list_seen(request: Request, visitor: AdministratorVisits) -> Response:
     _only_default(visitor)
     given = request.query_params
     everyone = await refusals.listed(visitor.caller.database, limit=refusals.MOST)
-    rows = [
-        row
-        for row in everyone
-        if given.get("reason__eq", row.reason) == row.reason
-        and given.get("identity__like", "").lower() in row.identity.lower()
-    ]
+    rows = _fitting(request, everyone)
     anchors = await trust.listed(visitor.caller.database, visitor.caller.account_id)
     return render(
         request,
@@ -68,16 +64,27 @@ async def list_seen(request: Request, visitor: AdministratorVisits) -> Response:
         # Who was turned away after the handshake has the cause of a failed bootstrap.
         reasons=sorted({*sentences.REFUSALS, *(row.reason for row in everyone)}),
         filtered=bool(given),
+        asked=urlencode(dict(given)),
         unlisted=await refusals.not_listed(visitor.caller.database),
     )
 
 
 @router.get("/list.csv")
 async def as_csv(request: Request, visitor: AdministratorVisits) -> Response:
-    """All of them, for a spreadsheet."""
+    """All that fit, for a spreadsheet."""
     _only_default(visitor)
-    rows = await refusals.listed(visitor.caller.database, limit=refusals.MOST)
+    rows = _fitting(request, await refusals.listed(visitor.caller.database, limit=refusals.MOST))
     return export.answer("seen.csv", [{column: getattr(row, column) for column in COLUMNS} for row in rows], COLUMNS)
+
+
+def _fitting(request: Request, rows: Sequence[RefusalRow]) -> list[RefusalRow]:
+    given = request.query_params
+    return [
+        row
+        for row in rows
+        if given.get("reason__eq", row.reason) == row.reason
+        and given.get("identity__like", "").lower() in row.identity.lower()
+    ]
 
 
 def _only_default(visitor: Visitor) -> None:
@@ -96,7 +103,7 @@ def _rule(row: RefusalRow, anchors: list[TrustedCertificate]) -> Rule | None:
         case "unknown_identity":
             return Rule("Add its key", f"{PATH}/key?{urlencode({'identity': row.identity})}")
         case "unknown_ca":
-            return Rule("Trust its CA", f"{CERTIFICATES}/upload")
+            return Rule("Trust its CA", f"{CERTIFICATES}/upload?service=bootstrap")
         case "denied":
             denied = [each for each in anchors if each.service == "bootstrap" and not each.active]
             # With several nobody can tell which one stands above this device.

@@ -80,7 +80,8 @@ async def as_csv(visitor: ReaderVisits, wanted: Filtered) -> Response:
 @router.get("/upload")
 async def ask_upload(request: Request, visitor: AdministratorVisits) -> Response:
     """Name, file, and what it is for."""
-    return _upload_form(request, visitor, Form({}), None)
+    service = request.query_params.get("service", "")
+    return _upload_form(request, visitor, Form({"service": service} if service in dict(SERVICES) else {}), None)
 
 
 @router.post("/upload")
