@@ -68,6 +68,8 @@ async def shape_request(request: Request, call_next: Callable[[Request], Awaitab
     response.headers["X-Request-ID"] = request.state.request_id
     # Answers hold keys and lists of devices: no proxy and no browser keeps them.
     response.headers.setdefault("Cache-Control", "no-store")
+    # What a device or a CA said is in them: it is what its type says, and nothing that a browser may guess.
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
     return response
 
 

@@ -70,6 +70,15 @@ def _first_sentence(text: str) -> str:
     return text.partition("\n\n")[0].replace("\n", " ")
 
 
+# One page with its own style and nothing else; nobody frames it.
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; "
+    "base-uri 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+}
+
+
 @router.get("/docs")
 async def docs(request: Request) -> HTMLResponse:
     """Every operation with its parameters, its body and an example of each answer."""
@@ -78,7 +87,7 @@ async def docs(request: Request) -> HTMLResponse:
     for path, method, operation in _operations(schema):
         groups.setdefault((operation.get("tags") or ["Other"])[0], []).append(_shown(schema, path, method, operation))
     page = _pages.get_template("docs.html").render(title=schema["info"]["title"], groups=groups)
-    return HTMLResponse(page, headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"})
+    return HTMLResponse(page, headers=HEADERS)
 
 
 def _shown(schema: dict[str, Any], path: str, method: str, operation: dict[str, Any]) -> Shown:

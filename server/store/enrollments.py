@@ -1,6 +1,6 @@
 """Enrolment lists: which account claimed a device that a shared factory CA vouches for (design 7; izuma.md B4)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -105,6 +105,11 @@ async def claimed_by(database: Database, fingerprint: bytes) -> UUID | None:
     """The account that claimed the device with this bootstrap certificate."""
     found: UUID | None = await database.fetchval("enrollment_claimed_by", fingerprint)
     return found
+
+
+async def claimed(database: Database, fingerprints: Sequence[bytes]) -> set[bytes]:
+    """Which of these are on a list, of whichever account."""
+    return {row["fingerprint"] for row in await database.fetch("enrollment_claimed", list(fingerprints))}
 
 
 async def claim(database: Database, fingerprint: bytes, device_id: UUID, at: datetime) -> None:

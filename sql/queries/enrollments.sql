@@ -32,6 +32,9 @@ SELECT id, account_id, fingerprint, created_at, claimed_at, device_id FROM gone;
 -- name: enrollment_claimed_by
 SELECT account_id FROM device_enrollment WHERE fingerprint = $1;
 
+-- name: enrollment_claimed
+SELECT fingerprint FROM device_enrollment WHERE fingerprint = ANY ($1::bytea[]);
+
 -- name: enrollment_claim
 UPDATE device_enrollment SET claimed_at = coalesce(claimed_at, $3), device_id = $2
 WHERE fingerprint = $1 AND device_id IS DISTINCT FROM $2;

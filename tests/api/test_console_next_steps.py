@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from server.api.lists import time
-from server.store import refusals
+from server.store import enrollments, refusals
 from server.store.issuance_operations import RecordFailed
 from server.store.readiness import failed
 from server.store.refusals import SeenRow
@@ -22,6 +22,7 @@ from tests.api.plant import registered
 from tests.api.test_console_door import ORIGIN, hidden
 from tests.console.seed import seed
 from tests.integration.rows import device, intent
+from tests.pki import make_factory_ca
 
 DEVICES = 320
 
@@ -161,3 +162,27 @@ async def test_a_file_that_a_profile_names_is_not_called_optional(browser: httpx
     shown = await page(browser, "/profiles/default")
     assert '<label for="f-file.server-ca.pem">server-ca.pem</label>' in shown
     assert "signs for LWM2M." in shown
+
+
+async def test_a_device_that_came_before_it_was_claimed_is_claimed_with_one_click(
+    api: Api, browser: httpx.AsyncClient
+) -> None:
+    factory = {"service": "bootstrap", "certificate": make_factory_ca("Shared factory").pem.decode()}
+    body = {**factory, "name": "Shared factory", "enrollment_mode": True}
+    row: dict[str, Any] = await api.ask("POST", "/v3/trusted-certificates", 201, body)
+    at = f"/device-identity/certificates/trusted/{row['id']}"
+    assert "POST /v3/device-enrollments" in await page(browser, at)
+    for name, fingerprint in (("meter-8", bytes(31) + b"8"), ("meter-9", bytes(31) + b"9")):
+        await enrollments.deny(api.office.database, [UUID(row["id"])], fingerprint, name)
+    shown = await page(browser, at)
+    assert shown.index("meter-9") < shown.index("meter-8")
+    identity = re.findall(r'name="identity" value="([^"]*)"', shown)[0]
+    sent = {"csrf": hidden(shown, "csrf"), "identity": identity}
+    answer = await browser.post(f"{at}/claim", data=sent, headers=ORIGIN)
+    assert answer.headers["Location"] == at
+    listed: dict[str, Any] = await api.ask("GET", "/v3/device-enrollments", 200)
+    assert [each["enrollment_identity"] for each in listed["data"]] == [identity]
+    shown = await page(browser, at)
+    assert "It is on the enrollment list" in shown
+    assert "meter-9" not in shown
+    assert "meter-8" in shown

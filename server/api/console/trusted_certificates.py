@@ -1,5 +1,6 @@
 """Device identity › Certificates: whose devices may come, and where issued certificates lead."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from cryptography import x509
@@ -12,13 +13,15 @@ from server.admin import withdrawals
 from server.api.access import parse_id
 from server.api.console import authorities, export, forms
 from server.api.console.certificate import described
-from server.api.console.door import AdministratorVisits, ReaderVisits, Visitor
+from server.api.console.door import AdministratorVisits, OperatorVisits, ReaderVisits, Visitor
 from server.api.console.forms import MENDABLE, Faults, Form
 from server.api.console.navigation import CERTIFICATES
 from server.api.console.page import ConsoleRoute, call, go, render
+from server.api.device_enrollments import fingerprint_in, identity_of
 from server.api.trusted_certificates import LONGEST_DESCRIPTION, LONGEST_NAME, Filtered
 from server.errors import BadRequest, NotFound, ServiceError
-from server.store import trust
+from server.store import enrollments, trust
+from server.store.enrollments import Denial
 from server.store.trust import Service, TrustedCertificate
 
 router = APIRouter(route_class=ConsoleRoute, prefix=CERTIFICATES)
@@ -180,6 +183,38 @@ async def show(request: Request, visitor: ReaderVisits, certificate_id: str) -> 
         row=row,
         found=described(x509.load_der_x509_certificate(row.certificate)),
         service=dict(SERVICES)[row.service],
+        unclaimed=await _unclaimed(visitor, row),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Unclaimed:
+    """A device that came and that nobody has claimed; `identity` as enrollment lists call it."""
+
+    row: Denial
+    identity: str
+
+
+async def _unclaimed(visitor: Visitor, row: TrustedCertificate) -> list[Unclaimed]:
+    """Devices of a factory in enrollment mode that came and are on nobody's list now, the newest first."""
+    if row.service != "bootstrap" or not row.enrollment_mode:
+        return []
+    database, account_id = visitor.caller.database, visitor.caller.account_id
+    came = await enrollments.denials(database, account_id, row.id)
+    claimed = await enrollments.claimed(database, [each.fingerprint for each in came])
+    return [
+        Unclaimed(each, identity_of(each.fingerprint)) for each in reversed(came) if each.fingerprint not in claimed
+    ]
+
+
+@router.post("/trusted/{certificate_id}/claim")
+async def claim(request: Request, visitor: OperatorVisits, certificate_id: str) -> Response:
+    """Put a device that came on the enrollment list: it is let in at its next try."""
+    row, caller = await _find(visitor, certificate_id), visitor.caller
+    identity = (await forms.read(request)).text("identity")
+    await enrollments.add(caller.database, caller.actor, caller.account_id, fingerprint_in(identity))
+    return go(
+        request, f"{CERTIFICATES}/trusted/{row.id.hex}", "It is on the enrollment list, and let in at its next try."
     )
 
 
