@@ -78,7 +78,7 @@ def test_the_configuration_of_the_page_is_one(tmp_path: Path) -> None:
     config = load(file=file, environment={}, flags={})
     assert str(config.server.data_dir) == f"/var/lib/{settings()['StateDirectory']}"
     assert tomllib.loads(toml)["secrets"]["master_key_file"] == "/etc/firstlight/master.key"
-    assert f"`server.drain_seconds` above {Config().server.drain_seconds:g} " in section
+    assert f"`server.drain_seconds` is above {Config().server.drain_seconds:g}," in section
     assert "UDP 5684" in section
     assert {address.rpartition(":")[2] for address in Config().server.coaps} == {"5684"}
 
