@@ -91,7 +91,7 @@ class Breaker:
             raise Throttled(f"the CA {name} asked us to go slower: {known.error_text}", wait)
         if known.open_until is None:
             return
-        if known.open_until <= now and await readiness.take_probe(
+        if not known.is_shut(now) and await readiness.take_probe(
             self._database, issuer_id, now, now + self._open_for()
         ):
             self._known.pop(issuer_id, None)
@@ -116,7 +116,7 @@ class Breaker:
             return
         _, known = self._known.get(issuer_id, (0.0, None))
         now = self._now()
-        if known is not None and known.open_until is not None and known.open_until > now:
+        if known is not None and known.is_shut(now):
             raise _shut(known, name, now)
 
     async def failed(self, issuer_id: UUID, name: str, error: IssuerError) -> None:

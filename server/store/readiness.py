@@ -8,6 +8,10 @@ from uuid import UUID
 
 from server.store.database import Database
 
+# Nobody is told to leave a CA alone for longer, clocks of servers that differ included. A time beyond it was said by a
+# clock that was set back since, and counts for nothing.
+FARTHEST = timedelta(minutes=3)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readiness:
@@ -25,7 +29,11 @@ class Readiness:
 
     def is_throttled(self, now: datetime) -> bool:
         """Whether nobody asks at `now` because the CA asked for less."""
-        return self.throttled_until is not None and self.throttled_until > now
+        return self.throttled_until is not None and now < self.throttled_until <= now + FARTHEST
+
+    def is_shut(self, now: datetime) -> bool:
+        """Whether nobody asks at `now` because the CA failed."""
+        return self.open_until is not None and now < self.open_until <= now + FARTHEST
 
 
 def _row(row: Any) -> Readiness:
@@ -62,7 +70,7 @@ async def failed(
 
 async def throttled(database: Database, issuer_id: UUID, error_text: str, until: datetime) -> Readiness | None:
     """The CA asked for less; nobody asks it before `until`. None: the CA is gone."""
-    row = await database.fetchrow("readiness_throttled", issuer_id, error_text, until)
+    row = await database.fetchrow("readiness_throttled", issuer_id, error_text, until, FARTHEST)
     return _row(row) if row is not None else None
 
 
@@ -70,7 +78,7 @@ async def take_turn(
     database: Database, issuer_id: UUID, now: datetime, *, apart: timedelta, saved: timedelta, patience: timedelta
 ) -> datetime | None:
     """Take the next token of the CA's bucket; when it falls due, None when that is more than `patience` away."""
-    row = await database.fetchrow("issuer_pace_take", issuer_id, now, apart, saved, patience)
+    row = await database.fetchrow("issuer_pace_take", issuer_id, now, apart, saved, patience, FARTHEST)
     return row["at"] if row is not None else None
 
 
@@ -81,4 +89,4 @@ async def worked(database: Database, issuer_id: UUID, disproved: Sequence[str] |
 
 async def take_probe(database: Database, issuer_id: UUID, now: datetime, until: datetime) -> bool:
     """Whether it is the caller's turn to look if the CA is back; the others leave it alone `until` then."""
-    return await database.fetchrow("readiness_take_probe", issuer_id, now, until) is not None
+    return await database.fetchrow("readiness_take_probe", issuer_id, now, until, now + FARTHEST) is not None

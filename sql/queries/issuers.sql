@@ -104,21 +104,27 @@ SET failures = issuer_readiness.failures + 1, error_class = EXCLUDED.error_class
 RETURNING issuer_id, failures, open_until, throttled_until, error_class, error_text, since, updated_at;
 
 -- name: readiness_throttled
--- The CA asked for less until $3; what it failed with before stays in sight while it fails.
+-- The CA asked for less until $3; what it failed with before stays in sight while it fails. Beyond $4 a time is of a clock
+-- that was set back.
 INSERT INTO issuer_readiness (issuer_id, failures, error_class, error_text, throttled_until)
 SELECT id, 0, 'Throttled', $2, $3 FROM certificate_issuer WHERE id = $1
 ON CONFLICT (issuer_id) DO UPDATE
-SET throttled_until = greatest(issuer_readiness.throttled_until, EXCLUDED.throttled_until), updated_at = now(),
+SET throttled_until = CASE WHEN issuer_readiness.throttled_until > EXCLUDED.throttled_until + $4::interval
+                           THEN EXCLUDED.throttled_until
+                           ELSE greatest(issuer_readiness.throttled_until, EXCLUDED.throttled_until) END,
+    updated_at = now(),
     error_class = CASE WHEN issuer_readiness.failures > 0 THEN issuer_readiness.error_class ELSE 'Throttled' END,
     error_text = CASE WHEN issuer_readiness.failures > 0 THEN issuer_readiness.error_text ELSE EXCLUDED.error_text END
 RETURNING issuer_id, failures, open_until, throttled_until, error_class, error_text, since, updated_at;
 
 -- name: issuer_pace_take
--- The bucket as its next due time: tokens are $3 apart, $4 of them are saved up, nobody waits longer than $5.
+-- The bucket as its next due time: tokens are $3 apart, $4 of them are saved up, nobody waits longer than $5. A time that is
+-- $6 beyond all that was said by a clock that was set back, or by another rate: the bucket begins anew.
 INSERT INTO issuer_pace (issuer_id, next_at)
 SELECT id, $2::timestamptz + $3::interval FROM certificate_issuer WHERE id = $1
-ON CONFLICT (issuer_id) DO UPDATE SET next_at = greatest(issuer_pace.next_at, $2) + $3
-WHERE issuer_pace.next_at <= $2 + $4::interval + $5::interval
+ON CONFLICT (issuer_id) DO UPDATE
+SET next_at = CASE WHEN issuer_pace.next_at > $2 + $3 + $4 + $5 + $6 THEN $2 ELSE greatest(issuer_pace.next_at, $2) END + $3
+WHERE issuer_pace.next_at <= $2 + $4::interval + $5::interval OR issuer_pace.next_at > $2 + $3 + $4 + $5 + $6::interval
 RETURNING next_at - $3 - $4 AS at;
 
 -- name: readiness_worked
@@ -133,9 +139,10 @@ UPDATE issuer_readiness SET open_until = least(open_until, now()), updated_at = 
 WHERE issuer_id = $1 AND open_until IS NOT NULL;
 
 -- name: readiness_take_probe
--- Whose turn it is to look whether the CA is back: one worker of all, the others wait for what it finds.
+-- Whose turn it is to look whether the CA is back: one worker of all, the others wait for what it finds. Beyond $4 a time is
+-- of a clock that was set back.
 UPDATE issuer_readiness SET open_until = $3, updated_at = now()
-WHERE issuer_id = $1 AND open_until <= $2
+WHERE issuer_id = $1 AND (open_until <= $2 OR open_until > $4)
 RETURNING issuer_id;
 
 -- name: verification_begin
