@@ -13,6 +13,7 @@ from dataclasses import replace
 from lwm2m.bootstrap_request import BootstrapRequest, parse_bootstrap_request
 from lwm2m.coap.events import ExchangeFailure
 from lwm2m.outcome import DONE, PROBLEMS, Answer, Silence, Unusable
+from lwm2m.placement import SECURITY_OBJECT
 from lwm2m.plan import Credential, Learned, Plan, PskCredential
 from lwm2m.sequence import BootstrapSequence, End, Input
 from lwm2m.steps import (
@@ -112,6 +113,21 @@ class BootstrapSession:
             for index, security in enumerate(self._plan.securities)
             if self._sequence.writes.is_est(index)
         )
+
+    @property
+    def took_mode_4(self) -> bool:
+        """Whether the device took mode 4 where a key made for it would have done."""
+        writes = self._sequence.writes
+        offered = [index for index in range(len(self._plan.securities)) if writes.may_fall_back(index)]
+        if not offered:
+            return False
+        codes = {step.path: step.code or 0 for step in self.log if step.operation is OperationKind.WRITE}
+        return any(codes.get(str(writes.path((SECURITY_OBJECT, index))), 0) >> 5 == 2 for index in offered)
+
+    @property
+    def refused_mode_2(self) -> bool:
+        """Whether the device refused the key that was made for it because it had taken mode 4 and not used it."""
+        return self._sequence.writes.est_unused and not self.learned.est_unused
 
     # -- called from outside --------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ OnDeleteError: TypeAlias = Literal["stop", "continue"]
 OnWriteError: TypeAlias = Literal["stop", "continue", "other-format"]
 
 _NEED_A_CREDENTIAL = frozenset({"server-key", "psk"})
-# Of a device that refused mode 4.
+# Of a device that gets no mode 4.
 _NEED_A_CREDENTIAL_LATER = _NEED_A_CREDENTIAL | {"est-then-server-key"}
 
 
@@ -116,9 +116,14 @@ class Plan:
     servers: tuple[ServerPlan, ...] = ()
     on_error: OnError = OnError()
 
+    @property
+    def falls_back(self) -> frozenset[str]:
+        """The services whose certificates a device may get by EST or, where it does not, with a key made for it."""
+        return frozenset([each.service for each in self.securities if each.mode == "est-then-server-key"])
+
     def needs_credential(self, learned: Learned) -> tuple[int, ...]:
         """Indexes of `securities` that cannot be written without a credential from the start."""
-        modes = _NEED_A_CREDENTIAL_LATER if learned.est_refused else _NEED_A_CREDENTIAL
+        modes = _NEED_A_CREDENTIAL_LATER if learned.est_refused or learned.est_unused else _NEED_A_CREDENTIAL
         return tuple([index for index, security in enumerate(self.securities) if security.mode in modes])
 
 
@@ -129,7 +134,8 @@ class Learned:
     `discover_silent`: it says nothing to a Discover; `leaf_only`: it refused a PEM chain and took the leaf;
     `est_refused`: it refused mode 4, and mode 2 was not what it refused; `in_parts`: it refused a Security instance in
     blocks and took it resource by resource; `format`: the name of the write format it took
-    instead; `izuma`: it is an Izuma client, which says so at its Bootstrap-Request alone.
+    instead; `izuma`: it is an Izuma client, which says so at its Bootstrap-Request alone; `est_unused`: it took mode 4
+    and never asked for a certificate, and a key made for it was not refused.
     """
 
     discover_silent: bool = False
@@ -138,6 +144,7 @@ class Learned:
     in_parts: bool = False
     format: str | None = None
     izuma: bool = False
+    est_unused: bool = False
 
     def as_json(self) -> str:
         """A JSON object with what differs from knowing nothing."""
@@ -163,6 +170,7 @@ class Learned:
             est_refused=known.get("est_refused") is True,
             in_parts=known.get("in_parts") is True,
             izuma=known.get("izuma") is True,
+            est_unused=known.get("est_unused") is True,
             format=format if isinstance(format, str) else None,
         )
 

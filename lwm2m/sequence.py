@@ -193,6 +193,9 @@ class BootstrapSequence:
             if self.learned.format == FORMAT_NAMES[first_format]:
                 # learned of another firmware: start afresh next time, or the device would be locked out
                 self.learned = replace(self.learned, format=None)
+        if entry[0] == SECURITY_OBJECT and self.writes.was_unused(entry[1]):
+            # It may be one that takes nothing but mode 4.
+            self.learned = replace(self.learned, est_unused=False)
         if policy == "continue":
             return
         unsupported = refusal.code == UNSUPPORTED_CONTENT_FORMAT
@@ -259,7 +262,7 @@ class BootstrapSequence:
         before, suspected = self.learned, any(map(self.writes.may_fall_back, range(len(self._plan.securities))))
         # Learned at once: a client may leave with its 4.06 and come back (Leshan). A mode 4 that was not written now is
         # not what it means, so that may be tried again.
-        self.learned = replace(before, est_refused=suspected)
+        self.learned = replace(before, est_refused=suspected, est_unused=False)
         try:
             bent = yield from self._repair()
             answer = yield from self._operate(Send(self._last_words.operation, "after the repair"))
@@ -267,10 +270,11 @@ class BootstrapSequence:
                 raise End(FailureCause.FINISH_INCONSISTENT, _FINISH.operation.path, answer.code, answer.diagnostic)
         except End as end:
             if end.failed.cause is FailureCause.FINISH_INCONSISTENT:
-                self.learned = replace(before, est_refused=False)
+                self.learned = replace(before, est_refused=False, est_unused=False)
             raise
         if answer.accepted:
-            self.learned = replace(bent, est_refused=suspected or before.est_refused)
+            refused, unused = suspected or before.est_refused, before.est_unused
+            self.learned = replace(bent, est_refused=refused, est_unused=unused)
         return answer
 
     def _repair(self) -> Steps[Learned]:

@@ -47,6 +47,9 @@ MODE_EST = 4
 # Resources of a Security instance that may be longer than a datagram: certificates and keys.
 _LONG_VALUES = (3, 4, 5)
 
+# Why mode 2 is written where mode 4 was taken.
+_UNUSED = "mode 4 was taken before and no certificate asked for"
+
 # What no device takes for a private key.
 NO_KEY = b"\0"
 
@@ -61,7 +64,8 @@ class Writes:
     """The instances of one session and the encoding it has come to; `bootstrap.py` alone decides its changes.
 
     `leaf_only`: chains go out as the leaf in DER unless the plan fixes PEM; `est_refused`: indexes of
-    `plan.securities` written with mode 2 though mode 4 was tried; `as_of_1_0`: objects of which resources from 13 on go
+    `plan.securities` written with mode 2 though mode 4 was tried; `est_unused`: they are because the device never used
+    it; `as_of_1_0`: objects of which resources from 13 on go
     unwritten; `in_parts`: the long values of a Security instance go out one by one.
     """
 
@@ -70,6 +74,7 @@ class Writes:
         "as_of_1_0",
         "credentials",
         "est_refused",
+        "est_unused",
         "format",
         "in_parts",
         "leaf_only",
@@ -90,7 +95,9 @@ class Writes:
         self.leaf_only = learned.leaf_only
         self.as_of_1_0: set[int] = set()
         self.in_parts = learned.in_parts
-        self.est_refused = set(range(len(plan.securities))) if learned.est_refused else set()
+        self.est_unused = learned.est_unused
+        without = learned.est_refused or learned.est_unused
+        self.est_refused = set(range(len(plan.securities))) if without else set()
         self.speaks_1_2 = request.asked_for_pack or request.pct == ContentFormat.LWM2M_CBOR
         self.placement = _NOWHERE
 
@@ -129,6 +136,8 @@ class Writes:
                 note = f"chain of {len(credential.chain)} as PEM"
             elif len(credential.chain) > 1:
                 note = "leaf alone, the LwM2M server must hold its issuer"
+            if self.was_unused(index):
+                note = notes(_UNUSED, note)
         security, id = self._plan.securities[index], self.placement.securities[index]
         if object in self.as_of_1_0:
             security = security.as_of_1_0()
@@ -159,6 +168,10 @@ class Writes:
     def may_fall_back(self, index: int) -> bool:
         """Whether mode 4 is written where mode 2 would do."""
         return self._plan.securities[index].mode == "est-then-server-key" and self.is_est(index)
+
+    def was_unused(self, index: int) -> bool:
+        """Whether mode 2 is written because the device took mode 4 and made no use of it."""
+        return self.est_unused and self._plan.securities[index].mode == "est-then-server-key"
 
     def pem_may_give_way(self, index: int) -> bool:
         """Whether a chain is written as PEM because the device seems to take it, not because it must be."""

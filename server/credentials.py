@@ -8,7 +8,7 @@ from uuid import UUID
 from issuers.errors import IssuerError
 from issuers.subject import parse_subject
 from lwm2m.bootstrap import Credential, Failed, FailureCause, Learned, PskCredential
-from server import logs, preflight
+from server import est_unused, logs, preflight
 from server.errors import DailyLimit, ServiceError, TemporarilyUnavailable
 from server.issuance import Issuance, ServerMade, Wish
 from server.issuer_failures import OPERATOR_RETRY_AFTER, Unconfigured, failure
@@ -55,9 +55,17 @@ class Credentials:
         """
         try:
             device = await devices.ensure(self._database, admitted.account_id, admitted.endpoint)
-            learned = Learned.from_json(device.learned)
+            plan = admitted.profile.plan
+            learned = await est_unused.learned_of(self._database, device, plan, self._now())
+            if learned.est_unused:
+                log.info(
+                    "mode_4_unused",
+                    endpoint=admitted.endpoint,
+                    session=session_id.hex,
+                    reason="it took mode 4 before and asked for no certificate; it gets a key made here",
+                )
             credentials: dict[int, Credential | PskCredential] = {}
-            for index in admitted.profile.plan.needs_credential(learned):
+            for index in plan.needs_credential(learned):
                 if admitted.profile.ask == "before-accept":
                     credentials[index] = await self._credential(admitted, session_id, made, device.id, index)
         except IssuerError as error:

@@ -5,7 +5,7 @@ A device may ask before, during and after a bootstrap, or long after the last on
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 from issuers.errors import IssuerError
 from lwm2m.est import MediaType
 from lwm2m.steps import Done, Failed, FailureCause, OperationKind, StepRecord, rows
-from server import logs, policy, sentences
+from server import est_unused, logs, policy, sentences
 from server.errors import (
     ComeAgain,
     Conflict,
@@ -66,6 +66,7 @@ class Ending:
     note: str = ""
     cause: FailureCause | None = None
     later: bool = False
+    noted: Awaitable[None] | None = None
 
     def answered(self, code: int, payload: bytes, format: int | None) -> None:
         """The certificate leaves; whether it arrives is not known yet."""
@@ -101,6 +102,13 @@ class Enrollments:
         """A request for a certificate has come."""
         self._metrics.enrollments.inc("started")
 
+    def asked(self, requester: Requester, ending: Ending, services: Container[str]) -> None:
+        """A device asks, whatever becomes of it; `services` are the account's."""
+        ending.requester = requester
+        note = est_unused.after_request(requester, ending.service, services, now=ending.started_at)
+        if note is not None:
+            ending.noted = self._writer.write(note)
+
     async def ended(self, conversation: Conversation, ending: Ending) -> None:
         """Put a request on record, count it, and say it in the log."""
         seconds = self._clock() - ending.began
@@ -123,7 +131,7 @@ class Enrollments:
             seconds=seconds,
         )
         session = conversation.visit.session
-        writes: list[Awaitable[object]] = []
+        writes: list[Awaitable[object]] = [ending.noted] if ending.noted is not None else []
         if session is not None and session.open:
             if session.takes_step():
                 session.steps.append((ending.began, step))

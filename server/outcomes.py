@@ -15,7 +15,7 @@ from server.config import RecorderConfig
 from server.metrics import Metrics
 from server.policy import Factory
 from server.recorder import TapedSession
-from server.store.writer import EndSession, RecordSession, RecordTranscript, TouchDevice, Writer
+from server.store.writer import EndSession, NoteOffer, RecordSession, RecordTranscript, TouchDevice, Writer
 
 log = logs.get("bootstrap")
 
@@ -26,7 +26,8 @@ class Outcome:
     """One bootstrap that is over.
 
     `seconds` from the Bootstrap-Request to the end; `profile` None when none was chosen; `learned` is JSON, None
-    keeps what is known of the device; `issuances` are those made for this session; `tape` is the flight recorder's.
+    keeps what is known of the device; `issuances` are those made for this session; `tape` is the flight recorder's,
+    `offer` what became of mode 4.
     """
 
     session_id: UUID
@@ -43,6 +44,7 @@ class Outcome:
     factory: Factory | None = None
     issuances: tuple[UUID, ...] = ()
     tape: Tape[TapedSession] | None = None
+    offer: NoteOffer | None = None
 
 
 class Outcomes:
@@ -109,6 +111,8 @@ class Outcomes:
         )
         delivered = outcome.issuances if succeeded else ()
         writes: list[Awaitable[object]] = [self._writer.write(EndSession(session, device, delivered))]
+        if outcome.offer is not None:
+            writes.append(self._writer.write(outcome.offer))
         if outcome.tape is not None and not outcome.tape.stopped:
             if not succeeded or self._recorder.outcomes == "all":
                 writes.append(self._writer.write(self._transcript(outcome, outcome.tape, sentence)))

@@ -22,7 +22,7 @@ from lwm2m.bootstrap import (
 from lwm2m.coap import message as coap
 from lwm2m.coap.exchange import RequestReceived
 from lwm2m.steps import StepRecord
-from server import logs, recorder
+from server import est_unused, logs, recorder
 from server.coap.association import CoapAssociation
 from server.coap.responses import response_for
 from server.config import LimitsConfig
@@ -36,6 +36,7 @@ from server.outcomes import Outcome, Outcomes
 from server.policy import Admitted, factory
 from server.store.devices import device_id
 from server.store.errors import StoreUnavailable
+from server.store.est_offers import NoteOffer
 from server.visit import VisitedSession
 
 log = logs.get("bootstrap")
@@ -269,6 +270,13 @@ class Sessions:
 
     # -- the record ----------------------------------------
 
+    def _offer(self, running: Running, verdict: Done | Failed) -> NoteOffer | None:
+        admitted, machine = running.admitted, running.machine
+        if machine is None or not admitted.profile.plan.falls_back:
+            return None
+        wait = self._limits.after_finish_est_seconds
+        return est_unused.after_bootstrap(admitted, machine, verdict, now=self._now(), wait=wait)
+
     async def _record_end(self, running: Running, verdict: Done | Failed, visited: VisitedSession) -> None:
         admitted, machine = running.admitted, running.machine
         recorder.ended(running.conversation.tape, verdict, self._clock())
@@ -290,6 +298,7 @@ class Sessions:
                 factory=factory(running.conversation.association.peer, admitted.account_id),
                 issuances=tuple(made.issuance_id for made, _ in running.made.values()),
                 tape=running.conversation.tape,
+                offer=self._offer(running, verdict),
             )
         )
         if isinstance(verdict, Done):

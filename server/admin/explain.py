@@ -28,8 +28,8 @@ from lwm2m.coap import message as coap
 from lwm2m.content_format import ContentFormat
 from lwm2m.est import LWM2M, ROOT, SHORT_ROOT, Function
 from lwm2m.steps import FailureCause, OperationKind, StepRecord
+from server import est_unused, preflight
 from server import izuma as izuma_client
-from server import preflight
 from server.admin import sample
 from server.errors import BadRequest, NotFound
 from server.knowledge import OWN_CA
@@ -135,7 +135,7 @@ async def explain(
     told: ToldBy = "asked"
     if version is None:
         version, told = await _version(database, account_id, device, profile)
-    learned = Learned.from_json(device.learned)
+    learned = await est_unused.learned_of(database, device, profile.plan, now)
     is_izuma = izuma_client.is_izuma(profile, None, before=izuma or learned.izuma)
     last_words: tuple[str, ...] = ()
     if is_izuma:
@@ -146,7 +146,7 @@ async def explain(
     session = BootstrapSession(
         BootstrapRequest(endpoint, pct),
         profile.plan,
-        Learned.from_json(device.learned),
+        learned,
         credentials=made.credentials,
         finish_query=last_words,
     )

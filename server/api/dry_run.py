@@ -48,7 +48,7 @@ def shown(found: Explanation) -> dict[str, Any]:
         "issuers": found.issuers,
         "learned": {
             name: value
-            for name in ("discover_silent", "leaf_only", "est_refused", "in_parts", "format", "izuma")
+            for name in ("discover_silent", "leaf_only", "est_refused", "est_unused", "in_parts", "format", "izuma")
             if (value := getattr(found.learned, name))
         },
         "client": found.client,

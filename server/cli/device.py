@@ -4,18 +4,20 @@ import asyncio
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import typer
 from rich.text import Text
 
+from server import est_unused
 from server.admin import devices as device_admin
 from server.admin import renewals
 from server.cli import options
 from server.errors import NotFound
 from server.sentences import for_refusal
-from server.store import certificate_enrollments, certificates, devices, issuances, refusals, sessions
+from server.store import certificate_enrollments, certificates, devices, est_offers, issuances, refusals, sessions
 from server.store.accounts import LWM2M
 from server.store.certificate_enrollments import CertificateEnrollment
 from server.store.devices import device_id
@@ -133,6 +135,8 @@ def show_device(
             past = await sessions.of_endpoint(database, account_id, endpoint, limit=sessions_shown)
             wishes = await issuances.of_endpoint(database, account_id, endpoint)
             issued = await certificates.search(database, account_id, endpoint=endpoint, limit=10)
+            offer = await est_offers.find(database, account_id, endpoint)
+        now = datetime.now(UTC)
         if device is None:
             raise NotFound(
                 f"{endpoint} was never here; `firstlight device seen` lists who knocked and was not admitted"
@@ -144,7 +148,8 @@ def show_device(
                         "endpoint": endpoint,
                         "state": device.state,
                         "profile": device.profile,
-                        "learned": device.learned,
+                        "learned": est_unused.learned_json(device, offer, now),
+                        "est_offer": asdict(offer) if offer is not None else None,
                         "sessions": [_session(session) for session in past],
                         "issuances": [
                             {
@@ -179,6 +184,8 @@ def show_device(
                 highlight=False,
                 soft_wrap=True,
             )
+        if about_est := est_unused.told(offer, now):
+            options.console.print(f"  {about_est}", highlight=False, soft_wrap=True)
         for session in past:
             _print_session(session)
 

@@ -154,7 +154,8 @@ class EstResource:
         """Answer, wait until the device has the answer, and leave in `ending` how it went."""
         respond = conversation.respond
         try:
-            requester = ending.requester = await self._requester(conversation)
+            requester = await self._requester(conversation)
+            self._enrollments.asked(requester, ending, self._knowledge.services_of(requester.account_id))
             resource = admit(requester, resource)
             format = _format(resource, incoming, requester.profile.est.answer)
             content_format = coap_options.content_format(incoming.options)

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Iterable
 
+from server.store.est_offers import NoteOffer
 from server.store.issuance_operations import (
     MarkAbandoned,
     MarkDelivered,
@@ -33,6 +34,7 @@ ORDER: tuple[type[Operation[object]], ...] = (
     EndSession,
     AppendStep,
     TouchDevice,
+    NoteOffer,
     RecordTranscript,
 )
 _RANK = {kind: rank for rank, kind in enumerate(ORDER)}

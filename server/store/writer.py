@@ -18,6 +18,7 @@ from server import logs
 from server.store.batch import Batches
 from server.store.database import AWAY_AFTER, STATEMENT_TIMEOUT, ConnectArguments, connect, is_away, unavailable
 from server.store.errors import StoreError, StoreUnavailable
+from server.store.est_offers import NoteOffer as NoteOffer
 from server.store.issuance_operations import HeldBack as HeldBack
 from server.store.issuance_operations import Inserted as Inserted
 from server.store.issuance_operations import Joined as Joined

@@ -14,11 +14,20 @@ ORDER BY endpoint
 LIMIT $4;
 
 -- name: device_forget
-UPDATE device SET learned = NULL WHERE account_id = $1 AND endpoint = $2 RETURNING id;
+WITH forgotten AS (
+    UPDATE device SET learned = NULL WHERE account_id = $1 AND endpoint = $2 RETURNING id, account_id, endpoint
+), anew AS (
+    INSERT INTO est_offer (account_id, endpoint) SELECT account_id, endpoint FROM forgotten
+    ON CONFLICT (account_id, endpoint) DO UPDATE
+    SET rounds = 0, offered_at = NULL, waited_until = NULL, asked_at = NULL
+)
+SELECT id FROM forgotten;
 
 -- name: device_remove
 WITH keys AS (
     DELETE FROM known_key WHERE account_id = $1 AND endpoint = $2
+), offers AS (
+    DELETE FROM est_offer WHERE account_id = $1 AND endpoint = $2
 )
 DELETE FROM device WHERE account_id = $1 AND endpoint = $2 RETURNING id;
 

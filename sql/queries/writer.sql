@@ -444,6 +444,31 @@ SET profile = coalesce(EXCLUDED.profile, device.profile), last_session_id = EXCL
     factory_until = CASE WHEN EXCLUDED.verified_by IS NULL THEN device.factory_until ELSE EXCLUDED.factory_until END
 WHERE device.last_seen <= EXCLUDED.last_seen;
 
+-- name: write_est_offers
+-- What a device made of mode 4. That it took it (`offered_at`) is one round more, once the last one has been waited for, of a
+-- device that never asked. Else it asked for a certificate (`asked_at`), or there is another reason to count anew. Its
+-- first row knows what it asked for before such rows were kept, with an hour for clocks that differ.
+INSERT INTO est_offer AS known (account_id, endpoint, rounds, offered_at, waited_until, asked_at)
+SELECT w.account_id, w.endpoint, CASE WHEN w.offered_at IS NULL THEN 0 ELSE 1 END, w.offered_at, w.waited_until,
+       coalesce(w.asked_at, before.asked_at)
+FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], $6::text[])
+    AS w (account_id, endpoint, offered_at, waited_until, asked_at, services)
+LEFT JOIN LATERAL (
+    SELECT max(i.opened_at) AS asked_at
+    FROM issuance i JOIN device d ON d.account_id = i.account_id AND d.endpoint = i.endpoint
+    WHERE w.offered_at IS NOT NULL AND i.account_id = w.account_id AND i.endpoint = w.endpoint AND NOT i.server_key
+      AND i.opened_at >= d.first_seen - interval '1 hour' AND i.service IN (SELECT json_array_elements_text(w.services::json))
+      AND NOT EXISTS (SELECT FROM est_offer told
+                      WHERE told.account_id = w.account_id AND told.endpoint = w.endpoint)) before ON true
+ORDER BY w.account_id, w.endpoint
+ON CONFLICT (account_id, endpoint) DO UPDATE
+SET rounds = CASE WHEN EXCLUDED.offered_at IS NULL THEN 0 ELSE known.rounds + 1 END,
+    offered_at = EXCLUDED.offered_at, waited_until = EXCLUDED.waited_until,
+    asked_at = coalesce(known.asked_at, EXCLUDED.asked_at)
+WHERE CASE WHEN EXCLUDED.offered_at IS NOT NULL
+           THEN known.asked_at IS NULL AND EXCLUDED.offered_at >= coalesce(known.waited_until, '-infinity')
+           ELSE known.rounds > 0 OR (EXCLUDED.asked_at IS NOT NULL AND known.asked_at IS NULL) END;
+
 -- name: write_transcripts
 -- One attempt of a device a statement; what is older than its last so many goes.
 WITH w AS (

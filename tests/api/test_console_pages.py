@@ -5,7 +5,7 @@ import html
 import io
 import re
 from collections import deque
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -13,7 +13,9 @@ import pytest
 from lwm2m.steps import FailureCause
 from server.admin import operators
 from server.store import refusals
+from server.store.est_offers import NoteOffer
 from server.store.refusals import SeenRow
+from server.store.writer import Writer
 from tests.api.conftest import PERSON, Api
 from tests.api.test_console_door import ORIGIN, PASSWORD, hidden
 from tests.console.seed import seed
@@ -195,3 +197,23 @@ async def test_each_list_comes_as_csv_with_the_filters_of_its_address(api: Api, 
         found = list(csv.DictReader(io.StringIO(answer.text)))
         assert len(found) == rows, page
         assert all(found), page
+
+
+async def test_the_page_of_a_device_that_takes_mode_4_and_never_asks_says_so(
+    api: Api, operated: dict[str, str]
+) -> None:
+    key = {"Authorization": f"Bearer {operated['API key']}"}
+    [device] = (await api.ask("GET", "/v3/devices/?limit=2&profile__eq=lamps", 200, headers=key))["data"][:1]
+    page = f"/devices/{device['id']}"
+    assert "<dt>EST</dt>" not in (await api.client.get(page)).text
+    writer = Writer(api.database_url, api.office.database.queries)
+    await writer.start()
+    for at in (NOW, NOW + timedelta(minutes=2)):
+        until = at + timedelta(minutes=2)
+        await writer.write(
+            NoteOffer(account_id=api.account_id, endpoint=device["endpoint_name"], offered_at=at, waited_until=until)
+        )
+    await writer.close()
+    shown = html.unescape((await api.client.get(page)).text)
+    assert "it took mode 4 in 2 bootstraps" in shown
+    assert '{"leaf_only": true, "est_unused": true}' in shown

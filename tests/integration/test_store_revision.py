@@ -200,7 +200,7 @@ async def test_every_change_that_workers_must_know_moves_the_number(database: Da
 async def test_what_devices_do_does_not_move_it(database: Database) -> None:
     """A bootstrap must not make every worker read everything anew."""
     async with database.acquire() as connection:
-        for table in ("session", "device", "issuance", "certificate", "audit", "refusal", "known_key"):
+        for table in ("session", "device", "issuance", "certificate", "audit", "refusal", "known_key", "est_offer"):
             found = await connection.fetchval(
                 "SELECT count(*) FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid"
                 " WHERE t.tgrelid = $1::regclass AND p.proname = 'bump_revision'",

@@ -13,7 +13,7 @@ from fastapi.responses import Response
 
 from issuers.errors import IssuerError
 from lwm2m.steps import FailureCause
-from server import transcripts
+from server import est_unused, transcripts
 from server.admin import certificates as certificate_admin
 from server.admin import devices as admin
 from server.api import filters
@@ -25,7 +25,17 @@ from server.api.console.door import OperatorVisits, ReaderVisits, Visitor
 from server.api.console.forms import Faults
 from server.api.console.page import ConsoleRoute, call, go, render
 from server.errors import BadRequest, NotFound, OutsideFailed
-from server.store import certificates, devices, issuances, issuers, listings, profiles, registrations, sessions
+from server.store import (
+    certificates,
+    devices,
+    est_offers,
+    issuances,
+    issuers,
+    listings,
+    profiles,
+    registrations,
+    sessions,
+)
 from server.store import transcripts as recorded
 from server.store.certificates import CertificateRow
 from server.store.issuances import IssuanceRow
@@ -117,6 +127,7 @@ async def show(request: Request, visitor: ReaderVisits, device_id: str) -> Respo
         for row in await certificates.search(database, account_id, endpoint=endpoint, limit=50)
     }
     device = await devices.by_id(database, account_id, wanted)
+    offer, now = await est_offers.find(database, account_id, endpoint), visitor.caller.office.now()
     return render(
         request,
         "device.html",
@@ -128,7 +139,8 @@ async def show(request: Request, visitor: ReaderVisits, device_id: str) -> Respo
             call("GET", f"/v1/sessions?endpoint_name__eq={endpoint}&order=DESC"),
         ],
         device=row,
-        learned=device.learned,
+        learned=est_unused.learned_json(device, offer, now),
+        about_est=est_unused.told(offer, now),
         chain=await _chain(visitor, device.id),
         names=await ca_names(visitor),
         profiles=await _profile_names(visitor),

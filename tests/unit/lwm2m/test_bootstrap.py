@@ -151,6 +151,7 @@ def test_each_mode_says_whether_it_needs_a_credential_from_the_start() -> None:
     assert needs("est") == ()
     assert needs("est-then-server-key") == ()
     assert needs("est-then-server-key", Learned(est_refused=True)) == (0,)
+    assert needs("est-then-server-key", Learned(est_unused=True)) == (0,)
 
 
 # -- discover ---------------------------------------------------------------------------------------------------
@@ -308,6 +309,7 @@ PLANS = st.builds(
         leaf_only=st.booleans(),
         est_refused=st.booleans(),
         in_parts=st.booleans(),
+        est_unused=st.booleans(),
         format=st.sampled_from([None, "tlv", "other"]),
     ),
 )

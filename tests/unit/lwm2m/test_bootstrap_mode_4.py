@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from lwm2m.bootstrap import Done, Failed, FailureCause, Learned
 from lwm2m.coap import message as coap
 from lwm2m.steps import Operation, OperationKind
@@ -63,3 +65,57 @@ def test_a_fallback_that_is_refused_altogether_is_not_remembered() -> None:
     done = run(refuse(OperationKind.WRITE, *[coap.BAD_REQUEST] * 2), plan=EST_FIRST, credentials={})
     assert isinstance(done.verdict, Failed)
     assert done.session.learned == Learned()
+
+
+# -- taken, and never used ----------------------------------------
+
+UNUSED = Learned(est_unused=True)
+WHY = "mode 4 was taken before and no certificate asked for"
+
+
+def test_a_device_that_never_used_mode_4_is_written_a_key_made_for_it_and_the_step_says_why() -> None:
+    done = run(plan=EST_FIRST, credentials={}, learned=UNUSED)
+    assert (done.verdict, done.asked, done.session.learned) == (Done(), [0], UNUSED)
+    assert (done.written().resources[2], done.session.enrolls) == (2, frozenset())
+    noted = [step.note for step in done.session.log if step.path.startswith("/0/")]
+    assert noted == [f"{WHY}; leaf alone, the LwM2M server must hold its issuer"]
+    assert (done.session.took_mode_4, done.session.refused_mode_2) == (False, False)
+
+
+@pytest.mark.parametrize("learned", [Learned(), UNUSED])
+def test_where_the_profile_permits_no_key_made_here_mode_4_stays(learned: Learned) -> None:
+    both = (replace(SECURITY, mode="est"), replace(SECURITY, id=7, service="DLMS"))
+    done = run(plan=replace(PLAN, securities=both), credentials={1: CREDENTIAL}, learned=learned)
+    assert (done.written(0).resources[2], done.written(1).resources[2]) == (4, 2)
+    assert WHY not in "".join(step.note for step in done.session.log)
+    assert (done.session.took_mode_4, done.session.refused_mode_2) == (False, False)
+
+
+def test_a_session_knows_whether_the_device_took_mode_4_where_a_made_key_would_do() -> None:
+    assert run(plan=EST_FIRST, credentials={}).session.took_mode_4
+    assert not run(plan=PLAN).session.took_mode_4
+    assert not run(refuse(OperationKind.WRITE, coap.BAD_REQUEST), plan=EST_FIRST, credentials={}).session.took_mode_4
+    ignoring = replace(EST_FIRST, on_error=replace(EST_FIRST.on_error, write="continue"))
+    skipped = run(refuse(OperationKind.WRITE, coap.METHOD_NOT_ALLOWED, coap.FORBIDDEN), plan=ignoring, credentials={})
+    assert (skipped.verdict, skipped.session.enrolls, skipped.session.took_mode_4) == (Done(), {"LWM2M"}, False)
+    either = replace(ignoring, securities=(EST_FIRST.securities[0], replace(EST_FIRST.securities[0], id=7)))
+    one = run(refuse(OperationKind.WRITE, coap.FORBIDDEN), plan=either, credentials={})
+    assert (one.verdict, one.session.took_mode_4) == (Done(), True)
+
+
+def test_a_made_key_that_is_refused_is_not_written_again_for_mode_4_having_gone_unused() -> None:
+    plan = replace(EST_FIRST, on_error=replace(EST_FIRST.on_error, write="other-format"))
+    done = run(refuse(OperationKind.WRITE, *[coap.BAD_REQUEST] * 4), plan=plan, credentials={}, learned=UNUSED)
+    assert isinstance(done.verdict, Failed)
+    assert (done.session.learned, done.session.refused_mode_2) == (Learned(), True)
+    done = run(refuse(OperationKind.WRITE, coap.BAD_REQUEST), plan=plan, credentials={}, learned=UNUSED)
+    assert done.verdict == Done()
+    assert (done.session.learned.est_unused, done.session.refused_mode_2) == (True, False)
+
+
+def test_a_made_key_that_the_finish_calls_inconsistent_is_not_written_again_unless_the_repair_was_of_use() -> None:
+    inconsistent = coap.NOT_ACCEPTABLE
+    done = run(refuse(OperationKind.FINISH, *[inconsistent] * 2), plan=EST_FIRST, credentials={}, learned=UNUSED)
+    assert (done.verdict.__class__, done.session.learned, done.session.refused_mode_2) == (Failed, Learned(), True)
+    done = run(refuse(OperationKind.FINISH, inconsistent), plan=EST_FIRST, credentials={}, learned=UNUSED)
+    assert (done.verdict, done.session.learned.est_unused, done.session.refused_mode_2) == (Done(), True, False)
