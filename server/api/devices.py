@@ -1,19 +1,21 @@
 """`/v3/devices/`: the devices that were here, with the certificate each holds (izuma.md B5)."""
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import ConfigDict, Field
 
+from server import est_unused
 from server.admin import devices as admin
 from server.api.access import Operator, Reader, parse_id
 from server.api.bodies import Body, BodyRoute
 from server.api.documented import EXAMPLE_ID, documented, listing
-from server.api.lists import Paged
+from server.api.lists import Paged, time
 from server.api.recorded import listed, shown
 from server.errors import BadRequest, NotFound
-from server.store import devices, issuances, listings
+from server.store import devices, est_offers, issuances, listings
 
 router = APIRouter(route_class=BodyRoute, prefix="/v3/devices", tags=["Devices"])
 
@@ -172,6 +174,19 @@ class DeviceName(Body):
     endpoint_name: str = Field(min_length=1, max_length=255)
 
 
+LEARNED_EXAMPLE = {
+    "object": "device-learned",
+    "id": EXAMPLE_ID,
+    "endpoint_name": "urn:dev:os:0001",
+    "learned": {"est_unused": True},
+    "est_offer": {
+        "rounds": 2,
+        "offered_at": "2026-11-23T12:02:00.000Z",
+        "waited_until": "2026-11-23T12:04:00.000Z",
+        "asked_at": None,
+    },
+    "est": "it took mode 4 in 2 bootstraps, last at 2026-11-23 12:02:00Z, and never asked for a certificate: …",
+}
 ours = APIRouter(route_class=BodyRoute, prefix="/v1/devices", tags=["Devices"])
 
 
@@ -180,6 +195,26 @@ async def forget_device(asking: Operator, body: DeviceName) -> Response:
     """Forget what was learned of a device, for instance after new firmware."""
     await devices.forget(asking.database, asking.actor, asking.account_id, body.endpoint_name)
     return Response(status_code=204)
+
+
+@ours.get("/{device_id}/learned", responses=documented(200, LEARNED_EXAMPLE, 401, 403, 404))
+async def read_learned(asking: Reader, device_id: str) -> dict[str, Any]:
+    """What earlier bootstraps taught of a device, and how it stands with EST (`est_offer`; `est` in words)."""
+    device = await devices.by_id(asking.database, asking.account_id, parse_id(device_id, "device"))
+    offer = await est_offers.find(asking.database, asking.account_id, device.endpoint)
+    now = asking.office.now()
+    offered = None
+    if offer is not None:
+        times = {name: time(getattr(offer, name)) for name in ("offered_at", "waited_until", "asked_at")}
+        offered = {"rounds": offer.rounds, **times}
+    return {
+        "object": "device-learned",
+        "id": device.id.hex,
+        "endpoint_name": device.endpoint,
+        "learned": json.loads(est_unused.learned_json(device, offer, now)),
+        "est_offer": offered,
+        "est": est_unused.told(offer, now),
+    }
 
 
 @ours.post("/release", responses=documented(200, {"certificate_ids": [EXAMPLE_ID]}, 401, 403, 404))

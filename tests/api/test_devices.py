@@ -1,6 +1,7 @@
 """The directory of devices: what people write into it, and what the bootstrap service alone does (izuma.md B5)."""
 
 import asyncio
+from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 
@@ -10,10 +11,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from server.admin import devices as admin
 from server.store.devices import device_id
+from server.store.est_offers import NoteOffer
 from server.store.session_operations import TouchDevice
 from server.store.writer import MarkDelivered, Writer
 from tests.api.conftest import Api
-from tests.integration.rows import intent, issued
+from tests.integration.rows import NOW, intent, issued
 
 DEVICES = "/v3/devices/"
 NAME = "urn:dev:os:0001"
@@ -145,3 +147,25 @@ async def test_a_device_is_forgotten_with_all_its_certificates_however_many_they
     found: Any = (await api.ask("GET", f"/v1/certificates?endpoint_name__eq={NAME}", 200))["data"]
     assert len(found) == 5
     assert all(row["revocation_reason"] == "cessationOfOperation" for row in found)
+
+
+async def test_what_was_learned_of_a_device_and_how_it_stands_with_est(api: Api) -> None:
+    await here(api)
+    path = f"/v1/devices/{device_id(api.account_id, NAME).hex}/learned"
+    known = await api.ask("GET", path, 200)
+    assert (known["endpoint_name"], known["learned"], known["est_offer"], known["est"]) == (NAME, {}, None, "")
+    writer = Writer(api.database_url, api.office.database.queries)
+    await writer.start()
+    for at in (NOW, NOW + timedelta(minutes=2)):
+        until = at + timedelta(minutes=2)
+        await writer.write(NoteOffer(account_id=api.account_id, endpoint=NAME, offered_at=at, waited_until=until))
+    await writer.close()
+    known = await api.ask("GET", path, 200)
+    assert known["learned"] == {"est_unused": True}
+    assert known["est_offer"] == {
+        "rounds": 2,
+        "offered_at": "2026-11-23T12:02:00.000Z",
+        "waited_until": "2026-11-23T12:04:00.000Z",
+        "asked_at": None,
+    }
+    assert known["est"].startswith("it took mode 4 in 2 bootstraps, last at 2026-11-23 12:02:00Z")

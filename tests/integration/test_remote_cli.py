@@ -237,6 +237,8 @@ async def test_all_keys_of_a_file_or_none(field: Field, doors: Doors) -> None:
 async def test_a_device_and_its_certificate_from_afar(field: Field, doors: Doors) -> None:
     shown = json.loads(await doors.remote("device", "show", "meter-1", "--json"))
     assert [session["outcome"] for session in shown["sessions"]] == ["succeeded"]
+    local = json.loads(await doors.local("device", "show", "meter-1", "--json"))
+    assert (shown["learned"], shown["est_offer"]) == (local["learned"], local["est_offer"]) == ("{}", None)
     told = await doors.remote("device", "show", "meter-1")
     assert "/0/1" in told
     serial = f"{int(shown['certificates'][0]['serial'], 16):x}"

@@ -79,8 +79,10 @@ def show_device(
     past = door.rows("/v1/sessions", most=sessions_shown, order="DESC", endpoint_name__eq=endpoint)
     sessions = [door.get(f"/v1/sessions/{row['id']}") for row in past]
     held = list(door.rows(CERTIFICATES, most=10, order="DESC", endpoint_name__eq=endpoint))
+    known = door.get(f"/v1/devices/{device['id']}/learned")
     if as_json:
-        options.show([{**device, "sessions": sessions, "certificates": held}], (), as_json=True, empty="")
+        learned = {"learned": json.dumps(known["learned"]), "est_offer": known["est_offer"]}
+        options.show([{**device, **learned, "sessions": sessions, "certificates": held}], (), as_json=True, empty="")
         return
     outcome = device["last_outcome"] or local_device.NEVER_HERE
     options.console.print(
@@ -94,6 +96,8 @@ def show_device(
             highlight=False,
             soft_wrap=True,
         )
+    if known["est"]:
+        options.console.print(f"  {known['est']}", highlight=False, soft_wrap=True)
     for session in sessions:
         options.console.print(
             Text(f"\n{_second(session['created_at'])}", "bold"),
