@@ -171,7 +171,12 @@ async def test_a_device_that_came_before_it_was_claimed_is_claimed_with_one_clic
     body = {**factory, "name": "Shared factory", "enrollment_mode": True}
     row: dict[str, Any] = await api.ask("POST", "/v3/trusted-certificates", 201, body)
     at = f"/device-identity/certificates/trusted/{row['id']}"
-    assert "POST /v3/device-enrollments" in await page(browser, at)
+    shown = await page(browser, at)
+    assert "POST /v3/device-enrollments" in shown
+    # One account alone needs no claims: nobody is sent to make a list for nothing.
+    assert "while several accounts trust" in shown
+    for form in ("/device-identity/certificates/upload", f"{at}/edit"):
+        assert "a device belongs to the one that claimed it" in await page(browser, form)
     for name, fingerprint in (("meter-8", bytes(31) + b"8"), ("meter-9", bytes(31) + b"9")):
         await enrollments.deny(api.office.database, [UUID(row["id"])], fingerprint, name)
     shown = await page(browser, at)
