@@ -19,13 +19,17 @@ from server.store.est_offers import EstOffer, NoteOffer
 
 # One may be a reboot between the Finish and the CSR.
 ROUNDS = 2
+# As `write_est_offers`.
+CLOCKS_DIFFER = timedelta(hours=1)
 
 
 def is_unused(offer: EstOffer | None, now: datetime) -> bool:
     """Whether mode 4 is lost on a device: it took it often enough, was waited for each time, and never asked."""
-    if offer is None or offer.asked_at is not None or offer.waited_until is None:
+    if offer is None or offer.asked_at is not None or offer.offered_at is None or offer.waited_until is None:
         return False
-    return offer.rounds >= ROUNDS and now >= offer.waited_until
+    # A round that lies ahead is of a clock that was set back, and nobody knows when its time is over.
+    waited = now >= offer.waited_until or now < offer.offered_at - CLOCKS_DIFFER
+    return offer.rounds >= ROUNDS and waited
 
 
 async def learned_of(database: Database, device: DeviceRow, plan: Plan, now: datetime) -> Learned:

@@ -447,7 +447,8 @@ WHERE device.last_seen <= EXCLUDED.last_seen;
 -- name: write_est_offers
 -- What a device made of mode 4. That it took it (`offered_at`) is one round more, once the last one has been waited for, of a
 -- device that never asked. Else it asked for a certificate (`asked_at`), or there is another reason to count anew. Its
--- first row knows what it asked for before such rows were kept, with an hour for clocks that differ.
+-- first row knows what it asked for before such rows were kept, with an hour for clocks that differ. A round that lies farther
+-- ahead is of a clock that was set back, and is not waited for.
 INSERT INTO est_offer AS known (account_id, endpoint, rounds, offered_at, waited_until, asked_at)
 SELECT w.account_id, w.endpoint, CASE WHEN w.offered_at IS NULL THEN 0 ELSE 1 END, w.offered_at, w.waited_until,
        coalesce(w.asked_at, before.asked_at)
@@ -466,7 +467,8 @@ SET rounds = CASE WHEN EXCLUDED.offered_at IS NULL THEN 0 ELSE known.rounds + 1 
     offered_at = EXCLUDED.offered_at, waited_until = EXCLUDED.waited_until,
     asked_at = coalesce(known.asked_at, EXCLUDED.asked_at)
 WHERE CASE WHEN EXCLUDED.offered_at IS NOT NULL
-           THEN known.asked_at IS NULL AND EXCLUDED.offered_at >= coalesce(known.waited_until, '-infinity')
+           THEN known.asked_at IS NULL AND (EXCLUDED.offered_at >= coalesce(known.waited_until, '-infinity')
+                                            OR EXCLUDED.offered_at < known.offered_at - interval '1 hour')
            ELSE known.rounds > 0 OR (EXCLUDED.asked_at IS NOT NULL AND known.asked_at IS NULL) END;
 
 -- name: write_transcripts

@@ -58,6 +58,13 @@ async def test_a_device_that_is_back_before_it_was_waited_for_begins_no_round(
     assert (await rounds(database, writer, later, later)).rounds == 2
 
 
+async def test_a_round_of_a_clock_that_was_set_back_is_not_waited_for(database: Database, writer: Writer) -> None:
+    ahead = await rounds(database, writer, NOW + timedelta(days=900))
+    assert ahead.rounds == 1
+    assert (await rounds(database, writer, NOW + timedelta(days=900, minutes=-59))).rounds == 1
+    assert await rounds(database, writer, NOW) == EstOffer(rounds=2, offered_at=NOW, waited_until=NOW + WAIT)
+
+
 async def test_a_device_that_asked_is_none_whenever_it_did(database: Database, writer: Writer) -> None:
     await writer.write(asked(NOW))
     assert await rounds(database, writer, NOW + WAIT, NOW + 2 * WAIT) == EstOffer(asked_at=NOW)

@@ -68,6 +68,8 @@ TWICE = EstOffer(rounds=2, offered_at=NOW - 120 * SECOND, waited_until=NOW)
         (EstOffer(rounds=2, offered_at=NOW - 119 * SECOND, waited_until=NOW + SECOND), False),
         (TWICE, True),
         (EstOffer(rounds=3, offered_at=NOW - 120 * SECOND, waited_until=NOW), True),
+        (EstOffer(rounds=2, offered_at=NOW + 3599 * SECOND, waited_until=NOW + 3719 * SECOND), False),
+        (EstOffer(rounds=2, offered_at=NOW + 3601 * SECOND, waited_until=NOW + 3721 * SECOND), True),
         (EstOffer(asked_at=NOW - 900 * SECOND), False),
         (EstOffer(rounds=2, offered_at=NOW, waited_until=NOW, asked_at=NOW), False),
     ],
