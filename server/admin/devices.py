@@ -28,7 +28,7 @@ class Forgotten:
 
 
 async def at_work(database: Database, device: DeviceRow, now: datetime) -> list[CertificateRow]:
-    """The certificates of a device that are valid, the newest `MOST`: delivered, neither revoked nor over."""
+    """The certificates that a device has or may have, the newest `MOST`: neither revoked nor over."""
     return await certificates.at_work(database, device.account_id, device.endpoint, now, limit=MOST)
 
 

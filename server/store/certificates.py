@@ -125,7 +125,7 @@ async def of_service(
 async def at_work(
     database: Database, account_id: UUID, endpoint: str, now: datetime, *, limit: int
 ) -> list[CertificateRow]:
-    """The newest certificates that were delivered to a device and are valid at `now`."""
+    """The newest certificates that a device has or may have, and that are valid at `now`."""
     rows = await database.fetch("certificate_at_work", account_id, endpoint, now, limit)
     return [certificate_row(row) for row in rows]
 

@@ -28,14 +28,15 @@ ORDER BY c.issued_at DESC
 LIMIT $4;
 
 -- name: certificate_at_work
--- What a device may show with success: given to it, neither withdrawn nor over.
+-- What a device may show with success: given to it, or perhaps (its last word was lost), neither withdrawn nor over.
 SELECT c.issuance_id, c.account_id, c.device_id, c.issuer_id, c.endpoint, c.service, i.state, c.serial,
        c.issuer_fingerprint, c.not_before, c.not_after, c.issued_at, c.revoked_at, c.revocation_reason, c.certificate,
        h.certificates
 FROM certificate c
 JOIN issuance i ON i.id = c.issuance_id
 JOIN issuing_chain h ON h.sha256 = c.chain_sha256
-WHERE c.account_id = $1 AND c.endpoint = $2 AND c.revoked_at IS NULL AND c.not_after > $3 AND i.state = 'delivered'
+WHERE c.account_id = $1 AND c.endpoint = $2 AND c.revoked_at IS NULL AND c.not_after > $3
+  AND (i.state IN ('issued', 'delivered') OR c.revocation_due = 'infinity')
 ORDER BY c.issued_at DESC, c.issuance_id
 LIMIT $4;
 

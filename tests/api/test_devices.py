@@ -10,10 +10,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from server.admin import devices as admin
+from server.store.certificates import serial_bytes
 from server.store.devices import device_id
 from server.store.est_offers import NoteOffer
 from server.store.session_operations import TouchDevice
-from server.store.writer import MarkDelivered, Writer
+from server.store.writer import MarkAbandoned, MarkDelivered, Writer
 from tests.api.conftest import Api
 from tests.integration.rows import NOW, intent, issued
 
@@ -169,3 +170,23 @@ async def test_what_was_learned_of_a_device_and_how_it_stands_with_est(api: Api)
         "asked_at": None,
     }
     assert known["est"].startswith("it took mode 4 in 2 bootstraps, last at 2026-11-23 12:02:00Z")
+
+
+async def test_a_certificate_that_a_device_may_have_is_revoked_with_it(api: Api) -> None:
+    """The last word of its device was lost: it acknowledged no enrolment, or did not answer the Finish."""
+    await here(api)
+    writer = Writer(api.database_url, api.office.database.queries)
+    await writer.start()
+    enrolled = intent(NAME, account_id=api.account_id, server_key=False)
+    sure, doubtful = (intent(NAME, account_id=api.account_id) for _ in range(2))
+    for wish in (enrolled, sure, doubtful):
+        await writer.write(wish)
+        await writer.write(issued(wish))
+    await writer.write(MarkAbandoned(doubtful.id, "silent", doubtful=True))
+    await writer.write(MarkAbandoned(sure.id, "gone"))
+    await writer.close()
+    (device,) = (await api.ask("GET", DEVICES, 200))["data"]  # type: ignore[misc]
+    await api.ask("DELETE", f"{DEVICES}{device['id']}/?revoke=true", 204)
+    found: Any = (await api.ask("GET", f"/v1/certificates?endpoint_name__eq={NAME}", 200))["data"]
+    revoked = {row["serial"] for row in found if row["revocation_reason"] == "cessationOfOperation"}
+    assert revoked == {serial_bytes(wish.serial).hex() for wish in (enrolled, doubtful)}
