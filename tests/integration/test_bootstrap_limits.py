@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from issuers.errors import OutcomeUnknown, Unavailable
+from issuers.errors import OutcomeUnknown, Rejected, Unavailable
 from server.errors import DailyLimit
 from server.issuance import ServerMade, Wish
 from server.store import issuances
@@ -105,6 +105,33 @@ async def test_what_the_ca_may_have_signed_counts_until_a_person_has_looked(rig:
         await worker.issuance.server_made(wish("looping"))
     await issuances.release(rig.database, PERSON, ACCOUNT, "looping")
     await bootstrapped(worker, wish("looping"))
+
+
+async def test_a_request_of_ours_that_the_ca_refused_does_not_count(rig: Workers, ca: ScriptedCa) -> None:
+    """It gave no certificate, and the device had no part in the CSR: no fleet is shut out by a CA's settings."""
+    worker = await rig.worker("worker-1", daily_bootstraps=2)
+    ca.on_issue = in_turn(*[raises(Rejected("no such profile")) for _ in range(3)], ca.signs)
+    for _ in range(3):
+        with pytest.raises(Rejected):
+            await worker.issuance.server_made(wish("honest"))
+    assert await rig.states("honest") == ["refused"] * 3
+    for _ in range(2):
+        await bootstrapped(worker, wish("honest"))
+    with pytest.raises(DailyLimit):
+        await worker.issuance.server_made(wish("honest"))
+
+
+@pytest.mark.parametrize("counted", [False, True])
+async def test_what_a_clock_that_was_set_back_had_signed_does_not_count(
+    rig: Workers, ca: ScriptedCa, counted: bool
+) -> None:
+    worker = await rig.worker("worker-1", daily_bootstraps=2, daily_csrs=2)
+    asked = replace(wish("honest"), counted=counted)
+    for _ in range(2):
+        await bootstrapped(worker, asked)
+    async with rig.database.acquire() as connection:
+        await connection.execute("UPDATE issuance SET opened_at = opened_at + interval '30 days'")
+    await bootstrapped(worker, asked)
 
 
 async def test_a_bootstrap_and_a_request_of_the_device_have_bounds_of_their_own(rig: Workers, ca: ScriptedCa) -> None:
