@@ -30,9 +30,9 @@ _BIO_read, _BIO_write, _SSL_read, _SSL_write = _lib.BIO_read, _lib.BIO_write, _l
 _bytes_of = _ffi.unpack
 _RECORD_HEADER = records.RECORD_HEADER
 _APPLICATION_DATA = records.APPLICATION_DATA
-# What a memory BIO is, the same at each call.
 # Bytes of a datagram that every path carries: IPv4 itself promises 576 (RFC 791 3.1).
 NARROW_MTU = 512
+# What a memory BIO is, the same at each call.
 _MEMORY = _lib.BIO_s_mem()
 
 
