@@ -139,7 +139,8 @@ async def crl(database: Database, sealer: Sealer, account_id: UUID, now: datetim
     )
     if material is None:
         raise NotFound("this account has no embedded CA")
-    now = now.replace(microsecond=0)
+    # Milliseconds since 1970 grow from one list to the next without a counter of their own (RFC 5280 5.2.3).
+    number, now = int(now.timestamp() * 1000), now.replace(microsecond=0)
     issuer = EmbeddedIssuer(
         key=material.issuing_key, chain=material.chain, root=material.root, journal=lambda _entry: None
     )
@@ -150,8 +151,7 @@ async def crl(database: Database, sealer: Sealer, account_id: UUID, now: datetim
             RevokedCertificate(row.serial, row.revoked_at, x509.ReasonFlags(row.reason or "unspecified"))
             for row in rows
         )
-        # Seconds since 1970 grow from one list to the next without a counter of their own (RFC 5280 5.2.3).
-        return issuer.build_crl(listed, number=int(now.timestamp()), now=now, next_update=now + CRL_VALIDITY)
+        return issuer.build_crl(listed, number=number, now=now, next_update=now + CRL_VALIDITY)
 
     # A second for a list of 100,000, in which the others go on.
     return await asyncio.to_thread(build), len(rows)

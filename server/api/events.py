@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from typing import Annotated
 from uuid import UUID
@@ -24,7 +24,7 @@ router = APIRouter(prefix="/v1", tags=["What happened"])
 # The record is the source: what every node writes is seen by every node's listeners, a second later at most.
 EVERY = 1.0
 # A row has its time before its commit, in another worker or node perhaps: for so long an older one may appear after the
-# newest.
+# newest. What lies farther ahead is of a clock that was set back, and waits for its time.
 LATE = timedelta(seconds=2)
 # A comment line that keeps proxies from closing a quiet stream.
 KEEP_ALIVE = 15.0
@@ -53,8 +53,7 @@ async def events(
 
 
 async def _stream(asking: Caller, request: Request, limit: int | None) -> AsyncIterator[str]:
-    now = asking.office.now()
-    feeds = [Feed(asking.database, asking.account_id, kind, now) for kind in KINDS]
+    feeds = [Feed(asking.database, asking.account_id, kind, asking.office.now) for kind in KINDS]
     yield ": listening\n\n"
     quiet = 0.0
     left = limit
@@ -75,24 +74,30 @@ async def _stream(asking: Caller, request: Request, limit: int | None) -> AsyncI
 
 
 class Feed:
-    """Rows of one kind that come from `since` on, for one listener; each once, however late its commit."""
+    """Rows of one kind that come from now on, for one listener; each once, however late its commit.
 
-    def __init__(self, database: Database, account_id: UUID, kind: Kind, since: datetime) -> None:
+    While the clock runs through a time for the second time, rows of the first may come again.
+    """
+
+    def __init__(self, database: Database, account_id: UUID, kind: Kind, now: Callable[[], datetime]) -> None:
         self.kind = kind
         self._database = database
         self._account_id = account_id
         # A session counts when it has ended.
         self._field = "ended_at" if kind == "session" else "created_at"
-        self._since = self._newest = since
+        self._now = now
+        self._since = self._newest = now()
         # What was sent and may be found again, with its time.
         self._sent: dict[UUID, datetime] = {}
 
     async def new(self) -> AsyncIterator[dict[str, object]]:
         """Rows that were not sent yet, in pieces; none while the record is away."""
-        earliest = self._earliest
+        now = self._now()
+        earliest = self._earliest(now)
+        within = [Condition(self._field, "gte", (earliest,)), Condition(self._field, "lte", (now + LATE,))]
         more = True
         while more:
-            conditions = [Condition(self._field, "gte", (earliest,)), Condition("id", "nin", tuple(self._sent))]
+            conditions = [*within, Condition("id", "nin", tuple(self._sent))]
             window = Window(conditions=conditions, limit=MOST_AT_ONCE)
             try:
                 rows = await listings.page(self._database, self._account_id, self.kind, window)
@@ -104,11 +109,13 @@ class Feed:
                 self._sent[row["id"]] = at
                 self._newest = max(self._newest, at)
                 yield shown(self.kind, row)
-        earliest = self._earliest
+        earliest = self._earliest(now)
         self._sent = {id: at for id, at in self._sent.items() if at >= earliest}
 
-    @property
-    def _earliest(self) -> datetime:
+    def _earliest(self, now: datetime) -> datetime:
         """From when on it is looked for rows; filters take times to the millisecond."""
         at = max(self._since, self._newest - LATE)
+        if at > now:
+            # The clock was set back: waiting for `at` would miss all that comes until then.
+            at = now - LATE
         return at.replace(microsecond=at.microsecond // 1000 * 1000)

@@ -38,8 +38,22 @@ async def heard(feed: Feed) -> list[UUID]:
     return [UUID(str(row["id"])) async for row in feed.new()]
 
 
-def listening(api: Api, kind: Kind) -> Feed:
-    return Feed(api.office.database, api.account_id, kind, BEGAN)
+class Clock:
+    """The time of the listener's node, in seconds after it began."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> datetime:
+        return BEGAN + timedelta(seconds=self.seconds)
+
+
+def listening(api: Api, kind: Kind, clock: Clock | None = None, *, until: float = 1000.0) -> Feed:
+    """A listener who begins at `BEGAN` and looks from `until` on."""
+    clock = clock or Clock()
+    feed = Feed(api.office.database, api.account_id, kind, clock)
+    clock.seconds = until
+    return feed
 
 
 @KINDS
@@ -81,3 +95,32 @@ async def test_what_was_before_is_not_heard_and_what_was_sent_is_not_kept_for_ev
         await add(api, kind, 10.0 * number)
         assert len(await heard(feed)) == 1
     assert len(feed._sent) == 1
+
+
+@KINDS
+async def test_a_clock_that_is_set_back_makes_no_listener_deaf(api: Api, kind: Kind) -> None:
+    clock = Clock()
+    feed = listening(api, kind, clock, until=600.0)
+    before = await add(api, kind, 600.0)
+    assert await heard(feed) == [before]
+    clock.seconds = 10.0
+    after = await add(api, kind, 10.0)
+    assert await heard(feed) == [after]
+    clock.seconds = 20.0
+    assert await heard(feed) == []
+    later = await add(api, kind, 19.5)
+    assert await heard(feed) == [later]
+
+
+@KINDS
+async def test_a_row_of_a_clock_far_ahead_neither_comes_early_nor_hides_another(api: Api, kind: Kind) -> None:
+    clock = Clock()
+    feed = listening(api, kind, clock, until=5.0)
+    ahead = await add(api, kind, 600.0)
+    here = await add(api, kind, 4.0)
+    assert await heard(feed) == [here]
+    clock.seconds = 9.0
+    next_one = await add(api, kind, 8.5)
+    assert await heard(feed) == [next_one]
+    clock.seconds = 600.0
+    assert await heard(feed) == [ahead]

@@ -65,6 +65,18 @@ async def test_what_is_revoked_is_on_the_list_at_once(api: Api, built: list[int]
     assert built == [0, 1]
 
 
+async def test_of_two_lists_of_one_second_the_newer_has_the_larger_number(api: Api) -> None:
+    """RFC 5280 5.2.3."""
+    at = datetime.now(UTC).replace(microsecond=250_000)
+    numbers = []
+    for count in range(1, 4):
+        await revoke(api, count, count)
+        asked = at + timedelta(milliseconds=count)
+        api.app.state.office = replace(api.office, now=lambda asked=asked: asked)  # type: ignore[misc]
+        numbers.append((await fetched(api)).extensions.get_extension_for_class(x509.CRLNumber).value.crl_number)
+    assert numbers == sorted(set(numbers))
+
+
 async def test_a_list_is_made_anew_before_its_next_update_is_near(api: Api, built: list[int]) -> None:
     first = await fetched(api)
     later = datetime.now(UTC) + FRESH
