@@ -195,8 +195,10 @@ def _ends(known: Readiness | None, disproved: Sequence[str] | None) -> bool:
 
 
 def _shut(known: Readiness, name: str, now: datetime) -> BreakerOpen:
-    left = (known.open_until - now).total_seconds() if known.open_until is not None else OPEN_SECONDS
-    return BreakerOpen(f"the CA {name} failed {known.failures} times in a row: {known.error_text}", max(1.0, left))
+    left = OPEN_SECONDS
+    if known.open_until is not None and known.open_until <= now + readiness.FARTHEST:
+        left = max(1.0, (known.open_until - now).total_seconds())
+    return BreakerOpen(f"the CA {name} failed {known.failures} times in a row: {known.error_text}", left)
 
 
 class Guarded(Issuer):

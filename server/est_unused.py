@@ -36,7 +36,8 @@ async def learned_of(database: Database, device: DeviceRow, plan: Plan, now: dat
     """What is known of a device that gets this plan. Where that does not fall back, the record is asked for no more."""
     learned = Learned.from_json(device.learned)
     if not plan.falls_back or learned.est_refused:
-        return learned
+        # It may have been so under another profile.
+        return replace(learned, est_unused=False) if learned.est_unused else learned
     offer = await est_offers.find(database, device.account_id, device.endpoint)
     return replace(learned, est_unused=is_unused(offer, now))
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from issuers.errors import Throttled, Unavailable
-from server.breaker import OPENS_AT
+from server.breaker import OPEN_SECONDS, OPENS_AT
 from server.store.database import Database
 from tests.integration.guarded import Rig, on_record
 
@@ -26,6 +26,19 @@ async def test_a_ca_that_failed_is_looked_at_again(rig: Rig) -> None:
     for worker in (rig.worker(), rig.worker()):
         await worker.admit()
     assert rig.ca.looked == 1
+
+
+async def test_a_worker_that_another_was_faster_than_sends_no_device_away_for_the_day(rig: Rig) -> None:
+    rig.ca.error = Unavailable("the CA is away")
+    slower, faster = rig.worker(), rig.worker()
+    await rig.fail(slower, OPENS_AT)
+    rig.ca.error = None
+    rig.now -= DAY
+    await faster.admit()
+    # What it knows is of the clock before, and nobody needs to look any more.
+    with pytest.raises(Unavailable) as told:
+        await slower.admit()
+    assert told.value.retry_after == OPEN_SECONDS
 
 
 async def test_a_ca_that_asked_for_less_is_asked_again_and_may_say_so_again(rig: Rig) -> None:

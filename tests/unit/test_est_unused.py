@@ -92,6 +92,14 @@ async def test_the_record_is_asked_for_a_profile_that_falls_back_and_no_other(mo
     assert learned == Learned(est_refused=True)
 
 
+@pytest.mark.parametrize("mode", ["est", "server-key"])
+async def test_what_was_so_under_another_profile_is_not_said_of_one_that_does_not_fall_back(mode: Mode) -> None:
+    row = DeviceRow(id=ACCOUNT, account_id=ACCOUNT, endpoint="device-1", learned='{"est_unused": true}')
+    nowhere: object = None
+    learned = await est_unused.learned_of(nowhere, row, profile(mode).plan, NOW)  # type: ignore[arg-type]
+    assert learned == Learned()
+
+
 # -- what a bootstrap says ----------------------------------------
 
 
