@@ -33,6 +33,7 @@ from lwm2m.coap.tape import (
 from lwm2m.errors import DecodeError
 from lwm2m.plan import Credential, Learned, Plan, PskCredential
 from lwm2m.steps import AskCredential, Done, Failed, FailureCause, Send, Step
+from lwm2m.text import escaped
 
 MOST_DIFFERENCES = 20
 """After so many nothing new is learned."""
@@ -272,7 +273,7 @@ class _Replay:
 
 
 def describe(datagram: bytes) -> str:
-    """A datagram in words: type, code, path and query, what a person compares."""
+    """A datagram in printable words: type, code, path and query, what a person compares."""
     try:
         message = decode(datagram)
     except Malformed:
@@ -282,7 +283,7 @@ def describe(datagram: bytes) -> str:
     path = [value.decode(errors="replace") for number, value in message.options if number == coap_options.URI_PATH]
     query = [value.decode(errors="replace") for number, value in message.options if number == coap_options.URI_QUERY]
     if 0 < message.code < 0x20:
-        words.append("/" + "/".join(path) + ("?" + "&".join(query) if query else ""))
+        words.append(escaped("/" + "/".join(path) + ("?" + "&".join(query) if query else "")))
     for number, name in ((coap_options.BLOCK1, "block1"), (coap_options.BLOCK2, "block2")):
         for value in (value for at, value in message.options if at == number):
             try:

@@ -15,6 +15,7 @@ from typing import NamedTuple, TextIO
 
 import structlog
 
+from lwm2m.text import escaped
 from server import journal
 
 # Field names whose values never reach the log, whatever a caller passes.
@@ -22,7 +23,11 @@ REDACTED = frozenset(
     {"key", "private_key", "psk", "secret", "password", "passphrase", "token", "credentials", "authorization"}
 )
 
-_is_word = re.compile(r"[^\s\"'=\x00-\x1f\x7f-\x9f]*").fullmatch
+# What a traceback consists of besides text.
+_LINES = "\n\t"
+
+# Of text that prints.
+_is_word = re.compile(r"[^ \"'=]*").fullmatch
 
 # Fields that a processor of structlog reads or writes.
 _STRUCTLOGS_OWN = frozenset({"exc_info", "stack_info", "exception", "level"})
@@ -194,14 +199,21 @@ def _line(_logger: object, _method: str, event: structlog.typing.EventDict) -> s
     """One line for people, as structlog's ConsoleRenderer writes it without colours, and a line costs half."""
     level, name, exception = event.pop("level", ""), event.pop("event", ""), event.pop("exception", None)
     line = _text(level, name, event, [(each, f"{each}=") for each in sorted(event)])
-    return line if exception is None else f"{line}\n{exception}"
+    # What a fault says may hold what a peer sent.
+    return line if exception is None else f"{line}\n{escaped(str(exception), kept=_LINES)}"
 
 
 def _text(level: str, event: object, fields: Mapping[str, object], names: Sequence[tuple[str, str]]) -> str:
-    """A word as it is; anything else, and text that would look like more than one word, as Python writes it."""
+    """A word that prints as it is; anything else, and text that would look like more than one, as Python writes it."""
     # isalnum is true of words alone, and costs a third
     words = [
-        before + (value if type(value := fields[name]) is str and (value.isalnum() or _is_word(value)) else repr(value))
+        before
+        + (
+            value
+            if type(value := fields[name]) is str
+            and (value.isalnum() or (value.isprintable() and _is_word(value) is not None))
+            else repr(value)
+        )
         for name, before in names
     ]
     return f"[{level:<9}] {event!s:<28} {' '.join(words)}"

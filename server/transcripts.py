@@ -27,6 +27,7 @@ from lwm2m.coap.tape import (
 )
 from lwm2m.plan import Credential, Learned, PskCredential
 from lwm2m.replay import Recording, SessionInputs, describe
+from lwm2m.text import escaped
 from server.errors import BadRequest
 from server.izuma import fitted
 from server.profile import ProfileError, parse_profile
@@ -254,7 +255,7 @@ def _read_entry(row: Mapping[str, Any]) -> Entry:
 
 
 def text(document: Mapping[str, Any]) -> Sequence[str]:
-    """A shown transcript as lines for people."""
+    """A shown transcript as printable lines for people, whoever wrote it."""
     lines: list[str] = []
     for entry in document["entries"]:
         at = f"{entry['at'] * 1000:10.1f} ms"
@@ -269,4 +270,4 @@ def text(document: Mapping[str, Any]) -> Sequence[str]:
                 lines.append(f"{at}  == session")
             case _:
                 pass
-    return lines
+    return [escaped(line) for line in lines]

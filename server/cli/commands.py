@@ -1,5 +1,6 @@
 """`firstlight`: every command; each opens the record, calls `server/admin/` with an actor and prints."""
 
+import io
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -111,6 +112,9 @@ def named(words: Sequence[str], commands: typer.Typer) -> tuple[str, ...]:
 
 def main() -> None:
     """The console script; `--url` is the other door to the same commands (design 3)."""
+    # A name that the terminal's character set lacks is told all the same; JSON has no such.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     words = sys.argv[1:]
     if any(word == "--url" or word.startswith("--url=") for word in words):
         # Only here: the way over the network has its own libraries to load.

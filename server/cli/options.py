@@ -16,6 +16,7 @@ import typer
 from rich.table import Table
 
 from issuers.errors import IssuerError
+from lwm2m.text import escaped
 from server import config_sources, journal, logs, record
 from server.admin.files import is_stream
 from server.config import Config
@@ -86,7 +87,15 @@ def load(
 
 def actor() -> Actor:
     """The person at this terminal."""
-    return Actor(kind="cli", name=getpass.getuser(), request_id=uuid.uuid4().hex)
+    return Actor(kind="cli", name=_user(), request_id=uuid.uuid4().hex)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run us as a number that has no name.
+        return f"uid {os.getuid()}"
 
 
 @contextlib.asynccontextmanager
@@ -154,7 +163,7 @@ def with_option(message: str, field: str) -> str:
 
 def fail(message: str, status: int = 1) -> NoReturn:
     """Say in one line what is wrong and leave with `status`."""
-    journal.writer(sys.stderr, os.environ.get("JOURNAL_STREAM")).error(f"firstlight: {message}")
+    journal.writer(sys.stderr, os.environ.get("JOURNAL_STREAM")).error(_printed(f"firstlight: {message}"))
     raise typer.Exit(status)
 
 
@@ -165,7 +174,7 @@ def show(rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, as_jso
             print(json.dumps(row, default=_written))
         return
     if not rows:
-        console.print(empty, highlight=False)
+        console.print(_printed(empty), highlight=False)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
@@ -214,4 +223,9 @@ def _cell(value: object) -> str:
         case datetime():
             return second(value)
         case _:
-            return str(value)
+            return _printed(str(value))
+
+
+def _printed(text: str) -> str:
+    """What a device, a CA or another server said, as a terminal may have it."""
+    return escaped(text, kept="\n")

@@ -58,15 +58,27 @@ def transcript(
     options.run(work)
 
 
+# Of a device in the name of a file, whose 255 bytes hold the session too: an endpoint name may have as many, thrice
+# as many when they are escaped.
+LONGEST_NAME = 200
+
+
 async def _write_all(record: Record, endpoint: str | None, folder: Path) -> int:
     rows = await store.listed(record.database, record.account_id, endpoint)
     make_folder(folder)
+    count = 0
     for row in rows:
         found = await store.find(record.database, record.account_id, row.endpoint, row.session_id)
         if found is not None:
-            name = f"{quote(row.endpoint, safe='')}-{row.session_id.hex}.json"
+            name = file_name(row.endpoint, row.session_id)
             write(folder / name, f"{json.dumps(transcripts.shown(found), indent=1)}\n".encode())
-    return len(rows)
+            count += 1
+    return count
+
+
+def file_name(endpoint: str, session_id: UUID) -> str:
+    """Of a transcript: the device's name, as far as a file's name has room for it, and the session, which is one."""
+    return f"{quote(endpoint, safe='')[:LONGEST_NAME]}-{session_id.hex}.json"
 
 
 def replay(

@@ -43,6 +43,26 @@ def test_the_console_line_is_the_one_structlog_would_write() -> None:
     assert logs._line(None, "info", dict(event)) == twin(None, "info", dict(event))
 
 
+@pytest.mark.parametrize("name", ["a\u202egpj", "a\u200bb", "a\u2066b", "a\ud83d"])
+def test_a_name_that_turns_the_line_round_or_hides_is_told_as_its_escape(name: str) -> None:
+    """Whoever tries to sign in writes one into the log."""
+    stream = io.StringIO()
+    logs.configure("console", "info", stream)
+    logs.get("test").warning("sign_in_refused", name=name)
+    assert f"name={name!r} " in stream.getvalue()
+    assert stream.getvalue().removesuffix("\n").isprintable()
+
+
+def test_what_a_fault_says_moves_no_cursor() -> None:
+    stream = io.StringIO()
+    logs.configure("console", "info", stream)
+    try:
+        raise ValueError("\x1b[2Jof a peer")
+    except ValueError:
+        logs.get("test").exception("session_failed")
+    assert stream.getvalue().splitlines()[-1] == r"ValueError: \x1b[2Jof a peer"
+
+
 def test_a_fault_stands_below_its_line_with_its_traceback() -> None:
     stream = io.StringIO()
     logs.configure("console", "info", stream)

@@ -1,9 +1,11 @@
 """Tables for people: whole in a pipe, and with times that can be read."""
 
 import io
+import os
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+import typer
 from rich.console import Console
 
 from server.cli import options
@@ -29,6 +31,27 @@ def test_what_a_device_is_called_is_no_markup(monkeypatch: pytest.MonkeyPatch, n
     options.show([{"identity": name}], ("identity",), as_json=False, empty="")
     options.console.print(f"warning: {name}", highlight=False)
     assert [line.strip() for line in written.getvalue().splitlines()[1:]] == [name, f"warning: {name}"]
+
+
+def test_what_anybody_is_called_moves_no_cursor(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(options, "console", terminal(written))
+    options.show([{"identity": "\x1b[2Jx"}], ("identity",), as_json=False, empty="")
+    options.show([], (), as_json=False, empty="\u202ex")
+    assert [line.strip() for line in written.getvalue().splitlines()[1:]] == [r"\x1b[2Jx", r"\u202ex"]
+    with pytest.raises(typer.Exit):
+        options.fail("\x1b[2Jx")
+    assert capsys.readouterr().err == "firstlight: \\x1b[2Jx\n"
+
+
+def test_a_user_without_a_name_acts_under_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`docker run --user 54321`; nobody is called so."""
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    assert options.actor().name == "uid 54321"
 
 
 @pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=2))])

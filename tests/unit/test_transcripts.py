@@ -1,8 +1,12 @@
 """server/transcripts.py and lwm2m/replay.py on their own: a whole association played here, and broken files."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,9 +21,10 @@ from lwm2m.coap.message import Message, decode, encode
 from lwm2m.coap.options import BLOCK1, URI_PATH, URI_QUERY, content_format
 from lwm2m.coap.parameters import Parameters
 from lwm2m.coap.tape import Answered, Ended, Requested, Started, Tape
-from lwm2m.replay import replay
+from lwm2m.replay import describe, replay
 from lwm2m.steps import Done, Send
 from server import transcripts
+from server.cli.transcript import file_name
 from server.errors import BadRequest
 from server.profile import parse_profile
 from server.recorder import TapedSession
@@ -168,6 +173,40 @@ def test_another_verdict_is_noticed(document: dict[str, Any]) -> None:
     (one,) = replay(transcripts.read(json.dumps(tampered)).recording)
     assert one.recorded == "it failed: write_refused at /0/0 with 4.05"
     assert one.now == "it succeeded"
+
+
+def test_what_a_device_sends_moves_no_cursor_of_whoever_reads_it(document: dict[str, Any]) -> None:
+    """A path or a query is any text, and ends up in the terminal of an operator."""
+    hostile = Message(coap.CON, coap.POST, 1, b"", [(URI_PATH, b"\x1b[2J"), (URI_QUERY, "ep=\u202ea".encode())], b"")
+    assert describe(encode(hostile)) == r"CON 0x0001 POST /\x1b[2J?ep=\u202ea"
+    # What another server says of it is no better.
+    told = transcripts.text({"entries": [{"at": 0.0, "from": "device", "says": "\x1b[2J"}]})
+    assert told == [r"       0.0 ms  <- \x1b[2J"]
+
+
+def test_a_transcript_is_told_in_whatever_the_terminal_can_show(tmp_path: Path) -> None:
+    """It may be of a stranger; and no terminal but those of UTF-8 has all characters of a name."""
+    file = tmp_path / "transcript.json"
+    file.write_text(transcripts.write(played(), {"endpoint": "z\u00e4hler\x1b]0;title\x07"}))
+    program = (
+        "import sys; from server.cli.commands import main; sys.argv = ['firstlight', 'replay', sys.argv[1]]; main()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", program, str(file)],
+        capture_output=True,
+        check=False,
+        env={"PYTHONIOENCODING": "ascii"},
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert rb"of z\xe4hler\x1b]0;title\x07," in ended.stdout
+
+
+@pytest.mark.parametrize("endpoint", ["urn:dev:os:0001", "/" * 255, "\u00e4" * 127])
+def test_the_file_of_a_transcript_has_a_name_that_a_folder_takes(tmp_path: Path, endpoint: str) -> None:
+    first, second = (tmp_path / file_name(endpoint, UUID(int=number)) for number in (1, 2))
+    first.write_text("{}")
+    assert first != second
+    assert first.parent == tmp_path
 
 
 VALUES = (
