@@ -141,8 +141,9 @@ class Workers:
         ending = asyncio.create_task(self._ending.wait())
         try:
             async with asyncio.timeout(START_PATIENCE):
-                while not all(task.done() for task in ready):
-                    await asyncio.wait([*ready, *self._tasks, ending], return_when=asyncio.FIRST_COMPLETED)
+                # Only for those that are not: one that is ready would end each wait at once.
+                while waited_for := [task for task in ready if not task.done()]:
+                    await asyncio.wait([*waited_for, *self._tasks, ending], return_when=asyncio.FIRST_COMPLETED)
                     if self._ending.is_set():
                         return
                     if any(task.done() for task in self._tasks):
@@ -171,6 +172,24 @@ class Workers:
         child.ready.clear()
         self._serials += 1
         child.serial = serial = self._serials
+        try:
+            await self._live(child, serial)
+        except Exception:
+            # Whatever it was, no process to be had or words that cannot be read: who calls us starts another.
+            log.exception("worker_lost", number=child.assignment.number)
+            if child.process is not None and child.process.returncode is None:
+                child.process.kill()
+                # Read to its end: a pipe that is full keeps the end of its process from being heard.
+                await child.process.communicate()
+        was_ready = child.ready.is_set()
+        child.ready.clear()
+        self._health.workers_ready = sum(other.ready.is_set() for other in self._children)
+        self._merged.ended(serial)
+        self._health.troubles.pop(serial, None)
+        return was_ready
+
+    async def _live(self, child: Child, serial: int) -> None:
+        """Start a worker process, tell it its assignment, and hear it until it ends."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
@@ -191,12 +210,6 @@ class Workers:
             with contextlib.suppress(ValueError):
                 self._heard(serial, child, json.loads(line))
         await process.wait()
-        was_ready = child.ready.is_set()
-        child.ready.clear()
-        self._health.workers_ready = sum(other.ready.is_set() for other in self._children)
-        self._merged.ended(serial)
-        self._health.troubles.pop(serial, None)
-        return was_ready
 
     def _heard(self, serial: int, child: Child | None, message: Mapping[str, object]) -> None:
         match message:
