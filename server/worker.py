@@ -6,6 +6,7 @@ runs it in its own loop (`--single-process`).
 
 import asyncio
 import contextlib
+import errno
 import gc
 import json
 import os
@@ -340,10 +341,15 @@ def open_journal(file: Path) -> int:
 
 def _journal(file: Path) -> Callable[[str], None]:
     """Append one line at a time to the embedded CA's own log; the write is whole before the certificate is used."""
-    descriptor = open_journal(file)
+    descriptor, torn = open_journal(file), False
 
     def write(line: str) -> None:
-        os.write(descriptor, line.encode() + b"\n")
+        nonlocal torn
+        whole = (b"\n" if torn else b"") + line.encode() + b"\n"
+        torn = os.write(descriptor, whole) < len(whole)
+        if torn:
+            # What a disk that fills up takes of a line is none; the next one begins anew.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     return write
 

@@ -1,8 +1,10 @@
 """Files of an operator: what cannot be read is told in one line, what holds a secret is its owner's alone."""
 
 import contextlib
+import errno
 import os
 import re
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,15 +104,34 @@ def _why_not(file: Path, error: OSError) -> str:
 
 def _write_private(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    # A new file under a name that nobody guesses: in a folder of many, another's could wait for what we write.
+    scratch = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
         scratch.rename(file)
+        _settle(file.parent)
     except BaseException:
         # Half a secret is one too many.
         scratch.unlink(missing_ok=True)
         raise
+
+
+def _settle(folder: Path) -> None:
+    """Have a rename in `folder` outlive a loss of power: a root key is removed from the record after it."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        # Open for writing alone.
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some file systems know no such thing.
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(descriptor)

@@ -233,7 +233,7 @@ def _settle_as_root(data_dir: Path, system_folder: Path) -> Home:
     if not pointer.exists():
         _make_home(data_dir, pointer, system_folder)
     folder = Path(_read(pointer))
-    if not folder.is_dir():
+    if not folder.is_absolute() or not folder.is_dir():
         raise StoreRefused(
             f"{pointer} points to {folder}, which is gone; "
             f"restore it, or remove {pointer} to begin with an empty record"

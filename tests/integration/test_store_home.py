@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -181,9 +182,13 @@ def test_root_is_told_that_a_user_made_the_folder(tmp_path: Path) -> None:
 
 
 @needs_root
-def test_a_pointer_to_nothing_is_named_with_the_remedy(tmp_path: Path) -> None:
-    (tmp_path / cluster.POINTER).write_text("/var/lib/firstlight/gone\n")
-    with pytest.raises(StoreRefused, match="points to /var/lib/firstlight/gone, which is gone; restore it, or remove"):
+@pytest.mark.parametrize(
+    ("pointer", "named"), [("/var/lib/firstlight/gone\n", "/var/lib/firstlight/gone"), ("", "."), ("gone\n", "gone")]
+)
+def test_a_pointer_to_nothing_is_named_with_the_remedy(tmp_path: Path, pointer: str, named: str) -> None:
+    """An empty one, after a loss of power, was taken for the folder that the command was typed in."""
+    (tmp_path / cluster.POINTER).write_text(pointer)
+    with pytest.raises(StoreRefused, match=f"points to {re.escape(named)}, which is gone; restore it, or remove"):
         cluster.settle(tmp_path)
 
 

@@ -58,6 +58,29 @@ def test_nothing_else_is_left_in_the_folder(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["key"]
 
 
+def test_a_file_that_waits_for_the_secret_under_the_name_of_its_scratch_does_not_get_it(tmp_path: Path) -> None:
+    """In a folder of many: whoever holds it open would read along, a link would lead it elsewhere."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.touch()
+    (tmp_path / f".key.{os.getpid()}").symlink_to(elsewhere)
+    write_private(tmp_path / "key", "secret")
+    assert elsewhere.read_text() == ""
+    assert not (tmp_path / "key").is_symlink()
+
+
+def test_its_name_is_on_the_disk_before_anybody_relies_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The root key is removed from the record after it."""
+    real, folders = os.fsync, []
+
+    def synced(descriptor: int) -> None:
+        folders.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), (tmp_path / "key").exists()))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    write_private(tmp_path / "key", "secret")
+    assert folders == [(False, False), (True, True)]
+
+
 @pytest.mark.parametrize(("content", "said"), [(None, "No such file"), (b"\xff\xfe", "no text in UTF-8")])
 def test_what_cannot_be_read_is_told_once_and_with_what_to_do(tmp_path: Path, content: bytes | None, said: str) -> None:
     file = tmp_path / "key.txt"
