@@ -31,6 +31,9 @@ Ca = Literal["embedded", "cfssl", "globalsign"]
 
 LISTEN = ("--coaps-tcp", "127.0.0.1:0")
 KEPT_LOG = Path("firstlight-demo.log")
+# What a simulated device leaves.
+TRANSCRIPT = "transcript.txt"
+LEFT = (TRANSCRIPT, "resources.json", "chain.pem", "chain-*.pem", "key.pem", "key-*.pem")
 
 
 @dataclass(slots=True)
@@ -52,7 +55,7 @@ def main(*, devices: int, out: Path, anchor: Path | None, as_json: bool, ca: Ca 
     console = terminal(sys.stderr if as_json else sys.stdout)
     logs.configure("console", "warning")
     try:
-        return asyncio.run(_demo(devices, out, anchor, as_json, console, ca))
+        return rig.run(_demo(devices, out, anchor, as_json, console, ca))
     except (RigFailed, CaMissing) as error:
         print(f"firstlight: {error}", file=sys.stderr)
         return 1
@@ -66,8 +69,7 @@ async def _demo(count: int, out: Path, anchor: Path | None, as_json: bool, conso
         async with rig.server(folder, *LISTEN, kept_log=KEPT_LOG) as ready, _signing(folder, ca) as issuer_root:
             console.print(f"Server {ready['coaps']} is up after {time.monotonic() - started:.1f} s", highlight=False)
             await demo_fleet.admit(folder, ready, count)
-            if out.exists():
-                shutil.rmtree(out)
+            clear(out)
             reports = await _devices(folder, out, ready, count, console)
             root = anchor or issuer_root
             recorded = await _recorded(folder)
@@ -107,6 +109,15 @@ async def _signing(folder: Path, ca: Ca) -> AsyncIterator[Path]:
 # -- the devices ------------------------------------------------------------
 
 
+def clear(out: Path) -> None:
+    """Remove what devices of an earlier run left in `out`, and nothing else: it may be anybody's folder."""
+    for folder in out.iterdir() if out.is_dir() else ():
+        if folder.is_symlink() or not (folder / TRANSCRIPT).is_file():
+            continue
+        if all(any(file.match(name) for name in LEFT) for file in folder.iterdir()):
+            shutil.rmtree(folder)
+
+
 async def _devices(
     folder: Path, out: Path, ready: Mapping[str, str], count: int, console: Console
 ) -> list[Mapping[str, object]]:
@@ -127,12 +138,17 @@ async def _part(command: Sequence[str], progress: Progress, task: object) -> lis
     if process.stdout is None:
         raise AssertionError("it is a pipe")
     reports: list[Mapping[str, object]] = []
-    async for line in process.stdout:
-        report = json.loads(line)
-        if "endpoint" in report:
-            reports.append(report)
-            progress.advance(task)  # type: ignore[arg-type]
-    await process.wait()
+    try:
+        async for line in process.stdout:
+            report = json.loads(line)
+            if "endpoint" in report:
+                reports.append(report)
+                progress.advance(task)  # type: ignore[arg-type]
+        await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     if not reports:
         raise RigFailed("the simulator reported no device; its words stand above")
     return reports

@@ -11,9 +11,10 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -21,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from issuers.extensions import SIGNS_ALL
+from server.store.errors import StoreRefused
 from server.store.postgres import EmbeddedPostgres
 
 START_TIMEOUT = 60.0
@@ -29,8 +31,32 @@ STOP_TIMEOUT = 60.0
 CHANGES_ARRIVE = 2.0
 
 
+T = TypeVar("T")
+
+
 class RigFailed(Exception):
     """The rig could not run; the text says at which step and where the server's log is."""
+
+
+def run(work: Coroutine[object, object, T]) -> T:
+    """Do `work`, which SIGTERM ends as Ctrl+C does: what it has started ends with it. Raises KeyboardInterrupt."""
+
+    async def ended_by_a_signal() -> T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+
+        def end() -> None:
+            # Once: what is being put away is left in peace.
+            loop.add_signal_handler(signal.SIGTERM, lambda: None)
+            task.cancel()
+
+        loop.add_signal_handler(signal.SIGTERM, end)
+        return await work
+
+    try:
+        return asyncio.run(ended_by_a_signal())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 @contextlib.contextmanager
@@ -80,12 +106,17 @@ async def server(folder: Path, *words: str, kept_log: Path) -> AsyncIterator[Map
         except TimeoutError:
             process.kill()
             await process.wait()
-    # As root the cluster lives outside the data folder; it must not stay behind.
-    postgres = EmbeddedPostgres(folder / "data")
-    await postgres.start()
-    await postgres.destroy()
+        await _removed(EmbeddedPostgres(folder / "data"))
     if process.returncode != 0:
         raise RigFailed(f"the server ended with {process.returncode}")
+
+
+async def _removed(postgres: EmbeddedPostgres) -> None:
+    """As root the cluster lives outside the data folder: it must not stay behind, however the run ended."""
+    # One that does not start is removed as well.
+    with contextlib.suppress(StoreRefused):
+        await postgres.start()
+    await postgres.destroy()
 
 
 def firstlight(*words: str) -> list[str]:

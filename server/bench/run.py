@@ -105,15 +105,11 @@ async def run(bench: Bench, tell: Tell) -> Result:
     floors = [each.milliseconds(counts) for each in speeds]
     for each, floor_ms in zip(speeds, floors, strict=True):
         tell({"event": "floor", **dataclasses.asdict(counts), **each.as_json(), "floor_ms": round(floor_ms, 4)})
-    if not loaded.bootstraps:
-        raise RigFailed(
-            "no device completed its bootstrap in the time measured; the line above says what became of them"
-        )
     tell(_datagrams(before, after, loaded))
     return Result(
         figures=_figures(
             loaded,
-            cpu_ms=_least(rounds),
+            cpu_ms=min(_cpu_ms(each) for each in rounds),
             floor_ms=statistics.median(floors),
             floor_ratio=median_ratio(floors, [_cpu_ms(each) for each in rounds]),
             session_kb=session_kb,
@@ -122,7 +118,7 @@ async def run(bench: Bench, tell: Tell) -> Result:
             checks=round(sum(after[name] - before[name] for name in CHECKS)),
             rows=rows.total - rows_before.total,
         ),
-        rounds=tuple(round(_cpu_ms(each), 3) for each in rounds if each.bootstraps),
+        rounds=tuple(round(_cpu_ms(each), 3) for each in rounds),
         workers_ratio=ratio,
     )
 
@@ -160,6 +156,12 @@ async def _rounds(
     for _ in range(count):
         for mine, subject in zip(rounds, subjects, strict=True):
             mine.append(await _loaded(part, subject))
+            if not mine[-1].bootstraps:
+                # 0 for the cost of a round would pass for the best of all.
+                raise RigFailed(
+                    "no device completed its bootstrap in a round; failures, each with its number: "
+                    f"{mine[-1].summary['failures'] or 'none'}"
+                )
         tell({"event": "round", "cpu_ms": [round(_cpu_ms(mine[-1]), 3) for mine in rounds]})
         after = await asyncio.to_thread(floor.measure)
         speeds.append(before.between(after))
@@ -206,23 +208,13 @@ def _sum(parts: Sequence[Loaded]) -> Loaded:
     )
 
 
-def _least(rounds: Sequence[Loaded]) -> float:
-    """CPU milliseconds of the round that was disturbed least; raises RigFailed."""
-    found = [_cpu_ms(each) for each in rounds if each.bootstraps]
-    if not found:
-        raise RigFailed(
-            "no device completed its bootstrap in the time measured; the line above says what became of them"
-        )
-    return min(found)
-
-
 def median_ratio(these: Sequence[float], those: Sequence[float]) -> float:
-    """The median of round by round; 0 of a round in which nothing was done."""
-    return statistics.median(a / b if b else 0.0 for a, b in zip(these, those, strict=True))
+    """The median of round by round."""
+    return statistics.median(a / b for a, b in zip(these, those, strict=True))
 
 
 def _cpu_ms(loaded: Loaded) -> float:
-    return 1000 * loaded.usage.ours / loaded.bootstraps if loaded.bootstraps else 0.0
+    return 1000 * loaded.usage.ours / loaded.bootstraps
 
 
 def _datagrams(before: Mapping[str, float], after: Mapping[str, float], loaded: Loaded) -> Mapping[str, object]:

@@ -1,6 +1,5 @@
 """`bench`: what one bootstrap costs on this machine, and whether that is within design 9."""
 
-import asyncio
 import json
 import sys
 from collections.abc import Mapping
@@ -9,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from server import logs
+from server import logs, rig
 from server.bench import figures, floor, run
 from server.bench.figures import Mode
 from server.bench.report import Machine, renewed
@@ -56,14 +55,15 @@ def bench(
     logs.configure("console", "warning")
     what = Bench(mode=mode, devices=devices, seconds=seconds, workers=workers, storm=storm, loss=loss)
     try:
-        result = asyncio.run(run.run(what, _say if as_json else lambda _event: None))
+        result = rig.run(run.run(what, _say if as_json else lambda _event: None))
     except RigFailed as error:
         options.fail(str(error))
     _show(result, mode, as_json=as_json)
-    if report is not None:
-        machine = Machine.here()
-        report.write_text(renewed(report.read_text(), what, result, machine))
     wrong = list(figures.contradictions(result.figures, mode, lossy=loss > 0))
+    # Figures that do not fit together are no row of the page.
+    if report is not None and not wrong:
+        page = report.read_text(encoding="utf-8")
+        report.write_text(renewed(page, what, result, Machine.here()), encoding="utf-8")
     if check:
         wrong += figures.missed(
             result.figures, mode, storm=storm is not None, lossy=loss > 0, workers_ratio=result.workers_ratio

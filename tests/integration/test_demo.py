@@ -1,11 +1,15 @@
 """`firstlight demo` as a new user runs it, and the proof that its verdict can be bad."""
 
+import asyncio
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from server import demo, rig
+from server.store import cluster
 from tests.integration.service import firstlight
 from tests.pki import make_factory_ca
 
@@ -27,6 +31,46 @@ async def test_a_demo_ends_with_every_device_verified_and_on_record(tmp_path: Pa
     for device in devices:
         held = {file.name for file in (out / device["endpoint"]).iterdir()}
         assert held == {"chain.pem", "key.pem", "resources.json", "transcript.txt"}
+
+
+async def test_a_demo_that_is_told_to_end_leaves_nothing_behind(tmp_path: Path) -> None:
+    """No server, no PostgreSQL, no folder: a job that is cancelled is told by SIGTERM."""
+    process = await asyncio.create_subprocess_exec(
+        *rig.firstlight("demo", "--devices", "2000", "--out", str(tmp_path / "out")),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert process.stdout is not None
+    assert (await process.stdout.readline()).startswith(b"Server coaps://")
+    (folder,) = tmp_path.glob("firstlight-demo-*")
+    server = json.loads((folder / "ready.json").read_text())["pid"]
+    process.terminate()
+    await process.communicate()
+    assert process.returncode == 130
+    assert not folder.exists()
+    # As root PostgreSQL's files lie elsewhere.
+    owners = cluster.SYSTEM_FOLDER.glob(f"*/{cluster.BELONGS_TO}")
+    assert not [owner for owner in owners if Path(owner.read_text().strip()).is_relative_to(folder)]
+    assert not Path(f"/proc/{server}").exists()
+
+
+def test_what_a_demo_finds_where_it_is_to_leave_its_files_stays_if_no_device_left_it(tmp_path: Path) -> None:
+    """`--out` may name anything, a home folder too, and `out` is what many a build calls its own."""
+    device, changed, photos = (tmp_path / name for name in ("device-0001", "device-0002", "photos"))
+    for folder in (device, changed, photos):
+        folder.mkdir()
+    for folder in (device, changed):
+        for name in ("transcript.txt", "resources.json", "chain.pem", "key.pem", "key-1.pem"):
+            (folder / name).touch()
+    for file in (changed / "notes.txt", photos / "key.pem", tmp_path / "letter"):
+        file.touch()
+    (tmp_path / "link").symlink_to(changed)
+    demo.clear(tmp_path)
+    assert {each.name for each in tmp_path.iterdir()} == {"device-0002", "photos", "letter", "link"}
+    assert len(list(changed.iterdir())) == 6
+    demo.clear(tmp_path / "letter")
+    demo.clear(tmp_path / "absent")
 
 
 async def test_a_demo_with_another_trust_anchor_fails(tmp_path: Path) -> None:

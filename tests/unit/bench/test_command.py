@@ -1,6 +1,7 @@
 """`firstlight bench` around the run: what it shows, and how it ends."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -10,6 +11,7 @@ from server.bench.figures import Figures
 from server.bench.run import Result
 from server.cli.commands import app
 from tests.unit.bench.test_figures import GOOD
+from tests.unit.bench.test_report import PAGE
 
 
 def bench(
@@ -43,6 +45,18 @@ def test_a_storm_is_judged_as_one(monkeypatch: pytest.MonkeyPatch, name: str) ->
 def test_figures_without_their_checks_or_rows_fail_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     code, said = bench(monkeypatch, dataclasses.replace(GOOD, rows_committed=399))
     assert (code, "400 rows in the record, 399 were found" in said) == (1, True)
+
+
+def test_figures_that_do_not_fit_together_get_no_row_of_the_page(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    page = tmp_path / "performance.md"
+    page.write_text(PAGE)
+    short = dataclasses.replace(GOOD, rows_committed=399)
+    assert bench(monkeypatch, short, "--report", str(page))[0] == 1
+    assert page.read_text() == PAGE
+    assert bench(monkeypatch, GOOD, "--report", str(page))[0] == 0
+    assert "| x509, 1 worker, 100 at a time |" in page.read_text()
 
 
 def test_what_the_floor_counts_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
