@@ -224,7 +224,10 @@ def asks_for_protected_key(csr: bytes) -> bool:
     Raises DecodeError.
     """
     _, request = decode(csr)
-    _, information, _ = next(read(request))
+    parts = list(read(request))
+    if len(parts) != 3:
+        raise DecodeError("a CSR is what is asked, an algorithm and a signature")
+    _, information, _ = parts[0]
     return any(
         identifier in _PROTECTION
         for tag, attributes, _ in read(information)

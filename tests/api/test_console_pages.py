@@ -199,6 +199,18 @@ async def test_each_list_comes_as_csv_with_the_filters_of_its_address(api: Api, 
         assert all(found), page
 
 
+@pytest.mark.parametrize("order", ["ASC", "DESC"])
+async def test_a_list_of_certificates_comes_as_csv_in_its_own_order(
+    api: Api, operated: dict[str, str], order: str
+) -> None:
+    assert operated
+    shown = (await api.client.get(f"/device-identity/certificates/issued?sort=not_after&order={order}")).text
+    [link] = [html.unescape(link) for link in LINK.findall(shown) if ".csv" in link]
+    ends = [row["not_after"] for row in csv.DictReader(io.StringIO((await api.client.get(link)).text))]
+    assert len(set(ends)) > 1
+    assert ends == sorted(ends, reverse=order == "DESC")
+
+
 async def test_the_page_of_a_device_that_takes_mode_4_and_never_asks_says_so(
     api: Api, operated: dict[str, str]
 ) -> None:

@@ -136,7 +136,7 @@ async def show(request: Request, visitor: ReaderVisits, device_id: str) -> Respo
         visitor=visitor,
         calls=[
             call("GET", f"{API}{wanted.hex}/"),
-            call("GET", f"/v1/sessions?endpoint_name__eq={endpoint}&order=DESC"),
+            call("GET", f"/v1/sessions?{urlencode({'endpoint_name__eq': endpoint, 'order': 'DESC'})}"),
         ],
         device=row,
         learned=est_unused.learned_json(device, offer, now),
@@ -188,9 +188,13 @@ async def _chain(visitor: Visitor, device_id: UUID) -> tuple[CertificateRow, lis
 
 def _moment(text: str) -> datetime | None:
     try:
-        return datetime.fromisoformat(text) if text else None
+        moment = datetime.fromisoformat(text) if text else None
     except ValueError:
         raise BadRequest("must be a time", field="before") from None
+    # No zone is none of ours to guess; the ends of the calendar leave no room for one.
+    if moment is not None and (moment.tzinfo is None or not 1 < moment.year < 9999):
+        raise BadRequest("must be a time with its zone", field="before")
+    return moment
 
 
 def told(session: SessionRow, wishes: Sequence[IssuanceRow], issued: Mapping[UUID, datetime]) -> Told:

@@ -70,11 +70,12 @@ async def list_issued(request: Request, visitor: ReaderVisits, page: Paged) -> R
 
 @router.get("/list.csv")
 async def as_csv(request: Request, visitor: ReaderVisits) -> Response:
-    """Every certificate that fits, for a spreadsheet."""
+    """Every certificate that fits, for a spreadsheet, in the order of the list."""
     rows: list[dict[str, Any]] = []
+    ascending = request.query_params.get("order") == "ASC"
     after = ""
     while len(rows) < MOST_EXPORTED:
-        page = Page(limit=1000, ascending=False, after=after, with_total=False)
+        page = Page(limit=1000, ascending=ascending, after=after, with_total=False)
         found = await gathered(visitor.caller, request, page, "certificate")
         rows += found["data"]
         if not found["has_more"]:

@@ -1,5 +1,6 @@
 """Profiles: what devices are written, edited with the dry run beside it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -188,8 +189,14 @@ async def ask_new(request: Request, visitor: OperatorVisits) -> Response:
         toml, files = row.toml, dict(row.files)
     else:
         toml, files = default_profile_text(visitor.caller.office.config)
-    toml = toml.replace('endpoint = "*"', f'endpoint = "{endpoint or "meter-*"}"', 1)
+    toml = for_endpoint(toml, endpoint or "meter-*")
     return await _editor(request, visitor, Draft("", toml, _texts(files), False, endpoint))
+
+
+def for_endpoint(toml: str, endpoint: str) -> str:
+    """The text of a profile for all endpoints as one for `endpoint`: a device is called whatever it says."""
+    # A basic string of TOML has the escapes of JSON.
+    return toml.replace('endpoint = "*"', f"endpoint = {json.dumps(endpoint, ensure_ascii=False)}", 1)
 
 
 @router.post("/new")

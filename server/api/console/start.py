@@ -51,6 +51,11 @@ class Drawn:
 
     fragments: dict[tuple[UUID, str], tuple[datetime, str]] = field(default_factory=dict)
 
+    def newest(self, account_id: UUID, window: str, now: datetime) -> str | None:
+        """The fragment; None when it is too old, or of a time that the clock has been set back from."""
+        at, text = self.fragments.get((account_id, window), (None, ""))
+        return text if at is not None and abs(now - at) < timedelta(seconds=EVERY * 0.9) else None
+
 
 @router.get("/")
 async def start(request: Request, visitor: ReaderVisits) -> Response:
@@ -90,7 +95,7 @@ async def _stream(request: Request, visitor: Visitor, window: str) -> AsyncItera
     checked, sent = office.now(), ""
     while not await request.is_disconnected():
         try:
-            if office.now() - checked > CHECKED_EVERY:
+            if due(checked, office.now()):
                 checked = office.now()
                 if not await _still_signed_in(visitor, checked):
                     yield "event: ended\ndata: \n\n"
@@ -107,6 +112,11 @@ async def _stream(request: Request, visitor: Visitor, window: str) -> AsyncItera
         await asyncio.sleep(EVERY)
 
 
+def due(checked: datetime, now: datetime) -> bool:
+    """Whether it is time to look whether somebody is still signed in; a clock that is set back puts nothing off."""
+    return abs(now - checked) > CHECKED_EVERY
+
+
 async def _still_signed_in(visitor: Visitor, now: datetime) -> bool:
     office = visitor.caller.office
     found = await operators.find_session(
@@ -117,13 +127,12 @@ async def _still_signed_in(visitor: Visitor, now: datetime) -> bool:
 
 async def _drawn(request: Request, visitor: Visitor, window: str) -> str:
     drawn: Drawn = request.app.state.drawn
-    key = (visitor.account.id, window)
     now = visitor.caller.office.now()
-    known = drawn.fragments.get(key)
-    if known is not None and now - known[0] < timedelta(seconds=EVERY * 0.9):
-        return known[1]
+    known = drawn.newest(visitor.account.id, window, now)
+    if known is not None:
+        return known
     text = text_of(request, "live.html", visitor=visitor, **await _seen(request, visitor, window))
-    drawn.fragments[key] = (now, text)
+    drawn.fragments[visitor.account.id, window] = (now, text)
     return text
 
 

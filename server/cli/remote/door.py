@@ -2,9 +2,12 @@
 
 import re
 import ssl
+import sys
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, NoReturn, cast
+from urllib.parse import urlsplit
 
 import httpx
 import typer
@@ -88,6 +91,17 @@ def _untrusted(error: BaseException | None) -> str | None:
     return f"the certificate it shows is not trusted: {reason}, and the key was not sent; {remedy}"
 
 
+def _is_in_the_clear(url: str) -> bool:
+    """Whether a key that goes to `url` can be read on the way."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        return parts.scheme == "http" and host != "localhost" and not ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        # A name, of whatever address; what is no URL at all is told when it is asked.
+        return url.lower().startswith("http://")
+
+
 def _trusting(ca_file: Path | None) -> ssl.SSLContext:
     """TLS that trusts the certificates of `ca_file`, or the public CAs and those of this machine; BadRequest."""
     if ca_file is None:
@@ -122,6 +136,12 @@ class Door:
                 "start made in the data folder, or one with what `firstlight api-key add` printed"
             )
         self._url = url.rstrip("/")
+        if _is_in_the_clear(url):
+            print(
+                f"firstlight: the API key goes to {self._url} in the clear, for everybody on the way to read; give an "
+                "https:// address, and a new key to this one",
+                file=sys.stderr,
+            )
         self._headers = {"Authorization": f"Bearer {key}"}
         self._tls = options.expected(lambda: _trusting(ca_file))
 
@@ -150,7 +170,10 @@ class Door:
 
     def get(self, path: str, **query: object) -> Row:
         """One thing."""
-        return cast("Row", self.ask("GET", path, **query))
+        found = self.ask("GET", path, **query)
+        if not isinstance(found, dict):
+            self._is_foreign()
+        return cast("Row", found)
 
     def rows(self, path: str, *, most: int | None = None, **query: object) -> Iterator[Row]:
         """A list, page by page."""
@@ -159,12 +182,18 @@ class Door:
         while left is None or left > 0:
             limit = PAGE if left is None else min(left, PAGE)
             page = self.get(path, limit=max(limit, 2), after=after, **query)
-            data = page["data"] if left is None else page["data"][:left]
+            data, more = page.get("data"), page.get("has_more")
+            if not isinstance(data, list) or not isinstance(more, bool):
+                self._is_foreign()
+            data = data if left is None else data[:left]
             yield from data
-            if not page["has_more"] or not data:
+            if not more or not data:
                 return
             after = data[-1]["id"]
             left = None if left is None else left - len(data)
+
+    def _is_foreign(self) -> NoReturn:
+        options.fail(f"{self._url} answers as no Firstlight API does; check --url")
 
     def one(self, path: str, word: str, what: str, command: str, *names: str) -> Row:
         """The one row, of those `command` lists, whose name is `word`, or whose id or another of `names` begins so."""

@@ -213,3 +213,12 @@ def test_discovery_shows_the_labels_of_custom_services() -> None:
         "/est/DLMS/sen",
     ]
     assert found("rt=ace.est.sen", "href=/est/DLMS*", labels=("DLMS",)) == ["/est/DLMS/sen"]
+
+
+@given(st.binary(max_size=40))
+def test_what_a_csr_asks_for_is_read_or_refused_in_one_way_only(csr: bytes) -> None:
+    for each in (csr, b"\x30\x00", b"\x30\x02\x30\x00"):
+        try:
+            assert not est.asks_for_protected_key(each)
+        except DecodeError:
+            pass
