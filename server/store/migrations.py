@@ -15,6 +15,8 @@ log = logs.get("store")
 
 # 0001_record.sql
 FILE = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
+# Seconds that a migration waits for a table that a backup or a long query holds.
+LOCK_PATIENCE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +80,12 @@ async def applied(connection: Any, queries: Mapping[str, str]) -> dict[int, byte
 async def migrate(connection: Any, migrations: Sequence[Migration], queries: Mapping[str, str]) -> int:
     """Run what is missing, all in one transaction, one starter at a time; how many were run.
 
-    The lock is taken before the look: of many concurrent starters one migrates, the others find it done.
+    The lock is taken before the look: of many concurrent starters one migrates, the others find it done. Raises
+    LockNotAvailableError where a table is held for longer than `LOCK_PATIENCE`.
     """
     async with connection.transaction():
         await connection.execute(queries["schema_migration_lock"])
+        await connection.fetchval(queries["schema_migration_patience"], f"{LOCK_PATIENCE * 1000:.0f}ms")
         await connection.execute(queries["schema_migration_create"])
         missing = pending(migrations, await applied(connection, queries))
         for migration in missing:

@@ -2,6 +2,10 @@
 -- One migrating starter at a time; the number is "firstlig" in ASCII, any other would do.
 SELECT pg_advisory_xact_lock(7379555304623335783);
 
+-- name: schema_migration_patience
+-- Whoever asks after a migration that waits for a table waits behind it: servers at work would stand still with it.
+SELECT set_config('lock_timeout', $1, true);
+
 -- name: schema_migration_exists
 SELECT to_regclass('schema_migration') IS NOT NULL;
 

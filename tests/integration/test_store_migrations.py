@@ -7,8 +7,9 @@ import asyncpg
 import pytest
 
 from server.store import database as database_module
+from server.store import migrations as migrations_module
 from server.store.database import Database, connect
-from server.store.errors import StoreRefused
+from server.store.errors import StoreRefused, StoreUnavailable
 from server.store.migrations import Migration
 
 ONE = Migration(1, "first", "CREATE TABLE first (n integer); INSERT INTO first VALUES (1);")
@@ -54,6 +55,22 @@ async def test_a_migration_that_fails_leaves_nothing_behind(
     tables = await connection.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
     await connection.close()
     assert tables == 0
+
+
+async def test_a_migration_gives_up_where_a_backup_holds_its_table_as_all_others_would_wait_behind_it(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_migrations(monkeypatch, ONE)
+    await (await Database.open(empty_database_url)).close()
+    use_migrations(monkeypatch, ONE, Migration(2, "wider", "ALTER TABLE first ADD COLUMN m integer"))
+    monkeypatch.setattr(migrations_module, "LOCK_PATIENCE", 0.2)
+    backup = await connect(empty_database_url)
+    async with backup.transaction():
+        await backup.execute("LOCK TABLE first IN ACCESS SHARE MODE")
+        with pytest.raises(StoreUnavailable, match="Nothing was changed; start again"):
+            await Database.open(empty_database_url)
+    await backup.close()
+    await (await Database.open(empty_database_url)).close()
 
 
 async def test_a_changed_migration_is_refused(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
