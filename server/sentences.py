@@ -186,7 +186,10 @@ REFUSALS: Mapping[str, tuple[str, str]] = {
     "not_a_ca": ("a certificate of its chain may not issue others", "have the factory mend its intermediate CA"),
     "path_too_long": ("its chain is longer than allowed", "trust the lowest CA of the chain itself"),
     "malformed": ("its certificate cannot be read", "look at the device: nothing here can mend it"),
-    "no_certificate": ("it showed no certificate and no key", "give it a factory credential"),
+    "no_certificate": (
+        "it was asked for a certificate and showed none",
+        "give it a factory credential; with a pre-shared key alone it is asked for that at its next attempt",
+    ),
     "proof_failed": ("it could not prove that its certificate is its own", "look at the private key of the device"),
     "unknown_identity": ("nobody stored a pre-shared key of this identity", "add the key, if the device is yours"),
     "identity_mismatch": ("it named another identity in the middle of the handshake", "look at the device"),

@@ -209,8 +209,9 @@ class Session(Protocol):
 class Engine(Protocol):
     """Makes sessions; replaced whole when the server's own certificate changes."""
 
-    def accept(self, client_hello: bytes) -> Session:
+    def accept(self, client_hello: bytes, *, keys_first: bool = False) -> Session:
         """A session for a whole ClientHello datagram whose cookie was checked; its answer is ready.
 
-        On a connection nothing was read yet: `client_hello` is empty and `receive` gets it.
+        On a connection nothing was read yet: `client_hello` is empty and `receive` gets it. `keys_first`: who offers
+        both is asked for a pre-shared key and no certificate.
         """

@@ -19,6 +19,7 @@ from server.transport.engine import (
     ended_by_alert,
     printable,
 )
+from server.transport.preference import Preference
 from server.transport.sockets import Flow, address_text, source
 
 # Seconds after which an alert in the clear is believed, if nothing of its handshake comes any more: it may be a late
@@ -53,6 +54,7 @@ class Handshake:
         "due",
         "flow",
         "identity",
+        "keys_first",
         "looking_up",
         "offered",
         "parked",
@@ -79,6 +81,8 @@ class Handshake:
         self.replaced = replaced
         self.reader = reader
         self.started_at = now
+        # Whether its peer was asked for a pre-shared key rather than a certificate (`Preference`).
+        self.keys_first = False
         # When `reader.alert` came; infinite without one.
         self.alerted_at = inf
         # When the session's timer is due.
@@ -124,7 +128,17 @@ class Handshakes:
     `reader` makes what reads a key exchange on this transport; on a `reliable` one a client sends nothing twice.
     """
 
-    __slots__ = ("_by_source", "_driver", "_limits", "_loop", "_psk_lookup", "_reader", "_reliable", "by_flow")
+    __slots__ = (
+        "_by_source",
+        "_driver",
+        "_limits",
+        "_loop",
+        "_preference",
+        "_psk_lookup",
+        "_reader",
+        "_reliable",
+        "by_flow",
+    )
 
     def __init__(
         self,
@@ -145,6 +159,7 @@ class Handshakes:
         # For others to look into: the socket asks it at each datagram.
         self.by_flow: dict[Flow, Handshake] = {}
         self._by_source: dict[str, int] = {}
+        self._preference = Preference()
 
     def __len__(self) -> int:
         return len(self.by_flow)
@@ -183,8 +198,10 @@ class Handshakes:
             counters.dropped_source_full += 1
         else:
             counters.started += 1
-            session = self._driver.engine.accept(client_hello)
+            keys_first = self._preference.keys_first(whom, now)
+            session = self._driver.engine.accept(client_hello, keys_first=keys_first)
             handshake = Handshake(flow, session, self._reader(), attempt, now, replaced)
+            handshake.keys_first = keys_first
             self.by_flow[flow] = handshake
             self._by_source[whom] = self._by_source.get(whom, 0) + 1
             self._follow(handshake, [], now)
@@ -242,6 +259,7 @@ class Handshakes:
             self._end(handshake)
         else:
             self._driver.counters.failed += 1
+            self._learn(handshake, None)
             self.discard(handshake)
         return handshake.attempt, *handshake.replaced[: MOST_REPLACED - 1]
 
@@ -311,6 +329,9 @@ class Handshakes:
             case SessionState.ESTABLISHED:
                 self._unlist(handshake)
                 self._driver.counters.completed += 1
+                if handshake.keys_first and session.credential == "psk":
+                    # Remembered as long as it comes: else it would fail once a day.
+                    self._preference.had_no_certificate(source(handshake.flow[0]), now)
                 self._driver.handshake_completed(handshake, plaintexts, now)
             case SessionState.CLOSED:
                 self.fail(handshake, session.refusal or RefusalReason.HANDSHAKE_FAILED)
@@ -321,9 +342,18 @@ class Handshakes:
     def fail(self, handshake: Handshake, reason: RefusalReason, detail: str = "") -> None:
         """End it for `reason` and tell who was not admitted; `detail` where the session has no word of its own."""
         self._driver.counters.failed += 1
+        self._learn(handshake, reason)
         self._refuse(handshake, reason, detail)
         self.discard(handshake)
         self._driver.handshake_failed(handshake.flow)
+
+    def _learn(self, handshake: Handshake, reason: RefusalReason | None) -> None:
+        """What the next handshake of this peer is to ask for, after this one came to nothing."""
+        whom = source(handshake.flow[0])
+        if reason is RefusalReason.NO_CERTIFICATE:
+            self._preference.had_no_certificate(whom, self._loop.time())
+        elif handshake.keys_first and handshake.identity is None and not handshake.offered:
+            self._preference.named_no_key(whom)
 
     def _refuse(self, handshake: Handshake, reason: RefusalReason, detail: str = "") -> None:
         session = handshake.session

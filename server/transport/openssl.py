@@ -25,18 +25,15 @@ from server.trust import TrustIndex
 DTLS_1_2 = 0xFEFD
 # RFC 5246 6.2.1: TLS 1.2 on the wire, pinned for the same reasons.
 TLS_1_2 = 0x0303
-# Keys before certificates: a client offers PSK suites when it has a key, and those with certificates whether it has one
-# or not, as Mbed TLS, OpenSSL and GnuTLS do that are told of no suites. Of each kind CCM_8 is first: the suite LwM2M
-# clients must have (RFC 7925 4.2, 4.4), the only one of an Izuma client, and the shortest records; with PSK and AES-256
-# it is the only one of Contiki-NG 5.0. dtls.md 3: no ECDHE_PSK with an AEAD exists in OpenSSL; CBC is last of its kind.
-# CCM_8 works at level 0 only (dtls.md 2), so curves, signature algorithms and the client's certificate are held to
-# their strength elsewhere.
-SUITES = (
-    b"PSK-AES128-CCM8:PSK-AES128-CCM:PSK-AES128-GCM-SHA256:PSK-AES256-CCM8:"
-    b"ECDHE-PSK-AES128-CBC-SHA256:PSK-AES128-CBC-SHA256:"
-    b"ECDHE-ECDSA-AES128-CCM8:ECDHE-ECDSA-AES128-CCM:ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-SHA256:"
-    b"@SECLEVEL=0"
-)
+# CCM_8 first: the suite LwM2M clients must have (RFC 7925 4.2, 4.4), the only one of an Izuma client, and the
+# shortest records; with PSK and AES-256 it is the only one of Contiki-NG 5.0. dtls.md 3: no ECDHE_PSK with an AEAD
+# exists in OpenSSL; CBC comes last. CCM_8 works at level 0 only (dtls.md 2), so curves, signature algorithms and the
+# client's certificate are held to their strength elsewhere.
+_CERTIFICATE = "ECDHE-ECDSA-AES128-CCM8:ECDHE-ECDSA-AES128-CCM:ECDHE-ECDSA-AES128-GCM-SHA256"
+_KEY = "PSK-AES128-CCM8:PSK-AES128-CCM:PSK-AES128-GCM-SHA256:PSK-AES256-CCM8"
+_CERTIFICATE_CBC, _KEY_CBC = "ECDHE-ECDSA-AES128-SHA256", "ECDHE-PSK-AES128-CBC-SHA256:PSK-AES128-CBC-SHA256"
+SUITES = ":".join((_CERTIFICATE, _KEY, _CERTIFICATE_CBC, _KEY_CBC, "@SECLEVEL=0")).encode()
+SUITES_KEYS_FIRST = ":".join((_KEY, _KEY_CBC, _CERTIFICATE, _CERTIFICATE_CBC, "@SECLEVEL=0")).encode()
 CURVES = b"P-256:X25519:P-384"
 SIGNATURE_ALGORITHMS = b"ECDSA+SHA256:ECDSA+SHA384"
 # dtls.md 15: 228 fails although the library takes it, 300 works.
@@ -86,17 +83,26 @@ class OpenSslEngine:
         self.microseconds = _ffi.new("long *")
         self.address = _ffi.gc(_lib.BIO_ADDR_new(), _lib.BIO_ADDR_free)
         self.der = _ffi.gc(_lib.BIO_new(_lib.BIO_s_mem()), _lib.BIO_free)
-        self._context = self._new_context(certificate_chain_pem, private_key)
-        self.context = self._context._context
+        # OpenSSL keeps bare pointers: the callbacks live as long as the engine, and every session holds the
+        # engine.
+        self._callbacks = (
+            _ffi.callback("int(int, X509_STORE_CTX *)", self._verify),
+            _ffi.callback("unsigned int(SSL *, char *, unsigned char *, unsigned int)", self._psk),
+            _ffi.callback("int(SSL *, unsigned char *, unsigned int)", _cookie_was_checked),
+            _ffi.callback("int(SSL *, unsigned char *, unsigned int *)", _no_cookie),
+        )
+        self._context = self._new_context(certificate_chain_pem, private_key, SUITES)
+        self._keys_first = self._new_context(certificate_chain_pem, private_key, SUITES_KEYS_FIRST)
 
-    def accept(self, client_hello: bytes) -> "OpenSslSession":
+    def accept(self, client_hello: bytes, *, keys_first: bool = False) -> "OpenSslSession":
         """A session for a whole ClientHello datagram whose cookie is checked; its answer is ready to send.
 
         A session of a stream has read nothing yet, and `client_hello` is empty.
         """
-        return OpenSslSession(self, client_hello)
+        context = self._keys_first if keys_first else self._context
+        return OpenSslSession(self, context._context, client_hello)
 
-    def _new_context(self, chain_pem: bytes, private_key: PrivateKeyTypes) -> SSL.Context:
+    def _new_context(self, chain_pem: bytes, private_key: PrivateKeyTypes, suites: bytes) -> SSL.Context:
         context = SSL.Context(SSL.TLS_SERVER_METHOD if self.stream else SSL.DTLS_SERVER_METHOD)
         version = TLS_1_2 if self.stream else DTLS_1_2
         context.set_min_proto_version(version)
@@ -110,7 +116,7 @@ class OpenSslEngine:
         if not self.stream:
             context.set_options(_lib.SSL_OP_NO_QUERY_MTU | _lib.SSL_OP_COOKIE_EXCHANGE)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-        context.set_cipher_list(SUITES)
+        context.set_cipher_list(suites)
         raw = context._context
         try:
             own, *intermediates = x509.load_pem_x509_certificates(chain_pem)
@@ -126,14 +132,6 @@ class OpenSslEngine:
         if _lib.SSL_CTX_set1_sigalgs_list(raw, SIGNATURE_ALGORITHMS) != 1:
             raise EngineUnfit("OpenSSL refused the list of signature algorithms")
         _lib.SSL_CTX_set_mode(raw, _lib.SSL_MODE_RELEASE_BUFFERS | _MODE_NO_AUTO_CHAIN | _MODE_SEND_SERVERHELLO_TIME)
-        # OpenSSL keeps bare pointers: the callbacks live as long as the engine, and every session holds the
-        # engine.
-        self._callbacks = (
-            _ffi.callback("int(int, X509_STORE_CTX *)", self._verify),
-            _ffi.callback("unsigned int(SSL *, char *, unsigned char *, unsigned int)", self._psk),
-            _ffi.callback("int(SSL *, unsigned char *, unsigned int)", _cookie_was_checked),
-            _ffi.callback("int(SSL *, unsigned char *, unsigned int *)", _no_cookie),
-        )
         verify, psk, cookie_verify, cookie_generate = self._callbacks
         # The store stays empty and no CA names are sent: `trust.py` builds the path (design 3).
         _lib.SSL_CTX_set_verify(raw, SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, verify)

@@ -68,7 +68,7 @@ class OpenSslSession:
     # Kept by the class: the names of a module are None once the interpreter ends, and `__del__` may run after that.
     _free = staticmethod(_lib.SSL_free)
 
-    def __init__(self, engine: "OpenSslEngine", client_hello: bytes) -> None:
+    def __init__(self, engine: "OpenSslEngine", context: Any, client_hello: bytes) -> None:
         self._engine = engine
         self._buffer = engine.buffer
         self.state = SessionState.HANDSHAKING
@@ -92,7 +92,7 @@ class OpenSslSession:
         self._mtu = engine.mtu
         # Whether a flight was sent again, and whether anything that a narrow path drops was sent.
         self._repeated = self._wide = False
-        self._ssl = _lib.SSL_new(engine.context)
+        self._ssl = _lib.SSL_new(context)
         self._in = _lib.BIO_new(_MEMORY)
         self._out = _lib.BIO_new(_MEMORY)
         _lib.SSL_set_bio(self._ssl, self._in, self._out)

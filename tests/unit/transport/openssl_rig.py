@@ -24,10 +24,10 @@ def engine(pki: Pki, index: TrustIndex | None = None, **options: Any) -> OpenSsl
     )
 
 
-def accept(made: OpenSslEngine, client: Client) -> OpenSslSession:
+def accept(made: OpenSslEngine, client: Client, *, keys_first: bool = False) -> OpenSslSession:
     (hello,) = client.start()
     (hello,) = client.receive(records.hello_verify_request(hello, COOKIE))
-    return made.accept(hello)
+    return made.accept(hello, keys_first=keys_first)
 
 
 def finish(session: OpenSslSession, client: Client) -> None:
@@ -39,8 +39,10 @@ def finish(session: OpenSslSession, client: Client) -> None:
                 session.receive(answer)
 
 
-def connect(made: OpenSslEngine, client: Client, key: PreSharedKey | None = None) -> OpenSslSession:
-    session = accept(made, client)
+def connect(
+    made: OpenSslEngine, client: Client, key: PreSharedKey | None = None, *, keys_first: bool = False
+) -> OpenSslSession:
+    session = accept(made, client, keys_first=keys_first)
     if key is not None:
         session.offer_psk(key.identity, key)
     finish(session, client)

@@ -62,10 +62,12 @@ def test_the_server_chooses_the_suite_and_cbc_comes_last(pki: Pki, offered: str,
 
 
 @pytest.mark.parametrize("suite", ["PSK-AES128-CCM8", "PSK-AES128-GCM-SHA256", "ECDHE-PSK-AES128-CBC-SHA256"])
-def test_who_offers_a_key_is_not_asked_for_a_certificate(pki: Pki, suite: str) -> None:
-    """Libraries that are told of no suites offer those with certificates to whoever has a key alone."""
-    client = psk_client(suites=f"ECDHE-ECDSA-AES128-CCM8:ECDHE-ECDSA-AES128-GCM-SHA256:{suite}")
-    assert connect(engine(pki), client, psk()).state is SessionState.ESTABLISHED
+def test_of_both_kinds_the_key_is_asked_for_where_that_is_wished(pki: Pki, suite: str) -> None:
+    made = engine(pki)
+    offered = f"ECDHE-ECDSA-AES128-CCM8:ECDHE-ECDSA-AES128-GCM-SHA256:{suite}"
+    assert connect(made, psk_client(suites=offered), psk()).refusal is RefusalReason.NO_CERTIFICATE
+    client = psk_client(suites=offered)
+    assert connect(made, client, psk(), keys_first=True).state is SessionState.ESTABLISHED
     assert client.connection.get_cipher_name() == suite
 
 
