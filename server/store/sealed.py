@@ -1,5 +1,6 @@
 """Everything in the record that is sealed: whose key it needs, and all of it sealed again when the key changes."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,10 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 BATCH = 2000
 # Seconds after which a rotation that another change kept out may be tried again.
 RETRY_AFTER = 5.0
+# PostgreSQL takes a moment to see that a process has ended; a rotation waits so many times so many seconds for it.
+LOOKS, BETWEEN_LOOKS = 10, 0.1
 _FIRST = UUID(int=0)
+_pause = asyncio.sleep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +68,11 @@ async def rotate(database: Database, sealer: Sealer, actor: Actor) -> Rotated:
     opened once that key is gone. Raises SealBroken with the row that does not open, TemporarilyUnavailable when
     another change holds a table; then nothing is changed.
     """
+    elsewhere = (f"{APPLICATION_NAME} ", announcement(sealer))
+    for _ in range(LOOKS):
+        if not await database.fetch("sealed_elsewhere", *elsewhere):
+            break
+        await _pause(BETWEEN_LOOKS)
     try:
         async with database.transaction() as connection:
             return await _rotate(connection, database, sealer, actor)

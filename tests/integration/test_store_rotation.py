@@ -1,6 +1,7 @@
 """The master key is changed: every sealed value of the record is sealed again, or none, and no server is left blind."""
 
 import asyncio
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -153,6 +154,19 @@ async def test_a_connected_server_that_seals_with_the_old_key_stops_it(sealed_ur
         assert await raw(sealed_url) == before
         await everything(server, server_sealer)
     await rotate(sealed_url, NEW, OLD)
+
+
+async def test_a_server_that_has_just_ended_is_waited_for(sealed_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connections are seen a moment longer."""
+    looks = contextlib.AsyncExitStack()
+    await looks.enter_async_context(opened(sealed_url, OLD, NEW))
+
+    async def ends(_seconds: float) -> None:
+        await looks.aclose()
+
+    monkeypatch.setattr(sealed, "_pause", ends)
+    await rotate(sealed_url, NEW, OLD)
+    assert await key_names(sealed_url) == {Sealer(NEW).current}
 
 
 async def test_a_connected_server_that_seals_with_the_new_key_goes_on(sealed_url: str) -> None:
