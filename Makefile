@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 DEVICES ?= 50
 CA ?= embedded
 DATA ?= firstlight-data
+# Tests that run at a time, each in a process with a PostgreSQL of its own; 0 runs them in one process, for a debugger.
+JOBS ?= $(shell nproc)
 
 .PHONY: demo test serve check bench soak fuzz-night screenshots clean
 
@@ -30,7 +32,7 @@ serve: $(VENV)/.installed
 
 test: $(VENV)/.test-installed
 	./tests/install-debian-packages
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 # Every screen of the console, light, dark and narrow, into out/screenshots.
 screenshots: $(VENV)/.test-installed

@@ -50,6 +50,11 @@ def no_cluster_stays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
             shutil.rmtree(owner.parent, ignore_errors=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file first: begun last it would run while the other processes of `make test` have nothing left."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/soak/"))
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # type: ignore[no-untyped-def]
     """Fail what was skipped without leave."""

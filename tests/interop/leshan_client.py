@@ -1,6 +1,7 @@
 """Eclipse Leshan's client library as a device, and Californium below it: fetched by Maven, compiled with ours, run."""
 
 import asyncio
+import fcntl
 import hashlib
 import json
 from dataclasses import dataclass
@@ -42,8 +43,11 @@ def built(folder: Path, program: str = "LeshanDevice") -> str:
     mvn, javac = required("mvn"), required("javac")
     jars = folder / "jars"
     words = ("--batch-mode", "--quiet", "--file", str(SOURCE / "pom.xml"))
-    fetch = _finished(mvn, *words, "dependency:copy-dependencies", f"-DoutputDirectory={jars}", patience=FETCHING)
-    code, printed, complaint = asyncio.run(fetch)
+    with (SOURCE / "pom.xml").open() as pom:
+        # Maven's cache is not made for two that fetch at a time; another test run may be at it.
+        fcntl.flock(pom, fcntl.LOCK_EX)
+        fetch = _finished(mvn, *words, "dependency:copy-dependencies", f"-DoutputDirectory={jars}", patience=FETCHING)
+        code, printed, complaint = asyncio.run(fetch)
     if code:
         pytest.skip(f"Maven cannot fetch Leshan's client: {printed}{complaint}")
     listed = "".join(f"{hashlib.sha256(jar.read_bytes()).hexdigest()}  {jar.name}\n" for jar in sorted(jars.iterdir()))
