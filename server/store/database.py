@@ -359,13 +359,7 @@ async def _fit(connection: Any, queries: Mapping[str, str], *, migrate_it: bool)
     migrations = load_migrations()
     missing = pending(migrations, await applied(connection, queries))
     if missing and migrate_it:
-        try:
-            await migrate(connection, migrations, queries)
-        except asyncpg.LockNotAvailableError as error:
-            raise StoreUnavailable(
-                "the database could not be brought to this version: another connection, a backup or a long query "
-                "perhaps, keeps a table that is to be changed. Nothing was changed; start again when it is through"
-            ) from error
+        await migrate(connection, migrations, queries)
     elif missing:
         raise StoreRefused(
             f"the database lacks migration {missing[0].version:04d}_{missing[0].name}; run `firstlight db migrate`"

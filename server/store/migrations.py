@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
+import asyncpg
+
 from server import logs
-from server.store.errors import StoreRefused
+from server.store.errors import StoreRefused, StoreUnavailable
 from server.store.sql import SqlFileError
 
 log = logs.get("store")
@@ -81,18 +83,29 @@ async def migrate(connection: Any, migrations: Sequence[Migration], queries: Map
     """Run what is missing, all in one transaction, one starter at a time; how many were run.
 
     The lock is taken before the look: of many concurrent starters one migrates, the others find it done. Raises
-    LockNotAvailableError where a table is held for longer than `LOCK_PATIENCE`.
+    StoreUnavailable where a table is held for longer than `LOCK_PATIENCE`; then nothing is changed.
     """
-    async with connection.transaction():
-        await connection.execute(queries["schema_migration_lock"])
-        await connection.fetchval(queries["schema_migration_patience"], f"{LOCK_PATIENCE * 1000:.0f}ms")
-        await connection.execute(queries["schema_migration_create"])
-        missing = pending(migrations, await applied(connection, queries))
-        for migration in missing:
-            await connection.execute(migration.text)
-            await connection.execute(
-                queries["schema_migration_add"], migration.version, migration.name, migration.checksum
-            )
+    try:
+        async with connection.transaction():
+            missing = await _migrate(connection, migrations, queries)
+    except asyncpg.LockNotAvailableError as error:
+        raise StoreUnavailable(
+            "the database could not be brought to this version: another connection, a backup or a long query perhaps, "
+            "keeps a table that is to be changed. Nothing was changed; start again when it is through"
+        ) from error
     for migration in missing:
         log.info("schema_migrated", version=migration.version, name=migration.name)
     return len(missing)
+
+
+async def _migrate(
+    connection: Any, migrations: Sequence[Migration], queries: Mapping[str, str]
+) -> tuple[Migration, ...]:
+    await connection.execute(queries["schema_migration_lock"])
+    await connection.fetchval(queries["schema_migration_patience"], f"{LOCK_PATIENCE * 1000:.0f}ms")
+    await connection.execute(queries["schema_migration_create"])
+    missing = pending(migrations, await applied(connection, queries))
+    for migration in missing:
+        await connection.execute(migration.text)
+        await connection.execute(queries["schema_migration_add"], migration.version, migration.name, migration.checksum)
+    return missing
