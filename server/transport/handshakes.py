@@ -73,6 +73,8 @@ class Handshake:
         attempt: bytes,
         now: float,
         replaced: tuple[bytes, ...] = (),
+        *,
+        keys_first: bool = False,
     ) -> None:
         self.flow = flow
         self.session = session
@@ -82,7 +84,7 @@ class Handshake:
         self.reader = reader
         self.started_at = now
         # Whether its peer was asked for a pre-shared key rather than a certificate (`Preference`).
-        self.keys_first = False
+        self.keys_first = keys_first
         # When `reader.alert` came; infinite without one.
         self.alerted_at = inf
         # When the session's timer is due.
@@ -200,8 +202,7 @@ class Handshakes:
             counters.started += 1
             keys_first = self._preference.keys_first(whom, now)
             session = self._driver.engine.accept(client_hello, keys_first=keys_first)
-            handshake = Handshake(flow, session, self._reader(), attempt, now, replaced)
-            handshake.keys_first = keys_first
+            handshake = Handshake(flow, session, self._reader(), attempt, now, replaced, keys_first=keys_first)
             self.by_flow[flow] = handshake
             self._by_source[whom] = self._by_source.get(whom, 0) + 1
             self._follow(handshake, [], now)
