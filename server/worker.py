@@ -13,6 +13,7 @@ import os
 import random
 import signal
 import socket
+import stat
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -341,17 +342,27 @@ def open_journal(file: Path) -> int:
 
 def _journal(file: Path) -> Callable[[str], None]:
     """Append one line at a time to the embedded CA's own log; the write is whole before the certificate is used."""
-    descriptor, torn = open_journal(file), False
+    descriptor = open_journal(file)
+    # Of a pipe to a collector, or a file that may only be added to, nothing can be read back.
+    reader: int | None = None
+    with contextlib.suppress(PermissionError):
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            reader = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
 
     def write(line: str) -> None:
-        nonlocal torn
+        torn = reader is not None and _is_torn(reader)
         whole = (b"\n" if torn else b"") + line.encode() + b"\n"
-        torn = os.write(descriptor, whole) < len(whole)
-        if torn:
-            # What a disk that fills up takes of a line is none; the next one begins anew.
+        if os.write(descriptor, whole) < len(whole):
+            # What a disk that fills up takes of a line is none; the next one, whichever worker writes it, begins anew.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     return write
+
+
+def _is_torn(reader: int) -> bool:
+    """Whether the last line of a file lacks its end."""
+    size = os.fstat(reader).st_size
+    return size > 0 and os.pread(reader, 1, size - 1) != b"\n"
 
 
 def _settle_collector() -> None:
