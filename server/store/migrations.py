@@ -19,6 +19,8 @@ log = logs.get("store")
 FILE = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 # Seconds that a migration waits for a table that a backup or a long query holds.
 LOCK_PATIENCE = 10.0
+# That wait, the end of one of two that wait for each other, and a limit that an administrator set.
+GIVEN_UP = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.QueryCanceledError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +85,13 @@ async def migrate(connection: Any, migrations: Sequence[Migration], queries: Map
     """Run what is missing, all in one transaction, one starter at a time; how many were run.
 
     The lock is taken before the look: of many concurrent starters one migrates, the others find it done. Raises
-    StoreUnavailable where a table is held for longer than `LOCK_PATIENCE`; then nothing is changed.
+    StoreUnavailable where a table is held for longer than `LOCK_PATIENCE`, or where PostgreSQL ends the migration in
+    favour of others; then nothing is changed.
     """
     try:
         async with connection.transaction():
             missing = await _migrate(connection, migrations, queries)
-    except asyncpg.LockNotAvailableError as error:
+    except GIVEN_UP as error:
         raise StoreUnavailable(
             "the database could not be brought to this version: another connection, a backup or a long query perhaps, "
             "keeps a table that is to be changed. Nothing was changed; start again when it is through"

@@ -11,6 +11,7 @@ from server.store import migrations as migrations_module
 from server.store.database import Database, connect
 from server.store.errors import StoreRefused, StoreUnavailable
 from server.store.migrations import Migration
+from tests.integration.field import until
 
 ONE = Migration(1, "first", "CREATE TABLE first (n integer); INSERT INTO first VALUES (1);")
 TWO = Migration(2, "second", "CREATE TABLE second (n integer);")
@@ -70,6 +71,34 @@ async def test_a_migration_gives_up_where_a_backup_holds_its_table_as_all_others
         with pytest.raises(StoreUnavailable, match="Nothing was changed; start again"):
             await Database.open(empty_database_url)
     await backup.close()
+    await (await Database.open(empty_database_url)).close()
+
+
+async def test_a_migration_that_is_in_the_way_of_a_server_at_work_and_it_in_its_way_gives_up_too(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of the two is ended by PostgreSQL, and it is the migration where the other has waited for long."""
+    view = "VIEW seen AS SELECT n"
+    use_migrations(monkeypatch, Migration(1, "first", f"CREATE TABLE first (n integer); CREATE {view} FROM first"))
+    await (await Database.open(empty_database_url)).close()
+    # Seconds for an index of a large table; a list that is asked for meanwhile has the view and waits for the table.
+    slow = "LOCK TABLE first; SELECT pg_sleep(1.5)"
+    second = Migration(2, "second", f"{slow}; CREATE OR REPLACE {view}, 2 AS m FROM first")
+    use_migrations(
+        monkeypatch, Migration(1, "first", f"CREATE TABLE first (n integer); CREATE {view} FROM first"), second
+    )
+    other = await connect(empty_database_url)
+
+    async def locked() -> bool:
+        held = "SELECT count(*) FROM pg_locks WHERE relation = 'first'::regclass AND mode = 'AccessExclusiveLock'"
+        return bool(await other.fetchval(held))
+
+    opening = asyncio.create_task(Database.open(empty_database_url))
+    await until(locked)
+    assert await other.fetch("SELECT * FROM seen") == []
+    await other.close()
+    with pytest.raises(StoreUnavailable, match="Nothing was changed; start again"):
+        await opening
     await (await Database.open(empty_database_url)).close()
 
 
