@@ -331,7 +331,7 @@ class Handshakes:
                 self._unlist(handshake)
                 self._driver.counters.completed += 1
                 if handshake.keys_first and session.credential == "psk":
-                    # Remembered as long as it comes: else it would fail once a day.
+                    # Remembered as long as it comes: else it would fail once a week.
                     self._preference.had_no_certificate(source(handshake.flow[0]), now)
                 self._driver.handshake_completed(handshake, plaintexts, now)
             case SessionState.CLOSED:
