@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from lwm2m.bootstrap import BootstrapSession, Done, Failed
 from lwm2m.plan import Learned, Plan
 from server.policy import Admitted
-from server.requester import Requester
+from server.requester import Requester, may_enrol
 from server.store import est_offers
 from server.store.database import Database
 from server.store.devices import DeviceRow
@@ -63,10 +63,12 @@ def after_request(requester: Requester, service: str, services: Container[str], 
     """What a request for a certificate of `service` says of its device, before anybody knows what becomes of it.
 
     One for another of the account's `services` says nothing: an application may know EST where the LwM2M client does
-    not. A renewal shows that the device knows EST, and not that mode 4 makes it ask: the rounds begin anew.
+    not. Nor does one with a pre-shared key that may not enrol: none is ever answered, and a key made here is all that
+    such a device can have. A renewal shows that the device knows EST, and not that mode 4 makes it ask: the rounds
+    begin anew.
     """
     offered = requester.profile.plan.falls_back
-    if not offered or (service not in offered and service in services):
+    if not offered or (service not in offered and service in services) or not may_enrol(requester):
         return None
     return NoteOffer(
         account_id=requester.account_id,

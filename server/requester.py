@@ -120,6 +120,11 @@ def from_operational(
     )
 
 
+def may_enrol(requester: Requester) -> bool:
+    """Whether its credential lets it ask for a certificate."""
+    return requester.kind != "psk" or requester.profile.est.psk_enrolls
+
+
 def admit(requester: Requester, resource: Resource) -> Resource:
     """The resource as this requester may use it; raises NotAuthenticated for 4.01 and NotAuthorized for 4.03.
 
@@ -127,7 +132,7 @@ def admit(requester: Requester, resource: Resource) -> Resource:
     this service alone. The Izuma client renews at `/est/sen` and `/est/<service>/sen`, over its LWM2M certificate: that
     is a re-enrolment in all but its name.
     """
-    if requester.kind == "psk" and not requester.profile.est.psk_enrolls:
+    if not may_enrol(requester):
         raise NotAuthenticated("EST asks for a certificate (RFC 9148 4); est.psk_enrolls of the profile lets keys do")
     if resource.function is Function.REENROLL and requester.certificate is None:
         raise NotAuthenticated("there is no certificate on this association to renew")

@@ -14,7 +14,7 @@ from cryptography import x509
 
 from simulators import est
 from simulators.device import Device
-from simulators.dtls import X509Credential
+from simulators.dtls import Credential, PskCredential
 from simulators.est import KeyPair, common_name
 from simulators.tree import MODE, MODE_CERTIFICATE, MODE_EST
 from tests.integration.enrolments import delivered, enrolled, refused, taken_up, tampered, until_sessions
@@ -50,10 +50,10 @@ async def field(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Field
 class Visits:
     """One device that bootstraps again and again: each time with its factory certificate, and as if it were new."""
 
-    def __init__(self, field: Field, endpoint: str) -> None:
+    def __init__(self, field: Field, endpoint: str, credential: Credential | None = None) -> None:
         self.field = field
         self.endpoint = endpoint
-        self.credential: X509Credential = field.certificate(endpoint)
+        self.credential = credential or field.certificate(endpoint)
         self.count = 0
 
     async def bootstrap(self, *, waits: bool = True) -> Device:
@@ -153,6 +153,19 @@ async def test_a_device_whose_ca_is_away_did_ask_and_keeps_mode_4(field: Field) 
         assert await refused(await device.connect(), (*est.ROOT, "Plant", "sen"), payload=csr) == "5.03"
     assert (await visits.shown())["est_offer"]["rounds"] == 0
     assert await visits.modes(3) == [MODE_EST] * 3
+
+
+async def test_a_device_with_a_pre_shared_key_that_may_not_enrol_gets_a_key(field: Field) -> None:
+    """It asks each time, and EST is for certificates (RFC 9148 4)."""
+    key = "00112233445566778899aabbccddeeff"
+    await field.add_key("either-keyed", key, "either-keyed")
+    visits = Visits(field, "either-keyed", PskCredential(b"either-keyed", bytes.fromhex(key)))
+    for _ in range(2):
+        assert await visits.modes(1) == [MODE_EST]
+        async with field.device("either-keyed", credential=visits.credential) as device:
+            csr = KeyPair.make(common_name("either-keyed")).csr
+            assert await refused(await device.connect(), payload=csr) == "4.01"
+    assert await visits.modes(1) == [MODE_CERTIFICATE]
 
 
 async def test_a_device_that_asks_with_a_label_that_is_none_did_ask_and_keeps_mode_4(field: Field) -> None:

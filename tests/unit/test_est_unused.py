@@ -1,5 +1,6 @@
 """Who takes mode 4 and never asks for a certificate: what a bootstrap and a request say of that (est_unused.py)."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -47,9 +48,11 @@ def admitted(mode: Mode = "est-then-server-key") -> Admitted:
     )
 
 
-def asks(service: str = "LWM2M", *, of: Profile | None = None, holds: str | None = None) -> NoteOffer | None:
+def asks(
+    service: str = "LWM2M", *, of: Profile | None = None, holds: str | None = None, kind: str = "x509"
+) -> NoteOffer | None:
     requester = Requester(
-        account_id=ACCOUNT, endpoint="device-1", kind="x509", profile=of or profile(), izuma=False, holds=holds
+        account_id=ACCOUNT, endpoint="device-1", kind=kind, profile=of or profile(), izuma=False, holds=holds
     )
     return est_unused.after_request(requester, service, SERVICES, now=NOW)
 
@@ -141,6 +144,15 @@ def test_one_for_another_service_says_nothing() -> None:
 @pytest.mark.parametrize("mode", ["est", "server-key"])
 def test_nothing_is_noted_of_devices_whose_profile_does_not_fall_back(mode: Mode) -> None:
     assert asks(of=profile(mode)) is None
+
+
+@pytest.mark.parametrize(("may_enrol", "says"), [(False, False), (True, True)])
+def test_one_with_a_pre_shared_key_says_something_where_the_profile_lets_it_enrol(may_enrol: bool, says: bool) -> None:
+    """Where it does not, no request of that device is ever answered, and it would take mode 4 for good."""
+    plain = profile()
+    of = replace(plain, est=replace(plain.est, psk_enrolls=may_enrol))
+    assert (asks(of=of, kind="psk") is not None) is says
+    assert asks(of=of) is not None
 
 
 def test_a_renewal_begins_the_rounds_anew_and_proves_nothing_for_good() -> None:
