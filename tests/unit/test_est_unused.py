@@ -8,7 +8,9 @@ import pytest
 
 from lwm2m.bootstrap import Done, Failed, FailureCause, Learned
 from lwm2m.bootstrap_request import BootstrapRequest
-from lwm2m.plan import Mode
+from lwm2m.coap import message as coap
+from lwm2m.plan import Mode, OnWriteError
+from lwm2m.steps import OperationKind
 from server import est_unused
 from server.est_unused import is_unused
 from server.policy import Admitted
@@ -17,7 +19,7 @@ from server.requester import Requester
 from server.store.devices import DeviceRow
 from server.store.est_offers import EstOffer, NoteOffer
 from tests import pki
-from tests.unit.lwm2m.run import EST_FIRST, run
+from tests.unit.lwm2m.run import EST_FIRST, refuse, run
 
 ACCOUNT = UUID("0123456789abcdef0123456789abcdef")
 NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
@@ -123,6 +125,19 @@ def test_one_that_fails_or_writes_another_mode_is_none() -> None:
     assert est_unused.after_bootstrap(admitted(), session, lost, now=NOW, wait=120.0) is None
     session = run(plan=EST_FIRST, credentials={}, learned=Learned(est_unused=True)).session
     assert est_unused.after_bootstrap(admitted(), session, Done(), now=NOW, wait=120.0) is None
+
+
+@pytest.mark.parametrize(("on_error", "ends"), [("stop", Failed), ("continue", Done)])
+def test_one_that_has_its_key_refused_is_counted_anew_however_it_ends(
+    on_error: OnWriteError, ends: type[Done | Failed]
+) -> None:
+    """A device that takes mode 4 alone would be written mode 2 for good."""
+    plan = replace(EST_FIRST, on_error=replace(EST_FIRST.on_error, write=on_error))
+    refused = refuse(OperationKind.WRITE, *[coap.METHOD_NOT_ALLOWED] * 4)
+    done = run(refused, plan=plan, credentials={}, learned=Learned(est_unused=True))
+    assert isinstance(done.verdict, ends)
+    said = est_unused.after_bootstrap(admitted(), done.session, done.verdict, now=NOW, wait=120.0)
+    assert said == NoteOffer(account_id=ACCOUNT, endpoint="device-1")
 
 
 # -- what a request says ----------------------------------------
