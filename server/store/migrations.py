@@ -1,5 +1,6 @@
 """Schema migrations: forward only, each once, in the order of their numbers, with a checksum of each."""
 
+import asyncio
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,10 +18,11 @@ log = logs.get("store")
 
 # 0001_record.sql
 FILE = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
-# Seconds that a migration waits for a table that a backup or a long query holds.
-LOCK_PATIENCE = 10.0
-# That wait, the end of one of two that wait for each other, and a limit that an administrator set.
-GIVEN_UP = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.QueryCanceledError)
+# Seconds that one try of a migration waits for a table that a backup or a long query holds: all others wait behind it.
+LOCK_PATIENCE = 1.0
+TRIES, BETWEEN_TRIES = 6, 1.0
+# That wait was in vain, or of two that waited for each other PostgreSQL ended the migration.
+IN_THE_WAY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +87,21 @@ async def migrate(connection: Any, migrations: Sequence[Migration], queries: Map
     """Run what is missing, all in one transaction, one starter at a time; how many were run.
 
     The lock is taken before the look: of many concurrent starters one migrates, the others find it done. Raises
-    StoreUnavailable where a table is held for longer than `LOCK_PATIENCE`, or where PostgreSQL ends the migration in
-    favour of others; then nothing is changed.
+    StoreUnavailable where none of `TRIES` got through; then nothing is changed.
     """
-    try:
-        async with connection.transaction():
-            missing = await _migrate(connection, migrations, queries)
-    except GIVEN_UP as error:
-        raise StoreUnavailable(
-            "the database could not be brought to this version: another connection, a backup or a long query perhaps, "
-            "keeps a table that is to be changed. Nothing was changed; start again when it is through"
-        ) from error
+    for left in reversed(range(TRIES)):
+        try:
+            async with connection.transaction():
+                missing = await _migrate(connection, migrations, queries)
+            break
+        except IN_THE_WAY as error:
+            if not left:
+                raise StoreUnavailable(
+                    "the database could not be brought to this version: another connection, a backup or a long query "
+                    "perhaps, keeps a table that is to be changed. Nothing was changed; start again when it is through"
+                ) from error
+        # Whoever waited behind it has its turn.
+        await asyncio.sleep(BETWEEN_TRIES)
     for migration in missing:
         log.info("schema_migrated", version=migration.version, name=migration.name)
     return len(missing)
