@@ -1,6 +1,8 @@
 """What a device made of mode 4, on a real PostgreSQL: rounds count one after another, and a CSR ends them."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
 
@@ -134,6 +136,19 @@ async def test_a_device_that_is_forgotten_begins_anew_whatever_it_did(database: 
     assert est_unused.is_unused(two, NOW + 3 * WAIT)
     await devices.remove(database, OPERATOR, ACCOUNT, "device-1")
     assert await value(database, "SELECT count(*) FROM est_offer") == 0
+
+
+async def test_a_device_of_that_name_in_another_account_is_another(database: Database, writer: Writer) -> None:
+    elsewhere = uuid4()
+    opened = intent("device-1")
+    await written_together(writer, device(opened), opened)
+    await writer.write(replace(offered(NOW), account_id=elsewhere))
+    assert await est_offers.find(database, ACCOUNT, "device-1") is None
+    assert (await rounds(database, writer, NOW, NOW + WAIT)).rounds == 2
+    await devices.forget(database, OPERATOR, ACCOUNT, "device-1")
+    await devices.remove(database, OPERATOR, ACCOUNT, "device-1")
+    left = await est_offers.find(database, elsewhere, "device-1")
+    assert left == EstOffer(rounds=1, offered_at=NOW, waited_until=NOW + WAIT)
 
 
 async def test_a_device_that_was_removed_comes_back_as_if_it_were_new(database: Database, writer: Writer) -> None:
