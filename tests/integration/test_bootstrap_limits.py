@@ -146,6 +146,20 @@ async def test_a_bootstrap_and_a_request_of_the_device_have_bounds_of_their_own(
     assert len(ca.asked) == 3
 
 
+async def test_who_asks_beforehand_is_told_of_certificates_of_that_service_whose_key_is_made_here(
+    rig: Workers, ca: ScriptedCa
+) -> None:
+    """A renewal looks so before the device is sent away."""
+    worker = await rig.worker("worker-1")
+    await bootstrapped(worker, wish("asked-for"))
+    await bootstrapped(worker, replace(wish("asked-for"), service="DLMS"))
+    await worker.device_made.certificate(csr_wish("asked-for"))
+    await bootstrapped(worker, wish("another"))
+    for most, has_all in ((1, True), (2, False)):
+        told = await issuances.has_all_of_a_day(rig.database, ACCOUNT, "asked-for", "LWM2M", most)
+        assert told is has_all
+
+
 async def test_no_bound_is_none(rig: Workers, ca: ScriptedCa) -> None:
     worker = await rig.worker("worker-1", daily_bootstraps=0)
     for _ in range(UNSEEN + 2):
