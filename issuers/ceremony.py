@@ -4,7 +4,7 @@
     server root ── the bootstrap server's own       serverAuth
 
 Pure functions but for `make_keys` and `make_serials`: keys, serial numbers and times are arguments. Profile:
-`issuers.md` E.
+draft-ietf-uta-tls13-iot-profile.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ LONGEST_ORGANIZATION = 64
 
 @dataclass(frozen=True, slots=True)
 class CaName:
-    """What every CA's subject has (`issuers.md` E)."""
+    """What every CA's subject has (draft-ietf-uta-tls13-iot-profile)."""
 
     common_name: str
     organization: str

@@ -1,9 +1,9 @@
-"""CFSSL by its authenticated signing endpoint, `authsign` (issuer type CFSSL_AUTH; `issuers.md` A).
+"""CFSSL by its authenticated signing endpoint, `authsign` (issuer type CFSSL_AUTH; cloudflare/cfssl `doc/api`).
 
 Works with `cfssl serve` and `multirootca`, version 1.2.0 (Debian's, of 2016) and newer. CFSSL is not idempotent and
 keeps nothing to ask for: a request whose answer was lost may leave a certificate that nobody has.
 
-Attributes, all of them texts (the first three as in the Izuma API, `izuma.md` A1):
+Attributes, all of them texts (the first three as in the Izuma API):
 
     host_url        http(s)://host[:port][/prefix]; a trailing /api/v1/cfssl is taken off. Without a scheme it is
                     read as CFSSL's own client reads it: http, and port 8888 when none is given
@@ -43,7 +43,7 @@ from issuers.tls import TlsIdentity
 BARE_PORT = 8888
 """What CFSSL's own client assumes (`api/client/client.go`)."""
 SIGNER_SECONDS = 86400.0
-"""How long the issuing certificate counts without being asked for again (`issuers.md` A6)."""
+"""How long the issuing certificate counts without being asked for again."""
 
 ATTRIBUTES = ("host_url", "cfssl_profile", "cfssl_label", "tls_roots", "bundle")
 CREDENTIALS = ("hmac_hex_key", "client_certificate", "private_key")

@@ -1,4 +1,4 @@
-"""CFSSL's HTTP API as its authenticated signing uses it, and its refusals in issuer words (`issuers.md` A1 to A4).
+"""CFSSL's HTTP API as its authenticated signing uses it, and its refusals in issuer words (cloudflare/cfssl `doc/api`).
 
 Status and content type mean little there: errors are JSON sent as text, a wrong key is a 400 like a broken CSR, and
 only the message tells them apart. So the JSON envelope is read first, whatever the status.
@@ -148,7 +148,7 @@ class CfsslApi:
         return refused_by_status(answer, orders=orders)
 
     async def refused(self, reply: Reply, profile: str) -> IssuerError:
-        """A reply without success in issuer words (`issuers.md` A4)."""
+        """A reply without success in issuer words (cloudflare/cfssl `doc/errorcode.txt`)."""
         if reply.code == 1 and reply.message == "bad request":
             # multirootca says the same of a label it does not have and of a CSR it does not like.
             told = await self.info(profile)

@@ -1,4 +1,4 @@
-"""What `verify` finds out about a CFSSL, step by step; nothing is signed but the test certificate (`issuers.md` A8)."""
+"""What `verify` finds out about a CFSSL, step by step; nothing is signed but the test certificate."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -13,13 +13,13 @@ from issuers.words import plain
 
 STEPS = ("reach", "authenticate", "policy", "chain", "test certificate", "open endpoints", "clock")
 CLOCK_OFFSET = timedelta(minutes=2)
-"""A CA more than five minutes ahead makes certificates that begin in our future (`issuers.md` A5, D4)."""
+"""A CA more than five minutes ahead makes certificates that begin in our future: CFSSL dates them back by five."""
 NO_SUCH_PROFILE = "firstlight-no-such-profile"
 """A name no operator gives to a profile: what it gets is what a mistyped one would get."""
 MISSED_THE_CSR = ("missing parameter 'certificate_request'", "invalid request")
 """What `serve` and multirootca say once the token is good and no CSR is there (their `signhandler.go`, `api.go`)."""
 OPEN_ENDPOINTS = ("newcert", "sign")
-"""What signs without a token when it is there (`issuers.md` 0.4)."""
+"""What signs without a token when it is there (docs/certificate-authorities.md)."""
 CLOSED_BY = "-disable sign,newcert,init_ca,newkey,gencrl,bundle,scan,scaninfo,certinfo,certadd,/"
 
 # Go's longest is 2562047 hours.

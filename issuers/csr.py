@@ -17,7 +17,7 @@ from issuers.errors import Rejected
 from issuers.subject import ATTRIBUTES, short_name, value_problem
 
 LARGEST = 4096
-"""Bytes of a CSR (`issuers.md` E); a P-256 one has about 250."""
+"""Bytes of a CSR; a P-256 one has about 250."""
 
 _ECDSA_SHA256 = ec.ECDSA(hashes.SHA256())
 # An uncompressed point on P-256, what stands before it in SubjectPublicKeyInfo (RFC 5480 2), and in PKCS#8.
@@ -74,7 +74,7 @@ def check_csr(
     proof: bool = True,
     pem: bool = True,
 ) -> x509.CertificateSigningRequest:
-    """A device's CSR, fit to be signed (`issuers.md` E, "CSR checks").
+    """A device's CSR, fit to be signed (RFC 2986).
 
     `proof` False leaves key and signature unlooked at: with a server-made key they mean nothing (RFC 9148 5.8).
 

@@ -1,4 +1,4 @@
-"""Our own CA: signs with a key in memory, in the profile of `issuers.md` E.
+"""Our own CA: signs with a key in memory, in the profile of draft-ietf-uta-tls13-iot-profile.
 
 It keeps nothing. The same request gives the very same certificate (deterministic ECDSA, RFC 6979), so a request whose
 outcome was lost is settled by making it again.
@@ -39,7 +39,7 @@ _DETERMINISTIC = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EmbeddedOptions:
-    """How a device's certificate looks (`issuers.md` E).
+    """How a device's certificate looks (draft-ietf-uta-tls13-iot-profile).
 
     `validity` from the time of the request, two years (17520 h) unless set; `subject_key_identifier` for peers that
     want one, against the profile's advice to save its bytes.

@@ -1,4 +1,4 @@
-"""The certificate extensions our own certificates are made of (RFC 5280 4.2.1, `issuers.md` E)."""
+"""The certificate extensions our own certificates are made of (RFC 5280 4.2.1)."""
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec

@@ -1,4 +1,4 @@
-"""What httpx and ssl raise, in issuer words: one table (`issuers.md` A4)."""
+"""What httpx and ssl raise, in issuer words: one table."""
 
 import os
 import socket
@@ -17,7 +17,7 @@ TOTAL_SECONDS = 30.0
 """A CA that feeds its answer drop by drop keeps every read in time; this ends it."""
 CONNECTIONS = 16
 LARGEST_ANSWER = 1 << 20
-"""Bytes of an answer (`issuers.md` A8); a chain of five certificates has ten thousand."""
+"""Bytes of an answer; a chain of five certificates has ten thousand."""
 
 
 class SpeaksTls(Exception):

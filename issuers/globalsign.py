@@ -1,9 +1,9 @@
-"""GlobalSign's Atlas HVCA, version 2 (issuer type GLOBAL_SIGN; `issuers.md` B, GlobalSign's API document v2.1).
+"""GlobalSign's Atlas HVCA, version 2 (issuer type GLOBAL_SIGN; GlobalSign's API document v2.1).
 
 A request is taken at once and its serial number told; the certificate is collected under it a moment later. There is
 no idempotency key, but the CA can be asked what it issued: that is how a lost answer is settled.
 
-Attributes, all of them texts (the Izuma API has none, `izuma.md` A1):
+Attributes, all of them texts (the Izuma API has none):
 
     base_url    https://host:port/v2 of the account's region; without it the European one
     tls_roots   PEM: what to trust for https instead of the public CAs
@@ -52,9 +52,9 @@ POLICY_SECONDS = 300.0
 """How soon a policy that GlobalSign has changed is at work."""
 CHAIN_SECONDS = 86400.0
 FIRST_POLL = 0.5
-"""Seconds until a certificate is asked for the first time, when the CA names none (`issuers.md` B5)."""
+"""Seconds until a certificate is asked for the first time, when the CA names none."""
 LAG_SECONDS = 10.0
-"""How long a certificate may be unknown after its request was taken: some gateways lag (`issuers.md` B5)."""
+"""How long a certificate may be unknown after its request was taken: some gateways lag."""
 
 SETTLED = timedelta(minutes=5)
 """After this a request whose answer was lost is performed or never will be. GlobalSign's own client waits 60 s for an
@@ -70,7 +70,7 @@ REASONS = {
     x509.ReasonFlags.cessation_of_operation: "cessationOfOperation",
     x509.ReasonFlags.privilege_withdrawn: "privilegeWithdrawn",
 }
-"""The reasons HVCA knows; any other is `unspecified` (`issuers.md` B2)."""
+"""The reasons HVCA knows; any other is `unspecified` (API document v2.1)."""
 
 
 class GlobalSignIssuer(Issuer):

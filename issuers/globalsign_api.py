@@ -1,4 +1,4 @@
-"""GlobalSign's Atlas HVCA as HTTP: login, tokens, calls, and its refusals in issuer words (`issuers.md` B1, B2, B5)."""
+"""GlobalSign's Atlas HVCA as HTTP: login, tokens, calls, and its refusals in issuer words (API document v2.1)."""
 
 import json
 import re
@@ -29,7 +29,7 @@ from issuers.words import plain
 TOKEN_SECONDS = 540.0
 """A token lives ten minutes and does not say so; GlobalSign's own client renews after nine (`client_login.go`)."""
 CONTENT_TYPE = "application/json;charset=utf-8"
-"""The charset is required (`issuers.md` B1)."""
+"""The charset is required (API document v2.1)."""
 SERIAL = re.compile(r"[0-9A-Fa-f]{1,40}", re.ASCII)
 
 
@@ -99,7 +99,7 @@ class HvcaApi:
             "POST",
             "/login",
             content=json.dumps({"api_key": self._options.api_key, "api_secret": self._options.api_secret}).encode(),
-            # Some of GlobalSign's APIs document it and some of their clients send it (`issuers.md` B1).
+            # Some of GlobalSign's APIs document it and some of their clients send it.
             headers={
                 "content-type": CONTENT_TYPE,
                 "x-ssl-client-serial": f"{self._options.identity.chain[0].serial_number:X}",
@@ -142,7 +142,7 @@ def read_collected(answer: Answer) -> tuple[x509.Certificate, bool]:
 
 
 def refused(answer: Answer, *, orders: bool) -> IssuerError:
-    """An answer that is not what was asked for, in issuer words (`issuers.md` B2); a proxy's are told by its status."""
+    """An answer that is not what was asked for, in issuer words; a proxy's are told by its status."""
     where, status = answer.where, answer.status
     if _problem(answer) is None:
         if orders and status == 502:

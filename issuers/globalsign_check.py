@@ -1,4 +1,4 @@
-"""What `verify` finds out about an HVCA account, step by step; only the last step costs quota (`issuers.md` B5)."""
+"""What `verify` finds out about an HVCA account, step by step; only the last step costs quota."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""An HVCA account's validation policy: what it makes us send, and in words when it cannot work (`issuers.md` B3, B4).
+"""An HVCA account's validation policy: what it makes us send, and in words when it cannot work.
 
 HVCA takes nothing of a CSR but its key: what a certificate shall hold is sent beside it, as far as the policy lets us.
 """
@@ -309,7 +309,7 @@ class Policy:
 
 
 def _values(csr: x509.CertificateSigningRequest, oid: x509.ObjectIdentifier) -> list[str]:
-    """The values that say something: some devices send an empty L or OU (`izuma.md` D)."""
+    """The values that say something: some Izuma clients send an empty L or OU."""
     try:
         subject = csr.subject
     except UNREADABLE as error:

@@ -1,4 +1,4 @@
-"""The rules of an HVCA validation policy: what a field may be, and whether a value fits (`issuers.md` B4).
+"""The rules of an HVCA validation policy: what a field may be, and whether a value fits (API document v2.1).
 
 A policy's regular expressions are RE2's. They are advice here: one that Python would read differently, or could not
 match in bounded time, is left to the CA, which refuses before it counts anything.

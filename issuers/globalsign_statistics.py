@@ -1,4 +1,4 @@
-"""What an HVCA account issued and when, as the CA lists it: where a lost answer is looked for (`issuers.md` B2, B5)."""
+"""What an HVCA account issued and when, as the CA lists it: where a lost answer is looked for (API document v2.1)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

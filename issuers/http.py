@@ -1,8 +1,8 @@
 """HTTP to a CA: one client per issuer, bounded in time, size and reach, and every failure put into issuer words.
 
 HTTP/1.1 (RFC 9112); no redirects, no proxies, nothing from the environment. What httpx and ssl raise becomes an
-`IssuerError` in `failures.py`, and what an answer's status says without the CA's own words in `refused_by_status`
-(`issuers.md` A4): adapters read the words of their CA first.
+`IssuerError` in `failures.py`, and what an answer's status says without the CA's own words in `refused_by_status`:
+adapters read the words of their CA first.
 """
 
 import asyncio
@@ -66,7 +66,7 @@ class Answer:
         return min(max((at - now).total_seconds(), 0.0), LONGEST_RETRY_AFTER)
 
     def json(self) -> Any:
-        """The body read as JSON, whatever its content type says (`issuers.md` 0.1); None when it is none, or deep."""
+        """The body read as JSON, whatever its content type says (CFSSL's is text/plain); None when none, or deep."""
         try:
             read = json.loads(self.body)
         except (ValueError, RecursionError):

@@ -10,7 +10,7 @@ from issuers.errors import BadCertificate, Check
 from issuers.name import same_name
 
 DEEPEST = 8
-"""Certificates of one path; a device takes five (`izuma.md` D)."""
+"""Certificates of one path; an Izuma client takes five."""
 
 Path = tuple[Certificate, ...]
 

@@ -1,4 +1,4 @@
-"""Is what came back what we asked for? Every certificate a CA returns, our own CA's included (`issuers.md` D4).
+"""Is what came back what we asked for? Every certificate a CA returns, our own CA's included.
 
 The plainest fault is named first. The path is `path.py`'s work; certificates are read by `certificate.py`.
 """
@@ -24,7 +24,7 @@ from issuers.subject import short_name
 from issuers.words import plain
 
 CLOCK_SKEW = timedelta(minutes=5)
-"""How far in our future a certificate may begin (`issuers.md` D4)."""
+"""How far in our future a certificate may begin."""
 LONGEST_SERIAL = 159
 """Bits of a positive serial number that fits 20 octets (RFC 5280 4.1.2.2)."""
 SHORTEST_SERIAL = 56
@@ -33,7 +33,7 @@ SHORTEST_SERIAL = 56
 
 @dataclass(frozen=True, slots=True)
 class DeviceLimits:
-    """What a device can store: bytes of one certificate, certificates of a chain (`izuma.md` D)."""
+    """What a device can store: bytes of one certificate, certificates of a chain."""
 
     certificate_bytes: int = 1024
     chain_length: int = 5
@@ -81,7 +81,7 @@ class Checked:
 
 
 def check_returned(issued: Issued, expected: Expectation) -> Checked:
-    """All hard checks of `issuers.md` D4 on a CA's answer; raises BadCertificate."""
+    """All hard checks on a CA's answer; raises BadCertificate."""
     if len(issued.chain) > DEEPEST:
         raise BadCertificate(Check.SIZE, f"the CA sent {len(issued.chain)} certificates; {DEEPEST} are looked at")
     try:
@@ -186,7 +186,7 @@ def _check_usage(leaf: Certificate) -> None:
 
 
 def _check_subject(leaf: Certificate, wanted: x509.Name | None, expected: Expectation) -> None:
-    """Compared by value, never by DER alone: CAs re-encode strings (`issuers.md` A5)."""
+    """Compared by value, never by DER alone: CAs re-encode strings."""
     names = _common_names(leaf)
     if names != [expected.endpoint]:
         raise BadCertificate(
@@ -219,7 +219,7 @@ def _common_names(leaf: Certificate) -> Sequence[str | bytes]:
 
 
 def _values(subject: x509.Name, oid: x509.ObjectIdentifier) -> list[str | bytes]:
-    """The values that say something: some devices send an empty L or OU (`izuma.md` D)."""
+    """The values that say something: some Izuma clients send an empty L or OU."""
     return [each.value for each in subject.get_attributes_for_oid(oid) if each.value]
 
 
@@ -288,7 +288,7 @@ def _warnings(
     added: Sequence[str],
     unusual: timedelta,
 ) -> Iterator[str]:
-    """What is allowed and still worth an operator's eye (`issuers.md` D4, second tier)."""
+    """What is allowed and still worth an operator's eye."""
     if leaf.key_usage is None:
         yield "the certificate has no key usage"
     elif not leaf.key_usage_critical:

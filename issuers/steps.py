@@ -1,4 +1,4 @@
-"""The steps of `check` as they become known: noted, heard of at once, and reported in their order (`issuers.md` D3)."""
+"""The steps of `check` as they become known: noted, heard of at once, and reported in their order."""
 
 from collections.abc import Sequence
 from datetime import timedelta

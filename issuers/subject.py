@@ -23,7 +23,7 @@ ATTRIBUTES = {
     "serialNumber": NameOID.SERIAL_NUMBER,
     "emailAddress": NameOID.EMAIL_ADDRESS,
 }
-"""What a device's subject may consist of: the fields every CA we know takes (`issuers.md` B3)."""
+"""What a device's subject may consist of: the fields every CA we know takes."""
 
 LONGEST = {NameOID.ORGANIZATIONAL_UNIT_NAME: 64, NameOID.COMMON_NAME: 64, NameOID.LOCALITY_NAME: 128}
 """Upper bounds of RFC 5280 appendix A.1 for the fields that carry what a device says."""

@@ -1,7 +1,7 @@
 """Izuma's Certificate Enrollment object /35011: asking a device to renew a certificate, and what it answers.
 
 The POST to /35011/0/27002 carries a private TLV (big-endian type, length, value; the top bit of a type says "skip me
-if you do not know me"); the answer comes late, as a decimal status in the text of a 2.04 (izuma.md D4).
+if you do not know me"); the answer comes late, as a decimal status in the text of a 2.04 (docs/izuma.md, Renewal).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ OBJECT = 35011
 RENEW = Path(OBJECT, 0, 27002)
 """The resource that is executed."""
 MAX_NAME = 50
-"""Characters of a certificate name (izuma.md B3)."""
+"""Characters of a certificate name."""
 
 _NAME = 1
 _OPTIONAL = 0x8000

@@ -1,4 +1,4 @@
-"""One row of the record, one CA: asked, collected, checked, recorded (design 7, 8; classes: `issuers.md` D3).
+"""One row of the record, one CA: asked, collected, checked, recorded (design 7, 8; classes: `issuers/errors.py`).
 
 Every way out leaves the row in the state that tells what happened, before the caller hears of it.
 """
@@ -53,7 +53,7 @@ log = logs.get("issuance")
 
 Row = OpenIssuance | IssuanceRow
 
-# Back-off while a CA says "in progress": 0.5 s doubling to 5 s (issuers.md B5).
+# Back-off while a CA says "in progress": 0.5 s doubling to 5 s.
 FIRST_POLL = 0.5
 LONGEST_POLL = 5.0
 # Seconds that a device stays away which asked for more certificates than anybody needs.

@@ -1,4 +1,4 @@
-"""A CA that is slow, failing or throttling: how many ask it at once, and when nobody asks (design 7; issuers.md D3).
+"""A CA that is slow, failing or throttling: how many ask it at once, and when nobody asks (design 7).
 
 The breaker opens after five failures of the CA's own in a row, answers that never came among them, whichever worker
 met them: its state is in the record, and so is the time until which a CA asked for less. While it is open a device is

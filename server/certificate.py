@@ -18,7 +18,7 @@ from issuers.certificate import CLIENT_USAGES, KNOWN_CRITICAL, MIN_RSA_BITS, UNR
 from issuers.der import names
 from issuers.end_entity import EndEntity, end_entity
 
-# The device proves possession with ECDSA (dtls.md 2): only these curves can.
+# The device proves possession with ECDSA: only these curves can.
 _LEAF_CURVES = (ec.SECP256R1, ec.SECP384R1)
 HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 _ECDSA: dict[type[hashes.HashAlgorithm], ec.ECDSA] = {digest: ec.ECDSA(digest()) for digest in HASHES}

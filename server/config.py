@@ -101,7 +101,7 @@ class IssuersConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddedCaConfig:
-    """The embedded CA's leaf profile (issuers.md E)."""
+    """The embedded CA's leaf profile."""
 
     organization: str = "Firstlight"
     country: str = "FI"
@@ -185,7 +185,7 @@ CHOICES: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("log", "format"): ("console", "json"),
     ("log", "level"): ("debug", "info", "warning", "error"),
 }
-# Inclusive ranges; the lower bound of the MTU is OpenSSL's own (dtls.md trap 15).
+# Inclusive ranges; the lower bound of the MTU is OpenSSL's own (docs/transport.md 15).
 RANGES: Mapping[tuple[str, str], tuple[float, float]] = {
     ("server", "workers"): (1, 64),
     ("server", "drain_seconds"): (0, 3600),

@@ -39,7 +39,7 @@ log = logs.get("issuance")
 
 # A new attempt after an answer that was lost (design 7, `on_unknown = reissue`).
 ATTEMPTS = 2
-# A CA whose answer broke a check is not asked for the same CSR again before this (issuers.md D3: hours).
+# A CA whose answer broke a check is not asked for the same CSR again before this.
 BAD_PAUSE = timedelta(hours=1)
 # Seconds between two looks at a row that another worker is at work on: first, and at most.
 FIRST_LOOK = 0.1
@@ -354,7 +354,7 @@ class DeviceMade:
             csr_sha256=wish.csr_sha256,
             spki_sha256=sha256(spki).digest(),
             server_key=False,
-            # 159 random bits, recorded before anything is signed with them (issuers.md E).
+            # 159 random bits, recorded before anything is signed with them.
             serial=x509.random_serial_number(),
             not_before=now.replace(microsecond=0),
             state="submitted",

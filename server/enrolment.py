@@ -1,4 +1,4 @@
-"""First to claim: which account has a device whose factory CA several accounts hold (design 7; izuma.md B4)."""
+"""First to claim: which account has a device whose factory CA several accounts hold (design 7)."""
 
 from datetime import datetime
 from hashlib import sha256

@@ -113,7 +113,7 @@ class OutsideFailed(ServiceError):
 
 
 class BadAnswer(OutsideFailed):
-    """A CA's answer broke a check (issuers.md D3: 5.02); a person mends it, not time."""
+    """A CA's answer broke a check (5.02); a person mends it, not time."""
 
 
 class TemporarilyUnavailable(ServiceError):

@@ -335,7 +335,7 @@ class Issuance:
             csr_sha256=sha256(request.der).digest(),
             spki_sha256=sha256(request.spki).digest(),
             server_key=True,
-            # 159 random bits, recorded before anything is signed with them (issuers.md E).
+            # 159 random bits, recorded before anything is signed with them.
             serial=x509.random_serial_number(),
             not_before=now.replace(microsecond=0),
             state="submitted",

@@ -1,4 +1,4 @@
-"""What a failed issuance means for the device that waits (issuers.md D3)."""
+"""What a failed issuance means for the device that waits."""
 
 from issuers.errors import BadCertificate, IssuerError, Misconfigured, Rejected
 from lwm2m.steps import FailureCause

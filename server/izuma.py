@@ -55,7 +55,7 @@ def fitted(plan: Plan, account_id: UUID) -> Plan:
     removes the resources that are not named, and with them those where its certificates are to go. Resources 13 and 14
     are its own there and 15 and 16 unknown, so that they stay out. Mode 4 comes with a key that is none: it keeps the
     key of an enrolment that failed and refuses mode 4 ever after, and only another value takes its place. A single
-    server goes to /0/0, where older clients have it in their code (izuma.md F15).
+    server goes to /0/0, where older clients have it in their code.
     """
     securities = tuple(_fitted(_with_account(security, account_id)) for security in plan.securities)
     if len(securities) == 1 and securities[0].id is None:

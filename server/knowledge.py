@@ -78,7 +78,7 @@ class ActiveIssuer:
         account_id: UUID | None = None,
         limits: DeviceLimits = USUAL_LIMITS,
     ) -> Checked:
-        """The checked chain, or BadCertificate (issuers.md D4), which counts against the CA's readiness.
+        """The checked chain, or BadCertificate, which counts against the CA's readiness.
 
         Not where it is good for other devices, and this one stores less: five such would shut the CA to all.
         """

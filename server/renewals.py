@@ -1,4 +1,4 @@
-"""Renewals on registered devices, driven by the worker that holds the device (izuma.md B3, D4; LwM2M Core 1.2 6.1.3).
+"""Renewals on registered devices, driven by the worker that holds the device (docs/izuma.md; LwM2M Core 1.2 6.1.3).
 
 A device with Izuma's object 35011 is asked through it and says how it went; any other is told to bootstrap again, and
 its new certificate on record is the answer.
@@ -113,7 +113,7 @@ class Renewals:
             await self._end(wish, "failure", "a fault of the server's own; its log tells more")
 
     async def _by_object(self, wish: CertificateEnrollment) -> tuple[Result, str]:
-        """Execute /35011/0/27002 and read the status that comes when the device is done (izuma.md D4)."""
+        """Execute /35011/0/27002 and read the status that comes when the device is done."""
         try:
             payload = encode_request(wish.certificate_name)
         except EncodeError as error:

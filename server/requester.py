@@ -157,7 +157,7 @@ def renews_by_record(requester: Requester, resource: Resource) -> bool:
 def checked_csr(
     requester: Requester, resource: Resource, payload: bytes, recorded: Sequence[x509.Certificate] = ()
 ) -> x509.CertificateSigningRequest:
-    """The device's CSR, fit to be signed for it and under its own names (issuers.md E); raises CsrRefused.
+    """The device's CSR, fit to be signed for it and under its own names; raises CsrRefused.
 
     `recorded`, for a request that `renews_by_record`, are the device's certificates for the service on record.
     """

@@ -140,7 +140,7 @@ class Service:
             _bind_http(self._config).close()
 
     def _bind(self, stack: contextlib.ExitStack | contextlib.AsyncExitStack) -> list[list[socket.socket]]:
-        """The UDP sockets; the kernel spreads sources over those of one address (dtls.md 25)."""
+        """The UDP sockets; the kernel spreads sources over those of one address (docs/transport.md 25)."""
 
         def make(host: str, port: int, shared: bool) -> socket.socket:
             return bind(host, port, reuse_port=shared, receive_buffer=RECEIVE_BUFFER)
@@ -206,7 +206,7 @@ async def _ended(task: asyncio.Task[None]) -> None:
 def _warn_of_small_buffers(sockets: Sequence[Sequence[socket.socket]]) -> None:
     granted = min(receive_buffer(sock) for group in sockets for sock in group)
     if granted < RECEIVE_BUFFER:
-        # A storm would overrun it: devices repeat what was lost, later and later (coap_and_store.md 5).
+        # A storm would overrun it: devices repeat what was lost, later and later.
         log.warning("receive_buffer_small", bytes=granted, wanted=RECEIVE_BUFFER, setting="net.core.rmem_max")
 
 

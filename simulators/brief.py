@@ -12,7 +12,7 @@ from simulators.association import CoapParameters
 from simulators.site import MAX_PAYLOAD
 from simulators.tree import PemAnswer, Version
 
-# How real clients come back after a failure: the first time after this, in seconds (lwm2m.md E2).
+# How real clients come back after a failure: the first time after this, in seconds.
 FIRST_BACK_OFF = 1.0
 # RFC 7252 4.8.2, LwM2M Core 1.2 6.1.7.7: EXCHANGE_LIFETIME, after which a bootstrap without Finish has failed.
 EXCHANGE_LIFETIME = 247.0

@@ -26,7 +26,7 @@ from simulators.site import BootstrapSite
 from simulators.tree import MODE, MODE_CERTIFICATE, MODE_EST, MODE_PSK, ObjectTree
 
 # How real clients come back after a failure: the first time after `Patience.first_back_off`, then after twice as long
-# each time, at most this (lwm2m.md E2).
+# each time, at most this.
 LONGEST_BACK_OFF = 20.0
 # RFC 7252 5.10.5: Max-Age of a response that carries none.
 DEFAULT_MAX_AGE = 60

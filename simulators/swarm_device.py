@@ -23,7 +23,7 @@ ACK_TIMEOUT = 2.0
 ACK_RANDOM_FACTOR = 1.5
 MAX_RETRANSMIT = 4
 EXCHANGE_LIFETIME = 247.0
-# How real clients come back after a failure: 1, 2, 4 … at most 20 seconds (lwm2m.md E2).
+# How real clients come back after a failure: 1, 2, 4 … at most 20 seconds.
 FIRST_BACK_OFF = 1.0
 LONGEST_BACK_OFF = 20.0
 _BS = (coap_options.URI_PATH, b"bs")

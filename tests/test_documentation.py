@@ -42,6 +42,37 @@ def test_the_journey_names_files() -> None:
     assert NAMES.findall(journey)
 
 
+# Released migrations are never edited, so neither is what they cite.
+SOURCES = [
+    file
+    for folder in ("lwm2m", "issuers", "server", "simulators", "sql", "tests")
+    for file in sorted((ROOT / folder).rglob("*"))
+    if file.suffix in {".py", ".sql", ".html", ".toml", ".css", ".js"} and "migrations" not in file.parts
+]
+# A page in quotes is one that the code reads or writes.
+CITED_PAGE = re.compile(r"(?<![\"\w./-])[\w./-]*\w\.md\b")
+CITED_SECTION = re.compile(r"\bdesign (\d+)")
+
+
+def cited_in_vain(source: str) -> list[str]:
+    """Pages, and sections of the design, that a source cites and that are not there."""
+    design = (ROOT / "docs/design.md").read_text()
+    missing = [page for page in CITED_PAGE.findall(source) if not (ROOT / page).exists()]
+    missing += [f"design {n}" for n in CITED_SECTION.findall(source) if not re.search(rf"^## {n}\. ", design, re.M)]
+    return missing
+
+
+def test_what_comments_cite_is_in_this_tree() -> None:
+    assert len(SOURCES) > 500
+    found = {str(file.relative_to(ROOT)): cited_in_vain(file.read_text()) for file in SOURCES if file != Path(__file__)}
+    assert {file: missing for file, missing in found.items() if missing} == {}
+
+
+def test_what_is_cited_and_not_there_is_found() -> None:
+    source = "# OpenSSL does so (nowhere.md 12; docs/transport.md 12; design 7, design 4)."
+    assert cited_in_vain(source) == ["nowhere.md", "design 4"]
+
+
 def test_what_is_not_there_is_found() -> None:
     page = "`server/nowhere.py`, `server/recovery.py` (`recovered`, `_recovering`), [a page](gone.md)"
     assert broken(page, ROOT) == ["server/nowhere.py", "gone.md", "server/recovery.py: _recovering"]

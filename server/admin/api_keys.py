@@ -16,7 +16,7 @@ SECRET_BYTES = 24
 
 
 def public_part(account_id: UUID, key_id: UUID) -> str:
-    """What a key is without its last 32 characters: Izuma's form (izuma.md B6) of account and key id."""
+    """What a key is without its last 32 characters: Izuma's form of account and key id."""
     # A byte more makes whole groups of base64 of it, so that it shares no character with the secret.
     return PREFIX + base64.urlsafe_b64encode(account_id.bytes + key_id.bytes + b"\0").decode()
 

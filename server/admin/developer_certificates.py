@@ -1,4 +1,4 @@
-"""Developer certificates: a throw-away factory CA and device in one, for a device on a desk (izuma.md B2)."""
+"""Developer certificates: a throw-away factory CA and device in one, for a device on a desk."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,7 +17,7 @@ from server.store.database import Database
 from server.store.trust import TrustedCertificate
 
 VALIDITY = timedelta(days=3650)
-# Arm's private extension that marks a developer certificate; its value is the execution mode (izuma.md B2).
+# Arm's private extension that marks a developer certificate; its value is the execution mode.
 EXECUTION_MODE = x509.ObjectIdentifier("1.3.6.1.4.1.4128.201")
 DEVELOPER = 1
 BYTES_A_LINE = 12

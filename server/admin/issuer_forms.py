@@ -1,4 +1,4 @@
-"""What an operator fills in to register a certificate issuer, and the rules of each field (izuma.md A1)."""
+"""What an operator fills in to register a certificate issuer, and the rules of each field."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -247,7 +247,7 @@ def _check_hexadecimal(setting: Setting, value: str, place: str) -> None:
 
 
 def check_reference(reference: str) -> None:
-    """BadRequest unless `reference` may name a service of an operator's own (izuma.md A1)."""
+    """BadRequest unless `reference` may name a service of an operator's own."""
     if reference.lower() in RESERVED:
         raise BadRequest(f"the name {reference} is reserved, in any letter case; give another one", field="reference")
     if reference.lower().startswith("mbed."):

@@ -1,6 +1,6 @@
 """Certificate issuers as an operator handles them: registered, changed, opened for a look, verified.
 
-The fields of each type are those of the Izuma API (izuma.md A1); the adapter itself has the last word on them.
+The fields of each type are those of the Izuma API; the adapter itself has the last word on them.
 """
 
 import asyncio
@@ -119,7 +119,7 @@ async def register(
 ) -> IssuerRow:
     """Register a CA without making it active; BadRequest, Conflict, LimitReached, with a `trial` OutsideFailed.
 
-    Without one nobody is contacted: a CA may be registered before it is there (izuma.md A).
+    Without one nobody is contacted: a CA may be registered before it is there.
     """
     check_name(name)
     check_description(description)

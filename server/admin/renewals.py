@@ -1,4 +1,4 @@
-"""A person has a certificate renewed on a device that is registered now (izuma.md B3).
+"""A person has a certificate renewed on a device that is registered now (docs/izuma.md, Renewal).
 
 Whoever is asked, the API or a command, writes a row; the worker that holds the device takes it within a second or two,
 or nobody does: then the row is taken back and the device counts as unreachable.

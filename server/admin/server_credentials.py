@@ -76,5 +76,5 @@ def _is_unspecified(host: str) -> bool:
 
 
 def _with_account(uri: str, account_id: UUID) -> str:
-    # Izuma's clients take their account from the URI (izuma.md B4).
+    # Izuma's clients take their account from the URI (docs/izuma.md).
     return uri if urlsplit(uri).query else f"{uri}?aid={account_id.hex}"

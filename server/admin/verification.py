@@ -48,7 +48,7 @@ DEADLINE = 60.0
 # Seconds between two questions after the test certificate, at least.
 POLL = 0.5
 TEST_CERTIFICATE = "test certificate"
-# The subject of an Izuma client (izuma.md D3): what a CA drops from it, it would drop from a device's.
+# The subject of an Izuma client: what a CA drops from it, it would drop from a device's.
 SUBJECT = "CN={endpoint},OU={account},L={device}"
 
 

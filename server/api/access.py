@@ -24,7 +24,7 @@ RoleName = Literal["administrator", "operator", "read-only"]
 # As the API and the console call them.
 ROLE_NAMES: Mapping[Role, RoleName] = {"admin": "administrator", "operator": "operator", "reader": "read-only"}
 ROLES: Mapping[RoleName, Role] = {name: role for role, name in ROLE_NAMES.items()}
-# Izuma's keys begin so (izuma.md B6); everything after it is random.
+# Izuma's keys begin so; everything after it is random.
 PREFIX = "ak_"
 LONGEST_KEY = 512
 

@@ -1,4 +1,4 @@
-"""`/v3/api-keys`: who may use this API, and how far (izuma.md B6)."""
+"""`/v3/api-keys`: who may use this API, and how far."""
 
 from typing import Annotated, Any, Literal
 from uuid import UUID

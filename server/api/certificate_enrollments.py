@@ -1,4 +1,4 @@
-"""Certificates renewed on registered devices: asked for, and followed to their end (izuma.md B3)."""
+"""Certificates renewed on registered devices: asked for, and followed to their end."""
 
 from typing import Any
 

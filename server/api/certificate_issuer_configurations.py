@@ -1,4 +1,4 @@
-"""`/v3/certificate-issuer-configurations`: which CA signs for which service (izuma.md A)."""
+"""`/v3/certificate-issuer-configurations`: which CA signs for which service."""
 
 from typing import Annotated, Any
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""`/v3/certificate-issuers`: the CAs of an account, registered, verified, changed, removed (izuma.md A)."""
+"""`/v3/certificate-issuers`: the CAs of an account, registered, verified, changed, removed."""
 
 from typing import Annotated, Any
 

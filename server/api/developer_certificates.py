@@ -1,4 +1,4 @@
-"""`/v3/developer-certificates`: certificate and key for a device on a desk (izuma.md B2).
+"""`/v3/developer-certificates`: certificate and key for a device on a desk.
 
 The original's GET shows the private key again; here only the answer to POST has it, because keys of devices are
 never stored.

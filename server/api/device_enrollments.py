@@ -1,4 +1,4 @@
-"""`/v3/device-enrollments` and their denials: first to claim (izuma.md B4)."""
+"""`/v3/device-enrollments` and their denials: first to claim."""
 
 import re
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""`/v3/devices/`: the devices that were here, with the certificate each holds (izuma.md B5)."""
+"""`/v3/devices/`: the devices that were here, with the certificate each holds."""
 
 import json
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ FACTS = (
     *("issuer_fingerprint", "bootstrapped_timestamp", "bootstrap_expiration_date", "connector_expiration_date"),
     *("enrolment_list_timestamp", "account_id", "id"),
 )
-"""What the bootstrap service sets, and no request; clients of the original send back what they read (izuma.md B5)."""
+"""What the bootstrap service sets, and no request; clients of the original send back what they read."""
 UNKNOWN_YET = {"state": "unenrolled", "mechanism": "connector", "mechanism_url": "", "device_execution_mode": 0}
 UNKNOWN_YET["deployed_state"] = "production"
 """The facts of a device that was never here; all others are null."""

@@ -1,4 +1,4 @@
-"""`/v3/device-enrollments-bulk-uploads` and `-bulk-deletes`: CSV files of enrolment identities (izuma.md B4)."""
+"""`/v3/device-enrollments-bulk-uploads` and `-bulk-deletes`: CSV files of enrolment identities."""
 
 import asyncio
 import csv

@@ -1,4 +1,4 @@
-"""Filters of a list: `FIELD__OP=VALUE` in the query, the same grammar for every list (izuma.md B5)."""
+"""Filters of a list: `FIELD__OP=VALUE` in the query, the same grammar for every list."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ MOST_VALUES = 200
 def conditions(given: Iterable[tuple[str, str]], listing: Listing) -> list[Condition]:
     """The conditions of a query; BadRequest names a parameter nobody knows, or a value that cannot be.
 
-    `filter=` holds further ones, encoded as a query of their own (izuma.md B5).
+    `filter=` holds further ones, encoded as a query of their own.
     """
     found: list[Condition] = []
     for name, value in given:

@@ -1,4 +1,4 @@
-"""Lists as the Izuma API shows them (izuma.md A2): an envelope, and keyset paging by the id of the last row."""
+"""Lists as the Izuma API shows them: an envelope, and keyset paging by the id of the last row."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -81,7 +81,7 @@ def envelope(page: Page, data: Sequence[dict[str, Any]], *, has_more: bool, tota
 
 
 def whole(page: Page, rows: Sequence[Row], shown: Callable[[Row], dict[str, Any]]) -> dict[str, Any]:
-    """A list that is short by its limits and comes whole, whatever `limit` and `after` say (izuma.md A2)."""
+    """A list that is short by its limits and comes whole, whatever `limit` and `after` say."""
     ordered = list(rows) if page.ascending else list(reversed(rows))
     return envelope(page, [shown(row) for row in ordered], has_more=False, total=len(rows))
 

@@ -1,4 +1,4 @@
-"""Errors of the service as HTTP answers: the one table, in the error shape of the Izuma API (izuma.md A3)."""
+"""Errors of the service as HTTP answers: the one table, in the error shape of the Izuma API."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class Fault:
 
 
 def answer(request: Request, code: int, type: str, message: str, faults: Sequence[Fault] = ()) -> JSONResponse:
-    """The error shape; each fault carries `field` and `name`, because the original's services differ (izuma.md A3)."""
+    """The error shape; each fault carries `field` and `name`, because the original's services differ."""
     fields = [
         {"field": _sendable(f.field), "name": _sendable(f.field), "message": _sendable(f.message)} for f in faults
     ]

@@ -26,7 +26,7 @@ OBJECTS: Mapping[Kind, str] = {
     "certificate_enrollment": "certificate-enrollment",
 }
 # Izuma's Python SDK means to ask for the total when it takes the length of a list: it sends limit=2, and its `include`
-# gets lost on the way (izuma.md C).
+# gets lost on the way.
 COUNTED_BY_TWO: frozenset[Kind] = frozenset({"device", "certificate_enrollment"})
 
 

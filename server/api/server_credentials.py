@@ -1,4 +1,4 @@
-"""`/v3/server-credentials`: what a device must know to reach us and to trust us (izuma.md B2)."""
+"""`/v3/server-credentials`: what a device must know to reach us and to trust us."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`/v3/trusted-certificates`: factory CAs, and the CAs that issued certificates lead to (izuma.md B1)."""
+"""`/v3/trusted-certificates`: factory CAs, and the CAs that issued certificates lead to."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -167,7 +167,7 @@ def filters(
     mode: Annotated[int | None, Query(alias="device_execution_mode__eq", ge=0, le=5)] = None,
     not_mode: Annotated[int | None, Query(alias="device_execution_mode__neq", ge=0, le=5)] = None,
 ) -> Filters:
-    """The filters of the original (izuma.md B1)."""
+    """The filters of the original."""
     return Filters(
         name=name,
         service=service.lower() if service is not None else None,

@@ -26,7 +26,7 @@ Resource = Callable[[CoapAssociation, RequestReceived], Awaitable[None]]
 Routes = Mapping[tuple[str, ...], Mapping[int, Resource]]
 METHODS = {coap.GET: "GET", coap.POST: "POST", coap.PUT: "PUT", coap.DELETE: "DELETE"}
 # Bytes of a datagram for what stands before a payload: header, token and options. OpenSSL does not fragment application
-# data (dtls.md trap 16), so both must fit.
+# data (docs/transport.md 16), so both must fit.
 BESIDE_PAYLOAD = 64
 ANY = "*"
 """Stands in a route for one segment of a path, whatever it is; a path named in full comes before."""

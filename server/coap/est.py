@@ -361,7 +361,7 @@ def _told(error: ServiceError | IssuerError | StoreUnavailable) -> Exception:
 def _certificates(
     requester: Requester, resource: Resource, incoming: RequestReceived, chain: tuple[bytes, ...], format: MediaType
 ) -> Answer:
-    """The chain as the device takes it: the Izuma client's own format where it names none (izuma.md D3)."""
+    """The chain as the device takes it: the Izuma client's own format where it names none."""
     settings = requester.profile.est
     if (
         izuma.takes_own_chain(settings, requester.izuma)

@@ -1,4 +1,4 @@
-"""Renewals that people asked for, from the wish to its end; the worker that holds the device takes it (izuma.md B3).
+"""Renewals that people asked for, from the wish to its end; the worker that holds the device takes it.
 
 The row is the whole conversation between the process that was asked and the worker that can reach the device.
 """

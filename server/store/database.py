@@ -33,7 +33,7 @@ LINE_STILL = 10
 CONNECT_TIMEOUT = 5.0
 # Seconds for one statement; a server that hangs longer is as good as away.
 STATEMENT_TIMEOUT = 10.0
-# Four writers already saturate the commit; ten only add latency (coap_and_store.md 8).
+# Four writers already saturate the commit; ten only add latency (measured).
 POOL_SIZE = 4
 APPLICATION_NAME = "firstlight"
 

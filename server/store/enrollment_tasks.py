@@ -1,4 +1,4 @@
-"""Many devices claimed, or given up, by one list (izuma.md B4): one transaction, one audit row, a report of faults."""
+"""Many devices claimed, or given up, by one list: one transaction, one audit row, a report of faults."""
 
 import json
 from collections.abc import Mapping, Sequence

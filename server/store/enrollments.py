@@ -1,4 +1,4 @@
-"""Enrolment lists: which account claimed a device that a shared factory CA vouches for (design 7; izuma.md B4)."""
+"""Enrolment lists: which account claimed a device that a shared factory CA vouches for (design 7)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -17,7 +17,7 @@ from server.store.database import Database
 from server.store.secrets import Sealer
 
 TABLE, COLUMN = "certificate_issuer", "credentials"
-# Per account (izuma.md A4).
+# Per account, as in the Izuma API.
 MOST_ISSUERS = 20
 
 
@@ -198,7 +198,7 @@ async def update(
 
 
 async def remove(database: Database, actor: Actor, account_id: UUID, issuer_id: UUID) -> None:
-    """Remove a CA; NotFound, or BadRequest while it is active for a service (izuma.md A)."""
+    """Remove a CA; NotFound, or BadRequest while it is active for a service."""
     async with database.transaction() as connection:
         rows = await connection.fetch(database.queries["configuration_list"], account_id)
         services = [row["reference"] for row in rows if row["issuer_id"] == issuer_id]

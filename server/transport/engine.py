@@ -184,7 +184,7 @@ class Session(Protocol):
         """
 
     def send(self, plaintext: bytes) -> bytes:
-        """Encrypt one record (ESTABLISHED only), which has to leave; DTLS does not fragment it (dtls.md 16)."""
+        """Encrypt one record (ESTABLISHED only), which has to leave; never fragmented (docs/transport.md 16)."""
 
     def close(self) -> None:
         """Write close_notify; the session is CLOSED."""

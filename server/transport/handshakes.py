@@ -235,7 +235,7 @@ class Handshakes:
                 return
         if identity is not None and not handshake.offered:
             if b"\0" in identity:
-                # OpenSSL reads it only up to there (dtls.md 9): none of ours, and not worth a look-up.
+                # OpenSSL reads it only up to there (docs/transport.md 9): none of ours, and not worth a look-up.
                 self._offer(handshake, identity, None)
             else:
                 self._driver.counters.look_ups += 1
@@ -276,7 +276,7 @@ class Handshakes:
     def _why_late(handshake: Handshake) -> RefusalReason:
         if handshake.looking_up is not None:
             return RefusalReason.STORE_UNAVAILABLE
-        # dtls.md 12: a wrong key makes no error, each side drops the other's Finished.
+        # docs/transport.md 12: a wrong key makes no error, each side drops the other's Finished.
         if handshake.session.credential == "psk" and handshake.reader.saw_protected:
             return RefusalReason.WRONG_KEY
         return RefusalReason.DEADLINE
@@ -297,7 +297,7 @@ class Handshakes:
         except StoreUnavailable:
             away = True
         except Exception as error:
-            # Whatever went wrong, it must not look like an identity nobody knows (dtls.md 8).
+            # Whatever went wrong, it must not look like an identity nobody knows (docs/transport.md 8).
             away = True
             self._driver.report("a pre-shared key could not be looked up", error)
         handshake.looking_up = None

@@ -103,7 +103,7 @@ def _finish(client: SSL.Connection, session: Session, mtu: int) -> str:
 
 
 def _step(client: SSL.Connection, datagrams: list[bytes], mtu: int) -> list[bytes]:
-    """Give the client what came, one datagram at a time (dtls.md 14); what it answers."""
+    """Give the client what came, one datagram at a time (docs/transport.md 14); what it answers."""
     for datagram in datagrams or [b""]:
         if datagram:
             client.bio_write(datagram)

@@ -1,4 +1,4 @@
-"""The DTLS 1.2 and TLS 1.2 engine on the OpenSSL of the cryptography wheel, hot calls on its binding (dtls.md 4, 5).
+"""The DTLS 1.2 and TLS 1.2 engine on the OpenSSL of the cryptography wheel, hot calls on its binding.
 
 What it stands on is private to cryptography: both packages are pinned and `self_test` refuses to start on a wheel that
 behaves otherwise.
@@ -21,14 +21,14 @@ from server.transport.openssl_session import BUFFER_SIZE, OpenSslSession
 from server.trust import TrustIndex
 
 # RFC 6347 4.1: DTLS 1.2 on the wire; pinned, as a newer wheel may offer 1.3 and level 0 would admit 1.0
-# (dtls.md 1).
+# (docs/transport.md 1).
 DTLS_1_2 = 0xFEFD
 # RFC 5246 6.2.1: TLS 1.2 on the wire, pinned for the same reasons.
 TLS_1_2 = 0x0303
 # CCM_8 first: the suite LwM2M clients must have (RFC 7925 4.2, 4.4), the only one of an Izuma client, and the
-# shortest records; with PSK and AES-256 it is the only one of Contiki-NG 5.0. dtls.md 3: no ECDHE_PSK with an AEAD
-# exists in OpenSSL; CBC comes last. CCM_8 works at level 0 only (dtls.md 2), so curves, signature algorithms and the
-# client's certificate are held to their strength elsewhere.
+# shortest records; with PSK and AES-256 it is the only one of Contiki-NG 5.0. No ECDHE_PSK with an AEAD exists in
+# OpenSSL, and CBC comes last (docs/transport.md 3). CCM_8 works at level 0 only (docs/transport.md 2), so curves,
+# signature algorithms and the client's certificate are held to their strength elsewhere.
 _CERTIFICATE = "ECDHE-ECDSA-AES128-CCM8:ECDHE-ECDSA-AES128-CCM:ECDHE-ECDSA-AES128-GCM-SHA256"
 _KEY = "PSK-AES128-CCM8:PSK-AES128-CCM:PSK-AES128-GCM-SHA256:PSK-AES256-CCM8"
 _CERTIFICATE_CBC, _KEY_CBC = "ECDHE-ECDSA-AES128-SHA256", "ECDHE-PSK-AES128-CBC-SHA256:PSK-AES128-CBC-SHA256"
@@ -36,11 +36,11 @@ SUITES = ":".join((_CERTIFICATE, _KEY, _CERTIFICATE_CBC, _KEY_CBC, "@SECLEVEL=0"
 SUITES_KEYS_FIRST = ":".join((_KEY, _KEY_CBC, _CERTIFICATE, _CERTIFICATE_CBC, "@SECLEVEL=0")).encode()
 CURVES = b"P-256:X25519:P-384"
 SIGNATURE_ALGORITHMS = b"ECDSA+SHA256:ECDSA+SHA384"
-# dtls.md 15: 228 fails although the library takes it, 300 works.
+# docs/transport.md 15: 228 fails although the library takes it, 300 works.
 MIN_MTU = 300
 MAX_MTU = 16384
 
-# ssl.h: no automatic chain building at every handshake; the chain is shipped as given (dtls.md 6).
+# ssl.h: no automatic chain building at every handshake; the chain is shipped as given (docs/transport.md 6).
 _MODE_NO_AUTO_CHAIN = 0x8
 # ssl.h: the time in the ServerHello (RFC 5246 7.4.1.2) instead of random bytes there; it is the clock of devices that
 # have none.
@@ -153,7 +153,7 @@ class OpenSslEngine:
             session.refuse(RefusalReason.HANDSHAKE_FAILED, f"path building failed: {error!r}")
             return 0
         finally:
-            # A candidate's failed signature must not look like a failure of the handshake (dtls.md 23).
+            # A candidate's failed signature must not look like a failure of the handshake (docs/transport.md 23).
             _lib.ERR_clear_error()
 
     def _psk(self, _ssl: Any, identity: Any, out: Any, room: int) -> int:
@@ -185,7 +185,7 @@ def _no_cookie(_ssl: Any, _cookie: Any, _length: Any) -> int:
 
 
 def self_test() -> None:
-    """Prove on the installed wheel what this server stands on (dtls.md 4): X.509 and PSK with CCM_8, in
+    """Prove on the installed wheel what this server stands on (design 3): X.509 and PSK with CCM_8, in
     memory.
 
     A few milliseconds at start; raises EngineUnfit.

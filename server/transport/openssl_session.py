@@ -101,7 +101,7 @@ class OpenSslSession:
             return
         _lib.SSL_set_mtu(self._ssl, engine.mtu)
         _lib.BIO_write(self._in, client_hello, len(client_hello))
-        # Only this makes message numbers go on after a HelloVerifyRequest it did not send (dtls.md 20).
+        # Only this makes message numbers go on after a HelloVerifyRequest it did not send (docs/transport.md 20).
         if _lib.DTLSv1_listen(self._ssl, engine.address) == 1:
             self._handshake()
         else:
@@ -133,7 +133,7 @@ class OpenSslSession:
         return "" if named is None else printable(named)
 
     def receive(self, datagram: bytes) -> list[bytes]:
-        """Take one datagram, alone in the BIO (dtls.md 14), or a piece of a stream; returns the plaintexts it held.
+        """Take one datagram, alone in the BIO (docs/transport.md 14), or a piece of a stream; the plaintexts it held.
 
         SSL_read never gives more than one record (SSL_read(3)), and the buffer holds the longest: each is one.
         """
@@ -142,7 +142,7 @@ class OpenSslSession:
             return []
         ssl, buffer = self._ssl, self._buffer
         plaintexts: list[bytes] = []
-        # A lost last flight is repeated from inside SSL_read (dtls.md 18), so it is called even for handshake
+        # A lost last flight is repeated from inside SSL_read (docs/transport.md 18), so it is called even for handshake
         # records.
         while (length := _SSL_read(ssl, buffer, BUFFER_SIZE)) > 0:
             plaintexts.append(_bytes_of(buffer, length))
@@ -295,7 +295,7 @@ class OpenSslSession:
         return bool(below) and depth >= len(below) and self._chain[: len(below)] == below
 
     def psk_for(self, identity: bytes) -> bytes:
-        """The key for the `identity` OpenSSL read, which ends at its first NUL; empty refuses (dtls.md 9)."""
+        """The key for the `identity` OpenSSL read, which ends at its first NUL; empty refuses (docs/transport.md 9)."""
         if self._offered is None or self._offered != identity:
             self.credential = "psk"
             self._named = identity
@@ -367,7 +367,7 @@ class OpenSslSession:
         self.refuse(*self._reason())
 
     def _reason(self) -> tuple[RefusalReason, str]:
-        """What OpenSSL's error queue says, in our words; empties it, as all sessions share it (dtls.md 23)."""
+        """OpenSSL's error queue in our words; emptied, as all sessions share it (docs/transport.md 23)."""
         codes: list[int] = []
         while code := _lib.ERR_get_error():
             codes.append(code)

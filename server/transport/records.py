@@ -159,7 +159,7 @@ def hello_verify_request(client_hello: bytes, cookie: bytes) -> bytes:
 
 
 def datagrams(records: bytes, mtu: int) -> list[bytes]:
-    """Cut an engine's output at record boundaries and pack greedily up to `mtu` bytes (dtls.md 14)."""
+    """Cut an engine's output at record boundaries and pack greedily up to `mtu` bytes (docs/transport.md 14)."""
     if len(records) <= mtu:
         return [records] if records else []
     packed: list[bytes] = []

@@ -1,7 +1,7 @@
 """One listening TCP socket and its TLS connections, without framing: the default transport of Izuma clients.
 
 A CoAP message in its UDP format is one TLS record each way, without RFC 8323's header and without a length prefix
-(izuma.md D1). OpenSSL gives one record for each read, however TCP cut the stream, and writes one for each message
+(docs/izuma.md). OpenSSL gives one record for each read, however TCP cut the stream, and writes one for each message
 within the client's record limit; so a record is to CoAP what a datagram is, and the same conversation runs on both.
 We take what a record holds as a message and drop what is none, as of a datagram.
 """

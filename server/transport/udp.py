@@ -33,7 +33,7 @@ __all__ = ["DRAIN", "Association", "UdpEndpoint", "Upper", "bind"]
 # near.
 LARGEST_DATAGRAM = 16384
 # Seconds that the kernel's queue may stand before new handshakes wait outside: answers that lie there for two are
-# asked for again, and what is asked twice is work twice (coap_and_store.md 5).
+# asked for again, and what is asked twice is work twice.
 BEHIND = 1.0
 # Seconds of one wake-up after which no further `DRAIN` datagrams are taken: a crowd that is turned away goes at once.
 LONG_DRAIN = 0.005
@@ -158,7 +158,7 @@ class UdpEndpoint(Endpoint):
         return datagram, (address, address_asked(ancillary))
 
     def send(self, datagram: bytes, flow: Flow) -> None:
-        """Send from the address the peer asked; a full buffer loses it, DTLS and CoAP repeat (dtls.md 26).
+        """Send from the address the peer asked; a full buffer loses it, DTLS and CoAP repeat (docs/transport.md 26).
 
         It leaves at the end of the wake-up, or of this turn of the loop: each `sendto` may wake its receiver, and a
         crowd that is answered in one go costs a tenth less than one answered between two datagrams.

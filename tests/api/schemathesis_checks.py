@@ -1,4 +1,4 @@
-"""What schemathesis checks of every answer besides its own: the one error shape, and no redirect (izuma.md A3)."""
+"""What schemathesis checks of every answer besides its own: the one error shape, and no redirect."""
 
 import schemathesis
 from schemathesis import Case, CheckContext, Response

@@ -1,4 +1,4 @@
-"""The services of an account and the CA each has: LWM2M, which is always there, and custom ones (izuma.md A)."""
+"""The services of an account and the CA each has: LWM2M, which is always there, and custom ones."""
 
 from datetime import datetime
 from uuid import uuid4

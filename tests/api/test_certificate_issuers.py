@@ -1,4 +1,4 @@
-"""The third-party CA API: 13 calls with the bodies, codes and rules of the original (izuma.md A)."""
+"""The third-party CA API: 13 calls with the bodies, codes and rules of the original."""
 
 import asyncio
 import json

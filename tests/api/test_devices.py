@@ -1,4 +1,4 @@
-"""The directory of devices: what people write into it, and what the bootstrap service alone does (izuma.md B5)."""
+"""The directory of devices: what people write into it, and what the bootstrap service alone does."""
 
 import asyncio
 from datetime import timedelta

@@ -16,7 +16,7 @@ from tests.unit.transport.client import PSK_SUITES, Client, psk
 
 @pytest.mark.parametrize("make_client", [x509_client, psk_client])
 async def test_any_one_lost_datagram_is_made_good(factory: Factory, make_client: Callable[[Factory], Client]) -> None:
-    """Each datagram of a handshake in turn, both ways; the server's last flight among them (dtls.md 18)."""
+    """Each datagram of a handshake in turn, both ways; the server's last flight among them (docs/transport.md 18)."""
     async with running(factory, keys=[psk()]) as server:
 
         async def lose(direction: str, number: int) -> bytes:

@@ -62,7 +62,7 @@ async def test_a_whole_bootstrap_keeps_a_small_mtu(field: Field, kind: str) -> N
 
 
 async def test_the_death_of_a_worker_moves_nobody_else(field: Field) -> None:
-    """dtls.md 25: the socket of the dead one stays open in the parent, so no flow of the other one changes its way."""
+    """docs/transport.md 25: the socket of the dead one stays open in the parent, so no flow moves to the other."""
     async with AsyncExitStack() as stack, httpx.AsyncClient(base_url=field.service.ready["http"]) as client:
         names = [f"stays-{number}" for number in range(PEERS)]
         peers = [await stack.enter_async_context(raw_peer(field, field.certificate(name))) for name in names]

@@ -1,4 +1,4 @@
-"""CFSSL_AUTH against the real `cfssl serve`: what it gives, and its rows of failure matrix A4 of `issuers.md`.
+"""CFSSL_AUTH against the real `cfssl serve`: what it gives, and its rows of `matrices.toml`.
 
 TLS and multirootca have modules of their own; rows no server of ours shows are in tests/unit/issuers/test_cfssl.py.
 """
@@ -137,7 +137,7 @@ async def test_the_same_wish_twice_gives_two_certificates_for_cfssl_is_not_idemp
     assert first.leaf.serial_number != second.leaf.serial_number
 
 
-# -- failure matrix A4 -----------------------------------------------
+# -- what it may answer -------------------------------------------------
 
 
 async def test_a_wrong_key_means_unauthorized(peer: Peer) -> None:

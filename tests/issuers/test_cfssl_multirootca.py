@@ -1,4 +1,4 @@
-"""CFSSL_AUTH against multirootca: labels, and its rows of failure matrix A4 of `issuers.md`."""
+"""CFSSL_AUTH against multirootca: labels, and its rows of `matrices.toml`."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""CFSSL_AUTH over TLS: roots, client certificates, and what is wrong on either side (`issuers.md` A4)."""
+"""CFSSL_AUTH over TLS: roots, client certificates, and what is wrong on either side."""
 
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address

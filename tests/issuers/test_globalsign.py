@@ -1,4 +1,4 @@
-"""GLOBAL_SIGN against the HVCA stand-in: what it gives, and the rows of B2 and B5 of `issuers.md`.
+"""GLOBAL_SIGN against the HVCA stand-in: what it gives, and its rows of `matrices.toml`.
 
 That the stand-in is like HVCA is shown by GlobalSign's own client in tests/interop/test_hvclient.py. Policies and
 options are in test_globalsign_policy.py, `verify` in test_globalsign_check.py, tokens and secrets in
@@ -142,7 +142,7 @@ async def test_the_location_is_not_followed_but_for_its_last_segment(peer: Atlas
     assert peer.atlas.calls[ASK] == 1
 
 
-# -- asking for a certificate (B2) -----------------------------------------------
+# -- asking for a certificate ----------------------------------------------------
 
 ORDERED = (
     (400, Misconfigured, "does not understand our request (HTTP 400, Bad Request)"),
@@ -226,7 +226,7 @@ async def test_only_keys_on_p256_are_sent(issuer: Issuer, calls: Counter[str]) -
     assert calls[ORDER] == 0
 
 
-# -- policy and chain (B2) -----------------------------------------------------------
+# -- policy and chain ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("at", ["GET /validationpolicy", "GET /trustchain"])

@@ -1,4 +1,4 @@
-"""GLOBAL_SIGN: whom HVCA lets in, with tokens, client certificates, keys and secrets (B2 and B5 of `issuers.md`)."""
+"""GLOBAL_SIGN: whom HVCA lets in, with tokens, client certificates, keys and secrets (rows of `matrices.toml`)."""
 
 import asyncio
 import logging
@@ -32,7 +32,7 @@ from tests.pki import make_device_certificate, make_factory_ca
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
-# -- tokens (B5) ----------------------------------------------------------------
+# -- tokens ---------------------------------------------------------------------
 
 
 async def test_a_token_that_ended_is_renewed_once_and_the_call_repeated(

@@ -1,4 +1,4 @@
-"""GLOBAL_SIGN after a request: what became of a lost answer, and revoking (rows of B2 and B5 of `issuers.md`)."""
+"""GLOBAL_SIGN after a request: what became of a lost answer, and revoking (rows of `matrices.toml`)."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -42,7 +42,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "READ_SECONDS", 3.0)
 
 
-# -- a lost answer (B5) ------------------------------------------------------------
+# -- a lost answer -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["hang", "reset", "half", 500, "html"])
@@ -182,7 +182,7 @@ async def test_too_many_to_look_through_at_once_are_looked_through_one_look_afte
     assert await issuer.recover(request, LONG_SINCE) is None
 
 
-# -- revoking (B2) ------------------------------------------------------------------
+# -- revoking -----------------------------------------------------------------------
 
 SPOKEN = {
     x509.ReasonFlags.unspecified: "unspecified",

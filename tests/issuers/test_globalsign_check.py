@@ -1,4 +1,4 @@
-"""What `verify` finds out about an HVCA account: the steps of `issuers.md` B5, each failing on its own."""
+"""What `verify` finds out about an HVCA account: its steps, each failing on its own."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -92,7 +92,7 @@ async def test_a_policy_that_cannot_work_fails_in_words_and_nothing_is_signed(pe
 
 
 async def test_a_policy_that_refuses_most_endpoint_names_is_warned_of(peer: AtlasPeer) -> None:
-    """The example of GlobalSign's own client (`issuers.md` B4)."""
+    """The example of GlobalSign's own client."""
     rules = {**DEFAULT_POLICY["subject_dn"], "common_name": {"presence": "REQUIRED", "format": "^[a-zA-Z]*$"}}
     peer.atlas.settings.policy = {**DEFAULT_POLICY, "subject_dn": rules}
     report = await checked(peer)

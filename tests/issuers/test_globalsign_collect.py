@@ -1,4 +1,4 @@
-"""GLOBAL_SIGN: collecting what was asked for, the rows of B2 and B5 of `issuers.md`."""
+"""GLOBAL_SIGN: collecting what was asked for, rows of `matrices.toml`."""
 
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ async def test_a_ca_that_is_busy_or_away_still_has_the_request(
     assert peer.atlas.issued == 1
 
 
-async def test_b5_404_right_after_201_is_pending(peer: AtlasPeer, issuer: Issuer) -> None:
+async def test_404_right_after_201_is_pending(peer: AtlasPeer, issuer: Issuer) -> None:
     pending = await issuer.issue(wish())
     break_down(peer, ASK, 404)
     assert await issuer.collect(pending.reference) == Pending(pending.reference, globalsign.FIRST_POLL)
@@ -71,7 +71,7 @@ async def test_b5_404_right_after_201_is_pending(peer: AtlasPeer, issuer: Issuer
 
 
 @pytest.mark.parametrize(("status", "kind"), [(429, Throttled), (503, Unavailable)])
-async def test_b5_a_named_time_is_told_while_collecting(
+async def test_a_named_time_is_told_while_collecting(
     peer: AtlasPeer, issuer: Issuer, status: int, kind: type[Throttled | Unavailable]
 ) -> None:
     pending = await issuer.issue(wish())

@@ -1,4 +1,4 @@
-"""An HVCA validation policy turned into what we send, and into plain words when it cannot work (`issuers.md` B3, B4).
+"""An HVCA validation policy turned into what we send, and into plain words when it cannot work.
 
 Each rule of B4 is a test; that the stand-in's engine and GlobalSign's own client agree is in tests/interop.
 """
@@ -65,7 +65,7 @@ def refused(given: Mapping[str, Any], kind: type[Misconfigured | Rejected], requ
     return raised.value.message
 
 
-# -- the key (B3) ----------------------------------------------------------------
+# -- the key ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("signature", ["FORBIDDEN", "OPTIONAL", "REQUIRED", None])
@@ -115,7 +115,7 @@ def test_only_keys_on_p256_are_sent() -> None:
     assert "not on P-256" in refused(policy(), Rejected, request)
 
 
-# -- the subject (B4) -------------------------------------------------------------
+# -- the subject ------------------------------------------------------------------
 
 
 def test_b4_the_seven_fields_come_from_the_csr() -> None:

@@ -24,7 +24,7 @@ WORTH_A_LOOK = {Severity.NOTICE, Severity.WARNING, Severity.ERROR, Severity.FATA
 PLAIN = EmbeddedOptions()
 STRICT = EmbeddedOptions(subject_key_identifier=True)
 
-# The profile leaves the subject key identifier out of device certificates to save its bytes (issuers.md E); RFC 5280
+# The profile leaves the subject key identifier out of device certificates to save its bytes; RFC 5280
 # 4.2.1.2 says SHOULD.
 ACCEPTED = {("device", "pkix.certificate_skid_end_entity_missing")}
 
@@ -173,7 +173,7 @@ def test_our_crls_are_clean(count: int) -> None:
 
 
 def test_the_profile_of_a_device_certificate(made: Made, bundle: CaBundle) -> None:
-    """issuers.md E: two years that begin an hour ago, no subject key identifier, nothing but what is needed."""
+    """Two years that begin an hour ago, no subject key identifier, nothing but what is needed."""
     leaf = made["device"]
     assert leaf.not_valid_before_utc == NOW.replace(microsecond=0) - timedelta(hours=1)
     assert leaf.not_valid_after_utc == NOW.replace(microsecond=0) + timedelta(hours=17520)

@@ -182,7 +182,7 @@ def test_a_certificate_of_a_custom_service_is_good_for_this_service_alone() -> N
 
 
 def test_over_an_operational_certificate_est_sen_is_a_re_enrolment() -> None:
-    # The Izuma client knows no sren (izuma.md D4).
+    # The Izuma client knows no sren.
     assert admit(operational(), Resource(SEN, None, short=True)) == Resource(SREN, None, short=True)
     assert admit(operational(), Resource(SEN, "DLMS", short=True)) == Resource(SREN, "DLMS", short=True)
     assert admit(operational(), Resource(SEN, "DLMS")).function is SEN
@@ -323,7 +323,7 @@ def test_an_izuma_client_names_its_device_id_its_account_and_its_endpoint() -> N
 
 
 def test_an_izuma_client_renews_what_its_certificate_names_and_no_less() -> None:
-    """Without L and OU it forgets who it is (izuma.md D); a build that never had them goes on without."""
+    """Without L and OU it forgets who it is; a build that never had them goes on without."""
     own = {"locality_name": device_id(ACCOUNT, "device-1").hex, "organizational_unit_name": ACCOUNT.hex}
     whole = pki.make_certificate(pki.make_name("device-1", **own), CA)
     settings = 'client = "izuma"'

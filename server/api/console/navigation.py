@@ -1,4 +1,4 @@
-"""The views of the console and their places, in the portal's words (izuma.md E)."""
+"""The views of the console and their places, in the portal's words (docs/console.md)."""
 
 from dataclasses import dataclass
 

@@ -130,7 +130,6 @@ def constraints(certificate: x509.Certificate) -> x509.BasicConstraints:
 
 
 def test_the_profile_of_each_certificate() -> None:
-    """issuers.md E."""
     assert constraints(BUNDLE.device_root).path_length is None
     assert constraints(BUNDLE.issuing).path_length == 0
     assert constraints(BUNDLE.server_root).path_length == 0
@@ -163,7 +162,7 @@ def test_key_identifiers_link_each_certificate_to_its_issuer() -> None:
 
 @pytest.mark.parametrize(("name", "years"), [("device root", 30), ("issuing", 10), ("server root", 30), ("server", 20)])
 def test_how_long_each_is_valid(name: str, years: int) -> None:
-    """issuers.md E: root 20 years and more, issuing CA 10; design 8: the server's certificate 20."""
+    """Root 20 years and more, issuing CA 10; design 8: the server's certificate 20."""
     certificate = ALL[name]
     # What a device without a clock holds for now is 1970 (UTC), and it is to take the server's.
     epoch = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""A device's CSR before any CA sees it: what is refused, with which words (issuers.md E)."""
+"""A device's CSR before any CA sees it: what is refused, with which words."""
 
 from collections.abc import Iterable
 
@@ -250,7 +250,7 @@ def test_a_common_name_holds_64_characters_and_no_more() -> None:
 
 
 def test_empty_attributes_of_some_device_builds_are_overlooked() -> None:
-    """The Izuma client sends an empty L or OU (izuma.md D)."""
+    """The Izuma client sends an empty L or OU."""
     check_csr(with_values(L="", OU="", CN=NAME), endpoint=NAME, organizational_unit=ACCOUNT, locality="d1")
     with pytest.warns(UserWarning, match="Attribute's length"):
         assert "has CN=''" in refused(with_values(CN=""), endpoint=NAME)

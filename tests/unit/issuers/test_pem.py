@@ -28,7 +28,7 @@ def flattened(text: str) -> str:
 
 
 def crushed(text: str) -> str:
-    """Without any line break, as the example of the Izuma API has it (izuma.md F9)."""
+    """Without any line break, as the example of the Izuma API has it."""
     return text.replace("\n", "")
 
 

@@ -126,7 +126,7 @@ def test_an_account_that_was_not_asked_for_is_not_missed() -> None:
 
 
 def test_values_are_compared_and_not_their_encoding() -> None:
-    """A CA may write PrintableString where the CSR had UTF8String (issuers.md A5)."""
+    """A CA may write PrintableString where the CSR had UTF8String."""
     encoded = x509.Name(
         [x509.NameAttribute(each.oid, str(each.value), x509.name._ASN1Type.PrintableString) for each in SUBJECT]
     )

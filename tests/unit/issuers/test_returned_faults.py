@@ -1,4 +1,4 @@
-"""Every hard check of a CA's answer (issuers.md D4) fails by its own name."""
+"""Every hard check of a CA's answer fails by its own name."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""lwm2m/certificate_enrollment.py against izuma.md D4."""
+"""lwm2m/certificate_enrollment.py against what Izuma's client does."""
 
 import pytest
 from hypothesis import given, settings

@@ -1,4 +1,4 @@
-"""The OpenSSL engine in memory: the traps of dtls.md that need no socket."""
+"""The OpenSSL engine in memory: the traps of docs/transport.md that need no socket."""
 
 import gc
 import time
@@ -72,7 +72,7 @@ def test_of_both_kinds_the_key_is_asked_for_where_that_is_wished(pki: Pki, suite
 
 
 def test_a_session_is_never_resumed_and_no_ticket_given(pki: Pki) -> None:
-    """dtls.md 24: resumption would pass by the judge of certificates and the look-up of keys."""
+    """docs/transport.md 24: resumption would pass by the judge of certificates and the look-up of keys."""
     made = engine(pki)
     client = x509_client(pki)
     assert connect(made, client).state is SessionState.ESTABLISHED
@@ -106,7 +106,7 @@ def test_a_device_is_given_nothing_to_resume_with(pki: Pki) -> None:
 
 
 def test_identities_are_not_mixed_up_when_memory_is_used_again(pki: Pki) -> None:
-    """dtls.md 10: OpenSSL frees and allocates its objects at the same addresses."""
+    """docs/transport.md 10: OpenSSL frees and allocates its objects at the same addresses."""
     made = engine(pki)
     for number in range(60):
         key = psk(b"urn:dev:%d" % (number % 7))
@@ -120,7 +120,7 @@ def test_identities_are_not_mixed_up_when_memory_is_used_again(pki: Pki) -> None
 def test_a_fault_in_the_key_callback_refuses_with_words_and_prints_nothing(
     pki: Pki, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """dtls.md 8: an exception in a callback would print to standard error and look like an unknown identity."""
+    """docs/transport.md 8: an exception in a callback would print to stderr and look like an unknown identity."""
 
     def broken(_session: OpenSslSession, _identity: bytes) -> bytes:
         raise RuntimeError("a fault of ours")

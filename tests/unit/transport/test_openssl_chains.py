@@ -101,7 +101,7 @@ def test_what_openssl_alone_finds_wrong_below_our_anchor_counts(pki: Pki) -> Non
 
 
 def test_a_candidate_of_the_same_name_that_fails_does_not_fail_the_handshake(pki: Pki) -> None:
-    """dtls.md 23: a failed signature leaves its error in the queue all sessions share."""
+    """docs/transport.md 23: a failed signature leaves its error in the queue all sessions share."""
     index = TrustIndex([anchor(make("Factory Root", ca=True)) for _ in range(3)] + [anchor(pki.root)])
     client = Client(certificate=make("dev", pki.root))
     assert connect(engine(pki, index), client).state is SessionState.ESTABLISHED

@@ -176,7 +176,7 @@ def test_a_released_session_may_be_released_again(pki: Pki) -> None:
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("rubbish", RUBBISH, ids=range(len(RUBBISH)))
 def test_rubbish_before_a_good_datagram_does_not_swallow_it(pki: Pki, rubbish: bytes, door: Door) -> None:
-    """dtls.md 14."""
+    """docs/transport.md 14."""
     client = x509_client(pki)
     session = connect(engine(pki), client)
     assert door(session, rubbish) == []
