@@ -8,7 +8,7 @@ from uuid import UUID
 
 from server.errors import BadRequest
 from server.store.certificates import serial_bytes
-from server.store.conditions import OWN_CA, Condition, Type
+from server.store.conditions import OWN, Condition, Type
 from server.store.listings import Listing
 
 # Query parameters that are no filters.
@@ -64,8 +64,8 @@ def _value(name: str, type: Type, text: str) -> object:
                 rule = "must be an id of 32 hexadecimal characters"
                 return UUID(text)
             case Type.CA:
-                rule = f"must be an id of 32 hexadecimal characters, or {OWN_CA} for the embedded CA"
-                return text if text == OWN_CA else UUID(text)
+                rule = f"must be an id of 32 hexadecimal characters, or {OWN} for the embedded CA"
+                return text if text == OWN else UUID(text)
             case Type.HEX | Type.FINGERPRINT:
                 rule = "must be hexadecimal"
                 return bytes.fromhex(text.replace(":", ""))

@@ -53,8 +53,8 @@ class Type(Enum):
                 assert_never(self)
 
 
-# In a filter by CA: the embedded one.
-OWN_CA = "own"
+# What stands for the embedded CA where CAs have ids: in filters, addresses and forms.
+OWN = "own"
 # By a CA's column: the one that is filled when there is a certificate, where there need not be one.
 _HELD = {"ca_id": "bootstrapped_timestamp"}
 # States of an issuance that has a certificate, none of which is "delivered".
@@ -123,7 +123,7 @@ class Which:
         return f"({column} <> ALL ({self.parameter(list(values))}) OR {column} IS NULL){filled}"
 
     def _cas(self, column: str, op: str, values: tuple[object, ...]) -> str:
-        others = tuple(value for value in values if value != OWN_CA)
+        others = tuple(value for value in values if value != OWN)
         if len(others) == len(values):
             return self._words(column, op, values)
         held = _HELD.get(column)

@@ -11,16 +11,17 @@ from cryptography import x509
 from server.admin import issuer_forms
 from server.admin import trust as trust_admin
 from server.api.access import Caller
+from server.knowledge import OWN_CA
 from server.standing import unproven
 from server.store import embedded_ca, issuer_chains, issuers, readiness, verifications
+from server.store.conditions import OWN as OWN
 from server.store.issuer_chains import UNUSED, IssuerChain, Use
 from server.store.issuers import Configuration, IssuerRow
 from server.store.readiness import Readiness
 from server.store.verifications import Verification
 
 _QUOTED = re.compile(r"'([a-z_]+)'")
-OWN = "own"
-OWN_NAME = "Embedded CA"
+OWN_NAME = f"{OWN_CA[0].upper()}{OWN_CA[1:]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from server.api.console.authorities import OWN_NAME
+from server.knowledge import OWN_CA
 
 Detail = Mapping[str, Any]
 # Of `certificate_issuer_id`: what it is called.
@@ -14,7 +14,7 @@ Telling = str | Callable[[str, Detail, Names], str]
 def _signer(side: object, names: Names) -> str:
     found = side.get("certificate_issuer_id") if isinstance(side, Mapping) else None
     if not found:
-        return f"the {OWN_NAME.replace('Embedded', 'embedded')}"
+        return f"the {OWN_CA}"
     return f"'{names[str(found)]}'" if str(found) in names else "a CA that is no longer registered"
 
 
