@@ -1,11 +1,13 @@
 """One thing that needs a person."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
 Severity = Literal["fault", "warning"]
+# What is older is no finding any more, where only what happens now is one.
+LOOKED_BACK = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
