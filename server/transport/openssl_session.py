@@ -15,7 +15,16 @@ from server.transport.engine import (
 )
 from server.transport.openssl_binding import ffi as _ffi
 from server.transport.openssl_binding import lib as _lib
-from server.transport.openssl_codes import ALERTS, BAD_RECORD_MAC, ERR_LIB_SSL, OVERRULED, REASONS, VERIFY_ERRORS
+from server.transport.openssl_codes import (
+    ALERTS,
+    BAD_RECORD_MAC,
+    CERT_CHAIN_TOO_LONG,
+    ERR_LIB_SSL,
+    OVERRULED,
+    REASONS,
+    UNSPECIFIED,
+    VERIFY_ERRORS,
+)
 from server.trust import Refused, Trusted, describe
 
 if TYPE_CHECKING:
@@ -278,12 +287,12 @@ class OpenSslSession:
             else:
                 self._trusted = verdict
         if self.refusal is not None:
-            _lib.X509_STORE_CTX_set_error(store_context, VERIFY_ERRORS.get(self.refusal, 1))
+            _lib.X509_STORE_CTX_set_error(store_context, VERIFY_ERRORS.get(self.refusal, UNSPECIFIED))
             return 0
         error = 0 if ok else _lib.X509_STORE_CTX_get_error(store_context)
         if ok or error in OVERRULED or self._above_anchor(store_context):
             return 1
-        reason = RefusalReason.PATH_TOO_LONG if error == 22 else RefusalReason.MALFORMED
+        reason = RefusalReason.PATH_TOO_LONG if error == CERT_CHAIN_TOO_LONG else RefusalReason.MALFORMED
         self.refuse(reason, f"OpenSSL refused a certificate that was sent (X509_V error {error})")
         return 0
 
