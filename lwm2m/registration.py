@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
 
 from lwm2m.bootstrap_request import MAX_ENDPOINT, is_endpoint_name
 from lwm2m.errors import DecodeError
@@ -25,6 +26,8 @@ _BINDINGS = frozenset("UMHTSNQ")
 _ROOT_TYPE = "oma.lwm2m"
 # Known parameters; others are passed over, as a server of an older version does with those of a newer one.
 _PARAMETERS = ("ep", "lt", "lwm2m", "b")
+
+Device = TypeVar("Device", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +165,8 @@ class Registration:
     expires_at: float
 
 
-class Registrations:
-    """Who is registered now, at most once each; `device` is whatever names a device to the caller.
+class Registrations(Generic[Device]):
+    """Who is registered now, at most once each; a `Device` is whatever names one to the caller.
 
     Everything that begins, changes or ends a registration stands here. Time comes in as `now`.
     """
@@ -171,16 +174,16 @@ class Registrations:
     __slots__ = ("_by_device",)
 
     def __init__(self) -> None:
-        self._by_device: dict[Hashable, Registration] = {}
+        self._by_device: dict[Device, Registration] = {}
 
     def __len__(self) -> int:
         return len(self._by_device)
 
-    def get(self, device: Hashable) -> Registration | None:
+    def get(self, device: Device) -> Registration | None:
         """The registration of a device."""
         return self._by_device.get(device)
 
-    def register(self, device: Hashable, id: str, request: RegistrationRequest, now: float) -> Registration:
+    def register(self, device: Device, id: str, request: RegistrationRequest, now: float) -> Registration:
         """Begin one; the device's earlier one ends without a word (LwM2M Core 1.2 6.2.1)."""
         made = Registration(
             id=id,
@@ -193,7 +196,7 @@ class Registrations:
         self._by_device[device] = made
         return made
 
-    def update(self, device: Hashable, id: str, update: RegistrationUpdate, now: float) -> Registration | None:
+    def update(self, device: Device, id: str, update: RegistrationUpdate, now: float) -> Registration | None:
         """Prolong and change the one with this id; None when the device has no such (answered 4.04)."""
         known = self._find(device, id, now)
         if known is None:
@@ -209,20 +212,20 @@ class Registrations:
         self._by_device[device] = changed
         return changed
 
-    def deregister(self, device: Hashable, id: str, now: float) -> Registration | None:
+    def deregister(self, device: Device, id: str, now: float) -> Registration | None:
         """End the one with this id; None when the device has no such."""
         known = self._find(device, id, now)
         if known is not None:
             del self._by_device[device]
         return known
 
-    def expire(self, now: float) -> list[tuple[Hashable, Registration]]:
+    def expire(self, now: float) -> list[tuple[Device, Registration]]:
         """End and return what nobody prolonged in time."""
         over = [(device, known) for device, known in self._by_device.items() if known.expires_at <= now]
         for device, _ in over:
             del self._by_device[device]
         return over
 
-    def _find(self, device: Hashable, id: str, now: float) -> Registration | None:
+    def _find(self, device: Device, id: str, now: float) -> Registration | None:
         known = self._by_device.get(device)
         return known if known is not None and known.id == id and known.expires_at > now else None

@@ -10,7 +10,7 @@ import base64
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 import cbor2
 
@@ -235,9 +235,10 @@ def _cbor_fields(record: CborItem) -> _Fields:
 def _json_fields(record: object) -> _Fields:
     if not isinstance(record, dict):
         raise DecodeError("a SenML record is an object")
-    fields = cast(_Fields, record)
-    if isinstance(fields.get("vd"), str):
-        fields["vd"] = _from_base64(cast(str, fields["vd"]))
+    fields: _Fields = record
+    data = fields.get("vd")
+    if isinstance(data, str):
+        fields["vd"] = _from_base64(data)
     return fields
 
 

@@ -129,8 +129,9 @@ class BootstrapSequence:
             outcome = yield replace(send, note=notes(send.note, "accepted once more"), accept_again=True)
         if isinstance(outcome, Unusable):
             raise End(FailureCause.BAD_ANSWER, send.operation.path, None, outcome.problem)
-        assert isinstance(outcome, Silence)
-        raise End(outcome.value, send.operation.path)
+        if isinstance(outcome, Silence):
+            raise End(outcome.value, send.operation.path)
+        raise ValueError("what became of the operation sent is to be told, and nothing else")
 
     @property
     def _accept_seems_lost(self) -> bool:

@@ -146,7 +146,7 @@ def _checked(section: str, key: str, value: object, source: str) -> object:
         low, high = RANGES[section, key]
         if not low <= value <= high:
             raise ConfigurationError(f"{name} must be between {low:g} and {high:g}, you gave {value}")
-        if (section, key) in POWERS_OF_TWO and value & (value - 1):  # type: ignore[operator]
+        if (section, key) in POWERS_OF_TWO and int(value).bit_count() != 1:
             raise ConfigurationError(f"{name} must be a power of two, you gave {value}")
         return wanted(value)
     if not isinstance(value, str):

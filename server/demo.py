@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal, assert_never
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from server import demo_ca, demo_fleet, logs, rig
@@ -131,7 +131,7 @@ async def _devices(
     return sorted(reports, key=lambda report: str(report["endpoint"]))
 
 
-async def _part(command: Sequence[str], progress: Progress, task: object) -> list[Mapping[str, object]]:
+async def _part(command: Sequence[str], progress: Progress, task: TaskID) -> list[Mapping[str, object]]:
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"}
     )
@@ -143,7 +143,7 @@ async def _part(command: Sequence[str], progress: Progress, task: object) -> lis
             report = json.loads(line)
             if "endpoint" in report:
                 reports.append(report)
-                progress.advance(task)  # type: ignore[arg-type]
+                progress.advance(task)
         await process.wait()
     finally:
         if process.returncode is None:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from typing import Any, assert_never
 from uuid import UUID, uuid4
@@ -212,17 +213,17 @@ class DeviceMade:
         task = loop.create_task(self._make(slot, wish))
         making = self._making[slot] = _Making(task, self._clock(), loop.create_future())
         self._of_device[wish.device_id] += 1
-        task.add_done_callback(lambda _task: self._made(slot, wish, making))
+        task.add_done_callback(partial(self._made, slot, wish, making))
         return making
 
-    def _made(self, slot: _Slot, wish: CsrWish, making: _Making) -> None:
+    def _made(self, slot: _Slot, wish: CsrWish, making: _Making, task: asyncio.Task[Certified]) -> None:
         del self._making[slot]
         self._of_device[wish.device_id] -= 1
         if not self._of_device[wish.device_id]:
             del self._of_device[wish.device_id]
-        if making.task.cancelled():
+        if task.cancelled():
             return
-        error = making.task.exception()
+        error = task.exception()
         # Whoever waits hears it.
         if error is not None and not making.waiting:
             self._attempts.unheard(wish.endpoint, error)

@@ -17,6 +17,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from uuid import UUID, uuid4
 
@@ -180,7 +181,7 @@ class Issuance:
         joined = making = self._making.get(slot)
         if making is None:
             making = self._making[slot] = _Making(asyncio.get_running_loop().create_task(self._make(wish)))
-            making.task.add_done_callback(lambda _task, making=making: self._made(slot, making))  # type: ignore[misc]
+            making.task.add_done_callback(partial(self._made, slot, making))
         hold = self._config.answer_seconds if wish.hold_seconds is None else wish.hold_seconds
         loop = asyncio.get_running_loop()
         told: asyncio.Future[None] = loop.create_future()
@@ -263,15 +264,15 @@ class Issuance:
 
     # -- making ----------------------------------------
 
-    def _made(self, slot: _Slot, making: _Making) -> None:
+    def _made(self, slot: _Slot, making: _Making, task: asyncio.Task[ServerMade]) -> None:
         del self._making[slot]
         for told in making.waiting:
             _tell(told)
-        if making.task.cancelled():
+        if task.cancelled():
             return
-        error = making.task.exception()
+        error = task.exception()
         if error is None:
-            self._held[slot] = _Held(making.task.result(), self._clock() + self._config.key_hold_seconds)
+            self._held[slot] = _Held(task.result(), self._clock() + self._config.key_hold_seconds)
         elif not making.waiting:
             # Whoever waits hears it.
             self._attempts.unheard(slot[2], error)

@@ -19,6 +19,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
@@ -243,6 +244,7 @@ class _Judgement:
     def _proven_key(self, rules: Json) -> tuple[PublicKey | None, x509.CertificateSigningRequest | None]:
         text, signature = self._request.get("public_key"), self._request.get("public_key_signature")
         csr: x509.CertificateSigningRequest | None = None
+        key: PublicKeyTypes
         try:
             data = str(text).encode()
             if rules.get("key_format") == "PKCS10":
@@ -251,7 +253,7 @@ class _Judgement:
                 if not csr.is_signature_valid:
                     self.refuse("public_key", "the signature of the PKCS#10 request is wrong")
             else:
-                key = load_pem_public_key(data)  # type: ignore[assignment]
+                key = load_pem_public_key(data)
         except (ValueError, UnsupportedAlgorithm):
             self.refuse("public_key", f"is not a {rules.get('key_format', 'PKCS8')} public key in PEM")
             return None, None

@@ -78,7 +78,7 @@ class RegistrationResource:
         self._clock = clock
         self._random_bytes = random_bytes
         self._metrics = metrics
-        self._known = Registrations()
+        self._known = Registrations[UUID]()
         self._conversations: dict[UUID, CoapAssociation] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -158,7 +158,6 @@ class RegistrationResource:
             await asyncio.sleep(LOOK_EVERY)
             over = self._known.expire(self._clock())
             for device_id, _ in over:
-                assert isinstance(device_id, UUID)
                 self._forget(device_id)
                 self._metrics.registrations.inc("expired")
             self._metrics.registered.value = len(self._known)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, cast
+from typing import Annotated, Any, NoReturn
 from urllib.parse import urlsplit
 
 import httpx
@@ -173,7 +173,7 @@ class Door:
         found = self.ask("GET", path, **query)
         if not isinstance(found, dict):
             self._is_foreign()
-        return cast("Row", found)
+        return found
 
     def rows(self, path: str, *, most: int | None = None, **query: object) -> Iterator[Row]:
         """A list, page by page."""

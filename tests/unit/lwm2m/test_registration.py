@@ -130,7 +130,7 @@ def test_every_object_listed_is_found_again(listed: set[Path], root: str) -> Non
 
 
 def test_a_registration_lives_as_long_as_it_is_prolonged() -> None:
-    known = Registrations()
+    known = Registrations[str]()
     known.register("d", "one", request(60), now=100.0)
     changed = known.update("d", "one", RegistrationUpdate(), now=150.0)
     assert changed is not None
@@ -141,7 +141,7 @@ def test_a_registration_lives_as_long_as_it_is_prolonged() -> None:
 
 
 def test_an_update_changes_what_it_names() -> None:
-    known = Registrations()
+    known = Registrations[str]()
     known.register("d", "one", request(60), now=0.0)
     objects = Holdings((Path(1, 0),))
     changed = known.update("d", "one", RegistrationUpdate(lifetime=7, binding="UQ", holdings=objects), now=1.0)
@@ -152,7 +152,7 @@ def test_an_update_changes_what_it_names() -> None:
 
 @pytest.mark.parametrize("now", [0.0, 60.0])
 def test_nobody_else_and_nobody_late_changes_or_ends_one(now: float) -> None:
-    known = Registrations()
+    known = Registrations[str]()
     known.register("d", "one", request(60), now=0.0)
     wrong = "two" if now < 60 else "one"
     assert known.update("d", wrong, RegistrationUpdate(), now) is None
@@ -161,7 +161,7 @@ def test_nobody_else_and_nobody_late_changes_or_ends_one(now: float) -> None:
 
 
 def test_a_new_registration_replaces_the_one_before() -> None:
-    known = Registrations()
+    known = Registrations[str]()
     known.register("d", "one", request(), now=0.0)
     known.register("d", "two", request(), now=1.0)
     assert len(known) == 1
@@ -186,7 +186,7 @@ steps = st.lists(
 def test_whatever_comes_a_device_is_there_once_and_never_beyond_its_time(
     course: list[tuple[str, str, str, int]],
 ) -> None:
-    known, truth, now = Registrations(), dict[str, tuple[str, float]](), 0.0
+    known, truth, now = Registrations[str](), dict[str, tuple[str, float]](), 0.0
     for step, device, id, number in course:
         now += number
         held = truth.get(device)
