@@ -1,7 +1,7 @@
 """Access: API keys, operators of the console, and, for the default account, the accounts."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, assert_never, get_args
+from collections.abc import Sequence
+from typing import Any, Literal, assert_never
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -13,7 +13,7 @@ from server.api.access import ROLE_NAMES, parse_id
 from server.api.console import export, forms
 from server.api.console.door import AdministratorVisits, Visitor
 from server.api.console.forms import MENDABLE, Faults, Form
-from server.api.console.page import ConsoleRoute, call, go, render
+from server.api.console.page import ConsoleRoute, call, confirmation, go, render
 from server.errors import BadRequest, NotAuthorized, NotFound
 from server.store import accounts, issuers, operators
 from server.store.accounts import Account, ApiKey, Role
@@ -73,10 +73,15 @@ async def as_csv(visitor: AdministratorVisits, kind: Literal["keys", "operators"
 
 def _role(form: Form) -> Role:
     role = form.text("role")
-    for known in get_args(Role):
+    for known, _ in ROLES:
         if role == known:
-            return known  # type: ignore[no-any-return]
+            return known
     raise BadRequest("choose a role", field="role")
+
+
+def _check_name(name: str) -> None:
+    if not 1 <= len(name) <= 100 or not name.isprintable():
+        raise BadRequest("a name has 1 to 100 printable characters", field="name")
 
 
 # -- API keys ----------------------------------------------------------------------------
@@ -95,8 +100,7 @@ async def add_key(request: Request, visitor: AdministratorVisits) -> Response:
     name = form.text("name")
     try:
         role = _role(form)
-        if not 1 <= len(name) <= 100 or not name.isprintable():
-            raise BadRequest("a name has 1 to 100 printable characters", field="name")
+        _check_name(name)
         caller = visitor.caller
         row, key = await key_admin.make(caller.database, caller.actor, caller.account_id, name=name, role=role)
     except MENDABLE as error:
@@ -114,16 +118,15 @@ def _key_form(request: Request, visitor: Visitor, form: Form, faults: Faults | N
 async def ask_switch(request: Request, visitor: AdministratorVisits, key_id: str) -> Response:
     """What stops, or goes on, before."""
     row = await _key(visitor, key_id)
-    return _remove_form(
+    return confirmation(
         request,
         visitor,
-        f"{PATH}/keys/{row.id.hex}/switch",
-        f"Switch the API key {row.name} {'off' if row.active else 'on'}",
-        "Whatever uses it is refused until it is switched on again; browsers signed in with it are signed out."
+        action=f"{PATH}/keys/{row.id.hex}/switch",
+        title=f"Switch the API key {row.name} {'off' if row.active else 'on'}",
+        follows="Whatever uses it is refused until it is switched on again; browsers signed in with it are signed out."
         if row.active
         else f"Whatever holds it may come again, as {ROLE_NAMES[row.role]}.",
-        "PUT",
-        f"/v3/api-keys/{row.id.hex}",
+        calls=[call("PUT", f"/v3/api-keys/{row.id.hex}")],
         submit="Switch off" if row.active else "Switch on",
     )
 
@@ -143,14 +146,13 @@ async def switch_key(request: Request, visitor: AdministratorVisits, key_id: str
 async def ask_revocation(request: Request, visitor: AdministratorVisits, key_id: str) -> Response:
     """What stops working, before."""
     row = await _key(visitor, key_id)
-    return _remove_form(
+    return confirmation(
         request,
         visitor,
-        f"{PATH}/keys/{row.id.hex}/revoke",
-        f"Revoke the API key {row.name}",
-        "Whatever uses it is refused from now on, browsers signed in with it too. It cannot be brought back.",
-        "DELETE",
-        f"/v3/api-keys/{row.id.hex}",
+        action=f"{PATH}/keys/{row.id.hex}/revoke",
+        title=f"Revoke the API key {row.name}",
+        follows="Whatever uses it is refused from now on, browsers signed in with it too. It cannot be brought back.",
+        calls=[call("DELETE", f"/v3/api-keys/{row.id.hex}")],
     )
 
 
@@ -169,24 +171,6 @@ async def _key(visitor: Visitor, key_id: str) -> ApiKey:
         if row.id == wanted:
             return row
     raise NotFound("there is no such API key")
-
-
-def _remove_form(
-    request: Request,
-    visitor: Visitor,
-    path: str,
-    title: str,
-    follows: str,
-    method: str = "",
-    api: str = "",
-    *,
-    submit: str = "",
-    values: Mapping[str, str] | None = None,
-) -> Response:
-    calls = [call(method, api)] if api else []
-    context: dict[str, Any] = {"action": path, "title": title, "follows": follows}
-    context |= {"submit": submit or title.partition(" ")[0], "values": values or {}}
-    return render(request, "access_remove.html", visitor=visitor, calls=calls, **context)
 
 
 # -- operators ---------------------------------------------------------------------------
@@ -250,14 +234,13 @@ async def change_operator(request: Request, visitor: AdministratorVisits, operat
 async def ask_removal(request: Request, visitor: AdministratorVisits, operator_id: str) -> Response:
     """What follows, before."""
     row = await _operator(visitor, operator_id)
-    return _remove_form(
+    return confirmation(
         request,
         visitor,
-        f"{PATH}/operators/{row.id.hex}/remove",
-        f"Remove the operator {row.name}",
-        "Its browsers are signed out. What it did stays in the audit.",
-        "DELETE",
-        f"/v3/users/{row.id.hex}",
+        action=f"{PATH}/operators/{row.id.hex}/remove",
+        title=f"Remove the operator {row.name}",
+        follows="Its browsers are signed out. What it did stays in the audit.",
+        calls=[call("DELETE", f"/v3/users/{row.id.hex}")],
     )
 
 
@@ -307,8 +290,7 @@ async def add_account(request: Request, visitor: AdministratorVisits) -> Respons
     form, office = await forms.read(request), visitor.caller.office
     name = form.text("name")
     try:
-        if not 1 <= len(name) <= 100 or not name.isprintable():
-            raise BadRequest("a name has 1 to 100 printable characters", field="name")
+        _check_name(name)
         account, key = await account_admin.make(
             office.database, office.sealer, office.config, visitor.caller.actor, name, office.now()
         )
@@ -334,16 +316,15 @@ async def ask_cas(request: Request, visitor: AdministratorVisits, account_id: st
         if each.issuer_id in names
     ]
     signs = f" What signs goes on: {', '.join(active)}." if active else " None of its own signs for a service now."
-    return _remove_form(
+    return confirmation(
         request,
         visitor,
-        f"{PATH}/accounts/{row.id.hex}/third-party-ca",
-        f"{'Switch off' if row.third_party_ca else 'Allow'} CAs of its own for {row.name}",
-        f"Its people can no longer see or change CAs.{signs}"
+        action=f"{PATH}/accounts/{row.id.hex}/third-party-ca",
+        title=f"{'Switch off' if row.third_party_ca else 'Allow'} CAs of its own for {row.name}",
+        follows=f"Its people can no longer see or change CAs.{signs}"
         if row.third_party_ca
         else f"Its administrators may add CAs and choose them for services.{signs}",
-        "PUT",
-        f"/v3/accounts/{row.id.hex}",
+        calls=[call("PUT", f"/v3/accounts/{row.id.hex}")],
         submit="Switch off" if row.third_party_ca else "Allow",
         values={"allowed": "false" if row.third_party_ca else "true"},
     )

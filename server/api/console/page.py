@@ -4,7 +4,7 @@ import base64
 import hmac
 import json
 import shlex
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Literal
@@ -136,6 +136,33 @@ def text_of(
         notice=notice,
         curls=[one.curl(base) for one in calls],
         frame="dialog.html" if is_fragment(request) else "card.html",
+    )
+
+
+def confirmation(
+    request: Request,
+    visitor: Visitor,
+    *,
+    title: str,
+    follows: str,
+    action: str,
+    calls: Sequence[Call] = (),
+    submit: str = "",
+    values: Mapping[str, str] | None = None,
+) -> HTMLResponse:
+    """Ask before: `title` is what `action` does, `follows` what comes of it; the button has the first word of the
+    title, or `submit`, and posts `values`.
+    """
+    return render(
+        request,
+        "confirmation.html",
+        visitor=visitor,
+        calls=calls,
+        title=title,
+        follows=follows,
+        action=action,
+        submit=submit or title.partition(" ")[0],
+        values=values or {},
     )
 
 

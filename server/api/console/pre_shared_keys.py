@@ -11,7 +11,7 @@ from server.api.console import export, forms
 from server.api.console.door import OperatorVisits, ReaderVisits, Visitor
 from server.api.console.forms import MENDABLE, Faults, Form
 from server.api.console.navigation import PRE_SHARED_KEYS
-from server.api.console.page import ConsoleRoute, call, go, render
+from server.api.console.page import ConsoleRoute, call, confirmation, go, render
 from server.api.lists import Page, Paged
 from server.api.profiles import keys_of
 from server.errors import BadRequest, NotFound
@@ -160,16 +160,13 @@ async def ask_removal(request: Request, visitor: OperatorVisits, key_id: str) ->
         else f"A profile of mode psk has no key to write to {row.endpoint} any more: its next bootstrap fails until "
         "one is stored again. The key that the device holds stays with it."
     )
-    return render(
+    return confirmation(
         request,
-        "access_remove.html",
-        visitor=visitor,
-        calls=[call("DELETE", f"{API}/{identity}?{urlencode({'service': row.service})}")],
+        visitor,
         title=f"Remove the key of {identity}",
         follows=follows,
         action=f"{PRE_SHARED_KEYS}/{row.id.hex}/remove",
-        submit="Remove",
-        values={},
+        calls=[call("DELETE", f"{API}/{identity}?{urlencode({'service': row.service})}")],
     )
 
 

@@ -132,14 +132,18 @@ async def upload(request: Request, visitor: AdministratorVisits) -> Response:
 
 
 def _check(form: Form) -> None:
-    if not 1 <= len(form.text("name")) <= LONGEST_NAME:
-        raise BadRequest(f"a name has 1 to {LONGEST_NAME} characters", field="name")
+    _check_name(form)
     if len(form.text("description")) > LONGEST_DESCRIPTION:
         raise BadRequest(f"a description has at most {LONGEST_DESCRIPTION} characters", field="description")
     if form.text("service") not in dict(SERVICES):
         raise BadRequest("say how devices will use it", field="service")
     if not form.text("certificate"):
         raise BadRequest("is missing; choose a file or paste the PEM", field="certificate")
+
+
+def _check_name(form: Form) -> None:
+    if not 1 <= len(form.text("name")) <= LONGEST_NAME:
+        raise BadRequest(f"a name has 1 to {LONGEST_NAME} characters", field="name")
 
 
 def _service(form: Form) -> Service:
@@ -235,8 +239,7 @@ async def change(request: Request, visitor: AdministratorVisits, certificate_id:
     form = await forms.read(request)
     caller = visitor.caller
     try:
-        if not 1 <= len(form.text("name")) <= LONGEST_NAME:
-            raise BadRequest(f"a name has 1 to {LONGEST_NAME} characters", field="name")
+        _check_name(form)
         await trust.update(
             caller.database,
             caller.actor,
