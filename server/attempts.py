@@ -53,6 +53,8 @@ log = logs.get("issuance")
 
 Row = OpenIssuance | IssuanceRow
 
+# How often one wish is asked for: once more after an answer that was lost (design 7, `on_unknown = reissue`).
+MOST_ATTEMPTS = 2
 # Back-off while a CA says "in progress": 0.5 s doubling to 5 s.
 FIRST_POLL = 0.5
 LONGEST_POLL = 5.0

@@ -23,7 +23,7 @@ from issuers.csr import same_names
 from issuers.errors import IssuerError, Rejected, Unavailable
 from issuers.returned import USUAL_LIMITS, DeviceLimits
 from server import logs, tasks
-from server.attempts import HOLD_RETRY_AFTER, Attempts, Issuers, too_many
+from server.attempts import HOLD_RETRY_AFTER, MOST_ATTEMPTS, Attempts, Issuers, too_many
 from server.config import IssuanceConfig
 from server.errors import ComeAgain, Conflict, KeyTaken, NotAuthorized, TemporarilyUnavailable
 from server.knowledge import ActiveIssuer
@@ -38,8 +38,6 @@ from server.store.writer import Inserted, Joined, MarkDelivered, OpenIssuance, W
 
 log = logs.get("issuance")
 
-# A new attempt after an answer that was lost (design 7, `on_unknown = reissue`).
-ATTEMPTS = 2
 # A CA whose answer broke a check is not asked for the same CSR again before this.
 BAD_PAUSE = timedelta(hours=1)
 # Seconds between two looks at a row that another worker is at work on: first, and at most.
@@ -230,12 +228,12 @@ class DeviceMade:
 
     async def _make(self, slot: _Slot, wish: CsrWish) -> Certified:
         making = self._making[slot]
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(1, MOST_ATTEMPTS + 1):
             try:
                 return await self._answered(wish, making)
             except (CannotTell, NeverIssued):
                 # The next round finds the row as it is now: it says whether the CSR may be signed once more.
-                if attempt == ATTEMPTS:
+                if attempt == MOST_ATTEMPTS:
                     raise
         raise AssertionError("the last attempt returns or raises")
 

@@ -29,7 +29,7 @@ from issuers.returned import USUAL_LIMITS, DeviceLimits
 from issuers.subject import Subject
 from lwm2m.bootstrap import Credential
 from server import logs, tasks
-from server.attempts import Attempts, Issuers
+from server.attempts import MOST_ATTEMPTS, Attempts, Issuers
 from server.config import IssuanceConfig
 from server.errors import ComeAgain, TemporarilyUnavailable
 from server.knowledge import ActiveIssuer
@@ -44,8 +44,6 @@ from server.store.writer import OpenIssuance, Writer
 
 log = logs.get("issuance")
 
-# A new attempt after an answer that was lost (design 7, `on_unknown = reissue`).
-ATTEMPTS = 2
 # Seconds that `close` gives CAs that were asked: an answer that is dropped may be one more orphan.
 CLOSE_PATIENCE = 5.0
 
@@ -279,11 +277,11 @@ class Issuance:
 
     async def _make(self, wish: Wish) -> ServerMade:
         active = await self._knowledge.issuer_for(wish.account_id, wish.service)
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(1, MOST_ATTEMPTS + 1):
             try:
                 made = await self._attempt(wish, active, attempt)
             except (OutcomeUnknown, NeverIssued):
-                if attempt == ATTEMPTS:
+                if attempt == MOST_ATTEMPTS:
                     raise
             else:
                 await self._abandon_earlier(wish, made)
