@@ -85,8 +85,9 @@ class Writer:
         batch_limit: int = BATCH_LIMIT,
         connect: Callable[[str | ConnectArguments], Awaitable[Any]] = connect,
         observe: Callable[[float], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`observe` is told the seconds that each batch took to become durable."""
+        """`observe` is told the seconds that each batch took to become durable, by `clock`."""
         self._url = url
         self._queries = queries
         self._queue_limit = queue_limit
@@ -96,7 +97,7 @@ class Writer:
         self._queue: deque[_Entry] = deque()
         self._written: list[_Entry] = []
         self._wake = asyncio.Event()
-        self._clock = time.monotonic
+        self._clock = clock
         self._connection: Any = None
         self._batches: Batches | None = None
         self._task: asyncio.Task[None] | None = None
