@@ -144,24 +144,11 @@ async def add_within(
     """`add`, in a transaction that is under way on `connection`; the first change of that transaction."""
     # Changes take turns: no constraint can count rows, and records from before this rule have names twice.
     await connection.execute(database.queries["trust_lock"])
-    try:
-        parsed = x509.load_der_x509_certificate(certificate)
-        subject, issuer = parsed.subject.rfc4514_string(), parsed.issuer.rfc4514_string()
-        spki = parsed.public_key().public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-    except UNREADABLE as error:
-        raise BadRequest(f"this is no X.509 certificate: {error}") from error
+    subject, issuer, spki, ends = _read(certificate)
     fingerprint = sha256(certificate).digest()
     if active and service == "bootstrap":
         await _alone(connection, database, account_id, fingerprint, enrollment_mode)
-    same = await connection.fetchrow(database.queries["trust_same"], account_id, service, fingerprint)
-    if same is not None:
-        state = "active" if same["active"] else "denied: activate that one to trust it again"
-        raise Conflict(
-            f"the certificate {subject} is already there for the service {service}, as {same['name']}, {state}",
-            field="certificate",
-        )
+    await _check_new(connection, database, account_id, service, fingerprint, subject)
     taken = await _names(connection, database, account_id)
     if len(taken) >= MOST_CERTIFICATES:
         raise LimitReached(f"an account has at most {MOST_CERTIFICATES} trusted certificates; remove one first")
@@ -180,7 +167,7 @@ async def add_within(
             sha256(spki).digest(),
             subject,
             issuer,
-            parsed.not_valid_after_utc,
+            ends,
             active,
             enrollment_mode,
             device_execution_mode,
@@ -202,6 +189,31 @@ async def add_within(
         detail={"after": _shown(added)},
     )
     return added
+
+
+def _read(certificate: bytes) -> tuple[str, str, bytes, datetime]:
+    """Subject, issuer, SubjectPublicKeyInfo (DER) and end; BadRequest when it is no certificate."""
+    try:
+        parsed = x509.load_der_x509_certificate(certificate)
+        spki = parsed.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        return parsed.subject.rfc4514_string(), parsed.issuer.rfc4514_string(), spki, parsed.not_valid_after_utc
+    except UNREADABLE as error:
+        raise BadRequest(f"this is no X.509 certificate: {error}") from error
+
+
+async def _check_new(
+    connection: Any, database: Database, account_id: UUID, service: Service, fingerprint: bytes, subject: str
+) -> None:
+    """Conflict, which names the other, when the account has this certificate for the service already."""
+    same = await connection.fetchrow(database.queries["trust_same"], account_id, service, fingerprint)
+    if same is not None:
+        state = "active" if same["active"] else "denied: activate that one to trust it again"
+        raise Conflict(
+            f"the certificate {subject} is already there for the service {service}, as {same['name']}, {state}",
+            field="certificate",
+        )
 
 
 async def update(
