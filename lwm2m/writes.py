@@ -56,17 +56,16 @@ NO_KEY = b"\0"
 # Resource 4 under resource 13 (LwM2M Core 1.2 E.1, RFC 6698 2.1.3).
 _MATCHING_HASHES = {1: hashlib.sha256, 2: hashlib.sha384, 3: hashlib.sha512}
 
-
 _NOWHERE = Placement((), ())
 
 
 class Writes:
-    """The instances of one session and the encoding it has come to; `bootstrap.py` alone decides its changes.
+    """The instances of one session and the encoding it has come to; `sequence.py` alone decides its changes.
 
     `leaf_only`: chains go out as the leaf in DER unless the plan fixes PEM; `est_refused`: indexes of
     `plan.securities` written with mode 2 though mode 4 was tried; `est_unused`: they are because the device never used
-    it; `as_of_1_0`: objects of which resources from 13 on go
-    unwritten; `in_parts`: the long values of a Security instance go out one by one.
+    it; `as_of_1_0`: objects of which resources from 13 on go unwritten; `in_parts`: the long values of a Security
+    instance go out one by one.
     """
 
     __slots__ = (

@@ -10,7 +10,7 @@ The steps of one issuance, each durable before the next:
 6. `delivered`, when the device has it; or `abandoned`, when its key is gone from here, and revoked once it is sure
    that the device does not hold it either (`settlement.py`)
 
-The key lives here: in the session that delivers it, and `key_hold` seconds longer in case the device comes back.
+The key lives here: in the session that delivers it, and `key_hold_seconds` longer in case the device comes back.
 """
 
 import asyncio
@@ -217,7 +217,7 @@ class Issuance:
             self._metrics.issuances.inc("delivered")
 
     def returned(self, issuance_id: UUID, wish: Wish, *, doubtful: bool = False) -> None:
-        """The session ended and the device has no certificate: from now on the key is held for `key_hold` seconds.
+        """The session ended and the device has no certificate: from now on the key is held for `key_hold_seconds`.
 
         `doubtful`: nobody knows whether it accepted the Finish.
         """
@@ -249,7 +249,7 @@ class Issuance:
         return held
 
     async def expire_keys(self) -> None:
-        """Forget keys past `key_hold`; their certificates are abandoned."""
+        """Forget keys past `key_hold_seconds`; their certificates are abandoned."""
         for slot, held in list(self._held.items()):
             # While one is let go, a device may come back for the next.
             if self._held.get(slot) is held and held.is_over(self._clock()):
