@@ -135,26 +135,30 @@ async def list_own_groups(asking: Reader, page: Paged) -> dict[str, Any]:
 @router.get("/{key_id}", responses=documented(200, EXAMPLE, 401, 403, 404))
 async def read_key(asking: Reader, key_id: str) -> dict[str, Any]:
     """One key."""
+    return shown(await find(asking, key_id))
+
+
+async def find(asking: Caller, key_id: str) -> ApiKey:
+    """The key of an id in a path; NotFound."""
     wanted = parse_id(key_id, "API key")
     for row in await accounts.api_keys(asking.database, asking.account_id):
         if row.id == wanted:
-            return shown(row)
+            return row
     raise NotFound("there is no such API key")
 
 
 @router.put("/{key_id}", responses=documented(200, EXAMPLE, 400, 401, 403, 404, 409))
 async def change_key(asking: Administrator, key_id: str, body: ApiKeyUpdate) -> dict[str, Any]:
     """Rename a key, change its role, or switch it off; the last active administrator stays one."""
-    before = await read_key(asking, key_id)
-    role = body.role or before["role"]
+    before = await find(asking, key_id)
     row = await accounts.update_api_key(
         asking.database,
         asking.actor,
         asking.account_id,
-        parse_id(key_id, "API key"),
-        name=body.name or before["name"],
-        role=ROLES[role],
-        active=(body.status or before["status"]) == "ACTIVE",
+        before.id,
+        name=body.name or before.name,
+        role=ROLES[body.role] if body.role else before.role,
+        active=body.status == "ACTIVE" if body.status else before.active,
     )
     return shown(row)
 
@@ -162,7 +166,7 @@ async def change_key(asking: Administrator, key_id: str, body: ApiKeyUpdate) -> 
 @router.get("/{key_id}/groups", responses=documented(200, NO_GROUPS, 401, 403, 404))
 async def list_groups(asking: Reader, key_id: str, page: Paged) -> dict[str, Any]:
     """Always empty: a role takes the place of groups."""
-    await read_key(asking, key_id)
+    await find(asking, key_id)
     return cut(page, list[ApiKey](), shown)
 
 

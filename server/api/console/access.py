@@ -9,6 +9,7 @@ from fastapi.responses import Response
 from server.admin import accounts as account_admin
 from server.admin import api_keys as key_admin
 from server.admin import operators as operator_admin
+from server.api import api_keys
 from server.api.access import ROLE_NAMES, parse_id
 from server.api.console import export, forms
 from server.api.console.door import AdministratorVisits, Visitor
@@ -117,7 +118,7 @@ def _key_form(request: Request, visitor: Visitor, form: Form, faults: Faults | N
 @router.get("/keys/{key_id}/switch")
 async def ask_switch(request: Request, visitor: AdministratorVisits, key_id: str) -> Response:
     """What stops, or goes on, before."""
-    row = await _key(visitor, key_id)
+    row = await api_keys.find(visitor.caller, key_id)
     return confirmation(
         request,
         visitor,
@@ -134,7 +135,7 @@ async def ask_switch(request: Request, visitor: AdministratorVisits, key_id: str
 @router.post("/keys/{key_id}/switch")
 async def switch_key(request: Request, visitor: AdministratorVisits, key_id: str) -> Response:
     """Off, or on again."""
-    row = await _key(visitor, key_id)
+    row = await api_keys.find(visitor.caller, key_id)
     caller = visitor.caller
     changed = await accounts.update_api_key(
         caller.database, caller.actor, caller.account_id, row.id, name=row.name, role=row.role, active=not row.active
@@ -145,7 +146,7 @@ async def switch_key(request: Request, visitor: AdministratorVisits, key_id: str
 @router.get("/keys/{key_id}/revoke")
 async def ask_revocation(request: Request, visitor: AdministratorVisits, key_id: str) -> Response:
     """What stops working, before."""
-    row = await _key(visitor, key_id)
+    row = await api_keys.find(visitor.caller, key_id)
     return confirmation(
         request,
         visitor,
@@ -159,18 +160,10 @@ async def ask_revocation(request: Request, visitor: AdministratorVisits, key_id:
 @router.post("/keys/{key_id}/revoke")
 async def revoke_key(request: Request, visitor: AdministratorVisits, key_id: str) -> Response:
     """Remove it for good."""
-    row = await _key(visitor, key_id)
+    row = await api_keys.find(visitor.caller, key_id)
     caller = visitor.caller
     await accounts.remove_api_key_by_id(caller.database, caller.actor, caller.account_id, row.id)
     return go(request, PATH, f"The key {row.name} is revoked.")
-
-
-async def _key(visitor: Visitor, key_id: str) -> ApiKey:
-    wanted = parse_id(key_id, "API key")
-    for row in await accounts.api_keys(visitor.caller.database, visitor.caller.account_id):
-        if row.id == wanted:
-            return row
-    raise NotFound("there is no such API key")
 
 
 # -- operators ---------------------------------------------------------------------------

@@ -10,13 +10,13 @@ from fastapi.responses import Response
 from server import sentences
 from server.admin import trust as admin
 from server.admin.psk import new_key
-from server.api.access import parse_id
 from server.api.console import export, forms
 from server.api.console.door import AdministratorVisits, Visitor
 from server.api.console.forms import MENDABLE, Faults
 from server.api.console.navigation import CERTIFICATES
 from server.api.console.page import ConsoleRoute, call, go, render
-from server.errors import NotAuthorized, NotFound
+from server.api.trusted_certificates import find
+from server.errors import NotAuthorized
 from server.store import psk, refusals, trust
 from server.store.refusals import RefusalRow
 from server.store.trust import TrustedCertificate
@@ -165,9 +165,7 @@ def _key_form(
 async def allow(request: Request, visitor: AdministratorVisits, certificate_id: str) -> Response:
     """Make a denied trusted certificate active again."""
     caller = visitor.caller
-    denied = await trust.find(caller.database, caller.account_id, parse_id(certificate_id, "trusted certificate"))
-    if denied is None:
-        raise NotFound("there is no such trusted certificate")
+    denied = await find(caller, certificate_id)
     admin.check_activation(denied, caller.office.now())
     row = await trust.set_active(caller.database, caller.actor, caller.account_id, denied.id, True)
     return go(request, PATH, f"{row.name} is allowed again; its devices are admitted at their next try.")

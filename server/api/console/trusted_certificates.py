@@ -10,7 +10,6 @@ from fastapi.responses import Response
 
 from server.admin import trust as admin
 from server.admin import withdrawals
-from server.api.access import parse_id
 from server.api.console import authorities, export, forms
 from server.api.console.certificate import described
 from server.api.console.door import AdministratorVisits, OperatorVisits, ReaderVisits, Visitor
@@ -18,8 +17,8 @@ from server.api.console.forms import MENDABLE, Faults, Form
 from server.api.console.navigation import CERTIFICATES
 from server.api.console.page import ConsoleRoute, call, go, render
 from server.api.device_enrollments import fingerprint_in, identity_of
-from server.api.trusted_certificates import LONGEST_DESCRIPTION, LONGEST_NAME, Filtered
-from server.errors import BadRequest, NotFound, ServiceError
+from server.api.trusted_certificates import LONGEST_DESCRIPTION, LONGEST_NAME, Filtered, find
+from server.errors import BadRequest, ServiceError
 from server.store import enrollments, trust
 from server.store.enrollments import Denial
 from server.store.trust import Service, TrustedCertificate
@@ -178,7 +177,7 @@ def _upload_form(request: Request, visitor: Visitor, form: Form, error: ServiceE
 @router.get("/trusted/{certificate_id}")
 async def show(request: Request, visitor: ReaderVisits, certificate_id: str) -> Response:
     """One trusted certificate with its fields."""
-    row = await _find(visitor, certificate_id)
+    row = await find(visitor.caller, certificate_id)
     return render(
         request,
         "trusted_one.html",
@@ -214,7 +213,7 @@ async def _unclaimed(visitor: Visitor, row: TrustedCertificate) -> list[Unclaime
 @router.post("/trusted/{certificate_id}/claim")
 async def claim(request: Request, visitor: OperatorVisits, certificate_id: str) -> Response:
     """Put a device that came on the enrollment list: it is let in at its next try."""
-    row, caller = await _find(visitor, certificate_id), visitor.caller
+    row, caller = await find(visitor.caller, certificate_id), visitor.caller
     identity = (await forms.read(request)).text("identity")
     await enrollments.add(caller.database, caller.actor, caller.account_id, fingerprint_in(identity))
     return go(
@@ -225,7 +224,7 @@ async def claim(request: Request, visitor: OperatorVisits, certificate_id: str) 
 @router.get("/trusted/{certificate_id}/edit")
 async def ask_change(request: Request, visitor: AdministratorVisits, certificate_id: str) -> Response:
     """What can be changed of it."""
-    row = await _find(visitor, certificate_id)
+    row = await find(visitor.caller, certificate_id)
     known = {"name": row.name, "description": row.description}
     if row.enrollment_mode:
         known["enrollment_mode"] = "true"
@@ -235,7 +234,7 @@ async def ask_change(request: Request, visitor: AdministratorVisits, certificate
 @router.post("/trusted/{certificate_id}/edit")
 async def change(request: Request, visitor: AdministratorVisits, certificate_id: str) -> Response:
     """Change name, description, enrollment mode."""
-    row = await _find(visitor, certificate_id)
+    row = await find(visitor.caller, certificate_id)
     form = await forms.read(request)
     caller = visitor.caller
     try:
@@ -288,7 +287,7 @@ async def activate(request: Request, visitor: AdministratorVisits, certificate_i
 
 
 async def _set(request: Request, visitor: Visitor, certificate_id: str, *, active: bool) -> Response:
-    row = await _find(visitor, certificate_id)
+    row = await find(visitor.caller, certificate_id)
     caller = visitor.caller
     if active:
         admin.check_activation(row, caller.office.now())
@@ -305,7 +304,7 @@ async def ask_removal(request: Request, visitor: AdministratorVisits, certificat
 @router.post("/trusted/{certificate_id}/delete")
 async def remove(request: Request, visitor: AdministratorVisits, certificate_id: str) -> Response:
     """Remove it."""
-    row = await _find(visitor, certificate_id)
+    row = await find(visitor.caller, certificate_id)
     caller = visitor.caller
     await trust.remove(caller.database, caller.actor, caller.account_id, row.id)
     return go(request, CERTIFICATES, f"{row.name} is deleted.")
@@ -313,7 +312,7 @@ async def remove(request: Request, visitor: AdministratorVisits, certificate_id:
 
 async def _ask_withdrawal(request: Request, visitor: Visitor, certificate_id: str, *, removed: bool) -> Response:
     """Whom it concerns when a trusted certificate no longer counts."""
-    row = await _find(visitor, certificate_id)
+    row = await find(visitor.caller, certificate_id)
     path = f"{API}/{row.id.hex}"
     found = await withdrawals.dependents(visitor.caller.database, visitor.caller.account_id, row)
     return render(
@@ -325,11 +324,3 @@ async def _ask_withdrawal(request: Request, visitor: Visitor, certificate_id: st
         removed=removed,
         follows=[f"{doubt.what}; {doubt.remedy}." for doubt in found.doubts(row, removed=removed)],
     )
-
-
-async def _find(visitor: Visitor, certificate_id: str) -> TrustedCertificate:
-    wanted = parse_id(certificate_id, "trusted certificate")
-    row = await trust.find(visitor.caller.database, visitor.caller.account_id, wanted)
-    if row is None:
-        raise NotFound("there is no such trusted certificate")
-    return row
