@@ -168,12 +168,12 @@ def _at_limit(picture: Picture) -> Iterator[Finding]:
 
 
 def _failing(picture: Picture) -> Iterator[Finding]:
-    whole = picture.whole
-    harmless = sum(count for group, count in whole.failures.items() if group.cause in _HARMLESS)
-    ended = picture.ended - harmless
-    failed = ended - whole.counts["succeeded"]
-    if ended >= FAILING_LEAST and failed > FAILING_SHARE * ended:
-        worst = max(whole.failures, key=lambda group: whole.failures[group])
+    failures = picture.whole.failures
+    counted = {group: count for group, count in failures.items() if group.cause not in _HARMLESS}
+    ended = picture.ended - (sum(failures.values()) - sum(counted.values()))
+    failed = ended - picture.whole.counts["succeeded"]
+    if counted and ended >= FAILING_LEAST and failed > FAILING_SHARE * ended:
+        worst = max(counted, key=lambda group: counted[group])
         yield Finding(
             kind="devices_failing",
             severity="fault",

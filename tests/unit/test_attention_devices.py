@@ -1,0 +1,44 @@
+"""What the last quarter of an hour says of the devices, from its counts alone."""
+
+from datetime import UTC, datetime, timedelta
+
+from server.attention_devices import FAILING_LEAST, failing
+from server.statistics import Bin, Picture
+from server.store.statistics import Count
+
+NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
+
+
+def picture(succeeded: int, **causes: int) -> Picture:
+    """A quarter of an hour with so many successes, and failures by cause."""
+    whole = Bin()
+    whole.add(Count("succeeded", NOW, 0, None, None, None, False, succeeded, None))
+    for cause, number in causes.items():
+        whole.add(Count("failed", NOW, 0, None, None, None, False, number, None))
+        whole.add(Count("cause", NOW, 0, cause, "meters", None, False, number, NOW))
+    return Picture(
+        at=NOW,
+        window="15m",
+        whole=whole,
+        steps=[(NOW, whole)],
+        step=timedelta(seconds=15),
+        per_minute=0,
+        refused=0,
+        sessions=0,
+        handshaking=0,
+    )
+
+
+def test_the_most_frequent_cause_is_one_that_counts() -> None:
+    (finding,) = failing(picture(FAILING_LEAST, superseded=40, no_answer=8, reset=4))
+    assert finding.title == "12 of 22 bootstraps failed in the last quarter of an hour"
+    assert finding.cause == "most often: no answer"
+
+
+def test_devices_that_began_anew_are_no_finding() -> None:
+    assert failing(picture(FAILING_LEAST, superseded=40)) == []
+
+
+def test_devices_at_their_limit_are_a_finding_and_no_failure() -> None:
+    (finding,) = failing(picture(FAILING_LEAST, too_many_certificates=30))
+    assert finding.kind == "devices_at_limit"
