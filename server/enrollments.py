@@ -150,8 +150,12 @@ class Enrollments:
         if not ending.later and (session is None or isinstance(verdict, Failed)):
             writes += self._own_row(requester, association, ending, verdict, step, alone=session is None)
         for result in await asyncio.gather(*writes, return_exceptions=True):
-            if isinstance(result, BaseException):
+            if isinstance(result, StoreUnavailable):
                 log.error("record_postponed", endpoint=requester.endpoint, reason=str(result))
+            elif isinstance(result, BaseException):
+                # A fault of ours: this is never written.
+                self._metrics.internal_errors.inc()
+                log.error("record_failed", endpoint=requester.endpoint, exc_info=result)
         self._tell(requester, ending, verdict, seconds)
 
     def _own_row(

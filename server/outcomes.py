@@ -15,6 +15,7 @@ from server.config import RecorderConfig
 from server.metrics import Metrics
 from server.policy import Factory
 from server.recorder import TapedSession
+from server.store.errors import StoreUnavailable
 from server.store.writer import EndSession, NoteOffer, RecordSession, RecordTranscript, TouchDevice, Writer
 
 log = logs.get("bootstrap")
@@ -122,8 +123,12 @@ class Outcomes:
         for written in writes:
             try:
                 await written
-            except Exception as error:
+            except StoreUnavailable as error:
                 log.error("record_postponed", endpoint=outcome.endpoint, reason=str(error))
+            except Exception:
+                # A fault of ours: this is never written. What the device got stays good.
+                self._metrics.internal_errors.inc()
+                log.exception("record_failed", endpoint=outcome.endpoint)
 
     def _transcript(self, outcome: Outcome, tape: Tape[TapedSession], sentence: str) -> RecordTranscript:
         verdict = outcome.verdict

@@ -1,9 +1,12 @@
-"""What EST requests add to the session of their association: no more than a bootstrap has, whatever the device does."""
+"""What EST requests leave on record: no more than a bootstrap has, whatever the device does, and told if it is not."""
 
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 from uuid import uuid4
+
+import pytest
+from structlog.testing import capture_logs
 
 from server.enrollments import Conversation, Ending, Enrollments
 from server.errors import Conflict, DailyLimit
@@ -11,7 +14,8 @@ from server.metrics import Metrics
 from server.profile import parse_profile
 from server.requester import Requester
 from server.seen import Seen
-from server.store.writer import AppendStep, RecordEnrollment, Writer
+from server.store.errors import StoreUnavailable
+from server.store.writer import AppendStep, RecordEnrollment, RowRefused, Writer
 from server.visit import MOST_STEPS, Visit, VisitedSession
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -33,10 +37,13 @@ REQUESTER = Requester(account_id=uuid4(), endpoint="device-1", kind="x509", prof
 class Record:
     """In place of the writer: keeps what is to be written."""
 
-    def __init__(self) -> None:
+    def __init__(self, error: Exception | None = None) -> None:
         self.written: list[object] = []
+        self.error = error
 
     async def write(self, operation: object) -> None:
+        if self.error is not None:
+            raise self.error
         self.written.append(operation)
 
 
@@ -49,9 +56,13 @@ class Talk:
         self.gone = None
 
 
-def make(record: Record) -> Enrollments:
+def make(record: Record, metrics: Metrics | None = None) -> Enrollments:
     return Enrollments(
-        writer=cast(Writer, record), seen=cast(Seen, None), clock=lambda: 1.0, now=lambda: NOW, metrics=Metrics()
+        writer=cast(Writer, record),
+        seen=cast(Seen, None),
+        clock=lambda: 1.0,
+        now=lambda: NOW,
+        metrics=metrics or Metrics(),
     )
 
 
@@ -98,3 +109,15 @@ async def test_a_device_that_had_its_certificates_of_the_day_is_told_to_come_lat
     (row,) = record.written
     assert isinstance(row, RecordEnrollment)
     assert (row.outcome, row.cause) == ("failed", "too_many_certificates")
+
+
+@pytest.mark.parametrize(
+    ("error", "event", "faults"),
+    [(StoreUnavailable("away"), "record_postponed", 0), (RowRefused("the row is bad"), "record_failed", 1)],
+)
+async def test_what_the_record_does_not_take_is_told_as_what_it_is(error: Exception, event: str, faults: int) -> None:
+    metrics = Metrics()
+    with capture_logs() as lines:
+        await make(Record(error), metrics).ended(cast(Conversation, Talk(open=False)), delivered())
+    assert [line["event"] for line in lines if line["log_level"] == "error"] == [event]
+    assert sum(metrics.internal_errors.values.values()) == faults
