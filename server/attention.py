@@ -6,6 +6,7 @@ Of the CAs `attention_cas.py` finds what there is, of the devices `attention_dev
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 from server import attention_cas, attention_devices
@@ -50,24 +51,32 @@ class Attendant:
         cas = await standings(self.database, account.id, now)
         picture = await self.statistics.picture(account.id, "15m", installation=False)
         ours = await attention_cas.authorities(self.database, account, cas)
-        of_cas = attention_cas.of_own_choice(ours)
+        of_cas = attention_cas.of_own_choice(ours, partial(self._cost, account.id))
+        told = {f.issuer_id for f in of_cas if f.kind in (attention_cas.NOT_READY, attention_cas.NOT_TRUSTED)}
         found = [
             *of_cas,
             *await attention_cas.of_embedded(self.database, ours),
             *await attention_cas.ending(self.database, self.sealer, ours, now),
             *await attention_devices.waiting(self.database, account.id, now),
             *attention_devices.failing(picture),
-            *attention_devices.without_certificate(
-                picture, cas, {f.issuer_id for f in of_cas if f.kind == attention_cas.NOT_READY}
-            ),
+            *attention_devices.without_certificate(picture, cas, told),
             *(self._installation() if account.is_default else ()),
         ]
-        # What lasted through two looks has begun at the first, where the record does not know better.
-        known = {(f.kind, f.title): f.since for f in last.findings} if last is not None else {}
-        dated = [f if f.since else replace(f, since=known.get((f.kind, f.title)) or now) for f in found]
+        # What lasted through two looks has begun at the first, where the record does not know better. A title may hold
+        # a number that changes.
+        known = {(f.kind, f.issuer_id): f.since for f in last.findings} if last is not None else {}
+        dated = [f if f.since else replace(f, since=known.get((f.kind, f.issuer_id)) or now) for f in found]
         attention = Attention(now, tuple(sorted(dated, key=lambda f: (f.severity != "fault", f.kind, f.title))))
         self._last[account.id] = attention
         return attention
+
+    def _cost(self, account_id: UUID, issuer_id: UUID, since: datetime) -> int:
+        failures = self.statistics.failures_since(account_id, since)
+        return sum(
+            count
+            for group, count in failures.items()
+            if group.issuer_id == issuer_id and group.cause in attention_devices.GAVE_NONE
+        )
 
     def _installation(self) -> list[Finding]:
         """What belongs to no account: the default one's people keep the house."""
@@ -84,6 +93,9 @@ class Attendant:
                     since=None,
                 )
             )
+        found += attention_devices.turned_away(
+            self.statistics.refusals_since(LOOKED_BACK), self.statistics.since("succeeded", LOOKED_BACK)
+        )
         ready, workers = self.workers()
         if ready < workers:
             found.append(

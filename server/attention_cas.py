@@ -1,16 +1,18 @@
 """What needs a person of the CAs: one that signs and cannot, or is not known to, and certificates that end."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from urllib.parse import urlencode
 from uuid import UUID
 
 from cryptography import x509
 
+from issuers.errors import BadCertificate
 from server.admin import trust as trust_admin
 from server.finding import Finding
 from server.standing import CA_ENDS_WITHIN, Standing
-from server.store import embedded_ca, issuers, trust
+from server.store import embedded_ca, issuer_chains, issuers, trust
 from server.store.accounts import LWM2M, Account
 from server.store.database import Database
 from server.store.embedded_ca import EmbeddedCa
@@ -18,6 +20,9 @@ from server.store.issuers import Configuration
 from server.store.secrets import Sealer
 
 NOT_READY = "issuer_not_ready"
+NOT_TRUSTED = "issuer_not_trusted"
+# Of a CA: how many bootstraps and enrolments had no certificate because of it since then.
+Cost = Callable[[UUID, datetime], int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +33,8 @@ class Authorities:
     registered: Mapping[UUID, Standing]
     embedded: EmbeddedCa | None
     services: Sequence[Configuration]
+    # Those that have signed since their last verification failed.
+    proven: frozenset[UUID]
 
 
 async def authorities(database: Database, account: Account, registered: Mapping[UUID, Standing]) -> Authorities:
@@ -37,10 +44,20 @@ async def authorities(database: Database, account: Account, registered: Mapping[
         registered=registered,
         embedded=await embedded_ca.find(database, account.id),
         services=await issuers.configured(database, account.id),
+        proven=frozenset(
+            [
+                issuer_id
+                for issuer_id, ca in registered.items()
+                if ca.verification is not None
+                and not ca.verification.successful
+                and ca.verification.finished_at is not None
+                and await issuer_chains.has_signed_since(database, account.id, issuer_id, ca.verification.finished_at)
+            ]
+        ),
     )
 
 
-def of_own_choice(ours: Authorities) -> list[Finding]:
+def of_own_choice(ours: Authorities, cost: Cost) -> list[Finding]:
     """CAs that sign for a service and cannot, or of which nobody knows whether they can."""
     cas = ours.registered
     if cas and not ours.account.third_party_ca:
@@ -62,32 +79,39 @@ def of_own_choice(ours: Authorities) -> list[Finding]:
         finding
         for issuer_id, standing in cas.items()
         if issuer_id in active
-        for finding in _of_active(standing, active[issuer_id])
+        for finding in _of_active(standing, active[issuer_id], issuer_id in ours.proven, cost)
     ]
 
 
-def _of_active(ca: Standing, services: Sequence[str]) -> Iterator[Finding]:
-    """What is wrong with a CA that signs for these services, or not known of it."""
+def _of_active(ca: Standing, services: Sequence[str], proven: bool, cost: Cost) -> Iterator[Finding]:
+    """What is wrong with a CA that signs for these services, or not known of it: one cause is told of once."""
     name, signs_for = ca.row.name, ", ".join(services)
-    if ca.refused_by is not None:
+    refused, untrusted = ca.refused_by, ca.is_refused_for(*services)
+    count = cost(ca.row.id, refused.since) if refused is not None and refused.since is not None else 0
+    told = f": {count:,} {'bootstrap' if count == 1 else 'bootstraps'} without a certificate so far" if count else ""
+    devices = urlencode({"last_outcome__eq": "failed", "last_failed_ca__eq": ca.row.id.hex}) if count else ""
+    if untrusted:
         yield Finding(
-            kind=NOT_READY,
-            severity="fault",
-            title=f"{name} gives no certificates for {signs_for}",
-            cause=ca.refused_by.error_text,
-            next_step="run Verify on it; it is asked again by itself, and devices come back by themselves",
-            since=ca.refused_by.since,
-            issuer_id=ca.row.id,
-        )
-    if ca.is_refused_for(*services):
-        yield Finding(
-            kind="issuer_not_trusted",
+            kind=NOT_TRUSTED,
             severity="fault",
             title=f"{name} is active for {LWM2M}, but its CA certificate is not trusted: devices are refused",
             cause="what it signs leads to no active trusted certificate of service lwm2m",
             next_step="trust its certificate for LWM2M, then verify it",
             since=None,
             issuer_id=ca.row.id,
+        )
+    # That its certificates are refused for want of trust, and that it is left alone for that, is the same.
+    if refused is not None and not (untrusted and refused.error_class == BadCertificate.__name__):
+        yield Finding(
+            kind=NOT_READY,
+            severity="fault",
+            title=f"{name} gives no certificates for {signs_for}{told}",
+            cause=refused.error_text,
+            next_step="run Verify on it; it is asked again by itself, and devices come back by themselves",
+            since=refused.since,
+            issuer_id=ca.row.id,
+            devices=devices,
+            count=count,
         )
     if ca.verification is None:
         yield Finding(
@@ -99,7 +123,8 @@ def _of_active(ca: Standing, services: Sequence[str]) -> Iterator[Finding]:
             since=None,
             issuer_id=ca.row.id,
         )
-    elif (failed := ca.failed_for(*services)) is not None:
+    # Whoever verifies a CA that is away learns nothing new, and one that has signed since is at work.
+    elif refused is None and not proven and (failed := ca.failed_for(*services)) is not None:
         yield Finding(
             kind="verification_failed",
             severity="warning",
@@ -150,7 +175,8 @@ async def ending(database: Database, sealer: Sealer, ours: Authorities, now: dat
     if ours.account.is_default and await embedded_ca.has_server_credential(database):
         server = await embedded_ca.server_credential(database, sealer)
         own_end = _end(server.certificate)
-        ends.append(("the bootstrap server's certificate", own_end, "renew it", ours.account.created_at))
+        step = "`firstlight ca renew-server`; devices that hold it and not the server root refuse the next one"
+        ends.append(("the bootstrap server's certificate", own_end, step, ours.account.created_at))
     for trusted in await trust.listed(database, ours.account.id):
         if trusted.active:
             step = "upload its successor as a trusted certificate beside it"

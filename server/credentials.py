@@ -7,11 +7,11 @@ from uuid import UUID
 
 from issuers.errors import IssuerError
 from issuers.subject import parse_subject
-from lwm2m.bootstrap import Credential, Failed, FailureCause, Learned, PskCredential
+from lwm2m.bootstrap import Credential, FailureCause, Learned, PskCredential
 from server import est_unused, logs, preflight
 from server.errors import DailyLimit, ServiceError, TemporarilyUnavailable
 from server.issuance import Issuance, ServerMade, Wish
-from server.issuer_failures import OPERATOR_RETRY_AFTER, Unconfigured, failure
+from server.issuer_failures import OF_A_CA, OPERATOR_RETRY_AFTER, Unconfigured, failure
 from server.policy import Admitted
 from server.store import devices, psk
 from server.store.database import Database
@@ -27,19 +27,33 @@ Made: TypeAlias = dict[int, tuple[ServerMade, Wish]]
 
 
 class Refused(Exception):
-    """The Bootstrap-Request is answered with an error and the session ends with `cause`."""
+    """The device gets nothing and its session ends with `cause`; `error` answers its Bootstrap-Request if none did yet.
 
-    def __init__(self, cause: FailureCause, error: ServiceError, detail: str) -> None:
+    `failed_ca` is the CA that is at fault (`RecordSession`).
+    """
+
+    def __init__(self, cause: FailureCause, error: ServiceError, detail: str, failed_ca: str | None = None) -> None:
         super().__init__(detail)
         self.cause = cause
         self.error = error
         self.detail = detail
+        self.failed_ca = failed_ca
 
 
 class Credentials:
     """Where the sessions of one worker get them."""
 
-    def __init__(self, *, database: Database, issuance: Issuance, sealer: Sealer, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        issuance: Issuance,
+        sealer: Sealer,
+        ca_of: Callable[[UUID, str], str | None],
+        now: Callable[[], datetime],
+    ) -> None:
+        """`ca_of`: the CA of an account's service (`Knowledge`)."""
+        self._ca_of = ca_of
         self._database = database
         self._issuance = issuance
         self._sealer = sealer
@@ -53,47 +67,30 @@ class Credentials:
 
         `made` takes up what was made for it, whatever the end. Raises Refused and StoreUnavailable.
         """
-        try:
-            device = await devices.ensure(self._database, admitted.account_id, admitted.endpoint)
-            plan = admitted.profile.plan
-            learned = await est_unused.learned_of(self._database, device, plan, self._now())
-            if learned.est_unused:
-                log.info(
-                    "mode_4_unused",
-                    endpoint=admitted.endpoint,
-                    session=session_id.hex,
-                    reason="it took mode 4 before and asked for no certificate; it gets a key made here",
-                )
-            credentials: dict[int, Credential | PskCredential] = {}
-            for index in plan.needs_credential(learned):
-                if admitted.profile.ask == "before-accept":
-                    credentials[index] = await self._credential(admitted, session_id, made, device.id, index)
-        except IssuerError as error:
-            raise Refused(*failure(error)) from error
-        except TemporarilyUnavailable as error:
-            raise Refused(_cause(error), error, error.message) from error
-        fatal = self._preflight(admitted, credentials, learned)
-        if fatal is not None:
-            raise Refused(
-                FailureCause.CONFIGURATION_INVALID, TemporarilyUnavailable(fatal, OPERATOR_RETRY_AFTER), fatal
+        device = await devices.ensure(self._database, admitted.account_id, admitted.endpoint)
+        plan = admitted.profile.plan
+        learned = await est_unused.learned_of(self._database, device, plan, self._now())
+        if learned.est_unused:
+            log.info(
+                "mode_4_unused",
+                endpoint=admitted.endpoint,
+                session=session_id.hex,
+                reason="it took mode 4 before and asked for no certificate; it gets a key made here",
             )
+        credentials: dict[int, Credential | PskCredential] = {}
+        for index in plan.needs_credential(learned):
+            if admitted.profile.ask == "before-accept":
+                credentials[index] = await self._credential(admitted, session_id, made, device.id, index)
+        self._preflight(admitted, credentials, learned)
         return credentials, learned
 
     async def after_accept(
         self, admitted: Admitted, session_id: UUID, made: Made, index: int, learned: Learned
-    ) -> Credential | PskCredential | Failed:
-        """The same for one account of the plan, in the middle of the session. Raises StoreUnavailable."""
+    ) -> Credential | PskCredential:
+        """The same for one account of the plan, in the middle of the session. Raises Refused and StoreUnavailable."""
         device = await devices.ensure(self._database, admitted.account_id, admitted.endpoint)
-        try:
-            credential = await self._credential(admitted, session_id, made, device.id, index)
-        except IssuerError as error:
-            cause, _, detail = failure(error)
-            return Failed(cause, None, None, detail)
-        except TemporarilyUnavailable as error:
-            return Failed(_cause(error), None, None, error.message)
-        fatal = self._preflight(admitted, {index: credential}, learned)
-        if fatal is not None:
-            return Failed(FailureCause.CONFIGURATION_INVALID, None, None, fatal)
+        credential = await self._credential(admitted, session_id, made, device.id, index)
+        self._preflight(admitted, {index: credential}, learned)
         return credential
 
     def ended(self, made: Made, *, delivered: bool, doubtful: bool) -> None:
@@ -106,8 +103,8 @@ class Credentials:
 
     def _preflight(
         self, admitted: Admitted, credentials: Mapping[int, Credential | PskCredential], learned: Learned
-    ) -> str | None:
-        """Everything that speaks against the first write, into the log; the first that forbids it.
+    ) -> None:
+        """Everything that speaks against the first write, into the log; Refused by the first that forbids it.
 
         What speaks of a profile it says for every device of it: a warning is told once.
         """
@@ -121,9 +118,30 @@ class Credentials:
                     self._told.clear()
                 self._told.add(told)
             log.info("plan_checked", endpoint=admitted.endpoint, severity=finding.severity, finding=finding.sentence)
-        return next((finding.sentence for finding in findings if finding.severity == "error"), None)
+        for finding in findings:
+            if finding.severity == "error":
+                later = TemporarilyUnavailable(finding.sentence, OPERATOR_RETRY_AFTER)
+                raise Refused(FailureCause.CONFIGURATION_INVALID, later, finding.sentence)
 
     async def _credential(
+        self, admitted: Admitted, session_id: UUID, made: Made, device_id: UUID, index: int
+    ) -> Credential | PskCredential:
+        """What goes wrong is Refused, which says whose failure it is: not every device asks a CA that is away."""
+        try:
+            return await self._obtained(admitted, session_id, made, device_id, index)
+        except IssuerError as error:
+            cause, answer, detail = failure(error)
+            raise Refused(cause, answer, detail, self._ca(admitted, index, cause)) from error
+        except TemporarilyUnavailable as error:
+            cause = _cause(error)
+            raise Refused(cause, error, error.message, self._ca(admitted, index, cause)) from error
+
+    def _ca(self, admitted: Admitted, index: int, cause: FailureCause) -> str | None:
+        if cause not in OF_A_CA:
+            return None
+        return self._ca_of(admitted.account_id, admitted.profile.plan.securities[index].service)
+
+    async def _obtained(
         self, admitted: Admitted, session_id: UUID, made: Made, device_id: UUID, index: int
     ) -> Credential | PskCredential:
         security = admitted.profile.plan.securities[index]

@@ -65,6 +65,8 @@ class Ending:
     format: str | None = None
     note: str = ""
     cause: FailureCause | None = None
+    # The CA at fault, as in `RecordSession`.
+    failed_ca: str | None = None
     later: bool = False
     noted: Awaitable[None] | None = None
 
@@ -184,6 +186,7 @@ class Enrollments:
             sentence="" if isinstance(verdict, Done) else sentences.for_failure(verdict, requester.endpoint),
             issuance_id=ending.issuance_id,
             steps=rows((step._replace(at=0.0),)),
+            failed_ca=ending.failed_ca,
         )
         writes: list[Awaitable[object]] = [self._writer.write(row)]
         # What goes wrong with a service of the operator's own says nothing of the device as such.
@@ -200,6 +203,7 @@ class Enrollments:
                 verified_by=factory.verified_by if factory is not None else None,
                 factory_until=factory.until if factory is not None else None,
                 factory_key=factory.key if factory is not None else None,
+                failed_ca=ending.failed_ca,
             )
             writes.append(self._writer.write(touched))
         return writes

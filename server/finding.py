@@ -12,7 +12,10 @@ LOOKED_BACK = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that needs a person. `issuer_id` and `devices` (filters of the device list) say where to look."""
+    """One thing that needs a person. `issuer_id` and `devices` (filters of the device list) say where to look.
+
+    `count` is how many bootstraps and enrolments it cost so far, where they can be counted.
+    """
 
     kind: str
     severity: Severity
@@ -22,3 +25,4 @@ class Finding:
     since: datetime | None
     issuer_id: UUID | None = None
     devices: str = ""
+    count: int | None = None

@@ -4,6 +4,8 @@ from issuers.errors import BadCertificate, IssuerError, Misconfigured, Rejected
 from lwm2m.steps import FailureCause
 from server.errors import NotAuthorized, ServiceError, TemporarilyUnavailable
 
+# What goes wrong at a CA, and is told of by that CA.
+OF_A_CA = frozenset({FailureCause.ISSUER_UNAVAILABLE, FailureCause.ISSUER_REFUSED, FailureCause.ISSUER_BAD_CERTIFICATE})
 # Seconds a device is told to stay away when the cause needs an operator.
 OPERATOR_RETRY_AFTER = 60.0
 

@@ -28,6 +28,7 @@ from server.pace import Pace
 from server.profile import Profile, ProfileError, parse_profile
 from server.store import embedded_ca, issuers, profiles, psk, trust
 from server.store.accounts import LWM2M
+from server.store.conditions import OWN
 from server.store.database import Database
 from server.store.errors import SealBroken, StoreUnavailable
 from server.store.secrets import Sealer
@@ -283,6 +284,14 @@ class Knowledge:
         if isinstance(active.issuer, Guarded):
             await active.issuer.admit()
         return await active.for_service(service)
+
+    def ca_of(self, account_id: UUID, service: str) -> str | None:
+        """Which CA is configured for `service`, as the record says whose a failure is (`failed_ca`); None = none is."""
+        configurations = self._now_known().configurations
+        if (account_id, service) not in configurations:
+            return None
+        issuer_id = configurations[account_id, service]
+        return issuer_id.hex if issuer_id is not None else OWN
 
     async def issuer_by_id(self, account_id: UUID, issuer_id: UUID | None, service: str = LWM2M) -> ActiveIssuer:
         """The CA with this id, None = the embedded CA of the account, with the anchors of `service`."""

@@ -27,8 +27,8 @@ class Outcome:
     """One bootstrap that is over.
 
     `seconds` from the Bootstrap-Request to the end; `profile` None when none was chosen; `learned` is JSON, None
-    keeps what is known of the device; `issuances` are those made for this session; `tape` is the flight recorder's,
-    `offer` what became of mode 4.
+    keeps what is known of the device; `issuances` are those made for this session; `failed_ca` as in `RecordSession`;
+    `tape` is the flight recorder's, `offer` what became of mode 4.
     """
 
     session_id: UUID
@@ -44,6 +44,7 @@ class Outcome:
     learned: str | None = None
     factory: Factory | None = None
     issuances: tuple[UUID, ...] = ()
+    failed_ca: str | None = None
     tape: Tape[TapedSession] | None = None
     offer: NoteOffer | None = None
 
@@ -95,6 +96,7 @@ class Outcomes:
             sentence=sentence,
             issuance_id=next(iter(outcome.issuances), None),
             steps=rows(outcome.steps),
+            failed_ca=outcome.failed_ca,
         )
         device = TouchDevice(
             account_id=outcome.account_id,
@@ -109,6 +111,7 @@ class Outcomes:
             verified_by=outcome.factory.verified_by if outcome.factory is not None else None,
             factory_until=outcome.factory.until if outcome.factory is not None else None,
             factory_key=outcome.factory.key if outcome.factory is not None else None,
+            failed_ca=outcome.failed_ca,
         )
         delivered = outcome.issuances if succeeded else ()
         writes: list[Awaitable[object]] = [self._writer.write(EndSession(session, device, delivered))]

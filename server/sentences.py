@@ -214,6 +214,14 @@ REFUSALS: Mapping[str, tuple[str, str]] = {
 }
 
 
+NOT_SHOWN = (
+    "Before a handshake is through nothing proves whose device it is, so only administrators of the default account "
+    "see who was turned away in it: ask one of them, with the device's name, identity or address. A device whose "
+    "credential proved that it is yours is in your list of devices, with the cause."
+)
+"""Why an account other than the default one has no list of who was turned away, and what its people do."""
+
+
 def for_refusal(reason: str) -> tuple[str, str]:
     """What a reason of the list of the refused means, and what to do."""
     if reason in REFUSALS:

@@ -57,6 +57,7 @@ class Running:
     task: asyncio.Task[None] | None = None
     machine: BootstrapSession | None = None
     made: Made = field(default_factory=dict)
+    failed_ca: str | None = None
     answered: bool = False
     interrupted: tuple[FailureCause, str] | None = None
     ending: bool = False
@@ -191,6 +192,7 @@ class Sessions:
             return self._verdict(running, *running.interrupted)
         except Refused as refused:
             code = self._answer(running, incoming, refused.error)
+            running.failed_ca = refused.failed_ca
             return Failed(refused.cause, None, code, refused.detail)
         except StoreUnavailable as error:
             later = TemporarilyUnavailable(str(error), error.retry_after * (1 + self._jitter()))
@@ -263,8 +265,6 @@ class Sessions:
 
     async def _after_accept(self, running: Running, machine: BootstrapSession, index: int) -> Step:
         given = await self._credentials.after_accept(running.admitted, running.id, running.made, index, machine.learned)
-        if isinstance(given, Failed):
-            return given
         recorder.supplied(running.conversation.tape, index, given, self._clock())
         return machine.supply(index, given, self._clock())
 
@@ -297,6 +297,7 @@ class Sessions:
                 learned=machine.learned.as_json() if machine is not None else None,
                 factory=factory(running.conversation.association.peer, admitted.account_id),
                 issuances=tuple(made.issuance_id for made, _ in running.made.values()),
+                failed_ca=running.failed_ca,
                 tape=running.conversation.tape,
                 offer=self._offer(running, verdict),
             )

@@ -25,13 +25,15 @@ from server.recovery import collected_once, recovered
 from server.store import certificates, issuances
 from server.store.database import Database
 from server.store.errors import StoreUnavailable
-from server.store.issuances import ADOPT_LIMIT, IssuanceRow
+from server.store.issuances import ADOPT_LIMIT, IssuanceRow, LeasedRow
 from server.store.writer import MarkAbandoned, Writer
 
 log = logs.get("issuance")
 
 # CAs asked at a time about what is left over: the devices that wait come first.
 ASKED_AT_ONCE = 8
+# No lease is longer (`issuance.lease_seconds`), nor any pause before somebody looks into a row again.
+FARTHEST = timedelta(hours=1, minutes=5)
 KEY_LOST = "the server that held its key is gone"
 # The most that any profile may say a device stores.
 LARGEST = DeviceLimits(certificate_bytes=MAX_CERTIFICATE_BYTES)
@@ -64,6 +66,8 @@ class Settlement:
         self._tasks: set[asyncio.Task[None]] = set()
         self._settling: set[UUID] = set()
         self._adopt_from = clock()
+        # Leases that no present clock gave, and since when each was seen so.
+        self._far: dict[LeasedRow, float] = {}
 
     async def settle(self) -> None:
         """One look at everything that is left over; raises StoreUnavailable.
@@ -74,10 +78,25 @@ class Settlement:
         try:
             await self.revoke_due()
             if self._clock() >= self._adopt_from:
+                await self.end_far_leases()
                 await self.settle_expired()
         except StoreUnavailable:
             self._adopt_from = self._clock() + self._lease.total_seconds()
             raise
+
+    async def end_far_leases(self) -> None:
+        """End leases that a clock said which was set back since, and that nobody renews: their workers are gone.
+
+        Whoever lives renews what is its own several times within a lease, by the present clock; a row that stood as it
+        is for a whole one, by the clock that nobody sets, is nobody's.
+        """
+        found = await issuances.leased_beyond(self._database, self._now() + FARTHEST)
+        clock = self._clock()
+        self._far = {row: self._far.get(row, clock) for row in found}
+        left = [row for row, since in self._far.items() if clock - since > self._lease.total_seconds()]
+        if left:
+            ended = await issuances.end_leases(self._database, left, self._now() - timedelta(seconds=1))
+            log.warning("far_leases_ended", count=ended, reason="the clock was set back, and their workers are gone")
 
     async def settle_expired(self) -> None:
         """Adopt and settle every row whose lease ran out."""

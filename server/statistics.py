@@ -45,7 +45,7 @@ STEPS: Mapping[str, timedelta] = {
 class Group:
     """Failures that are alike. `family` is the profile, "" when none was chosen: devices of a profile are made alike.
 
-    `asked`: a CA was asked in them; then `issuer_id` None is the embedded CA.
+    `asked`: a CA was asked in them, or would have been were it not away; then `issuer_id` None is the embedded CA.
     """
 
     cause: str
@@ -63,6 +63,8 @@ class Bin:
     issuing: dict[UUID | None, Counter[int]] = field(default_factory=dict)
     failures: Counter[Group] = field(default_factory=Counter)
     last: dict[Group, datetime] = field(default_factory=dict)
+    # When each CA issued last.
+    issued: dict[UUID | None, datetime] = field(default_factory=dict)
 
     def add(self, count: Count) -> None:
         """Take one row of the record's counts."""
@@ -77,6 +79,8 @@ class Bin:
             self.seconds[count.bucket] += count.number
         elif count.what == "issued":
             self.issuing.setdefault(count.issuer_id, Counter())[count.bucket] += count.number
+            if count.last is not None:
+                self.issued[count.issuer_id] = max(count.last, self.issued.get(count.issuer_id, count.last))
 
     def merge(self, other: "Bin") -> None:
         """Add another bin's counts."""
@@ -87,6 +91,8 @@ class Bin:
             self.issuing.setdefault(issuer_id, Counter()).update(buckets)
         for group, at in other.last.items():
             self.last[group] = max(at, self.last.get(group, at))
+        for issuer_id, at in other.issued.items():
+            self.issued[issuer_id] = max(at, self.issued.get(issuer_id, at))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +100,17 @@ class Sample:
     """Totals of the workers at one moment."""
 
     at: datetime
-    refused: int
+    # By reason.
+    refusals: Mapping[str, int]
+    succeeded: int
     shed: int
     internal_errors: int
     commits: tuple[float, ...]
+
+    @property
+    def refused(self) -> int:
+        """Peers that no handshake admitted."""
+        return sum(self.refusals.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +221,14 @@ class History:
             for at in [at for at in bins if at < now - span]:
                 del bins[at]
 
+    def failures_since(self, since: datetime) -> Counter[Group]:
+        """What failed from the minute of `since` on, as far as it was read."""
+        failures: Counter[Group] = Counter()
+        for at, bin in self._long.items():
+            if at >= _floor(since, LONG):
+                failures.update(bin.failures)
+        return failures
+
     def steps(self, window: str, until: datetime) -> list[tuple[datetime, Bin]]:
         """The window in the steps of its plot, the empty ones too, the one under way last."""
         step = STEPS[window]
@@ -252,7 +273,8 @@ class Statistics:
         self._samples.append(
             Sample(
                 self._now(),
-                sum(merged.counter("refusals").values()),
+                merged.counter("refusals"),
+                merged.counter("bootstraps").get("succeeded", 0),
                 sum(merged.counter("shed").values()),
                 sum(merged.counter("internal_errors").values()),
                 tuple(merged.histogram("commit_seconds")),
@@ -280,10 +302,20 @@ class Statistics:
             handshaking=self._merged.gauge("handshaking") if installation else 0,
         )
 
+    def failures_since(self, account_id: UUID, since: datetime) -> Counter[Group]:
+        """What failed in an account since then, at most within a day; as far as its last picture tells."""
+        history = self._histories.get(account_id)
+        return history.failures_since(since) if history is not None else Counter()
+
     def since(self, what: str, span: timedelta) -> int:
         """How much a total of the workers grew within `span`."""
         window = self._within(span)
         return max(0, getattr(window[-1], what) - getattr(window[0], what)) if window else 0
+
+    def refusals_since(self, span: timedelta) -> Counter[str]:
+        """Peers that no handshake admitted within `span`, by reason."""
+        window = self._within(span)
+        return Counter(window[-1].refusals) - Counter(window[0].refusals) if window else Counter()
 
     def commit_p99(self, span: timedelta) -> float | None:
         """Seconds that 99 of 100 group commits stayed below within `span`; None when there were none."""

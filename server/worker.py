@@ -149,7 +149,9 @@ class Worker:
             clock=time.monotonic,
         )
         self.sessions = Sessions(
-            credentials=Credentials(database=database, issuance=issuance, sealer=sealer, now=utc_now),
+            credentials=Credentials(
+                database=database, issuance=issuance, sealer=sealer, ca_of=knowledge.ca_of, now=utc_now
+            ),
             outcomes=outcomes,
             limits=config.limits,
             clock=time.monotonic,

@@ -81,6 +81,14 @@ def renew_server_certificate(
     return _der(_server_certificate(key, names, root, x509.random_serial_number(), now)), key
 
 
+async def renew_server(database: Database, sealer: Sealer, actor: Actor, now: datetime) -> datetime:
+    """Make the server's certificate anew for the names that it has; when the new one ends. NotFound."""
+    held = await embedded_ca.server_credential(database, sealer)
+    certificate, key = renew_server_certificate(held, names_in(x509.load_der_x509_certificate(held.certificate)), now)
+    await embedded_ca.renew_server_certificate(database, sealer, actor, certificate=certificate, private_key=key)
+    return x509.load_der_x509_certificate(certificate).not_valid_after_utc
+
+
 def names_in(certificate: x509.Certificate) -> tuple[str, ...]:
     """Every name and address of a certificate's SAN, as text."""
     san = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

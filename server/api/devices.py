@@ -93,7 +93,7 @@ async def list_devices(asking: Reader, request: Request, page: Paged) -> Respons
     """Devices by first sight; every field has filters, for instance `endpoint_name__eq` or `created_at__gte`.
 
     `sort` is created_at, updated_at, endpoint_name or connector_expiration_date. `last_failed_ca` is the CA that a
-    failed last bootstrap asked: its id, `own` for the embedded CA, `none`.
+    failed last bootstrap asked, or found away: its id, `own` for the embedded CA, `none`.
     """
     return await listed(asking, request, page, "device")
 
@@ -174,6 +174,15 @@ class DeviceName(Body):
     endpoint_name: str = Field(min_length=1, max_length=255)
 
 
+class Released(Body):
+    """One device by its name, or all that wait."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"endpoint_name": "urn:dev:os:0001"}, {"all": True}]})
+
+    endpoint_name: str | None = Field(default=None, min_length=1, max_length=255)
+    all: bool = Field(default=False, description="Instead: up to a thousand devices, those that wait longest first.")
+
+
 LEARNED_EXAMPLE = {
     "object": "device-learned",
     "id": EXAMPLE_ID,
@@ -218,7 +227,16 @@ async def read_learned(asking: Reader, device_id: str) -> dict[str, Any]:
 
 
 @ours.post("/release", responses=documented(200, {"certificate_ids": [EXAMPLE_ID]}, 401, 403, 404))
-async def release_device(asking: Operator, body: DeviceName) -> dict[str, Any]:
-    """Let a device have a new certificate although nobody knows what became of an earlier request (on_unknown hold)."""
-    released = await issuances.release(asking.database, asking.actor, asking.account_id, body.endpoint_name)
+async def release_device(asking: Operator, body: Released) -> dict[str, Any]:
+    """Let a device have a new certificate although nobody knows what became of an earlier request.
+
+    That is for `on_unknown` hold, and for devices that had all certificates of a day by answers that were lost. With
+    `all` it is done for every device that waits, a thousand at a time: ask again until no id comes back.
+    """
+    if body.all == (body.endpoint_name is not None):
+        raise BadRequest("give `endpoint_name`, or `all` for every device that waits", field="endpoint_name")
+    if body.endpoint_name is not None:
+        released = await issuances.release(asking.database, asking.actor, asking.account_id, body.endpoint_name)
+    else:
+        released = await issuances.release_all(asking.database, asking.actor, asking.account_id)
     return {"certificate_ids": [issuance_id.hex for issuance_id in released]}

@@ -12,7 +12,7 @@ from server.api.documented import EXAMPLE_ID, documented, listing
 from server.api.lists import Paged, cut, time
 from server.api.recorded import listed
 from server.errors import NotAuthorized, NotFound
-from server.sentences import for_refusal
+from server.sentences import NOT_SHOWN, for_refusal
 from server.standing import unproven
 from server.store import issuer_chains, issuers, readiness, refusals, sessions, verifications
 from server.store.issuer_chains import UNUSED
@@ -222,7 +222,7 @@ async def list_seen(asking: Administrator, page: Paged) -> dict[str, Any]:
     more there were, when more came than are kept.
     """
     if not (await account_of(asking)).is_default:
-        raise NotAuthorized("only the default account sees who was not admitted")
+        raise NotAuthorized(f"only the default account sees who was not admitted. {NOT_SHOWN}")
     rows = await refusals.listed(asking.database, limit=page.limit + 1)
     unlisted = await refusals.not_listed(asking.database)
     return {

@@ -56,12 +56,13 @@ ATTENTION_EXAMPLE = {
         {
             "kind": "issuer_not_ready",
             "severity": "fault",
-            "title": "Plant CA gives no certificates for LWM2M",
+            "title": "Plant CA gives no certificates for LWM2M: 214 bootstraps without a certificate so far",
             "cause": "the CA is away: connection refused",
             "next_step": "run Verify on it; it is asked again by itself, and devices come back by themselves",
             "since": "2026-11-23T11:52:07.000Z",
             "certificate_issuer_id": EXAMPLE_ID,
-            "devices": "",
+            "devices": f"last_outcome__eq=failed&last_failed_ca__eq={EXAMPLE_ID}",
+            "count": 214,
         }
     ],
 }
@@ -74,6 +75,8 @@ async def statistics(
     window: Annotated[Window, Query(description="How far back; the steps of 24h are 20 minutes.")] = "1h",
 ) -> dict[str, Any]:
     """How bootstraps went: a funnel, durations, failures that are alike, and the steps of a plot.
+
+    The CA of failures is the one that gave no certificate, also where nobody asked it because it was away.
 
     A family of devices is a profile. Peers refused in the handshake and the queue belong to no account: only the
     default account sees them, as counts of this server since it started.
@@ -164,6 +167,7 @@ def attention_shown(found: Attention) -> dict[str, Any]:
                 "since": time(finding.since),
                 "certificate_issuer_id": finding.issuer_id.hex if finding.issuer_id is not None else None,
                 "devices": finding.devices,
+                "count": finding.count,
             }
             for finding in found.findings
         ],

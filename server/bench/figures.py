@@ -13,9 +13,10 @@ class Figures:
 
     CPU is user and system time of all processes per completed bootstrap, PostgreSQL's apart, ours of the round that was
     disturbed least; times of a device run from its first ClientHello to the Finish. `session_kb` is the memory of one
-    session held in its middle. `floor_ms` is the median of the rounds, `floor_ratio` the median of the floor's share in
-    our own CPU time round by round. `checks_performed` counts certificates judged with their path (the device's own and
-    the one issued), `rows_committed` the rows a bootstrap must leave: session, issuance, certificate and audit.
+    session held in its middle, not measured (0 or less) where so few were held that the server needed no more of it.
+    `floor_ms` is the median of the rounds, `floor_ratio` the median of the floor's share in our own CPU time round by
+    round. `checks_performed` counts certificates judged with their path (the device's own and the one issued),
+    `rows_committed` the rows a bootstrap must leave: session, issuance, certificate and audit.
     """
 
     cpu_ms_per_bootstrap: float
@@ -89,6 +90,11 @@ def missed(
         return
     if figures.cpu_ms_per_bootstrap > CPU_MS[mode]:
         yield f"{figures.cpu_ms_per_bootstrap:g} ms of CPU for a bootstrap; must: {CPU_MS[mode]:g} ms"
+    if figures.session_kb <= 0:
+        yield (
+            "the memory of a live session was not measured: so few devices needed no more of it; raise --devices; "
+            f"must: {SESSION_KB[mode]:g} KB"
+        )
     if figures.session_kb > SESSION_KB[mode]:
         yield f"{figures.session_kb:g} KB for a live session; must: {SESSION_KB[mode]:g} KB"
     if mode == "x509" and figures.floor_ratio < FLOOR_RATIO:

@@ -108,7 +108,7 @@ def _row(kind: str, result: Result, machine: Machine) -> str:
         f"{figures.p50_ms:.0f}, {figures.p99_ms:.0f}",
         f"{figures.worst_device_s:.1f}",
         f"{figures.queue_p99_ms:.0f}",
-        f"{figures.session_kb:.0f}",
+        f"{figures.session_kb:.0f}" if figures.session_kb > 0 else "not measured",
         f"{figures.failed} of {figures.failed + figures.completed}",
         f"{figures.first_attempt_ratio:.1%}",
         f"{machine.day}, {machine.commit}, {machine.load[0]:.1f}",

@@ -139,6 +139,27 @@ async def _export(record: Record, out: Path, passphrase_file: Path | None, *, re
         await embedded_ca.remove_root_key(record.database, options.actor(), record.account_id)
 
 
+@app.command("renew-server")
+def renew_server(
+    config: options.ConfigFile = None,
+    data_dir: options.DataDir = None,
+    database_url: options.DatabaseUrl = None,
+    master_key_file: options.MasterKeyFile = None,
+) -> None:
+    """Make the server's own certificate anew, for the same names, below the same server root."""
+
+    async def work() -> None:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
+            until = await ceremony.renew_server(record.database, record.sealer, options.actor(), datetime.now(UTC))
+        print(
+            f"The server's certificate is new and ends {until:%Y-%m-%d}; running servers show it within two seconds. "
+            "Devices that hold the certificate itself, and not the server root, refuse it: give them the new one "
+            "(`firstlight ca export server`)."
+        )
+
+    options.run(work)
+
+
 StateOption = Annotated[
     Literal["issued", "delivered", "abandoned"] | None,
     typer.Option(help="Only certificates in this state.", show_default=False),

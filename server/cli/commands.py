@@ -24,6 +24,7 @@ from server.cli import (
     psk,
     run,
     service,
+    status,
     transcript,
     trust,
 )
@@ -69,6 +70,7 @@ app.add_typer(profile.app, name="profile")
 app.add_typer(psk.app, name="psk")
 app.add_typer(trust.app, name="trust")
 run.register(app)
+app.command("status")(status.status)
 app.command("bench")(bench.bench)
 app.command("replay")(transcript.replay)
 examples.shown(app)

@@ -246,10 +246,24 @@ def print_steps(sentence: str, steps: Sequence[Mapping[str, Any]]) -> None:
     )
 
 
-def released(endpoint: str, requests: int) -> str:
-    """What is said when a device is."""
+ReleasedArgument = Annotated[str | None, typer.Argument(help="Endpoint Client Name.", show_default=False)]
+AllOption = Annotated[bool, typer.Option("--all", help="Instead: all devices that wait, as after an outage of a CA.")]
+
+
+def one_or_all(endpoint: str | None, everything: bool) -> str | None:
+    """The device to release, None = all that wait."""
+    if everything == (endpoint is not None):
+        options.fail("give the name of a device, or --all for every device that waits", 2)
+    return endpoint
+
+
+def released(endpoint: str | None, requests: int) -> str:
+    """What is said when a device is, or all are."""
+    if endpoint is None and not requests:
+        return "No device waits."
     what = "request" if requests == 1 else "requests"
-    return f"{endpoint} is released from {requests} {what}; what they left at the CA is not settled by it."
+    who = f"{endpoint} is" if endpoint is not None else "All devices that waited are"
+    return f"{who} released from {requests} {what}; what they left at the CA is not settled by it."
 
 
 @app.command("renew")
@@ -320,18 +334,25 @@ def seen(
 
 @app.command("release")
 def release(
-    endpoint: Annotated[str, typer.Argument(help="Endpoint Client Name.")],
+    endpoint: ReleasedArgument = None,
+    everything: AllOption = False,
     config: options.ConfigFile = None,
     data_dir: options.DataDir = None,
     database_url: options.DatabaseUrl = None,
     master_key_file: options.MasterKeyFile = None,
 ) -> None:
     """Let a device have a new certificate although the outcome of an earlier request is unknown."""
+    one = one_or_all(endpoint, everything)
 
     async def work() -> None:
         async with options.opened(config, data_dir, database_url, master_key_file) as record:
-            rows = await issuances.release(record.database, options.actor(), record.account_id, endpoint)
-        print(released(endpoint, len(rows)))
+            database, actor, count = record.database, options.actor(), 0
+            if one is not None:
+                count = len(await issuances.release(database, actor, record.account_id, one))
+            else:
+                while rows := await issuances.release_all(database, actor, record.account_id):
+                    count += len(rows)
+        print(released(one, count))
 
     options.run(work)
 

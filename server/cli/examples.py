@@ -24,6 +24,8 @@ EXAMPLES: Mapping[str, str] = {
     "profile set": "profile set meters meters.toml",
     "psk add": "psk add urn:imei:490154203237518 --key-file key.hex --endpoint meter-0001",
     "service add": "service add wifi --issuer acme",
+    "ca renew-server": "ca renew-server --data-dir firstlight-data",
+    "status": "status --data-dir firstlight-data",
     "trust add": "trust add factory-ca.pem --service bootstrap",
     "trust deny": "trust deny 'Factory CA'",
 }

@@ -31,7 +31,7 @@ from server.enrollments import Ending, Enrollments
 from server.errors import BadAnswer, ClaimedElsewhere, NotAcceptable, NotFound, ServiceError, UnsupportedFormat
 from server.farewells import Farewells
 from server.issuance import Issuance, Wish
-from server.issuer_failures import failure
+from server.issuer_failures import OF_A_CA, failure
 from server.knowledge import Knowledge
 from server.latencies import LONGEST_HOLD
 from server.requester import (
@@ -183,6 +183,8 @@ class EstResource:
             code, options = response_for(_told(error))
             respond(incoming.request_id, code, options=options)
             ending.refused(error, code)
+            if ending.requester is not None and ending.cause in OF_A_CA:
+                ending.failed_ca = self._knowledge.ca_of(ending.requester.account_id, ending.service)
             return
         ending.answered(coap.CHANGED, answer.payload, answer.format)
         if await respond(incoming.request_id, coap.CHANGED, options=answer.options, payload=answer.payload):

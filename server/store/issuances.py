@@ -1,9 +1,9 @@
 """Issuances: one wish for a certificate, from its intent to its end (states: design 7)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 from server.errors import NotFound
@@ -14,6 +14,8 @@ from server.store.database import Database
 
 # Rows adopted at a time; the others are taken by the next look or the next worker.
 ADOPT_LIMIT = 50
+# Devices released in one transaction: each has its row in the audit.
+RELEASED = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +99,14 @@ async def find_by_csr(database: Database, account_id: UUID, service: str, csr_sh
     return issuance_row(row) if row is not None else None
 
 
+class LeasedRow(NamedTuple):
+    """A row that is somebody's until then."""
+
+    id: UUID
+    owner: str
+    lease_until: datetime
+
+
 async def retire(database: Database, issuance_id: UUID) -> None:
     """Let the row of a certificate that its device shows answer for its CSR no more: the next one is a new wish."""
     await database.execute("issuance_retire", issuance_id)
@@ -143,6 +153,18 @@ async def adopt_expired(database: Database, owner: str, now: datetime, lease: ti
     return [issuance_row(row) for row in rows]
 
 
+async def leased_beyond(database: Database, farthest: datetime) -> frozenset[LeasedRow]:
+    """Rows whose lease ends after `farthest`; those of which a CA said when to ask again are not among them."""
+    rows = await database.fetch("issuance_leased_beyond", farthest, ADOPT_LIMIT)
+    return frozenset(LeasedRow(row["id"], row["owner"], row["lease_until"]) for row in rows)
+
+
+async def end_leases(database: Database, rows: Collection[LeasedRow], at: datetime) -> int:
+    """Let the leases of these rows end `at`, unless they were renewed meanwhile; how many ended."""
+    columns = [[row.id for row in rows], [row.owner for row in rows], [row.lease_until for row in rows]]
+    return len(await database.fetch("issuance_end_leases", *columns, at))
+
+
 async def keep_reference(database: Database, issuance_id: UUID, reference: str) -> bool:
     """Note the CA's `reference` for a row that others look into and that is without one; whether it was noted."""
     return await database.fetchval("issuance_keep_reference", issuance_id, reference) is not None
@@ -183,4 +205,25 @@ async def release(database: Database, actor: Actor, account_id: UUID, endpoint: 
             subject=endpoint,
             detail={"issuances": [row["id"].hex for row in rows]},
         )
+    return [row["id"] for row in rows]
+
+
+async def release_all(database: Database, actor: Actor, account_id: UUID, *, most: int = RELEASED) -> list[UUID]:
+    """The same for up to `most` devices, those that wait longest; none left when nothing comes back."""
+    async with database.transaction() as connection:
+        rows = await connection.fetch(database.queries["issuance_release_all"], account_id, most)
+        of: dict[str, list[str]] = {}
+        for row in rows:
+            of.setdefault(row["endpoint"], []).append(row["id"].hex)
+        for endpoint, released in of.items():
+            await audit.note(
+                connection,
+                database,
+                actor,
+                account_id=account_id,
+                action="issuance.released",
+                subject_kind="device",
+                subject=endpoint,
+                detail={"issuances": released},
+            )
     return [row["id"] for row in rows]

@@ -47,6 +47,11 @@ async def used(database: Database, account_id: UUID, now: datetime) -> Mapping[U
     return {row["issuer_id"]: Use(row["shorter"], row["longer"]) for row in rows}
 
 
+async def has_signed_since(database: Database, account_id: UUID, issuer_id: UUID, since: datetime) -> bool:
+    """Whether a CA issued a certificate since then; what is older than a day counts for nothing."""
+    return bool(await database.fetchval("issuer_signed_since", account_id, issuer_id, since))
+
+
 async def holders(database: Database, account_id: UUID, now: datetime) -> Mapping[str, int]:
     """For each service, how many devices hold a certificate of the CA that signs for it now."""
     rows = await database.fetch("service_holders", account_id, now)

@@ -46,7 +46,7 @@ LISTINGS: Mapping[Kind, Listing] = {
             "state": Type.REGISTERED,
             "last_outcome": Type.WORD,
             "last_cause": Type.WORD,
-            # The CA that the failed bootstrap asked: its id, `own` for the embedded one, `none`.
+            # The CA that the failed bootstrap asked, or found away: its id, `own` for the embedded one, `none`.
             "last_failed_ca": Type.WORD,
             "lifecycle_status": Type.WORD,
             "mechanism": Type.WORD,

@@ -1,9 +1,11 @@
 """Schema migrations: forward only, each once, in the order of their numbers, with a checksum of each."""
 
 import asyncio
+import contextlib
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
@@ -23,6 +25,8 @@ LOCK_PATIENCE = 1.0
 TRIES, BETWEEN_TRIES = 6, 1.0
 # That wait was in vain, or of two that waited for each other PostgreSQL ended the migration.
 IN_THE_WAY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
+# Seconds after which a step that is still at work says so: whoever watches an upgrade must not think that it hangs.
+TOLD_EVERY = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,11 @@ async def migrate(connection: Any, migrations: Sequence[Migration], queries: Map
                     "the database could not be brought to this version: another connection, a backup or a long query "
                     "perhaps, keeps a table that is to be changed. Nothing was changed; start again when it is through"
                 ) from error
+            log.warning(
+                "schema_migration_put_off",
+                tries_left=left,
+                reason="a backup or a long query holds a table that is to be changed; it is tried again in a second",
+            )
         # Whoever waited behind it has its turn.
         await asyncio.sleep(BETWEEN_TRIES)
     for migration in missing:
@@ -107,14 +116,52 @@ async def migrate(connection: Any, migrations: Sequence[Migration], queries: Map
     return len(missing)
 
 
+@contextlib.asynccontextmanager
+async def _telling(event: str, **told: object) -> AsyncIterator[None]:
+    """Say again every `TOLD_EVERY` seconds that the block is at work, and for how long."""
+
+    async def tell() -> None:
+        began = time.monotonic()
+        while True:
+            await asyncio.sleep(TOLD_EVERY)
+            log.info(event, seconds=round(time.monotonic() - began), **told)
+
+    telling = asyncio.create_task(tell())
+    try:
+        yield
+    finally:
+        telling.cancel()
+
+
 async def _migrate(
     connection: Any, migrations: Sequence[Migration], queries: Mapping[str, str]
 ) -> tuple[Migration, ...]:
-    await connection.execute(queries["schema_migration_lock"])
+    if not await connection.fetchval(queries["schema_migration_try_lock"]):
+        log.info(
+            "schema_migration_awaited", reason="another server or command is migrating this record; that is waited for"
+        )
+        async with _telling(
+            "schema_migration_awaited", reason="another server or command is still migrating this record"
+        ):
+            await connection.execute(queries["schema_migration_lock"])
     await connection.fetchval(queries["schema_migration_patience"], f"{LOCK_PATIENCE * 1000:.0f}ms")
     await connection.execute(queries["schema_migration_create"])
-    missing = pending(migrations, await applied(connection, queries))
+    done = await applied(connection, queries)
+    missing = pending(migrations, done)
+    if missing and done:
+        megabytes = await connection.fetchval(queries["schema_migration_megabytes"])
+        log.info(
+            "schema_migration_began",
+            since=missing[0].version - 1,
+            to=missing[-1].version,
+            megabytes=megabytes,
+            reason="no device is served here until it is done; a large record takes seconds to minutes: do not stop it",
+        )
     for migration in missing:
-        await connection.execute(migration.text)
+        step = {"version": migration.version, "name": migration.name, "of": missing[-1].version}
+        if done:
+            log.info("schema_step_began", **step)
+        async with _telling("schema_step_goes_on", **step):
+            await connection.execute(migration.text)
         await connection.execute(queries["schema_migration_add"], migration.version, migration.name, migration.checksum)
     return missing

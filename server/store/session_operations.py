@@ -15,7 +15,8 @@ from server.store.operation import Operation
 class RecordSession(Operation[None]):
     """One bootstrap: with `ended_at` None and outcome `running` at its certificate, then whole at its end.
 
-    `steps` is JSON. The end is also the audit's final outcome.
+    `steps` is JSON. The end is also the audit's final outcome. `failed_ca` is the CA that gave none: its id in 32 hex
+    digits, or `own` for the embedded one; None = the one that was asked last, if any.
     """
 
     statement: ClassVar[str] = "write_sessions"
@@ -34,6 +35,7 @@ class RecordSession(Operation[None]):
     sentence: str
     issuance_id: UUID | None
     steps: str = field(repr=False)
+    failed_ca: str | None = None
 
     def keys(self) -> tuple[Hashable, ...]:
         """The session."""
@@ -55,6 +57,7 @@ class RecordSession(Operation[None]):
             self.sentence.replace("\0", ""),
             self.issuance_id,
             self.steps,
+            self.failed_ca,
         )
 
 
@@ -91,7 +94,7 @@ class TouchDevice(Operation[None]):
     """A device was here; `learned` is JSON, None keeps what is known; `state` is bootstrapped, or failed by `cause`.
 
     `verified_by` is the SHA-256 of the trusted certificate that its factory certificate leads to, `factory_key` that of
-    the latter's SubjectPublicKeyInfo; None keeps what is known of that certificate.
+    the latter's SubjectPublicKeyInfo; None keeps what is known of that certificate. `failed_ca` as in `RecordSession`.
     """
 
     statement: ClassVar[str] = "write_devices"
@@ -108,6 +111,7 @@ class TouchDevice(Operation[None]):
     verified_by: bytes | None = None
     factory_until: datetime | None = None
     factory_key: bytes | None = None
+    failed_ca: str | None = None
 
     def keys(self) -> tuple[Hashable, ...]:
         """The device, by what names it."""
@@ -128,6 +132,7 @@ class TouchDevice(Operation[None]):
             self.verified_by,
             self.factory_until,
             self.factory_key,
+            self.failed_ca,
         )
 
 

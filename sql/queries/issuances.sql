@@ -89,6 +89,19 @@ RETURNING id, account_id, device_id, session_id, issuer_id, endpoint, service, s
           serial, not_before, csr, csr_sha256, spki_sha256, subject, opened_at, updated_at, lease_until, retry_at,
           delivered_at, answers_until, settled, lost_at, reference, error_class, error_text;
 
+-- name: issuance_leased_beyond
+-- Rows whose lease ends after $1, farther ahead than any is given: the clock that said so was set back since. How long a CA
+-- wants to be left alone is its own word.
+SELECT id, owner, lease_until FROM issuance
+WHERE NOT settled AND lease_until > $1 AND state <> 'pending' ORDER BY lease_until LIMIT $2;
+
+-- name: issuance_end_leases
+-- Of those that nobody renewed meanwhile.
+UPDATE issuance i SET lease_until = $4
+FROM unnest($1::uuid[], $2::text[], $3::timestamptz[]) AS w (id, owner, lease_until)
+WHERE i.id = w.id AND i.owner = w.owner AND i.lease_until = w.lease_until AND NOT i.settled
+RETURNING i.id;
+
 -- name: issuance_keep_reference
 -- Of a worker that lost the row while it asked: nothing else finds the request at some CAs.
 UPDATE issuance SET reference = $2, updated_at = now()
@@ -107,6 +120,16 @@ SELECT count(*) FROM issuance WHERE account_id = $1 AND endpoint = $2 AND state 
 SELECT endpoint FROM issuance
 WHERE account_id = $1 AND delivered_at IS NULL AND state = 'unknown' AND settled AND current
 GROUP BY endpoint ORDER BY min(updated_at) LIMIT $2;
+
+-- name: issuance_release_all
+-- The same of $2 endpoints, those that wait longest; what is being looked into still is left alone.
+UPDATE issuance i SET current = false, updated_at = now()
+FROM (SELECT endpoint FROM issuance
+      WHERE account_id = $1 AND delivered_at IS NULL AND state = 'unknown' AND settled AND current
+      GROUP BY endpoint ORDER BY min(updated_at) LIMIT $2) w
+WHERE i.account_id = $1 AND i.endpoint = w.endpoint AND i.delivered_at IS NULL AND i.state = 'unknown' AND i.settled
+  AND i.current
+RETURNING i.id, i.endpoint;
 
 -- name: issuance_release
 -- Requests of an endpoint whose outcome stays unknown: from now on they stand in nobody's way.

@@ -195,6 +195,11 @@ SELECT issuer_id, count(*) AS longer, count(*) FILTER (WHERE issued_at > $3) AS 
 FROM certificate WHERE account_id = $1 AND issued_at > $2
 GROUP BY issuer_id;
 
+-- name: issuer_signed_since
+-- Whether a CA issued anything since $3, and within a day.
+SELECT EXISTS (SELECT FROM certificate
+               WHERE account_id = $1 AND issuer_id = $2 AND issued_at > greatest($3, now() - interval '1 day'));
+
 -- name: service_holders
 -- How many devices hold a certificate of each service that the service's CA of now issued to them. What a device holds for
 -- its LwM2M server stands in its row; of the other services nobody has so many.

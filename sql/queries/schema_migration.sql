@@ -2,6 +2,13 @@
 -- One migrating starter at a time; the number is "firstlig" in ASCII, any other would do.
 SELECT pg_advisory_xact_lock(7379555304623335783);
 
+-- name: schema_migration_try_lock
+-- The same, unless somebody has it: whether it is had now.
+SELECT pg_try_advisory_xact_lock(7379555304623335783);
+
+-- name: schema_migration_megabytes
+SELECT pg_database_size(current_database()) / 1048576;
+
 -- name: schema_migration_patience
 -- Whoever asks after a migration that waits for a table waits behind it: servers at work would stand still with it.
 SELECT set_config('lock_timeout', $1, true);

@@ -2,7 +2,7 @@
 -- What came to pass in a span of time, counted in bins: one statement for everything the start page draws. `bucket` is
 -- a duration's place among the bounds $5, in milliseconds.
 WITH ended AS (
-    SELECT s.id, s.endpoint, s.profile, s.outcome, s.cause, s.ended_at, s.issuance_id,
+    SELECT s.id, s.endpoint, s.profile, s.outcome, s.cause, s.ended_at, s.failed_ca,
            date_bin($4::interval, s.ended_at, 'epoch'::timestamptz) AS at,
            width_bucket((extract(epoch FROM s.ended_at - s.started_at) * 1000)::float8, $5::float8[]) AS bucket
     FROM session s
@@ -13,13 +13,15 @@ SELECT CASE WHEN e.outcome = 'succeeded' THEN 'succeeded' WHEN e.profile = '' TH
        count(*) AS number, NULL::timestamptz AS last
 FROM ended e GROUP BY 1, 2, 3
 UNION ALL
--- The CA of a failed bootstrap is the one that was asked in it.
-SELECT 'cause', e.at, 0, e.cause, e.profile, wish.issuer_id, wish.id IS NOT NULL, count(*), max(e.ended_at)
+-- Of rows that an older version wrote, the CA is the one that was asked.
+SELECT 'cause', e.at, 0, e.cause, e.profile, CASE WHEN ca.word NOT IN ('own', 'none') THEN ca.word::uuid END,
+       ca.word <> 'none', count(*), max(e.ended_at)
 FROM ended e
 LEFT JOIN LATERAL (
-    SELECT i.id, i.issuer_id FROM issuance i
-    WHERE i.account_id = $1 AND i.endpoint = e.endpoint AND i.session_id = e.id
+    SELECT coalesce(replace(i.issuer_id::text, '-', ''), 'own') AS word FROM issuance i
+    WHERE e.failed_ca IS NULL AND i.account_id = $1 AND i.endpoint = e.endpoint AND i.session_id = e.id
     ORDER BY i.opened_at DESC LIMIT 1) AS wish ON true
+CROSS JOIN LATERAL (SELECT coalesce(e.failed_ca, wish.word, 'none') AS word) AS ca
 WHERE e.outcome = 'failed' GROUP BY 2, 4, 5, 6, 7
 UNION ALL
 SELECT 'requested', date_bin($4::interval, i.opened_at, 'epoch'::timestamptz), 0, NULL, NULL, NULL, true, count(*), NULL
@@ -27,7 +29,7 @@ FROM issuance i WHERE i.account_id = $1 AND i.opened_at >= $2 AND i.opened_at < 
 UNION ALL
 SELECT 'issued', date_bin($4::interval, c.issued_at, 'epoch'::timestamptz),
        width_bucket((extract(epoch FROM c.issued_at - i.opened_at) * 1000)::float8, $5::float8[]),
-       NULL, NULL, c.issuer_id, true, count(*), NULL
+       NULL, NULL, c.issuer_id, true, count(*), max(c.issued_at)
 FROM certificate c JOIN issuance i ON i.id = c.issuance_id
 WHERE c.account_id = $1 AND c.issued_at >= $2 AND c.issued_at < $3 GROUP BY 2, 3, 6
 UNION ALL

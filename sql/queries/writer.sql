@@ -266,14 +266,21 @@ WITH w AS (
 SELECT moved.id FROM moved;
 
 -- name: write_sessions
--- A session at its certificate and again at its end; the end also goes to the audit, once.
+-- A session at its certificate and again at its end; the end also goes to the audit, once. A failure is that of the CA that
+-- the session names, else of the one that was asked last in it.
 WITH w AS (
     SELECT w.id, w.account_id, w.endpoint, w.started_at, w.ended_at, w.profile, w.credential,
-           w.address, w.outcome, w.cause, w.sentence, w.issuance_id, w.steps
+           w.address, w.outcome, w.cause, w.sentence, w.issuance_id, w.steps,
+           CASE WHEN w.outcome = 'failed' THEN coalesce(
+               w.failed_ca,
+               (SELECT coalesce(replace(i.issuer_id::text, '-', ''), 'own') FROM issuance i
+                WHERE i.account_id = w.account_id AND i.endpoint = w.endpoint AND i.session_id = w.id
+                ORDER BY i.opened_at DESC LIMIT 1),
+               'none') END AS failed_ca
     FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[],
-                $8::text[], $9::text[], $10::text[], $11::text[], $12::uuid[], $13::text[])
+                $8::text[], $9::text[], $10::text[], $11::text[], $12::uuid[], $13::text[], $14::text[])
         AS w (id, account_id, endpoint, started_at, ended_at, profile, credential,
-              address, outcome, cause, sentence, issuance_id, steps)
+              address, outcome, cause, sentence, issuance_id, steps, failed_ca)
 ), final AS (
     INSERT INTO audit (id, at, account_id, actor_kind, actor_name, request_id, action, subject_kind, subject, detail)
     SELECT w.id, w.ended_at, w.account_id, 'device', w.endpoint, '', 'bootstrap.' || w.outcome, 'device', w.endpoint,
@@ -282,13 +289,14 @@ WITH w AS (
     ON CONFLICT (id, at) DO NOTHING
 )
 INSERT INTO session (id, account_id, endpoint, started_at, ended_at, profile, credential, address, outcome, cause,
-                     sentence, issuance_id, steps)
+                     sentence, issuance_id, steps, failed_ca)
 SELECT w.id, w.account_id, w.endpoint, w.started_at, w.ended_at, w.profile, w.credential, w.address, w.outcome,
-       w.cause, w.sentence, w.issuance_id, w.steps::json
+       w.cause, w.sentence, w.issuance_id, w.steps::json, w.failed_ca
 FROM w
 ON CONFLICT (id, started_at) DO UPDATE
 SET ended_at = EXCLUDED.ended_at, outcome = EXCLUDED.outcome, cause = EXCLUDED.cause, sentence = EXCLUDED.sentence,
-    issuance_id = coalesce(EXCLUDED.issuance_id, session.issuance_id), steps = EXCLUDED.steps
+    issuance_id = coalesce(EXCLUDED.issuance_id, session.issuance_id), steps = EXCLUDED.steps,
+    failed_ca = EXCLUDED.failed_ca
 WHERE session.ended_at IS NULL;
 
 -- name: write_ended
@@ -298,8 +306,14 @@ WHERE session.ended_at IS NULL;
 WITH ended AS (
     SELECT w.id, w.account_id, w.endpoint, w.started_at, w.ended_at, w.profile, w.credential, w.address, w.outcome,
            w.cause, w.sentence, w.issuance_id, w.steps, w.device_id, w.device_profile, w.at, w.state, w.learned,
-           w.verified_by, w.factory_until, w.factory_key, w.delivered
-    FROM unnest($1::write_ended_row[]) AS w
+           w.verified_by, w.factory_until, w.factory_key, w.delivered,
+           CASE WHEN w.outcome = 'failed' THEN coalesce(
+               w.failed_ca,
+               (SELECT coalesce(replace(i.issuer_id::text, '-', ''), 'own') FROM issuance i
+                WHERE i.account_id = w.account_id AND i.endpoint = w.endpoint AND i.session_id = w.id
+                ORDER BY i.opened_at DESC LIMIT 1),
+               'none') END AS failed_ca
+    FROM unnest($1::write_session_end_row[]) AS w
 ), delivered AS (
     UPDATE issuance i
     SET state = 'delivered', settled = true, delivered_at = coalesce(i.delivered_at, now()),
@@ -315,14 +329,14 @@ WITH ended AS (
     ON CONFLICT (id, at) DO NOTHING
 ), told AS (
     INSERT INTO session (id, account_id, endpoint, started_at, ended_at, profile, credential, address, outcome, cause,
-                         sentence, issuance_id, steps)
+                         sentence, issuance_id, steps, failed_ca)
     SELECT w.id, w.account_id, w.endpoint, w.started_at, w.ended_at, w.profile, w.credential, w.address, w.outcome,
-           w.cause, w.sentence, w.issuance_id, w.steps::json
+           w.cause, w.sentence, w.issuance_id, w.steps::json, w.failed_ca
     FROM ended w
     ON CONFLICT (id, started_at) DO UPDATE
     SET ended_at = EXCLUDED.ended_at, outcome = EXCLUDED.outcome, cause = EXCLUDED.cause,
         sentence = EXCLUDED.sentence, issuance_id = coalesce(EXCLUDED.issuance_id, session.issuance_id),
-        steps = EXCLUDED.steps
+        steps = EXCLUDED.steps, failed_ca = EXCLUDED.failed_ca
     WHERE session.ended_at IS NULL
 ), seen AS (
     INSERT INTO device (id, account_id, endpoint, profile, last_session_id, first_seen, last_seen, state, learned,
@@ -332,11 +346,7 @@ WITH ended AS (
            w.cause, held.issuance_id, held.issuer_id, sha256(held.certificate), held.issued_at,
            coalesce(held.not_after, 'infinity'),
            (SELECT min(e.created_at) FROM device_enrollment e WHERE e.device_id = w.device_id), w.verified_by,
-           w.factory_until, w.factory_key,
-           CASE WHEN w.state = 'failed' THEN
-                coalesce((SELECT coalesce(replace(i.issuer_id::text, '-', ''), 'own') FROM issuance i
-                          WHERE i.account_id = w.account_id AND i.endpoint = w.endpoint AND i.session_id = w.id
-                          ORDER BY i.opened_at DESC LIMIT 1), 'none') END
+           w.factory_until, w.factory_key, w.failed_ca
     FROM ended w
     LEFT JOIN LATERAL (
         SELECT c.issuance_id, c.issuer_id, c.certificate, c.issued_at, c.not_after
@@ -388,11 +398,11 @@ SELECT NULL::uuid WHERE false;
 -- An enrolment outside any bootstrap: a row of its own beside the bootstraps, and one of the audit, once.
 WITH w AS (
     SELECT w.id, w.account_id, w.endpoint, w.started_at, w.ended_at, w.profile, w.credential,
-           w.address, w.outcome, w.cause, w.sentence, w.issuance_id, w.steps
+           w.address, w.outcome, w.cause, w.sentence, w.issuance_id, w.steps, w.failed_ca
     FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[],
-                $8::text[], $9::text[], $10::text[], $11::text[], $12::uuid[], $13::text[])
+                $8::text[], $9::text[], $10::text[], $11::text[], $12::uuid[], $13::text[], $14::text[])
         AS w (id, account_id, endpoint, started_at, ended_at, profile, credential,
-              address, outcome, cause, sentence, issuance_id, steps)
+              address, outcome, cause, sentence, issuance_id, steps, failed_ca)
 ), final AS (
     INSERT INTO audit (id, at, account_id, actor_kind, actor_name, request_id, action, subject_kind, subject, detail)
     SELECT w.id, w.ended_at, w.account_id, 'device', w.endpoint, '', 'enrollment.' || w.outcome, 'device', w.endpoint,
@@ -401,9 +411,10 @@ WITH w AS (
     ON CONFLICT (id, at) DO NOTHING
 )
 INSERT INTO session (id, account_id, kind, endpoint, started_at, ended_at, profile, credential, address, outcome, cause,
-                     sentence, issuance_id, steps)
+                     sentence, issuance_id, steps, failed_ca)
 SELECT w.id, w.account_id, 'enrollment', w.endpoint, w.started_at, w.ended_at, w.profile, w.credential, w.address,
-       w.outcome, w.cause, w.sentence, w.issuance_id, w.steps::json
+       w.outcome, w.cause, w.sentence, w.issuance_id, w.steps::json,
+       CASE WHEN w.outcome = 'failed' THEN coalesce(w.failed_ca, 'none') END
 FROM w
 ON CONFLICT (id, started_at) DO NOTHING;
 
@@ -417,7 +428,8 @@ WHERE s.id = w.id AND s.started_at = w.started_at AND position(w.step IN s.steps
 
 -- name: write_devices
 -- In the order of the ids, so that two writers wait for each other in one direction only. A device that is new here is
--- told what was delivered to it; for the others the delivery did that. A failure is that of the CA it asked last.
+-- told what was delivered to it; for the others the delivery did that. A failure is that of the CA it names,
+-- else of the one it asked last.
 INSERT INTO device (id, account_id, endpoint, profile, last_session_id, first_seen, last_seen, state, learned, cause,
                     certificate_id, issuer_id, device_key, certified_at, certified_until, enrolled_at, verified_by,
                     factory_until, factory_key, failed_ca)
@@ -427,13 +439,13 @@ SELECT w.id, w.account_id, w.endpoint, w.profile, w.session_id, w.at, w.at, w.st
        (SELECT min(e.created_at) FROM device_enrollment e WHERE e.device_id = w.id), w.verified_by, w.factory_until,
        w.factory_key,
        CASE WHEN w.state = 'failed' THEN
-            coalesce((SELECT coalesce(replace(i.issuer_id::text, '-', ''), 'own') FROM issuance i
+            coalesce(w.failed_ca, (SELECT coalesce(replace(i.issuer_id::text, '-', ''), 'own') FROM issuance i
                       WHERE i.account_id = w.account_id AND i.endpoint = w.endpoint AND i.session_id = w.session_id
                       ORDER BY i.opened_at DESC LIMIT 1), 'none') END
 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::timestamptz[], $7::text[], $8::text[],
-            $9::text[], $10::bytea[], $11::timestamptz[], $12::bytea[])
+            $9::text[], $10::bytea[], $11::timestamptz[], $12::bytea[], $13::text[])
     AS w (id, account_id, endpoint, profile, session_id, at, state, learned, cause, verified_by, factory_until,
-          factory_key)
+          factory_key, failed_ca)
 LEFT JOIN LATERAL (
     SELECT c.issuance_id, c.issuer_id, c.certificate, c.issued_at, c.not_after
     FROM certificate c JOIN issuance i ON i.id = c.issuance_id

@@ -286,7 +286,9 @@ async def test_an_account_is_made_with_its_own_ca_profile_and_key(api: Api) -> N
     assert [row["service"] for row in trusted] == ["lwm2m"]
     assert [row["name"] for row in (await api.ask("GET", "/v1/profiles", 200, headers=headers))["data"]] == ["default"]
     await api.ask("POST", "/v3/accounts", 403, {"display_name": "another"}, headers)
-    await api.ask("GET", "/v1/seen", 403, headers=headers)
+    refused = await api.ask("GET", "/v1/seen", 403, headers=headers)
+    assert "nothing proves whose device it is" in str(refused["message"])
+    assert "is in your list of devices" in str(refused["message"])
     await api.ask("POST", "/v3/accounts", 409, {"display_name": "Oulu plant"})
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 from server.attention import Attendant
@@ -11,24 +12,36 @@ from server.store import accounts, readiness
 from server.store.session_operations import RecordSession
 from server.store.writer import MarkDelivered, Writer
 from tests.api.conftest import Api
-from tests.api.plant import registered_at
+from tests.api.plant import ISSUERS, SERVICES, registered, registered_at
 from tests.integration.rows import device, intent, issued
 from tests.issuers.peers.cfssl import PAGE_KEY, cfssl_serve
 from tests.pki import make_factory_ca
 
 
 async def happened(
-    api: Api, *, good: int, bad: int, ago: timedelta = timedelta(seconds=30), cause: str = "no_answer"
+    api: Api,
+    *,
+    good: int,
+    bad: int,
+    ago: timedelta = timedelta(seconds=30),
+    cause: str = "no_answer",
+    ca: str | None = None,
+    asked: bool = True,
+    profile: str = "meters",
 ) -> None:
-    """Bootstraps that ended `ago`, some of them without an answer."""
+    """Bootstraps that ended `ago`, some of them failed for `cause`, which is that of `ca`, `asked` or not."""
     writer = Writer(api.database_url, api.office.database.queries)
     await writer.start()
     at = datetime.now(UTC) - ago
     for number in range(good + bad):
         opened = intent(f"device-{number}", account_id=api.account_id)
         failed = number >= good
-        await writer.write(opened)
-        await writer.write(issued(opened))
+        if asked and ca is not None:
+            opened.issuer_id = UUID(ca)
+        if asked or not failed:
+            await writer.write(opened)
+        if not failed or (ca is None and asked):
+            await writer.write(issued(opened))
         if not failed:
             await writer.write(MarkDelivered(opened.id))
         await writer.write(
@@ -38,7 +51,7 @@ async def happened(
                 endpoint=opened.endpoint,
                 started_at=at - timedelta(milliseconds=100),
                 ended_at=at,
-                profile="meters",
+                profile=profile,
                 credential="x509",
                 address="192.0.2.7:1",
                 outcome="failed" if failed else "succeeded",
@@ -46,10 +59,11 @@ async def happened(
                 sentence="",
                 issuance_id=opened.id,
                 steps="[]",
+                failed_ca=ca if failed else None,
             )
         )
         came = device(opened, account_id=api.account_id, at=at)
-        await writer.write(replace(came, state="failed", cause=cause) if failed else came)
+        await writer.write(replace(came, state="failed", cause=cause, failed_ca=ca) if failed else came)
     await writer.close()
 
 
@@ -227,11 +241,93 @@ async def test_a_device_that_got_nothing_because_of_a_ca_needs_a_person(api: Api
     (finding,) = (await api.ask("GET", "/v1/attention", 200))["findings"]
     assert (finding["kind"], finding["title"], finding["cause"]) == (
         "certificates_missing",
-        "2 bootstraps got no certificate because of a CA",
-        "most often: issuer unavailable, at the embedded CA",
+        "2 bootstraps got no certificate from the embedded CA",
+        "most often: issuer unavailable",
     )
     listed = await api.ask("GET", f"/v3/devices/?{finding['devices']}", 200)
     assert len(listed["data"]) == 2
+
+
+async def away(api: Api) -> str:
+    """The id of a CA that signs for devices and is away, as the record says it."""
+    ca = await registered(api)
+    reference = {"reference": "LWM2M", "certificate_issuer_id": ca["id"]}
+    await api.ask("PUT", f"{SERVICES}/lwm2m", 200, reference)
+    until = datetime.now(UTC) + timedelta(minutes=1)
+    for _ in range(2):
+        text = "127.0.0.1:9 takes no connections: Connection refused"
+        await readiness.failed(api.office.database, UUID(ca["id"]), "Unavailable", text, opens_at=2, open_until=until)
+    return str(ca["id"])
+
+
+async def test_an_outage_of_a_ca_is_one_group_of_failures_whether_it_was_asked_or_not(api: Api) -> None:
+    ca = await away(api)
+    await happened(api, good=0, bad=2, cause="issuer_unavailable", ca=ca)
+    await happened(api, good=0, bad=9, cause="issuer_unavailable", ca=ca, asked=False)
+    failures = (await api.ask("GET", "/v1/statistics", 200))["failures"]
+    assert isinstance(failures, list)
+    assert [(f["cause"], f["issuer"], f["certificate_issuer_id"], f["count"]) for f in failures] == [
+        ("issuer_unavailable", "Plant CA", ca, 11)
+    ]
+
+
+async def test_an_outage_of_a_ca_is_one_finding_with_its_cost_over_all_profiles(api: Api) -> None:
+    ca = await away(api)
+    verify = await api.ask("POST", f"{ISSUERS}/{ca}/verify", 200)
+    assert verify["successful"] is False
+    await happened(api, good=1, bad=9, cause="issuer_unavailable", ca=ca, asked=False, ago=timedelta(0))
+    await happened(api, good=1, bad=9, cause="issuer_unavailable", ca=ca, profile="valves", ago=timedelta(0))
+    api.app.state.statistics._now = lambda: datetime.now(UTC) + timedelta(seconds=5)
+    (finding,) = (await api.ask("GET", "/v1/attention", 200))["findings"]
+    assert (finding["kind"], finding["title"], finding["count"], finding["certificate_issuer_id"]) == (
+        "issuer_not_ready",
+        "Plant CA gives no certificates for LWM2M: 18 bootstraps without a certificate so far",
+        18,
+        ca,
+    )
+    assert "Connection refused" in finding["cause"]
+    assert finding["since"] is not None
+    listed = await api.ask("GET", f"/v3/devices/?{finding['devices']}", 200)
+    assert len(listed["data"]) == 9
+
+
+async def test_an_outage_is_over_when_the_ca_signs_again(api: Api) -> None:
+    ca = await away(api)
+    assert (await api.ask("POST", f"{ISSUERS}/{ca}/verify", 200))["successful"] is False
+    await happened(api, good=0, bad=9, cause="issuer_unavailable", ca=ca, ago=timedelta(minutes=2))
+    await readiness.worked(api.office.database, UUID(ca))
+    (finding, _) = await findings_now(api)
+    assert (finding["kind"], finding["title"]) == (
+        "certificates_missing",
+        "9 bootstraps got no certificate from Plant CA",
+    )
+    await happened(api, good=3, bad=0, ca=ca, ago=timedelta(0))
+    api.app.state.statistics._now = lambda: datetime.now(UTC) + timedelta(seconds=5)
+    assert await findings_now(api) == []
+
+
+async def findings_now(api: Api) -> list[dict[str, Any]]:
+    """What a look now finds."""
+    api.app.state.attendant._last.clear()
+    findings = (await api.ask("GET", "/v1/attention", 200))["findings"]
+    assert isinstance(findings, list)
+    return findings
+
+
+async def test_a_ca_that_refuses_some_devices_has_not_stopped_because_it_signs_for_others(api: Api) -> None:
+    await happened(api, good=0, bad=2, cause="issuer_refused", ago=timedelta(minutes=1))
+    await happened(api, good=9, bad=0)
+    (finding,) = await findings_now(api)
+    assert finding["kind"] == "certificates_missing"
+
+
+async def test_failures_that_nobody_met_for_some_minutes_are_over(api: Api) -> None:
+    await happened(api, good=1, bad=19, cause="store_unavailable", ago=timedelta(minutes=7))
+    assert await findings_now(api) == []
+    await happened(api, good=1, bad=1, cause="store_unavailable", ago=timedelta(0))
+    api.app.state.statistics._now = lambda: datetime.now(UTC) + timedelta(seconds=5)
+    (finding,) = await findings_now(api)
+    assert (finding["kind"], finding["count"]) == ("devices_failing", 20)
 
 
 async def test_what_a_ca_failed_with_a_while_ago_is_over(api: Api) -> None:

@@ -73,7 +73,7 @@ async def test_a_group_of_failures_leads_to_its_devices(rig: Rig, page: Page) ->
         "profile__eq": ["default"],
         "last_failed_ca__eq": [rig.scene.ids["plant"]],
     }
-    await expect(page.locator(".chips")).to_contain_text("CA asked is Plant CA")
+    await expect(page.locator(".chips")).to_contain_text("CA it failed at is Plant CA")
     await expect(page.get_by_role("row", name="valve-1")).to_be_visible()
 
 

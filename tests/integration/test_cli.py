@@ -273,7 +273,7 @@ def test_a_password_file_that_is_no_text_is_refused(cli: Cli) -> None:
 def test_every_group_of_commands_lists_its_own(cli: Cli) -> None:
     groups = {
         "api-key": ["add", "list", "remove"],
-        "ca": ["init", "show", "export", "export-root-key", "issued", "crl"],
+        "ca": ["init", "show", "export", "export-root-key", "renew-server", "issued", "crl"],
         "certificate": ["list", "show", "revoke"],
         "db": ["migrate", "prune", "rotate-master-key"],
         "device": ["list", "show", "renew", "seen", "release", "forget", "explain", "transcript"],
@@ -284,7 +284,7 @@ def test_every_group_of_commands_lists_its_own(cli: Cli) -> None:
         "psk": ["add", "list", "remove"],
         "trust": ["add", "list", "deny", "activate", "remove"],
     }
-    alone = ["serve", "check-config", "demo", "simulate", "atlas", "bench", "replay"]
+    alone = ["serve", "check-config", "demo", "simulate", "atlas", "status", "bench", "replay"]
 
     def listed(*words: str) -> list[str]:
         return re.findall(r"^│ ([a-z][a-z-]*) {2}", cli.bare(*words, "--help"), re.MULTILINE)

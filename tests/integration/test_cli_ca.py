@@ -10,6 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from server.admin.ceremony import names_in
 from tests.integration import rows
 from tests.integration.commands import Cli, bootstrapped
 from tests.integration.service import FIRSTLIGHT, environment
@@ -43,6 +44,18 @@ def test_certificates_are_exported_as_pem(cli: Cli) -> None:
     assert server_root.subject == server_root.issuer != root.subject
     server = x509.load_pem_x509_certificate(cli("ca", "export", "server").encode())
     server.verify_directly_issued_by(server_root)
+
+
+def test_the_servers_certificate_is_made_anew_for_the_same_names_below_the_same_root(cli: Cli) -> None:
+    def shown(which: str) -> x509.Certificate:
+        return x509.load_pem_x509_certificate(cli("ca", "export", which).encode())
+
+    root, before = shown("server-root"), shown("server")
+    assert "give them the new one (`firstlight ca export server`)" in cli("ca", "renew-server")
+    after = shown("server")
+    after.verify_directly_issued_by(root)
+    assert (shown("server-root"), names_in(after)) == (root, names_in(before))
+    assert after.public_key() != before.public_key()
 
 
 def test_the_root_key_leaves_encrypted_and_stays_away(cli: Cli) -> None:

@@ -2,12 +2,16 @@
 
 from datetime import timedelta
 
+from server.store import audit, issuances
+from server.store.audit import Actor
 from server.store.database import Database
 from server.store.issuance_operations import RecordFailed
 from server.store.refusals import SeenRow, record
 from server.store.writer import Writer
 from tests.integration import rows
 from tests.integration.commands import NOW, SENTENCE, STEPS, Cli, bootstrapped
+
+PERSON = Actor(kind="cli", name="kim", request_id="")
 
 
 def test_devices_are_listed_and_shown_step_by_step(cli: Cli) -> None:
@@ -132,3 +136,42 @@ def test_a_device_that_waits_for_a_person_is_released(cli: Cli) -> None:
     cli.database(lose)
     assert "dev-1 is released from 1 request" in cli("device", "release", "dev-1")
     cli.refused("device", "release", "dev-1")
+
+
+def test_all_devices_that_wait_for_a_person_are_released_at_once(cli: Cli) -> None:
+    """A CA that signs and answers nobody leaves as many as came in the meantime."""
+    cli("db", "migrate")
+    account_id = cli.account_id()
+    assert cli("device", "release", "--all") == "No device waits.\n"
+
+    async def lose(database: Database) -> None:
+        writer = Writer(cli.url, database.queries)
+        await writer.start()
+        for name in ("dev-1", "dev-1", "dev-2", "dev-3"):
+            opened = rows.intent(name, account_id=account_id)
+            await writer.write(opened)
+            await writer.write(
+                RecordFailed(opened.id, opened.owner, "unknown", "OutcomeUnknown", "the answer was lost")
+            )
+            await issuances.leave_unknown(database, opened.owner, opened.id)
+        looked_into = rows.intent("dev-4", account_id=account_id)
+        await writer.write(looked_into)
+        await writer.write(RecordFailed(looked_into.id, looked_into.owner, "unknown", "OutcomeUnknown", "lost"))
+        await writer.close()
+
+    cli.database(lose)
+    for wrong in (("dev-1", "--all"), ()):
+        assert "--all for every device that waits" in cli("device", "release", *wrong, code=2)
+
+    async def some_at_a_time(database: Database) -> None:
+        assert len(await issuances.release_all(database, PERSON, account_id, most=1)) == 2
+
+    cli.database(some_at_a_time)
+    assert "All devices that waited are released from 2 requests" in cli("device", "release", "--all")
+    assert cli("device", "release", "--all") == "No device waits.\n"
+
+    async def told(database: Database) -> None:
+        entries = [e for e in await audit.entries(database, account_id) if e.action == "issuance.released"]
+        assert sorted(entry.subject for entry in entries) == ["dev-1", "dev-2", "dev-3"]
+
+    cli.database(told)

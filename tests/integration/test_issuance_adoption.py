@@ -28,6 +28,9 @@ from tests.integration.issuers import (
 from tests.integration.leftovers import abandoned_and_revoked, left_behind
 from tests.integration.rows import intent
 
+# Seconds.
+DAY = 24 * 3600.0
+
 
 @pytest.fixture
 def ca() -> TokenCa:
@@ -57,6 +60,51 @@ async def test_more_rows_than_one_look_takes_are_all_settled_in_one_go(
         await left_behind(rig, worker, endpoint=f"device-{number}")
     await worker.issuance.settlement.settle_expired()
     assert worker.counted("abandoned") == 7
+
+
+async def test_a_lease_of_a_clock_that_was_set_back_ends_when_its_worker_is_gone(rig: Workers, ca: TokenCa) -> None:
+    rig.clock.set_on(DAY)
+    await died_while_asking(rig, ca)
+    rig.clock.set_on(-DAY)
+    other = await rig.worker("worker-2")
+    # Whoever lives has a whole lease to say so by the present clock.
+    for passed, state in ((0.0, "submitted"), (LEASE - 1, "submitted"), (2.0, "abandoned")):
+        rig.clock.let_pass(passed)
+        await other.issuance.settlement.settle()
+        assert await rig.states() == [state]
+    assert len(ca.recovered) == 1
+
+
+async def test_a_clock_that_is_set_back_takes_no_row_from_a_worker_that_lives(rig: Workers, ca: TokenCa) -> None:
+    gate = Gate(ca.signs)
+    ca.on_issue = gate
+    rig.clock.set_on(DAY)
+    first, second = await rig.worker("worker-1"), await rig.worker("worker-2")
+    waiting = asyncio.ensure_future(first.issuance.server_made(wish()))
+    await gate.reached.wait()
+    rig.clock.set_on(-DAY)
+    for _ in range(4):
+        await second.issuance.settlement.settle()
+        await first.issuance.attempts.leases.renew()
+        rig.clock.let_pass(LEASE / 3)
+    gate.open.set()
+    await waiting
+    assert ((await rig.row()).owner, await rig.states(), ca.recovered) == ("worker-1", ["issued"], [])
+
+
+async def test_a_ca_that_wants_to_be_left_alone_for_long_is(rig: Workers, ca: TokenCa) -> None:
+    """The lease of such a row ends when it may be asked, however far that is."""
+    worker = await rig.worker()
+    await left_behind(rig, worker)
+    ca.on_recover = says_tomorrow
+    for _ in range(3):
+        await worker.issuance.settlement.settle()
+        rig.clock.let_pass(LEASE + 1)
+    assert (await rig.states(), len(ca.recovered), ca.collected) == (["pending"], 1, [])
+
+
+async def says_tomorrow(_: IssueRequest) -> Pending:
+    return Pending("ticket", DAY)
 
 
 async def test_a_lease_that_is_renewed_is_not_taken(rig: Workers, ca: TokenCa) -> None:

@@ -42,6 +42,21 @@ def doors(field: Field) -> Doors:
     return Doors(field)
 
 
+async def test_what_needs_a_person_is_told_through_either_door_and_is_an_exit_code(field: Field, doors: Doors) -> None:
+    assert (await doors.local("status")).startswith("All clear, checked at 2")
+    assert await doors.local("status", "--json") == ""
+    file(field, "short.pem", make_factory_ca("Over", not_after=datetime.now(UTC) - timedelta(days=1)).pem)
+    await doors.local("trust", "add", str(field.folder / "short.pem"), "--service", "bootstrap", "--name", "short")
+    for door in (doors.local, doors.remote):
+        said = (await door("status", code=1)).splitlines()
+        assert said[0] == "FAULT      The trusted certificate short has ended"
+        assert re.fullmatch(r" {11}It is valid until .* UTC, since 2.*Z\.", said[1])
+        assert said[2] == f"{'':<11}Next: upload its successor as a trusted certificate beside it."
+        (finding,) = (json.loads(line) for line in (await door("status", "--json", code=1)).splitlines())
+        assert (finding["kind"], finding["severity"]) == ("ca_certificate_expiring", "fault")
+    await doors.local("trust", "remove", "short")
+
+
 async def test_a_ca_is_registered_switched_and_removed_from_afar_with_an_audit_row_each(
     field: Field, doors: Doors
 ) -> None:
@@ -255,6 +270,7 @@ async def test_a_device_and_its_certificate_from_afar(field: Field, doors: Doors
         assert await doors.remote(*words) == await doors.local(*words)
     assert "is forgotten" in await doors.remote("device", "forget", "meter-1")
     assert "waits for a person" in await doors.remote("device", "release", "meter-1", code=1)
+    assert await doors.remote("device", "release", "--all") == "No device waits.\n"
     assert "is revoked" in await doors.remote("certificate", "revoke", serial, "--reason", "superseded")
     assert "revoked" in await doors.remote("certificate", "revoke", serial, code=1)
     assert "is removed" in await doors.remote("device", "forget", "meter-1", "--remove")

@@ -5,12 +5,14 @@ from types import SimpleNamespace
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from server.store import database as database_module
 from server.store import migrations as migrations_module
 from server.store.database import Database, connect
 from server.store.errors import StoreRefused, StoreUnavailable
 from server.store.migrations import Migration
+from server.store.sql import load_queries
 from tests.integration.field import until
 
 ONE = Migration(1, "first", "CREATE TABLE first (n integer); INSERT INTO first VALUES (1);")
@@ -126,6 +128,46 @@ async def test_a_migration_that_is_in_the_way_of_a_server_at_work_and_it_in_its_
     assert await other.fetch("SELECT * FROM seen") == []
     await other.close()
     await (await opening).close()
+
+
+async def test_an_upgrade_says_what_it_does_before_it_is_done(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_migrations(monkeypatch, ONE)
+    with capture_logs() as lines:
+        await (await Database.open(empty_database_url)).close()
+    # Of a first start nobody has to be told.
+    assert [line["event"] for line in lines] == ["schema_migrated"]
+    use_migrations(monkeypatch, ONE, Migration(2, "long", "SELECT pg_sleep(1)"), Migration(3, "short", "SELECT 1"))
+    monkeypatch.setattr(migrations_module, "TOLD_EVERY", 0.05)
+    with capture_logs() as lines:
+        await (await Database.open(empty_database_url)).close()
+    began, *steps, _, _ = lines
+    assert (began["event"], began["since"], began["to"]) == ("schema_migration_began", 1, 3)
+    assert began["megabytes"] > 0
+    told = list(dict.fromkeys((line["event"], line["version"], line["of"]) for line in steps))
+    assert told == [("schema_step_began", 2, 3), ("schema_step_goes_on", 2, 3), ("schema_step_began", 3, 3)]
+
+
+async def test_who_waits_for_another_that_migrates_says_so(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_migrations(monkeypatch, ONE)
+    monkeypatch.setattr(migrations_module, "TOLD_EVERY", 0.05)
+    other = await connect(empty_database_url)
+    queries = load_queries()
+    with capture_logs() as lines:
+        async with other.transaction():
+            await other.execute(queries["schema_migration_lock"])
+            waiting = asyncio.ensure_future(Database.open(empty_database_url))
+
+            async def told_again() -> bool:
+                return [line["event"] for line in lines].count("schema_migration_awaited") > 1
+
+            await until(told_again)
+            assert not waiting.done()
+        await (await waiting).close()
+    await other.close()
 
 
 async def test_a_changed_migration_is_refused(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,6 +129,10 @@ async def test_a_failure_is_listed_with_the_ca_that_it_asked(database: Database,
     for opened, name in ((asked, "own"), (unasked, "none")):
         await writer.write(replace(device(opened), state="failed", cause="no_answer"))
         assert await blamed(opened.endpoint) == name
+    # It was away, so that nobody asked it.
+    known = replace(device(unasked), state="failed", cause="issuer_unavailable", failed_ca=ACCOUNT.hex)
+    await writer.write(replace(known, at=NOW + timedelta(minutes=1)))
+    assert await blamed("device-2") == ACCOUNT.hex
     await writer.write(replace(device(asked), at=NOW + timedelta(hours=1)))
     assert await blamed("device-1") is None
 

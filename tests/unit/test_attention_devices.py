@@ -1,8 +1,11 @@
-"""What the last quarter of an hour says of the devices, from its counts alone."""
+"""What the last quarter of an hour says of the devices, from its counts alone, and handshakes that came to nothing."""
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
-from server.attention_devices import FAILING_LEAST, failing
+import pytest
+
+from server.attention_devices import FAILING_LEAST, failing, turned_away
 from server.statistics import Bin, Picture
 from server.store.statistics import Count
 
@@ -42,3 +45,37 @@ def test_devices_that_began_anew_are_no_finding() -> None:
 def test_devices_at_their_limit_are_a_finding_and_no_failure() -> None:
     (finding,) = failing(picture(FAILING_LEAST, too_many_certificates=30))
     assert finding.kind == "devices_at_limit"
+
+
+@pytest.mark.parametrize(
+    ("refusals", "succeeded", "severity", "words"),
+    [
+        # The server's certificate is not trusted, or its clock is wrong: nobody comes in.
+        ({"peer_alert": 12}, 0, "fault", "give it the server's CA"),
+        ({"expired": 40, "no_common_suite": 500}, 0, "fault", "look at this server's clock"),
+        # Some do.
+        ({"peer_alert": 12}, 40, "warning", "give it the server's CA"),
+        ({"unknown_ca": 12}, 0, "warning", "trust the CA of its factory"),
+    ],
+)
+def test_devices_that_no_handshake_admits_are_told_of(
+    refusals: dict[str, int], succeeded: int, severity: str, words: str
+) -> None:
+    (finding,) = turned_away(Counter(refusals), succeeded)
+    assert (finding.kind, finding.severity) == ("devices_turned_away", severity)
+    assert words in finding.next_step
+
+
+@pytest.mark.parametrize(
+    ("refusals", "succeeded"),
+    [
+        ({}, 0),
+        ({"peer_alert": 9}, 0),
+        # A few among many.
+        ({"peer_alert": 20}, 80),
+        # A scan.
+        ({"no_common_suite": 500, "protocol_version": 500, "deadline": 500, "handshake_failed": 500}, 0),
+    ],
+)
+def test_a_scan_and_the_odd_device_need_nobody(refusals: dict[str, int], succeeded: int) -> None:
+    assert turned_away(Counter(refusals), succeeded) == []

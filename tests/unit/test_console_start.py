@@ -8,18 +8,12 @@ import pytest
 
 from server.api.console.devices import _moment
 from server.api.console.profiles import for_endpoint
-from server.api.console.start import CHECKED_EVERY, Drawn, _group, due
+from server.api.console.start import CHECKED_EVERY, Drawn, due
 from server.errors import BadRequest
 from server.profile import default_profile
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
 HERE = UUID(int=1)
-
-
-def test_a_ca_that_was_away_and_so_was_not_asked_is_told_from_a_failure_before_any_ca() -> None:
-    group = {"family": "default", "issuer": None, "certificate_issuer_id": None}
-    assert _group({**group, "cause": "issuer_unavailable"})["unasked"] == "not asked again, as it was away"
-    assert _group({**group, "cause": "endpoint_mismatch"})["unasked"] == "none asked"
 
 
 def test_a_clock_that_is_set_back_leaves_no_old_picture_standing() -> None:

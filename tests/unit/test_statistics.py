@@ -42,11 +42,13 @@ def test_a_bin_takes_counts_and_merges() -> None:
     issuer = uuid4()
     first, second = Bin(), Bin()
     first.add(Count("succeeded", NOW, 20, None, None, None, False, 3, None))
-    first.add(Count("issued", NOW, 10, None, None, issuer, True, 3, None))
+    first.add(Count("issued", NOW, 10, None, None, issuer, True, 3, NOW))
+    second.add(Count("issued", NOW, 10, None, None, issuer, True, 1, NOW + timedelta(seconds=1)))
     second.add(Count("cause", NOW, 0, "no_answer", "meters", issuer, True, 2, NOW))
     second.add(Count("failed", NOW, 20, None, None, None, False, 2, None))
     first.merge(second)
-    assert first.counts == {"succeeded": 3, "issued": 3, "failed": 2}
+    assert first.counts == {"succeeded": 3, "issued": 4, "failed": 2}
+    assert first.issued == {issuer: NOW + timedelta(seconds=1)}
     # Failed ones end when they end: their durations say nothing of how long a bootstrap takes.
     assert first.seconds == {20: 3}
     assert first.failures == {Group("no_answer", "meters", issuer, True): 2}
@@ -66,3 +68,17 @@ def test_totals_of_workers_over_a_span() -> None:
     assert service.since("shed", timedelta(hours=1)) == sum(range(10))
     assert service.commit_p99(timedelta(hours=1)) == 0.5
     assert service.since("refused", timedelta(hours=1)) == 0
+
+
+def test_refusals_over_a_span_are_counted_by_their_reason() -> None:
+    clock, merged, metrics = [NOW], Merged(), Metrics()
+    service = Statistics(None, merged, lambda: clock[0])  # type: ignore[arg-type]
+    assert service.refusals_since(timedelta(minutes=5)) == Counter()
+    metrics.refusals.inc("expired", by=100)
+    for _ in range(10):
+        merged.take(1, metrics.snapshot())
+        service.sample()
+        clock[0] += timedelta(minutes=1)
+        metrics.refusals.inc("expired")
+        metrics.refusals.inc("peer_alert", by=2)
+    assert service.refusals_since(timedelta(minutes=3)) == {"expired": 2, "peer_alert": 4}

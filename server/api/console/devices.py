@@ -25,6 +25,7 @@ from server.api.console.door import OperatorVisits, ReaderVisits, Visitor
 from server.api.console.forms import Faults
 from server.api.console.page import ConsoleRoute, call, go, render
 from server.errors import BadRequest, NotFound, OutsideFailed
+from server.sentences import NOT_SHOWN
 from server.store import (
     certificates,
     devices,
@@ -72,6 +73,7 @@ async def list_devices(request: Request, visitor: ReaderVisits) -> Response:
         cas=cas,
         asked=asked,
         called={**dict(asked), "bootstrapped": "succeeded"},
+        not_shown=NOT_SHOWN,
     )
 
 

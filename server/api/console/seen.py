@@ -89,7 +89,7 @@ def _fitting(request: Request, rows: Sequence[RefusalRow]) -> list[RefusalRow]:
 
 def _only_default(visitor: Visitor) -> None:
     if not visitor.account.is_default:
-        raise NotAuthorized("only the default account sees who was not admitted: whose they are nobody knows")
+        raise NotAuthorized(f"only the default account sees who was not admitted. {sentences.NOT_SHOWN}")
 
 
 def _knock(row: RefusalRow, anchors: list[TrustedCertificate]) -> Knock:

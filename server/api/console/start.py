@@ -11,7 +11,6 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
-from lwm2m.steps import FailureCause
 from server import sentences
 from server.api.console import authorities, door, first_steps, plots
 from server.api.console.door import ReaderVisits, Visitor
@@ -42,7 +41,11 @@ STEPS_OF_FUNNEL = {
     "confirmed": "Confirmed",
 }
 # Findings about certificates are mended there.
-_PLACES = {"ca_certificate_expiring": CERTIFICATES, "feature_off": "/access"}
+_PLACES = {
+    "ca_certificate_expiring": CERTIFICATES,
+    "feature_off": "/access",
+    "devices_turned_away": "/devices/seen",
+}
 
 
 @dataclass(slots=True)
@@ -191,13 +194,10 @@ def _group(group: dict[str, Any]) -> dict[str, str]:
     where["last_failed_ca__eq"] = (
         "none" if group["issuer"] is None else group["certificate_issuer_id"] or authorities.OWN
     )
-    # A CA that is away is not asked for every device; its name stands with those it was asked for.
-    away = group["cause"] == FailureCause.ISSUER_UNAVAILABLE.value
     return {
         "meaning": meaning,
         "remedy": remedy,
         "devices": f"/devices?{urlencode(where)}",
-        "unasked": "not asked again, as it was away" if away else "none asked",
     }
 
 

@@ -3,7 +3,7 @@
 import typer
 
 from server.cli import examples
-from server.cli.remote import devices, issuers, keys, operators, trusted
+from server.cli.remote import devices, issuers, keys, operators, status, trusted
 
 app = typer.Typer(
     name="firstlight",
@@ -21,4 +21,5 @@ app.add_typer(issuers.services, name="service")
 app.add_typer(trusted.profile, name="profile")
 app.add_typer(keys.psk, name="psk")
 app.add_typer(trusted.trust, name="trust")
+app.command("status")(status.status)
 examples.shown(app)

@@ -160,10 +160,21 @@ def seen(
 
 
 @app.command("release")
-def release(endpoint: Endpoint, url: Url, api_key_file: ApiKeyFile, ca_file: CaFile = None) -> None:
+def release(
+    url: Url,
+    api_key_file: ApiKeyFile,
+    endpoint: local_device.ReleasedArgument = None,
+    everything: local_device.AllOption = False,
+    ca_file: CaFile = None,
+) -> None:
     """Let a device have a new certificate although the outcome of an earlier request is unknown."""
-    told = Door(url, api_key_file, ca_file).ask("POST", "/v1/devices/release", {"endpoint_name": endpoint})
-    print(local_device.released(endpoint, len(told["certificate_ids"])))
+    one, count = local_device.one_or_all(endpoint, everything), 0
+    door, asked = Door(url, api_key_file, ca_file), {"all": True} if one is None else {"endpoint_name": one}
+    while rows := door.ask("POST", "/v1/devices/release", asked)["certificate_ids"]:
+        count += len(rows)
+        if one is not None:
+            break
+    print(local_device.released(one, count))
 
 
 @app.command("forget")

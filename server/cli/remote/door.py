@@ -3,7 +3,7 @@
 import re
 import ssl
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -147,6 +147,12 @@ class Door:
 
     def ask(self, method: str, path: str, body: object = None, **query: object) -> Any:
         """The body of the answer, None when there is none."""
+        return self._answered(method, path, body, query)
+
+    def _answered(
+        self, method: str, path: str, body: object, query: Mapping[str, object], refused: Sequence[int] = ()
+    ) -> Any:
+        """The same; codes of `refused` are answers too."""
         given = {name: str(value) for name, value in query.items() if value is not None}
         try:
             # A proxy of the environment has no business with the key.
@@ -161,12 +167,20 @@ class Door:
             )
         try:
             read: Any = answer.json() if answer.content else None
-            if answer.is_success:
+            if answer.is_success or answer.status_code in refused:
                 return read
             message = options.with_option(str(read["message"]), "".join(f["field"] for f in read["fields"][:1]))
         except (ValueError, KeyError, TypeError):
             message = f"{self._url} answered {answer.status_code} and is no Firstlight API; check --url"
         return options.fail(message)
+
+    def problems(self) -> list[str]:
+        """Why the server would not serve devices now (`/readyz`), empty when it would."""
+        ready = self._answered("GET", "/readyz", None, {}, refused=(503,))
+        problems = ready.get("problems") if isinstance(ready, dict) else None
+        if not isinstance(problems, list):
+            self._is_foreign()
+        return [str(problem) for problem in problems]
 
     def get(self, path: str, **query: object) -> Row:
         """One thing."""

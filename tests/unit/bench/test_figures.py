@@ -38,6 +38,12 @@ def test_good_figures_miss_nothing_and_fit_together() -> None:
     [
         ("cpu_ms_per_bootstrap", 2.9, "2.9 ms of CPU for a bootstrap; must: 2.8 ms"),
         ("session_kb", 111.0, "111 KB for a live session; must: 110 KB"),
+        (
+            "session_kb",
+            0.0,
+            "the memory of a live session was not measured: so few devices needed no more of it; raise --devices; "
+            "must: 110 KB",
+        ),
         ("floor_ratio", 0.29, "the floor is 0.29 of our CPU time; must: 0.30"),
         ("failed", 1, "1 devices failed, none may"),
     ],
