@@ -1,4 +1,4 @@
-"""Other people's programs do EST with the whole server and read what it sends: libcoap, OpenSSL, GnuTLS."""
+"""Other programs do EST with the whole server and read what it sends: libcoap on two TLS libraries, OpenSSL, GnuTLS."""
 
 import re
 import warnings
@@ -9,17 +9,18 @@ import pytest
 import pytest_asyncio
 from aiocoap.numbers import codes
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import pkcs7
+from cryptography.hazmat.primitives.serialization import load_der_private_key, pkcs7
 from cryptography.x509.oid import NameOID
 
 from simulators.est import KeyPair, common_name
 from tests.integration.field import Field, opened, profile, until
+from tests.multipart import parts_of
 from tests.pki import make_device_certificate
 from tests.programs import required, run
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-CLIENT = "coap-client-openssl"
+CLIENTS = ("coap-client-openssl", "coap-client-gnutls")
 # It makes a leaf longer than the CA's certificate: sorted, the leaf comes last.
 ORGANIZATION = "an organization with a name as long as a name may be or longer"
 SUBJECT = f'subject = "CN={{endpoint}},O={ORGANIZATION}"'
@@ -35,7 +36,7 @@ async def field(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Field
         yield started
 
 
-async def ask(field: Field, name: str, *words: str, path: str) -> tuple[str, bytes]:
+async def ask(field: Field, client: str, name: str, *words: str, path: str) -> tuple[str, bytes]:
     """What libcoap's client prints, its verbosity 6 a line a message, and what it received."""
     held = make_device_certificate(field.factory, name)
     certificate, key, received = (field.folder / f"{name}.{end}" for end in ("pem", "key", "out"))
@@ -43,7 +44,7 @@ async def ask(field: Field, name: str, *words: str, path: str) -> tuple[str, byt
     key.write_bytes(held.key_pem)
     received.unlink(missing_ok=True)
     printed = await run(
-        required(CLIENT),
+        required(client),
         *("-v", "6", "-B", "20", "-c", str(certificate), "-j", str(key)),
         *("-R", field.service.ready["server_ca_file"], "-o", str(received), *words),
         field.service.server_uri + path,
@@ -62,21 +63,23 @@ def key_pair(name: str) -> KeyPair:
     return KeyPair.make(x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, ORGANIZATION), *common_name(name)]))
 
 
-async def test_libcoap_reads_the_ca_certificates_in_blocks_of_128(field: Field) -> None:
-    printed, received = await ask(field, "interop-crts", "-A", "281", "-b", "128", path="/.well-known/est/crts")
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_libcoap_reads_the_ca_certificates_in_blocks_of_128(field: Field, client: str) -> None:
+    printed, received = await ask(field, client, "interop-crts", "-A", "281", "-b", "128", path="/.well-known/est/crts")
     assert "c:2.05" in printed, printed
     assert len(re.findall(r"Block2:\d+/[M_]/128", printed)) > 2, printed
     found = read(received)
     found[0].verify_directly_issued_by(found[1])
 
 
+@pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("root", ["/.well-known/est", "/est"])
-async def test_libcoap_enrols_with_block1_of_128(field: Field, root: str) -> None:
-    name = f"interop-{len(root)}"
+async def test_libcoap_enrols_with_block1_of_128(field: Field, client: str, root: str) -> None:
+    name = f"interop-{client}-{len(root)}"
     pair = key_pair(name)
     (field.folder / "csr.der").write_bytes(pair.csr)
     words = ("-m", "post", "-t", "286", "-A", "281", "-b", "128", "-f", str(field.folder / "csr.der"))
-    printed, received = await ask(field, name, *words, path=f"{root}/sen")
+    printed, received = await ask(field, client, name, *words, path=f"{root}/sen")
     assert "c:2.04" in printed, printed
     assert re.search(r"Block1:[1-9]/_/128", printed), printed
     # It named no size for the answer, so it gets the one it used itself (RFC 9148 B.2).
@@ -92,8 +95,26 @@ async def test_libcoap_enrols_with_block1_of_128(field: Field, root: str) -> Non
     await until(delivered)
 
 
-async def test_libcoap_is_told_what_is_there(field: Field) -> None:
-    printed, received = await ask(field, "interop-core", path="/.well-known/core?rt=ace.est*")
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_libcoap_renews_and_gets_a_key_made_here(field: Field, client: str) -> None:
+    name = f"interop-{client}-more"
+    pair = key_pair(name)
+    (field.folder / "csr.der").write_bytes(pair.csr)
+    words = ("-m", "post", "-t", "286", "-f", str(field.folder / "csr.der"))
+    printed, received = await ask(field, client, name, *words, "-b", "64", path="/.well-known/est/sren")
+    assert "c:2.04" in printed, printed
+    assert read(received)[0].public_key() == pair.key.public_key()
+    # Longer than one message, so in blocks without a size of its own.
+    printed, received = await ask(field, client, name, *words, "-A", "62", path="/.well-known/est/skg")
+    assert "c:2.04" in printed, printed
+    (_, key), (_, certificates) = parts_of(received)
+    made = load_der_private_key(key, None)
+    assert read(certificates)[0].public_key() == made.public_key()
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_libcoap_is_told_what_is_there(field: Field, client: str) -> None:
+    printed, received = await ask(field, client, "interop-core", path="/.well-known/core?rt=ace.est*")
     assert "c:2.05" in printed, printed
     assert b'</est/sen>;rt="ace.est.sen";ct="281 287"' in received
 
