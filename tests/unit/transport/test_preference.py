@@ -58,6 +58,22 @@ async def test_a_device_with_a_certificate_alone_comes_in_at_once(pki: Pki) -> N
     assert server.uppers[0].association.peer.kind == "x509"
 
 
+async def test_a_key_that_nobody_asked_for_first_says_nothing_of_others_behind_the_address(pki: Pki) -> None:
+    server = Server(pki.index, pki.server, keys=[psk()])
+    assert (await server.connect(psk_client(), (ADDRESS[0], 50000))).up
+    assert (await server.connect(certificate_alone(pki), (ADDRESS[0], 50001))).up
+
+
+async def test_a_certificate_does_not_prolong_what_is_remembered_of_the_address(pki: Pki) -> None:
+    server = Server(pki.index, pki.server, keys=[psk()])
+    assert not (await server.connect(key_alone(), (ADDRESS[0], 50000))).up
+    server.loop.advance(REMEMBERED_SECONDS - 60)
+    offers_no_key = Client(suites=X509_SUITES, certificate=pki.device, intermediates=[pki.intermediate])
+    assert (await server.connect(offers_no_key, (ADDRESS[0], 50001))).up
+    server.loop.advance(120)
+    assert (await server.connect(certificate_alone(pki), (ADDRESS[0], 50002))).up
+
+
 async def test_devices_of_both_kinds_behind_one_address_come_in_at_their_second_attempt(pki: Pki) -> None:
     server = Server(pki.index, pki.server, keys=[psk()])
     ports = iter(range(50000, 50010))
@@ -113,3 +129,15 @@ def test_what_anybody_can_make_it_remember_is_bounded() -> None:
     assert len(preference) == MOST_SOURCES
     assert not preference.keys_first("1", 10.0)
     assert preference.keys_first("2", 10.0)
+
+
+def test_who_came_again_is_forgotten_after_those_who_did_not() -> None:
+    preference = Preference()
+    for number in range(MOST_SOURCES):
+        preference.had_no_certificate(str(number), float(number))
+    preference.had_no_certificate("1", MOST_SOURCES)
+    assert preference.keys_first("0", MOST_SOURCES)
+    for newer in ("a", "b"):
+        preference.had_no_certificate(newer, MOST_SOURCES)
+    assert len(preference) == MOST_SOURCES
+    assert [preference.keys_first(each, MOST_SOURCES) for each in ("0", "1", "2", "3")] == [False, True, False, True]
