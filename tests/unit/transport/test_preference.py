@@ -1,6 +1,7 @@
 """Who offers suites of both kinds and holds one credential: asked for the other at its next handshake."""
 
-from server.transport.engine import RefusalReason
+from server.store.errors import StoreUnavailable
+from server.transport.engine import PreSharedKey, RefusalReason
 from server.transport.preference import MOST_SOURCES, REMEMBERED_SECONDS, Preference
 from tests.unit.transport.certificates import Pki
 from tests.unit.transport.client import PSK_SUITES, X509_SUITES, Client, psk, psk_client
@@ -107,6 +108,24 @@ async def test_a_wrong_identity_is_no_sign_of_a_missing_key(pki: Pki) -> None:
     assert not (await server.connect(psk_client(b"nobody", suites=ALL_SUITES), (ADDRESS[0], next(ports)))).up
     assert reasons(server) == [RefusalReason.NO_CERTIFICATE, RefusalReason.UNKNOWN_IDENTITY]
     assert (await server.connect(key_alone(), (ADDRESS[0], next(ports)))).up
+
+
+async def test_a_record_that_is_away_is_no_sign_of_a_missing_key(pki: Pki) -> None:
+    away = False
+
+    async def look_up(_identity: bytes) -> PreSharedKey:
+        if away:
+            raise StoreUnavailable("away")
+        return psk()
+
+    server = Server(pki.index, pki.server, look_up=look_up)
+    assert not (await server.connect(key_alone(), (ADDRESS[0], 50000))).up
+    away = True
+    assert not (await server.connect(key_alone(), (ADDRESS[0], 50001))).up
+    server.loop.advance(120)
+    assert server.endpoint.handshaking == 0
+    away = False
+    assert (await server.connect(key_alone(), (ADDRESS[0], 50002))).up
 
 
 def test_it_is_remembered_for_a_week_from_the_last_time() -> None:
