@@ -65,6 +65,18 @@ async def test_what_was_lost_once_does_not_make_datagrams_smaller(factory: Facto
             assert server.uppers[0].association.cleartext_mtu > 1100
 
 
+async def test_flights_that_were_small_do_not_make_datagrams_smaller_however_often_they_were_lost(
+    factory: Factory,
+) -> None:
+    """A device with a key on a path that loses much: what follows would be twice as many datagrams to lose."""
+    async with running(factory, keys=[psk()]) as server:
+        device = Device(psk_client(factory), server.port, loses=lambda way, number: way == "from" and 0 < number < 4)
+        with device.sock:
+            await device.handshake()
+            assert device.client.up
+            assert server.uppers[0].association.cleartext_mtu > 1100
+
+
 async def test_two_hundred_unknown_identities_at_a_slow_store_hold_up_nobody(factory: Factory) -> None:
     """A store that answers none of two hundred until a device with a known key, who came after them, was served."""
     answered: list[bytes] = []
