@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from issuers.errors import OutcomeUnknown, Rejected, Unavailable
+from issuers.errors import BadCertificate, Check, OutcomeUnknown, Rejected, Unavailable
 from server.errors import DailyLimit
 from server.issuance import ServerMade, Wish
 from server.store import issuances
@@ -16,6 +16,7 @@ from tests.integration.guarded import PERSON
 from tests.integration.issuers import Gate, ScriptedCa, Worker, Workers, csr_wish, in_turn, raises, wish
 from tests.integration.rows import ACCOUNT
 
+KEY_HOLD = 120.0
 REFUSED = "within 24 hours, the most that issuance.daily_bootstraps allows"
 
 
@@ -105,6 +106,22 @@ async def test_what_the_ca_may_have_signed_counts_until_a_person_has_looked(rig:
         await worker.issuance.server_made(wish("looping"))
     await issuances.release(rig.database, PERSON, ACCOUNT, "looping")
     await bootstrapped(worker, wish("looping"))
+
+
+async def test_what_a_ca_signed_and_no_device_may_have_counts(rig: Workers, ca: ScriptedCa) -> None:
+    """It charges for each all the same: one that breaks a check, and one whose device never took it."""
+    worker = await rig.worker("worker-1", daily_bootstraps=2)
+    ca.on_issue = in_turn(raises(BadCertificate(Check.SUBJECT, "another name")), ca.signs)
+    with pytest.raises(BadCertificate):
+        await worker.issuance.server_made(wish("looping"))
+    asked = wish("looping")
+    made = await worker.issuance.server_made(asked)
+    worker.issuance.returned(made.issuance_id, asked)
+    rig.clock.let_pass(KEY_HOLD + 1)
+    await worker.issuance.expire_keys()
+    assert sorted(await rig.states("looping")) == ["abandoned", "bad"]
+    with pytest.raises(DailyLimit):
+        await worker.issuance.server_made(wish("looping"))
 
 
 async def test_a_request_of_ours_that_the_ca_refused_does_not_count(rig: Workers, ca: ScriptedCa) -> None:
