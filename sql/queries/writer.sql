@@ -38,33 +38,17 @@ WITH asked AS (
            w.csr_sha256, w.spki_sha256, w.csr, w.subject, w.most, w.most_made_here
     FROM unnest($1::write_opened_counted_row[]) AS w
 ), wish AS (
-    -- What a CA failed to give does not count, nobody is locked out by an outage; what is under way does, and so does
-    -- what a CA signed and no device may have (too large, for instance), or may have signed: until a person says that it
-    -- is looked into. That a CA refused counts where the CSR is the device's own; one that was made here says nothing of
-    -- the device. What lies farther ahead than clocks differ is of a clock that was set back. Endpoint and time are
-    -- compared as a row, and no column bare: only `issuance_endpoint` can find that. For `=` and `>` the planner takes
-    -- `issuance_opened` as well, all that was opened within the day, while the record is small or knew but one device
-    -- when its statistics were made.
+    -- What counts says `issuance_counted`.
     SELECT asked.id, asked.account_id, asked.device_id, asked.session_id, asked.issuer_id, asked.not_before,
            asked.lease_until, asked.attempt, asked.server_key, asked.state, asked.endpoint, asked.service, asked.owner,
            asked.serial, asked.csr_sha256, asked.spki_sha256, asked.csr, asked.subject
     FROM asked
     WHERE (asked.most IS NULL OR NOT EXISTS (
-            SELECT FROM issuance i
-            WHERE i.account_id = asked.account_id AND i.endpoint <= asked.endpoint
-              AND (i.endpoint, i.opened_at) > (asked.endpoint, now() - interval '24 hours')
-              AND i.opened_at - interval '1 hour' < now()
-              AND (NOT i.settled OR (i.state = 'unknown' AND i.current)
-                   OR i.state IN ('issued', 'delivered', 'abandoned', 'bad', 'refused'))
+            SELECT FROM issuance_counted(asked.account_id, asked.endpoint) i
             ORDER BY i.endpoint, i.opened_at OFFSET asked.most - 1))
       AND (asked.most_made_here IS NULL OR NOT EXISTS (
-            SELECT FROM issuance i
-            WHERE i.account_id = asked.account_id AND i.endpoint <= asked.endpoint
-              AND (i.endpoint, i.opened_at) > (asked.endpoint, now() - interval '24 hours')
-              AND i.opened_at - interval '1 hour' < now()
-              AND i.service = asked.service AND i.server_key
-              AND (NOT i.settled OR (i.state = 'unknown' AND i.current)
-                   OR i.state IN ('issued', 'delivered', 'abandoned', 'bad'))
+            SELECT FROM issuance_counted(asked.account_id, asked.endpoint) i
+            WHERE i.service = asked.service AND i.server_key AND NOT i.refused
             ORDER BY i.endpoint, i.opened_at OFFSET asked.most_made_here - 1))
 ), claimed AS (
     -- In the order of the keys, so that two writers wait for each other in one direction only.
@@ -121,21 +105,11 @@ SELECT asked.id
 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::integer[], $6::integer[])
     AS asked (id, account_id, endpoint, service, most, most_made_here)
 WHERE (asked.most IS NOT NULL AND EXISTS (
-        SELECT FROM issuance i
-        WHERE i.account_id = asked.account_id AND i.endpoint <= asked.endpoint
-          AND (i.endpoint, i.opened_at) > (asked.endpoint, now() - interval '24 hours')
-          AND i.opened_at - interval '1 hour' < now()
-          AND (NOT i.settled OR (i.state = 'unknown' AND i.current)
-               OR i.state IN ('issued', 'delivered', 'abandoned', 'bad', 'refused'))
+        SELECT FROM issuance_counted(asked.account_id, asked.endpoint) i
         ORDER BY i.endpoint, i.opened_at OFFSET asked.most - 1))
    OR (asked.most_made_here IS NOT NULL AND EXISTS (
-        SELECT FROM issuance i
-        WHERE i.account_id = asked.account_id AND i.endpoint <= asked.endpoint
-          AND (i.endpoint, i.opened_at) > (asked.endpoint, now() - interval '24 hours')
-          AND i.opened_at - interval '1 hour' < now()
-          AND i.service = asked.service AND i.server_key
-          AND (NOT i.settled OR (i.state = 'unknown' AND i.current)
-               OR i.state IN ('issued', 'delivered', 'abandoned', 'bad'))
+        SELECT FROM issuance_counted(asked.account_id, asked.endpoint) i
+        WHERE i.service = asked.service AND i.server_key AND NOT i.refused
         ORDER BY i.endpoint, i.opened_at OFFSET asked.most_made_here - 1));
 
 -- name: write_retired
