@@ -74,13 +74,17 @@ async def shape_request(request: Request, call_next: Callable[[Request], Awaitab
 
 
 async def caller(request: Request) -> Caller:
-    """The key in `Authorization: Bearer ak_…`; NotAuthenticated when it is missing or unknown."""
+    """The key in `Authorization: Bearer ak_…`, or alone there; NotAuthenticated when it is missing or unknown."""
     # Who sends a body was asked before it was read (`server/api/gate.py`).
     known: Caller | None = getattr(request.state, "caller", None)
     if known is not None:
         return known
-    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not key.strip():
+    given = request.headers.get("Authorization", "").strip()
+    scheme, _, key = given.partition(" ")
+    if given.startswith(PREFIX):
+        # So the commands in the original's description send it, without a scheme.
+        key = given
+    elif scheme.lower() != "bearer" or not key.strip():
         raise NotAuthenticated("an API key is needed: send it as `Authorization: Bearer ak_…`")
     key = key.strip()
     office: Office = request.app.state.office

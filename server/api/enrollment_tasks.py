@@ -28,10 +28,12 @@ MOST_LINES = 110_000
 FIELD = "enrollment_identities"
 # Faults of one list that are kept word for word.
 LONGEST_IDENTITY = 100
+# As the schema of the original has it, for both kinds: clients made from it know no other word.
+OBJECT = "enrollment-identity-bulk-uploads"
 PATHS: dict[Kind, str] = {"upload": "device-enrollments-bulk-uploads", "delete": "device-enrollments-bulk-deletes"}
 
 EXAMPLE = {
-    "object": "enrollment-bulk-uploads",
+    "object": OBJECT,
     "id": EXAMPLE_ID,
     "etag": "1",
     "account_id": EXAMPLE_ID,
@@ -41,7 +43,7 @@ EXAMPLE = {
     "total_count": 100,
     "processed_count": 100,
     "errors_count": 1,
-    "errors_report_file": f"/v3/device-enrollments-bulk-uploads/{EXAMPLE_ID}/errors.csv",
+    "errors_report_file": f"https://bootstrap.example.com/v3/device-enrollments-bulk-uploads/{EXAMPLE_ID}/errors_report.csv",
     "full_report_file": None,
 }
 BODY = {
@@ -65,11 +67,11 @@ REPORT = {
 }
 
 
-def shown(task: Task) -> dict[str, Any]:
-    """A task as the API shows it; it is complete when it is answered."""
-    path = PATHS[task.kind]
+def shown(task: Task, request: Request) -> dict[str, Any]:
+    """A task as the API shows it; it is complete when it is answered, and its report is where `request` was sent."""
+    report = f"{request.base_url}v3/{PATHS[task.kind]}/{task.id.hex}/errors_report.csv"
     return {
-        "object": f"enrollment-bulk-{task.kind}s",
+        "object": OBJECT,
         "id": task.id.hex,
         "etag": "1",
         "account_id": task.account_id.hex,
@@ -79,42 +81,42 @@ def shown(task: Task) -> dict[str, Any]:
         "total_count": task.total,
         "processed_count": task.total,
         "errors_count": len(task.faults),
-        "errors_report_file": f"/v3/{path}/{task.id.hex}/errors.csv" if task.faults else None,
+        "errors_report_file": report if task.faults else None,
         "full_report_file": None,
     }
 
 
-@router.post(f"/{PATHS['upload']}", status_code=202, responses=documented(202, EXAMPLE, 401, 403), openapi_extra=BODY)
+@router.post(f"/{PATHS['upload']}", status_code=201, responses=documented(201, EXAMPLE, 401, 403), openapi_extra=BODY)
 async def claim_many(asking: Operator, request: Request) -> dict[str, Any]:
     """Claim every device of a CSV file: one identity a line, 10 MB at most; lines that fail hinder no others."""
     return await _run(asking, request, "upload")
 
 
 @router.get(f"/{PATHS['upload']}/{{task_id}}", responses=documented(200, EXAMPLE, 401, 403, 404))
-async def read_upload(asking: Reader, task_id: str) -> dict[str, Any]:
+async def read_upload(asking: Reader, request: Request, task_id: str) -> dict[str, Any]:
     """What became of a list of claims."""
-    return shown(await _find(asking, "upload", task_id))
+    return shown(await _find(asking, "upload", task_id), request)
 
 
-@router.get(f"/{PATHS['upload']}/{{task_id}}/errors.csv", response_class=Response, responses=REPORT)
+@router.get(f"/{PATHS['upload']}/{{task_id}}/errors_report.csv", response_class=Response, responses=REPORT)
 async def read_upload_errors(asking: Reader, task_id: str) -> Response:
     """The lines of a list of claims that failed, with the reason of each."""
     return _report(await _find(asking, "upload", task_id))
 
 
-@router.post(f"/{PATHS['delete']}", status_code=202, responses=documented(202, EXAMPLE, 401, 403), openapi_extra=BODY)
+@router.post(f"/{PATHS['delete']}", status_code=201, responses=documented(201, EXAMPLE, 401, 403), openapi_extra=BODY)
 async def give_up_many(asking: Operator, request: Request) -> dict[str, Any]:
     """Give up the claim of every device of a CSV file: one identity a line, 10 MB at most."""
     return await _run(asking, request, "delete")
 
 
 @router.get(f"/{PATHS['delete']}/{{task_id}}", responses=documented(200, EXAMPLE, 401, 403, 404))
-async def read_delete(asking: Reader, task_id: str) -> dict[str, Any]:
+async def read_delete(asking: Reader, request: Request, task_id: str) -> dict[str, Any]:
     """What became of a list of claims to give up."""
-    return shown(await _find(asking, "delete", task_id))
+    return shown(await _find(asking, "delete", task_id), request)
 
 
-@router.get(f"/{PATHS['delete']}/{{task_id}}/errors.csv", response_class=Response, responses=REPORT)
+@router.get(f"/{PATHS['delete']}/{{task_id}}/errors_report.csv", response_class=Response, responses=REPORT)
 async def read_delete_errors(asking: Reader, task_id: str) -> Response:
     """The lines of such a list that failed, with the reason of each."""
     return _report(await _find(asking, "delete", task_id))
@@ -126,7 +128,7 @@ async def _run(asking: Caller, request: Request, kind: Kind) -> dict[str, Any]:
     # Seconds for a large file, in which the others go on.
     wanted, faults = await asyncio.to_thread(_read, request.headers.get("Content-Type", ""), body)
     task = await enrollment_tasks.run(asking.database, asking.actor, asking.account_id, kind, wanted, faults, now)
-    return shown(task)
+    return shown(task, request)
 
 
 async def _find(asking: Caller, kind: Kind, task_id: str) -> Task:

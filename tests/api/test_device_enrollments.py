@@ -29,7 +29,7 @@ async def test_a_device_is_claimed_once_over_all_accounts(api: Api) -> None:
     await api.ask("GET", "/v3/device-enrollment-denials", 400)
 
 
-async def bulk(api: Api, path: str, text: str, code: int = 202, field: str = "enrollment_identities") -> dict[str, Any]:
+async def bulk(api: Api, path: str, text: str, code: int = 201, field: str = "enrollment_identities") -> dict[str, Any]:
     answer = await api.client.post(path, files={field: ("devices.csv", text.encode(), "text/csv")})
     assert answer.status_code == code, answer.text
     found: dict[str, Any] = answer.json()
@@ -46,9 +46,11 @@ async def test_a_csv_of_devices_is_claimed_and_each_fault_is_told_by_its_line(ap
     await api.ask("POST", "/v3/device-enrollments", 201, {"enrollment_identity": identity(9)}, theirs)
     lines = ["enrollment_identity", identity(1), f'"{identity(2)}"', "", "A-nonsense", identity(1), identity(9)]
     made = await bulk(api, UPLOADS, "\ufeff" + "\r\n".join(lines))
-    assert (made["object"], made["status"]) == ("enrollment-bulk-uploads", "completed")
+    assert (made["object"], made["status"]) == ("enrollment-identity-bulk-uploads", "completed")
     assert (made["total_count"], made["processed_count"], made["errors_count"]) == (5, 5, 3)
     assert await api.ask("GET", f"{UPLOADS}/{made['id']}", 200) == made
+    # A script hands it to curl as it stands.
+    assert made["errors_report_file"] == f"{api.client.base_url}{UPLOADS}/{made['id']}/errors_report.csv"
     report = (await api.client.get(made["errors_report_file"])).text.splitlines()
     assert report[0] == "line,identity,reason"
     assert [row.split(",")[0] for row in report[1:]] == ["5", "6", "7"]
@@ -58,7 +60,7 @@ async def test_a_csv_of_devices_is_claimed_and_each_fault_is_told_by_its_line(ap
     await api.ask("GET", f"{UPLOADS}/{made['id']}", 404, headers=theirs)
     await api.ask("GET", f"{DELETES}/{made['id']}", 404)
     gone = await bulk(api, DELETES, f"{identity(1)}\n{identity(9)}\n")
-    assert (gone["object"], gone["errors_count"]) == ("enrollment-bulk-deletes", 1)
+    assert (gone["object"], gone["errors_count"]) == ("enrollment-identity-bulk-uploads", 1)
     assert "is not claimed by this account" in (await api.client.get(gone["errors_report_file"])).text
     assert len((await api.ask("GET", "/v3/device-enrollments", 200))["data"]) == 1
     assert len((await api.ask("GET", "/v3/device-enrollments", 200, headers=theirs))["data"]) == 1

@@ -24,6 +24,16 @@ async def test_without_a_known_key_the_answer_is_401(api: Api, header: str | Non
     assert body["request_id"] == answer.headers["X-Request-ID"]
 
 
+async def test_a_key_alone_is_known_as_the_commands_of_the_original_send_it(api: Api) -> None:
+    key = api.client.headers.pop("Authorization").removeprefix("Bearer ")
+    configurations = "/v3/certificate-issuer-configurations"
+    made = await api.client.post(
+        configurations, json={"reference": "dlms", "certificate_issuer_id": None}, headers={"Authorization": key}
+    )
+    assert made.status_code == 201, made.text
+    assert (await api.client.get(configurations, headers={"Authorization": f"Basic {key}"})).status_code == 401
+
+
 @pytest.mark.parametrize(
     ("method", "path", "needed"),
     [
