@@ -144,11 +144,14 @@ class RecorderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RetentionConfig:
-    """How long the record keeps what (design 7); certificates are never removed."""
+    """How long the record keeps what (design 7); certificates are never removed, nor what may stand for one."""
 
     sessions_days: int = 90
+    # Audit rows, ends of renewals, of lists of devices and of verifications.
     audit_days: int = 730
     transcripts_days: int = 7
+    # Issuances that failed before a CA signed anything, or that it refused.
+    failed_issuances_days: int = 730
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,6 +222,8 @@ RANGES: Mapping[tuple[str, str], tuple[float, float]] = {
     ("retention", "sessions_days"): (1, 36500),
     ("retention", "audit_days"): (1, 36500),
     ("retention", "transcripts_days"): (1, 36500),
+    # Bounds of a day and the order of a device's sessions are read from them.
+    ("retention", "failed_issuances_days"): (2, 36500),
 }
 # Keys that say the same in two ways: of a later source one takes the place of the other too.
 ALTERNATIVES: Mapping[tuple[str, str], tuple[str, str]] = {

@@ -189,6 +189,7 @@ class Service:
                     sessions_days=retention.sessions_days,
                     audit_days=retention.audit_days,
                     transcripts_days=retention.transcripts_days,
+                    failed_issuances_days=retention.failed_issuances_days,
                 )
             except StoreUnavailable as error:
                 log.warning("prune_postponed", reason=str(error))

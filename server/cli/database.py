@@ -42,8 +42,11 @@ def prune(
     audit_days: int | None = typer.Option(
         None, min=1, help="Days that audit rows are kept; from the settings when not given."
     ),
+    failed_issuances_days: int | None = typer.Option(
+        None, min=2, help="Days that issuances that came to nothing are kept; from the settings when not given."
+    ),
 ) -> None:
-    """Delete old sessions and audit rows, and prepare partitions; `serve` does it every day."""
+    """Delete old sessions, audit rows and failed issuances, and prepare partitions; `serve` does it every day."""
 
     async def work() -> None:
         retention = options.load(config, {}).retention
@@ -53,10 +56,13 @@ def prune(
                 sessions_days=sessions_days or retention.sessions_days,
                 audit_days=audit_days or retention.audit_days,
                 transcripts_days=retention.transcripts_days,
+                failed_issuances_days=failed_issuances_days or retention.failed_issuances_days,
             )
         print(
             f"{pruned.months_dropped} months dropped, {pruned.sessions_deleted} sessions and "
-            f"{pruned.audit_deleted} audit rows deleted, {pruned.months_made} months made ahead."
+            f"{pruned.audit_deleted} audit rows deleted, {pruned.months_made} months made ahead.\n"
+            f"{pruned.failed_issuances_deleted} failed issuances deleted, {pruned.enrollment_tasks_deleted} reports of "
+            f"lists of devices and {pruned.verifications_deleted} verifications."
         )
 
     options.run(work)

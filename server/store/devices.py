@@ -16,6 +16,11 @@ def device_id(account_id: UUID, endpoint: str) -> UUID:
     return uuid5(account_id, endpoint)
 
 
+def device_lock(account_id: UUID, endpoint: str) -> int:
+    """What stands for a device among the database's advisory locks: who has it alone writes intents that look back."""
+    return int.from_bytes(device_id(account_id, endpoint).bytes[:8], "big", signed=True)
+
+
 # Made for every bootstrap: frozen it would take three times as long.
 @dataclass(slots=True, kw_only=True)
 class DeviceRow:

@@ -10,7 +10,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from server.store.certificates import serial_bytes
-from server.store.devices import device_id
+from server.store.devices import device_lock
 from server.store.issuances import IssuanceRow
 from server.store.operation import Operation
 
@@ -122,7 +122,7 @@ class OpenIssuance(Operation[Opened]):
     @property
     def lock(self) -> int:
         """What stands for the device among the database's advisory locks."""
-        return int.from_bytes(device_id(self.account_id, self.endpoint).bytes[:8], "big", signed=True)
+        return device_lock(self.account_id, self.endpoint)
 
     def row(self) -> tuple[object, ...]:
         """As `write_opened`."""

@@ -27,6 +27,20 @@ def test_migrating_and_pruning(cli: Cli) -> None:
     assert ", 2 sessions and " in cli("db", "prune")
     cli("db", "prune", "--sessions-days", "0", code=2)
 
+    async def fail(database: Database) -> None:
+        async with database.acquire() as connection:
+            await connection.execute(
+                "UPDATE issuance SET state = 'failed', error_class = 'Unavailable', settled = true,"
+                " answers_until = NULL, opened_at = now() - interval '800 days',"
+                " updated_at = now() - interval '20 days'"
+            )
+
+    cli.database(fail)
+    assert "\n0 failed issuances deleted, 0 reports of lists of devices and 0 verifications.\n" in cli("db", "prune")
+    assert "\n0 failed issuances deleted, " in cli("db", "prune", "--failed-issuances-days", "21")
+    assert "\n1 failed issuances deleted, " in cli("db", "prune", "--failed-issuances-days", "19")
+    cli("db", "prune", "--failed-issuances-days", "1", code=2)
+
 
 def test_an_empty_database_is_migrated(empty_database_url: str, tmp_path: Path) -> None:
     cli = Cli(empty_database_url, tmp_path)

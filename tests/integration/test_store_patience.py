@@ -88,7 +88,7 @@ async def test_what_is_too_old_goes_however_long_that_takes(database_url: str, m
         await execute(
             database, "CREATE TRIGGER lingering BEFORE DELETE ON session_default FOR EACH ROW EXECUTE FUNCTION linger()"
         )
-        pruned = await prune(database, sessions_days=90, audit_days=730, transcripts_days=7)
+        pruned = await prune(database, sessions_days=90, audit_days=730, transcripts_days=7, failed_issuances_days=730)
         assert pruned.sessions_deleted == 1
     finally:
         await database.close()

@@ -4,17 +4,20 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from server.config import RetentionConfig
+from server.store import enrollment_tasks, verifications
+from server.store.audit import Actor
 from server.store.database import Database, connect
 from server.store.prune import MONTHS_AHEAD, Pruned, prune
 from server.store.writer import Writer
 from tests.integration import rows
 
 DAY = timedelta(days=1)
+SOMEBODY = Actor(kind="cli", name="tester", request_id="")
 
 
 @pytest.fixture
@@ -58,7 +61,9 @@ async def partitions(connection: Any, table: str) -> list[str]:
 
 
 async def run(database: Database, *, sessions_days: int = 90, audit_days: int = 730) -> Pruned:
-    return await prune(database, sessions_days=sessions_days, audit_days=audit_days, transcripts_days=7)
+    return await prune(
+        database, sessions_days=sessions_days, audit_days=audit_days, transcripts_days=7, failed_issuances_days=730
+    )
 
 
 def month(offset: int) -> str:
@@ -116,6 +121,67 @@ async def test_certificates_and_their_wishes_stay_for_ever(database: Database, w
         assert await connection.fetchval(f"SELECT count(*) FROM {table}") == 1, table  # noqa: S608
 
 
+@pytest.fixture
+async def account(connection: Any) -> UUID:
+    await connection.execute("INSERT INTO account (id, name) VALUES ($1, 'one')", rows.ACCOUNT)
+    return rows.ACCOUNT
+
+
+async def test_reports_of_lists_of_devices_go_with_the_audit(
+    database: Database, connection: Any, account: UUID
+) -> None:
+    for days in (0, 729, 731):
+        task = await enrollment_tasks.run(database, SOMEBODY, account, "upload", {}, [], datetime.now(UTC))
+        await connection.execute(
+            "UPDATE device_enrollment_task SET completed_at = completed_at - $2::interval WHERE id = $1",
+            task.id,
+            days * DAY,
+        )
+    assert (await run(database)).enrollment_tasks_deleted == 1
+    assert await ages(connection, "device_enrollment_task", "completed_at") == [0, 729]
+
+
+async def test_verifications_go_with_the_audit_but_what_a_ca_may_have_signed_and_how_it_is_now(
+    database: Database, connection: Any, account: UUID
+) -> None:
+    busy, left_alone = uuid4(), uuid4()
+    for issuer in (busy, left_alone):
+        await connection.execute(
+            "INSERT INTO certificate_issuer (id, account_id, type, name, attributes) VALUES ($1, $2, 'X', $3, '{}')",
+            issuer,
+            account,
+            issuer.hex,
+        )
+
+    async def verified(issuer: UUID, days: int, *, tested: bool = False, ended: bool = True) -> UUID:
+        csr = b"c" * 32 if tested else None
+        row = await verifications.begin(database, SOMEBODY, account, issuer, csr_sha256=csr)
+        if ended:
+            told = {"issuer_name": "x", "successful": True, "message": "", "steps": (), "serial": None, "works": True}
+            await verifications.end(database, SOMEBODY, account, row, **told)  # type: ignore[arg-type]
+        await connection.execute(
+            "UPDATE verification SET started_at = started_at - $2::interval WHERE id = $1", row, days * DAY
+        )
+        return row
+
+    gone = {
+        await verified(busy, 731),
+        await verified(busy, 4000),
+        await verified(left_alone, 4000),
+        # Its server stopped, and there was nothing to sign.
+        await verified(left_alone, 800, ended=False),
+    }
+    stay = {
+        await verified(busy, 729),
+        await verified(busy, 4000, tested=True),
+        await verified(busy, 4000, tested=True, ended=False),
+        await verified(left_alone, 3000),
+    }
+    assert (await run(database)).verifications_deleted == len(gone)
+    assert {row["id"] for row in await connection.fetch("SELECT id FROM verification")} == stay
+    assert set(await verifications.latest(database, account)) == {busy, left_alone}
+
+
 async def test_months_are_made_ahead_from_the_first_migration(connection: Any) -> None:
     for table in ("session", "audit"):
         assert await partitions(connection, table) == [
@@ -126,7 +192,15 @@ async def test_months_are_made_ahead_from_the_first_migration(connection: Any) -
 
 async def test_a_second_run_makes_nothing(database: Database) -> None:
     assert await run(database) == Pruned(
-        months_made=0, months_dropped=0, sessions_deleted=0, audit_deleted=0, postponed=False
+        months_made=0,
+        months_dropped=0,
+        sessions_deleted=0,
+        audit_deleted=0,
+        failed_issuances_deleted=0,
+        keys_freed=0,
+        enrollment_tasks_deleted=0,
+        verifications_deleted=0,
+        postponed=False,
     )
 
 
