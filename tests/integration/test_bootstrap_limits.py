@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 
@@ -52,6 +53,21 @@ async def test_one_device_has_so_many_certificates_of_a_service_a_day_and_no_mor
     async with rig.database.acquire() as connection:
         await connection.execute("UPDATE issuance SET opened_at = opened_at - interval '25 hours'")
     await bootstrapped(worker, wish("looping"))
+
+
+async def test_what_others_had_counts_for_nobody_whatever_they_are_called(rig: Workers, ca: ScriptedCa) -> None:
+    """The count goes through an index of names: none before and none behind, and none of another account."""
+    worker = await rig.worker("worker-1", daily_bootstraps=1, daily_csrs=1)
+    for endpoint in ("a-before", "z-behind"):
+        await bootstrapped(worker, wish(endpoint))
+        await worker.device_made.certificate(csr_wish(f"{endpoint}-2"))
+    await bootstrapped(worker, wish("middle"))
+    async with rig.database.acquire() as connection:
+        await connection.execute("UPDATE issuance SET account_id = $1 WHERE endpoint = 'middle'", uuid4())
+    assert not await issuances.has_all_of_a_day(rig.database, ACCOUNT, "middle", "LWM2M", 1)
+    await bootstrapped(worker, wish("middle"))
+    await worker.device_made.certificate(csr_wish("middle-2"))
+    assert await issuances.has_all_of_a_day(rig.database, ACCOUNT, "middle", "LWM2M", 1)
 
 
 async def test_a_key_that_is_held_for_its_device_is_counted_once(rig: Workers, ca: ScriptedCa) -> None:
@@ -175,6 +191,10 @@ async def test_who_asks_beforehand_is_told_of_certificates_of_that_service_whose
     for most, has_all in ((1, True), (2, False)):
         told = await issuances.has_all_of_a_day(rig.database, ACCOUNT, "asked-for", "LWM2M", most)
         assert told is has_all
+    # Nor of a clock that was set back since.
+    async with rig.database.acquire() as connection:
+        await connection.execute("UPDATE issuance SET opened_at = opened_at + interval '2 hours'")
+    assert not await issuances.has_all_of_a_day(rig.database, ACCOUNT, "asked-for", "LWM2M", 1)
 
 
 async def test_no_bound_is_none(rig: Workers, ca: ScriptedCa) -> None:
