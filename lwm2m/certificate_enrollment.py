@@ -18,6 +18,7 @@ MAX_NAME = 50
 """Characters of a certificate name."""
 
 _NAME = 1
+_OPTIONAL = 0x8000
 
 
 class EnrollmentStatus(IntEnum):
@@ -87,6 +88,40 @@ def encode_request(name: str) -> bytes:
     except UnicodeEncodeError:
         raise EncodeError("a certificate name is text") from None
     return _NAME.to_bytes(2, "big") + len(value).to_bytes(2, "big") + value
+
+
+def decode_request(payload: bytes) -> str:
+    """The certificate name of such a payload; DecodeError for what a device answers with 1286."""
+    name: str | None = None
+    position = 0
+    while position < len(payload):
+        head = payload[position : position + 4]
+        if len(head) < 4:
+            raise DecodeError("a field of the request has no type and length")
+        kind, length = int.from_bytes(head[:2], "big"), int.from_bytes(head[2:], "big")
+        value = payload[position + 4 : position + 4 + length]
+        if len(value) < length:
+            raise DecodeError("a field of the request is cut short")
+        position += 4 + length
+        if kind == _NAME:
+            name = _name(value)
+        elif not kind & _OPTIONAL:
+            raise DecodeError(f"the request has a required field of unknown type {kind}")
+    if name is None:
+        raise DecodeError("the request names no certificate")
+    return name
+
+
+def _name(value: bytes) -> str:
+    if value.find(b"\0") != len(value) - 1:
+        raise DecodeError("a certificate name ends with its only NUL")
+    try:
+        name = value[:-1].decode()
+    except UnicodeDecodeError:
+        raise DecodeError("a certificate name is not UTF-8") from None
+    if not 0 < len(name) <= MAX_NAME:
+        raise DecodeError(f"a certificate name has 1 to {MAX_NAME} characters")
+    return name
 
 
 def parse_status(payload: bytes) -> EnrollmentStatus:

@@ -153,6 +153,23 @@ def encode_izuma_chain(chain: Sequence[bytes]) -> bytes:
     return bytes(out)
 
 
+def decode_izuma_chain(payload: bytes) -> tuple[bytes, ...]:
+    """The certificates of `encode_izuma_chain`; raises DecodeError."""
+    if len(payload) < 2 or payload[0] != _CHAIN_VERSION or not 0 < payload[1] <= MAX_CHAIN:
+        raise DecodeError("this is no certificate chain of version 1")
+    found: list[bytes] = []
+    position = 2
+    for _ in range(payload[1]):
+        start = position + 2
+        position = start + int.from_bytes(payload[position:start], "big")
+        if not start < position <= len(payload):
+            raise DecodeError("a certificate chain ends too early, or holds an empty certificate")
+        found.append(payload[start:position])
+    if position != len(payload):
+        raise DecodeError("bytes follow the certificate chain")
+    return tuple(found)
+
+
 @dataclass(frozen=True, slots=True)
 class CsrAttribute:
     """One element of CSR attributes (RFC 7030 4.5.2): an identifier alone, or with values (whole DER each)."""
@@ -171,6 +188,23 @@ def encode_csr_attributes(attributes: Iterable[CsrAttribute]) -> bytes:
         else:
             elements.append(encode(SEQUENCE, identifier, encode(SET, *attribute.values)))
     return encode(SEQUENCE, *elements)
+
+
+def decode_csr_attributes(payload: bytes) -> tuple[CsrAttribute, ...]:
+    """The elements of CSR attributes; raises DecodeError."""
+    tag, content = decode(payload)
+    if tag != SEQUENCE:
+        raise DecodeError("CSR attributes are a SEQUENCE")
+    return tuple(_csr_attribute(tag, content) for tag, content, _ in read(content))
+
+
+def _csr_attribute(tag: int, content: bytes) -> CsrAttribute:
+    if tag == OBJECT_IDENTIFIER:
+        return CsrAttribute(content)
+    parts = list(read(content))
+    if tag != SEQUENCE or [part[0] for part in parts] != [OBJECT_IDENTIFIER, SET]:
+        raise DecodeError("an element of CSR attributes is an identifier, or one with a SET of values")
+    return CsrAttribute(parts[0][1], tuple(whole for _, _, whole in read(parts[1][1])))
 
 
 def _identifier(dotted: str) -> bytes:

@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
-from lwm2m.der import SEQUENCE, SET, decode, encode, encode_object_identifier
+from lwm2m.der import SEQUENCE, SET, decode, encode, encode_object_identifier, read
 from lwm2m.errors import DecodeError, EncodeError
 
 Order: TypeAlias = Literal["leaf-first", "der"]
 """How the certificates stand in their SET: see `encode_certificates`."""
+
+MOST = 16
+"""Certificates of one message taken: a path has no more."""
 
 _INTEGER = 0x02
 _EXPLICIT_0 = 0xA0
@@ -45,6 +48,36 @@ def encode_certificates(certificates: Sequence[bytes], order: Order = "leaf-firs
         encode(SET),
     )
     return encode(SEQUENCE, _SIGNED_DATA, encode(_EXPLICIT_0, signed_data))
+
+
+def decode_certificates(message: bytes) -> tuple[bytes, ...]:
+    """The certificates of a message (DER), in the order they stand in; CRLs are passed over.
+
+    Raises DecodeError for anything else than a SignedData without content and signers.
+    """
+    tag, content = decode(message)
+    parts = list(read(content))
+    if tag != SEQUENCE or [part[0] for part in parts[1:]] != [_EXPLICIT_0] or parts[0][2] != _SIGNED_DATA:
+        raise DecodeError("this is no PKCS#7 SignedData")
+    tag, content = decode(parts[1][1])
+    if tag != SEQUENCE:
+        raise DecodeError("a PKCS#7 SignedData is a SEQUENCE")
+    fields = list(read(content))
+    tags = [field[0] for field in fields]
+    optional = [tag for tag in (_CERTIFICATES, _CRLS) if tag in tags]
+    if tags != [_INTEGER, SET, SEQUENCE, *optional, SET]:
+        raise DecodeError("a PKCS#7 SignedData does not have the fields of one")
+    version, digests, contained, *_, signers = (field[1] for field in fields)
+    if version != b"\x01" or digests or contained != _DATA or signers:
+        raise DecodeError("a PKCS#7 message that holds more than certificates")
+    if _CERTIFICATES not in optional:
+        return ()
+    found = tuple(whole for _, _, whole in read(fields[3][1]))
+    if len(found) > MOST:
+        raise DecodeError(f"a PKCS#7 message has at most {MOST} certificates here")
+    if any(certificate[0] != SEQUENCE for certificate in found):
+        raise DecodeError("a PKCS#7 message holds something that is no X.509 certificate")
+    return found
 
 
 def _check(certificate: bytes) -> None:

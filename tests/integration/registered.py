@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import httpx
 
+from lwm2m.certificate_enrollment import decode_request
 from simulators.device import Device
 from simulators.est import KeyPair, common_name
-from simulators.izuma.renewal import read_request
 from simulators.registration import RegisteredDevice, lwm2m_server
 from tests.integration.field import Field, opened, profile, until
 
@@ -91,7 +91,7 @@ class Renewing:
         self.device: RegisteredDevice | None = None
 
     async def __call__(self, payload: bytes) -> bytes:
-        name = read_request(payload)
+        name = decode_request(payload)
         self.named.append(name)
         if self.status == 0:
             assert self.device is not None

@@ -11,7 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key
 from cryptography.x509.oid import NameOID
 
-from lwm2m.est import WANTED_CSR, encode_csr_attributes
+from lwm2m.est import decode_csr_attributes
+from lwm2m.multipart import decode_parts
 from simulators import est
 from simulators.association import CoapParameters
 from simulators.est import CERTIFICATE, MULTIPART, PKCS7, PKCS10, KeyPair, common_name
@@ -31,7 +32,6 @@ from tests.integration.enrolments import (
     until_sessions,
 )
 from tests.integration.field import Field, profile, until
-from tests.multipart import parts_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -120,7 +120,7 @@ async def test_ca_certificates_and_csr_attributes_are_told(field: Field) -> None
         assert x509.load_der_x509_certificate(alone.payload) == root
         attributes = await client.ask(codes.GET, (*est.ROOT, "att"))
         assert (attributes.code, attributes.opt.content_format) == (codes.CONTENT, 285)
-        assert attributes.payload == encode_csr_attributes(WANTED_CSR)
+        assert len(decode_csr_attributes(attributes.payload)) == 2
         assert await refused(client, ("est", "att"), code=codes.GET, accept=0) == "4.06"
 
 
@@ -131,7 +131,7 @@ async def test_ca_certificates_come_one_by_one_for_a_device_that_reads_no_pkcs7(
         for path in ((*est.ROOT, "crts"), ("est", "crts")):
             answer = await client.ask(codes.GET, path, accept=MULTIPART)
             assert (answer.code, answer.opt.content_format) == (codes.CONTENT, MULTIPART)
-            parts = parts_of(answer.payload)
+            parts = decode_parts(answer.payload)
             assert [format for format, _ in parts] == [CERTIFICATE] * 2
             assert [x509.load_der_x509_certificate(der) for _, der in parts] == list(found)
 
@@ -174,12 +174,12 @@ async def test_a_server_made_key_comes_with_its_certificate(field: Field) -> Non
         # Key and signature of the CSR mean nothing here.
         csr = tampered("est-skg")
         answer = await client.ask(codes.POST, (*est.ROOT, "skg"), payload=csr, content_format=PKCS10, accept=62)
-        (key_format, key), (chain_format, chain) = parts_of(answer.payload)
+        (key_format, key), (chain_format, chain) = decode_parts(answer.payload)
         assert (key_format, chain_format, answer.opt.content_format) == (284, PKCS7, 62)
         leaf = est.read_certificates(chain)[0]
         assert leaf.public_key() == load_der_private_key(key, None).public_key()
         alone = await client.ask(codes.POST, ("est", "skc"), payload=csr, content_format=PKCS10)
-        (_, key), (format, certificate) = parts_of(alone.payload)
+        (_, key), (format, certificate) = decode_parts(alone.payload)
         assert format == CERTIFICATE
         assert x509.load_der_x509_certificate(certificate).public_key() == load_der_private_key(key, None).public_key()
         assert await refused(client, (*est.ROOT, "skg"), payload=of_somebody_else("")) == "4.00"
@@ -203,7 +203,7 @@ async def test_a_device_that_stores_larger_certificates_gets_them_with_a_key_mad
     async with field.device("wide-1") as device:
         client = await device.connect()
         answer = await client.ask(codes.POST, (*est.ROOT, "skg"), payload=KeyPair.make(WIDE).csr, content_format=PKCS10)
-        _, (_, chain) = parts_of(answer.payload)
+        _, (_, chain) = decode_parts(answer.payload)
         leaf = est.read_certificates(chain)[0]
         assert len(leaf.public_bytes(Encoding.DER)) > 1024
 
@@ -288,7 +288,7 @@ async def test_a_key_made_here_whose_blocks_were_not_fetched_waits_with_its_cert
     async with field.device(name) as device:
         client = await device.connect()
         answer = await client.ask(codes.POST, path, payload=tampered(name), content_format=PKCS10)
-        (_, key), (_, chain) = parts_of(answer.payload)
+        (_, key), (_, chain) = decode_parts(answer.payload)
         leaf = est.read_certificates(chain)[0]
         assert leaf.public_key() == load_der_private_key(key, None).public_key()
     # One issuance: what was made for it the first time.

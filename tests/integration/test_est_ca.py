@@ -13,6 +13,7 @@ from aiocoap.numbers import codes
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key
 
+from lwm2m.multipart import decode_parts
 from simulators.atlas import Settings
 from simulators.atlas_ca import Journal
 from simulators.atlas_faults import Fault
@@ -21,7 +22,6 @@ from tests.integration.enrolments import taken_up
 from tests.integration.field import Field, opened, profile, until
 from tests.issuers.peers.atlas import running_atlas
 from tests.issuers.peers.cfssl import PAGE_KEY, cfssl_serve
-from tests.multipart import parts_of
 from tests.pki import make_factory_ca
 
 SHORT_HOLD = "hold_seconds = 1\nretry_after = 1"
@@ -159,7 +159,7 @@ async def test_a_device_that_asks_for_a_key_made_here_waits_as_its_profile_says(
                     return None
 
             answers: set[str | None] = set()
-            (_, key), (_, chain) = parts_of(await until(given))
+            (_, key), (_, chain) = decode_parts(await until(given))
             leaf = read_certificates(chain)[0]
             assert leaf.public_key() == load_der_private_key(key, None).public_key()
             assert answers <= {"5.03"}

@@ -9,9 +9,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509.oid import NameOID
 
+from lwm2m.est import decode_izuma_chain
 from simulators import est
 from simulators.est import PKCS7, KeyPair, common_name
-from simulators.izuma.chain import read_chain
 from tests.integration import enrolments
 from tests.integration.enrolments import SHORT_SEN, enrolled, is_of, refused
 from tests.integration.field import Field, profile
@@ -49,7 +49,7 @@ async def test_an_izuma_device_gets_its_chain_in_its_own_format_and_its_id_with_
         for label in ((), ("DLMS",)):
             pair = KeyPair.make(name)
             answer = await device.est.ask(codes.POST, ("est", *label, "sen"), payload=pair.csr, content_format=0)
-            chain = read_chain(answer.payload)
+            chain = tuple(map(x509.load_der_x509_certificate, decode_izuma_chain(answer.payload)))
             assert is_of(chain, pair, "izuma-1")
             assert (chain[0].subject, answer.opt.content_format) == (name, None)
         # Who names a format gets it.
@@ -61,7 +61,7 @@ async def test_an_izuma_device_gets_its_chain_in_its_own_format_and_its_id_with_
         await field.over("izuma-1")
         pair, client = KeyPair.make(name), await device.connect()
         answer = await client.ask(codes.POST, SHORT_SEN, payload=pair.csr, content_format=0)
-        assert is_of(read_chain(answer.payload), pair, "izuma-1")
+        assert is_of(tuple(map(x509.load_der_x509_certificate, decode_izuma_chain(answer.payload))), pair, "izuma-1")
 
 
 async def test_what_client_a_device_is_follows_its_last_bootstrap_and_not_one_before(field: Field) -> None:

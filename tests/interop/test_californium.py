@@ -9,10 +9,10 @@ import pytest_asyncio
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
+from lwm2m.multipart import decode_parts
 from simulators.est import CERTIFICATE, MULTIPART, PKCS7, PKCS10, KeyPair, common_name, read_certificates
 from tests.integration.field import Field, opened, profile
 from tests.interop.leshan_client import Leshan, built
-from tests.multipart import parts_of
 from tests.pki import make_factory_ca
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -76,7 +76,7 @@ async def test_it_does_all_of_est_whatever_its_blocks_and_records(
     issuing, anchor = read_certificates(is_answered(cas, "2.05", PKCS7))
     issuing.verify_directly_issued_by(anchor)
     assert x509.load_der_x509_certificate(is_answered(root, "2.05", CERTIFICATE)) == anchor
-    each = [x509.load_der_x509_certificate(der) for _, der in parts_of(is_answered(parts, "2.05", MULTIPART))]
+    each = [x509.load_der_x509_certificate(der) for _, der in decode_parts(is_answered(parts, "2.05", MULTIPART))]
     assert each == [issuing, anchor]
     is_answered(attributes, "2.05", ATTRIBUTES)
     own = read_certificates(is_answered(chain, "2.04", PKCS7))[0]
@@ -84,7 +84,7 @@ async def test_it_does_all_of_est_whatever_its_blocks_and_records(
     assert own.public_key() == enrolled.key.public_key()
     assert x509.load_der_x509_certificate(is_answered(leaf, "2.04", CERTIFICATE)) == own
     assert read_certificates(is_answered(next_chain, "2.04", PKCS7))[0].public_key() == renewed.key.public_key()
-    (kind, key), (_, certificates) = parts_of(is_answered(made, "2.04", MULTIPART))
+    (kind, key), (_, certificates) = decode_parts(is_answered(made, "2.04", MULTIPART))
     assert kind == KEY
     theirs = read_certificates(certificates)[0]
     assert theirs.public_key() == load_der_private_key(key, None).public_key()

@@ -8,17 +8,18 @@ from lwm2m.certificate_enrollment import (
     MAX_NAME,
     RENEW,
     EnrollmentStatus,
+    decode_request,
     encode_request,
     parse_status,
 )
 from lwm2m.errors import DecodeError, EncodeError
-from simulators.izuma.renewal import read_request
 
 LWM2M = bytes.fromhex("000100064c574d324d00")
 
 
-def test_the_published_example_is_written() -> None:
+def test_the_published_example_is_written_and_read() -> None:
     assert encode_request("LWM2M") == LWM2M
+    assert decode_request(LWM2M) == "LWM2M"
     assert str(RENEW) == "/35011/0/27002"
 
 
@@ -27,8 +28,8 @@ names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 
 @settings(deadline=None)
 @given(names)
-def test_the_client_reads_every_name(name: str) -> None:
-    assert read_request(encode_request(name)) == name
+def test_every_name_comes_back(name: str) -> None:
+    assert decode_request(encode_request(name)) == name
 
 
 @pytest.mark.parametrize("name", ["", "a\0b", "x" * 51, "\ud800"])
@@ -39,11 +40,26 @@ def test_a_name_that_cannot_be_is_not_written(name: str) -> None:
 
 @settings(deadline=None)
 @given(st.binary(max_size=80))
-def test_no_status_raises_anything_but_the_named_error(payload: bytes) -> None:
-    try:
-        parse_status(payload)
-    except DecodeError:
-        pass
+def test_no_bytes_raise_anything_but_the_named_error(payload: bytes) -> None:
+    for read in (decode_request, parse_status):
+        try:
+            read(payload)
+        except DecodeError:
+            pass
+
+
+def test_an_optional_field_is_passed_over_and_a_required_one_is_not() -> None:
+    assert decode_request(bytes.fromhex("80050001ff") + LWM2M) == "LWM2M"
+    with pytest.raises(DecodeError, match="unknown type 5"):
+        decode_request(bytes.fromhex("00050001ff") + LWM2M)
+
+
+@pytest.mark.parametrize(
+    "payload", ["", "0001", "00010006", "000100064c574d324d", "000100054c574d324d", "0001000100", "000100024100ff"]
+)
+def test_what_is_cut_short_or_without_its_nul_is_refused(payload: str) -> None:
+    with pytest.raises(DecodeError):
+        decode_request(bytes.fromhex(payload))
 
 
 def test_the_list_of_codes_is_the_published_one_and_each_has_words_of_its_own() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,8 +11,8 @@ from lwm2m import est
 from lwm2m.errors import DecodeError, EncodeError
 from lwm2m.est import CsrAttribute, Function, MediaType, Resource
 from lwm2m.link_format import parse, serialise
-from simulators.est import read_certificates
-from tests.multipart import parts_of
+from lwm2m.multipart import decode_parts
+from lwm2m.pkcs7 import decode_certificates
 from tests.unit.lwm2m import vectors
 
 APPENDIX_A = {vector["name"]: bytes.fromhex(vector["hex"]) for vector in vectors.load("rfc9148-appendix-a.json")}
@@ -87,9 +86,9 @@ def test_a_csr_without_a_format_is_taken_and_as_text_below_the_short_root_only()
 
 
 @pytest.mark.parametrize("name", ["A.1 cacerts", "A.2 enroll, response"])
-def test_the_certificates_of_the_appendix_are_written(name: str) -> None:
-    chain = [each.public_bytes(Encoding.DER) for each in read_certificates(APPENDIX_A[name])]
-    assert len(chain) == 1
+def test_the_certificates_of_the_appendix_are_read_and_written(name: str) -> None:
+    chain = decode_certificates(APPENDIX_A[name])
+    assert [x509.load_der_x509_certificate(each).version for each in chain] == [x509.Version.v3]
     assert est.encode_chain(chain, MediaType.PKCS7, "leaf-first") == APPENDIX_A[name]
     assert est.encode_chain(chain, MediaType.PKCS7, "der") == APPENDIX_A[name]
     assert est.encode_chain(chain, MediaType.CERTIFICATE, "leaf-first") == chain[0]
@@ -102,28 +101,20 @@ def test_the_requests_of_the_appendix_prove_possession(name: str) -> None:
 
 def test_the_enrolled_certificate_of_the_appendix_is_for_the_key_of_its_request() -> None:
     csr = x509.load_der_x509_csr(APPENDIX_A["A.2 enroll, request"])
-    (leaf,) = read_certificates(APPENDIX_A["A.2 enroll, response"])
-    assert leaf.public_key() == csr.public_key()
+    (leaf,) = decode_certificates(APPENDIX_A["A.2 enroll, response"])
+    assert x509.load_der_x509_certificate(leaf).public_key() == csr.public_key()
 
 
 def test_the_server_made_key_of_the_appendix_comes_with_its_certificate() -> None:
-    parts = parts_of(APPENDIX_A["A.3 serverkeygen, response"])
+    parts = decode_parts(APPENDIX_A["A.3 serverkeygen, response"])
     assert [(format, len(content)) for format, content in parts] == [(MediaType.PKCS8, 138), (MediaType.PKCS7, 467)]
-    (leaf,) = read_certificates(parts[1][1])
-    assert est.encode_chain((leaf.public_bytes(Encoding.DER),), MediaType.PKCS7, "leaf-first") == parts[1][1]
+    (leaf,) = decode_certificates(parts[1][1])
+    assert est.encode_chain((leaf,), MediaType.PKCS7, "leaf-first") == parts[1][1]
 
 
-def test_the_csr_attributes_of_the_appendix_are_written() -> None:
-    first = bytes.fromhex("131950617273652053455420617320322e3939392e312064617461")
-    second = bytes.fromhex("06038837030603883704131950617273652053455420617320322e3939392e322064617461")
-    attributes = [
-        CsrAttribute(bytes.fromhex("2b060101010116")),
-        CsrAttribute(bytes.fromhex("883701"), (first,)),
-        CsrAttribute(bytes.fromhex("2a864886f70d010907")),
-        CsrAttribute(bytes.fromhex("883702"), (second,)),
-        CsrAttribute(bytes.fromhex("2b240303020801010b")),
-        CsrAttribute(bytes.fromhex("608648016503040202")),
-    ]
+def test_the_csr_attributes_of_the_appendix_are_read_and_written() -> None:
+    attributes = est.decode_csr_attributes(APPENDIX_A["A.4 csrattrs"])
+    assert [attribute.values is None for attribute in attributes] == [True, False, True, False, True, True]
     assert est.encode_csr_attributes(attributes) == APPENDIX_A["A.4 csrattrs"]
 
 
@@ -133,7 +124,12 @@ def test_what_a_csr_must_be_made_with_is_a_p_256_key_and_ecdsa_with_sha_256() ->
     assert est.encode_csr_attributes(est.WANTED_CSR) == bytes.fromhex(expected)
 
 
-# -- the Izuma client's chain -----------------------------------------------------------------------------------
+# -- round trips ------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.binary(min_size=1, max_size=2000), min_size=1, max_size=5))
+def test_an_izuma_chain_is_read_back(chain: list[bytes]) -> None:
+    assert est.decode_izuma_chain(est.encode_izuma_chain(chain)) == tuple(chain)
 
 
 def test_an_izuma_chain_has_its_version_its_count_and_two_byte_lengths() -> None:
@@ -144,6 +140,38 @@ def test_an_izuma_chain_has_its_version_its_count_and_two_byte_lengths() -> None
 def test_an_izuma_chain_that_no_client_could_read_is_not_written(chain: tuple[bytes, ...]) -> None:
     with pytest.raises(EncodeError):
         est.encode_izuma_chain(chain)
+
+
+@given(st.binary(max_size=64))
+def test_reading_an_izuma_chain_fails_in_one_way_only(payload: bytes) -> None:
+    try:
+        chain = est.decode_izuma_chain(payload)
+    except DecodeError:
+        return
+    assert est.encode_izuma_chain(chain) == payload
+
+
+@given(
+    st.lists(
+        st.builds(
+            CsrAttribute,
+            st.binary(min_size=1, max_size=12),
+            st.none() | st.lists(st.sampled_from([b"\x05\x00", b"\x0c\x01a"]), max_size=3).map(tuple),
+        ),
+        max_size=6,
+    )
+)
+def test_csr_attributes_are_read_back(attributes: list[CsrAttribute]) -> None:
+    assert est.decode_csr_attributes(est.encode_csr_attributes(attributes)) == tuple(attributes)
+
+
+@given(st.binary(max_size=48))
+def test_reading_csr_attributes_fails_in_one_way_only(payload: bytes) -> None:
+    try:
+        attributes = est.decode_csr_attributes(payload)
+    except DecodeError:
+        return
+    assert est.encode_csr_attributes(attributes) == payload
 
 
 # -- discovery --------------------------------------------------------------------------------------------------
