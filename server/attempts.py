@@ -26,7 +26,7 @@ from issuers.errors import (
 )
 from issuers.returned import USUAL_LIMITS, Checked, DeviceLimits
 from server import logs
-from server.errors import DailyLimit, ServiceError, TemporarilyUnavailable
+from server.errors import ServiceError, TemporarilyUnavailable
 from server.knowledge import ActiveIssuer
 from server.latencies import Latencies
 from server.leases import LeaseOver, Leases, taken_over
@@ -48,6 +48,7 @@ from server.store.writer import (
     TooMany,
     Writer,
 )
+from server.unopened import held_back, too_many
 
 log = logs.get("issuance")
 
@@ -58,12 +59,6 @@ MOST_ATTEMPTS = 2
 # Back-off while a CA says "in progress": 0.5 s doubling to 5 s.
 FIRST_POLL = 0.5
 LONGEST_POLL = 5.0
-# Seconds that a device stays away which asked for more certificates than anybody needs.
-TOO_MANY_RETRY = 3600.0
-# And while a person decides (`on_unknown = hold`).
-HOLD_RETRY_AFTER = 600.0
-# And while another worker has no answer yet: it is there, or gives up, or is given up itself (a lease).
-ANSWER_RETRY_AFTER = 15.0
 
 
 class Issuers(Protocol):
@@ -124,7 +119,7 @@ class Attempts:
         if isinstance(outcome, TooMany):
             raise too_many(intent)
         if isinstance(outcome, HeldBack):
-            raise held_back(active, intent, outcome)
+            raise held_back(active.name, intent, outcome)
         if not isinstance(outcome, Inserted):
             raise AssertionError(f"a key made a moment ago is known: {outcome}")
         return await self.asked(active, intent, request.csr, since, limits, request.public_key)
@@ -310,38 +305,6 @@ def request_for(
         purpose="device",
         der=row.csr,
         public_key=public_key,
-    )
-
-
-def too_many(intent: OpenIssuance) -> DailyLimit:
-    """What a device is told whose intent was not written because of those before it."""
-    if intent.most is not None:
-        return DailyLimit(
-            f"it asked for {intent.most} certificates within 24 hours, the most that issuance.daily_csrs allows",
-            TOO_MANY_RETRY,
-        )
-    return DailyLimit(all_of_a_day(intent.service, intent.most_made_here or 0), TOO_MANY_RETRY)
-
-
-def all_of_a_day(service: str, most: int) -> str:
-    """That a device had as many certificates with a key made here as it may have in a day."""
-    return (
-        f"it was issued {most} certificates of {service} with a key made here within 24 hours, the most that "
-        "issuance.daily_bootstraps allows"
-    )
-
-
-def held_back(active: ActiveIssuer, intent: OpenIssuance, held: HeldBack) -> TemporarilyUnavailable:
-    """What a device is told whose intent was not written because of earlier requests."""
-    if "submitted" in held.states:
-        return TemporarilyUnavailable(
-            f"an earlier request for {intent.endpoint} has no answer yet, and on_unknown of {active.name} is hold",
-            retry_after=ANSWER_RETRY_AFTER,
-        )
-    return TemporarilyUnavailable(
-        f"nobody knows what became of an earlier request for {intent.endpoint}, and on_unknown of {active.name} is "
-        f"hold; look for it at the CA, then run `firstlight device release {intent.endpoint}`",
-        retry_after=HOLD_RETRY_AFTER,
     )
 
 

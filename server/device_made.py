@@ -23,7 +23,7 @@ from issuers.csr import same_names
 from issuers.errors import IssuerError, Rejected, Unavailable
 from issuers.returned import USUAL_LIMITS, DeviceLimits
 from server import logs, tasks
-from server.attempts import HOLD_RETRY_AFTER, MOST_ATTEMPTS, Attempts, Issuers, too_many
+from server.attempts import MOST_ATTEMPTS, Attempts, Issuers
 from server.config import IssuanceConfig
 from server.errors import ComeAgain, Conflict, KeyTaken, NotAuthorized, TemporarilyUnavailable
 from server.knowledge import ActiveIssuer
@@ -35,6 +35,7 @@ from server.store.database import Database
 from server.store.errors import StoreUnavailable
 from server.store.issuances import IssuanceRow
 from server.store.writer import Inserted, Joined, MarkDelivered, OpenIssuance, Writer
+from server.unopened import HOLD_RETRY_AFTER, too_many
 
 log = logs.get("issuance")
 

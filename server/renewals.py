@@ -17,7 +17,6 @@ from lwm2m.coap.message import CHANGED, POST, code_text
 from lwm2m.errors import DecodeError, EncodeError
 from lwm2m.paths import Path
 from server import logs, tasks
-from server.attempts import all_of_a_day
 from server.coap.association import Gone, Outcome
 from server.coap.registration import Connected
 from server.metrics import Metrics
@@ -26,6 +25,7 @@ from server.store.certificate_enrollments import CHANNEL, CertificateEnrollment,
 from server.store.database import Database
 from server.store.errors import StoreUnavailable
 from server.store.notifications import occasions
+from server.unopened import all_of_a_day
 
 log = logs.get("renewal")
 

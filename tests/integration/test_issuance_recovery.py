@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from issuers.errors import OutcomeUnknown, Unavailable
-from server import attempts
+from server import unopened
 from server.errors import NotFound, TemporarilyUnavailable
 from server.issuance import ServerMade
 from server.store import audit, issuances
@@ -147,7 +147,7 @@ async def test_held_back_by_setting_a_device_that_goes_on_to_another_worker_wait
     await gate.reached.wait()
     with pytest.raises(TemporarilyUnavailable, match="an earlier request for device-1 has no answer yet") as caught:
         await second.issuance.server_made(wish())
-    assert caught.value.retry_after == attempts.ANSWER_RETRY_AFTER
+    assert caught.value.retry_after == unopened.ANSWER_RETRY_AFTER
     # Another device is served meanwhile.
     await second.issuance.server_made(wish("device-2"))
     gate.open.set()
@@ -181,7 +181,7 @@ async def test_held_back_by_setting_of_two_workers_that_serve_a_device_at_the_sa
         )
         assert isinstance(refused, TemporarilyUnavailable)
         assert "has no answer yet" in refused.message
-        assert refused.retry_after == attempts.ANSWER_RETRY_AFTER
+        assert refused.retry_after == unopened.ANSWER_RETRY_AFTER
         assert isinstance(made, ServerMade)
     assert sorted(request.endpoint for request in ca.asked) == sorted(devices)
     # Who is told to come back leaves nothing behind, not even a key.
@@ -211,7 +211,7 @@ async def test_held_back_by_setting_a_device_gets_nothing_more_until_a_person_ac
     for worker in (first, first, second):
         with pytest.raises(TemporarilyUnavailable, match="firstlight device release device-1") as caught:
             await worker.issuance.server_made(wish())
-        assert caught.value.retry_after == attempts.HOLD_RETRY_AFTER
+        assert caught.value.retry_after == unopened.HOLD_RETRY_AFTER
         # Nor does time or anybody's looking change it.
         rig.clock.let_pass(24 * 3600)
         await second.issuance.settlement.settle_expired()
