@@ -177,6 +177,15 @@ async def test_who_was_turned_away_is_found_by_any_reason_that_is_listed(api: Ap
     assert "CN=stranger" not in found
 
 
+async def test_before_a_profile_is_deleted_it_is_said_how_many_devices_had_it(
+    api: Api, operated: dict[str, str]
+) -> None:
+    assert operated
+    page = (await api.client.get("/profiles/lamps/delete")).text
+    assert "Devices that had it at their last bootstrap: 6." in page
+    assert 'action="/profiles/lamps/delete"' in page
+
+
 async def test_each_list_comes_as_csv_with_the_filters_of_its_address(api: Api, operated: dict[str, str]) -> None:
     assert operated
     for page, rows in (

@@ -1,6 +1,6 @@
 """An HVCA validation policy turned into what we send, and into plain words when it cannot work.
 
-Each rule of B4 is a test; that the stand-in's engine and GlobalSign's own client agree is in tests/interop.
+Each rule of a policy is a test; that the stand-in's engine and GlobalSign's own client agree is in tests/interop.
 """
 
 from collections.abc import Mapping
@@ -69,7 +69,7 @@ def refused(given: Mapping[str, Any], kind: type[Misconfigured | Rejected], requ
 
 
 @pytest.mark.parametrize("signature", ["FORBIDDEN", "OPTIONAL", "REQUIRED", None])
-def test_b3_pkcs10_sends_the_csr_and_no_signature_whatever_the_policy_says_of_it(signature: str | None) -> None:
+def test_pkcs10_sends_the_csr_and_no_signature_whatever_the_policy_says_of_it(signature: str | None) -> None:
     request = make_request(ENDPOINT)
     sent = body(policy(public_key_signature=signature), request)
     assert sent["public_key"] == request.csr.public_bytes(Encoding.PEM).decode().rstrip("\n")
@@ -78,7 +78,7 @@ def test_b3_pkcs10_sends_the_csr_and_no_signature_whatever_the_policy_says_of_it
 
 @pytest.mark.parametrize("key_format", ["PKCS8", None])
 @pytest.mark.parametrize("signature", ["FORBIDDEN", "OPTIONAL"])
-def test_b3_another_format_sends_the_bare_public_key(key_format: str | None, signature: str) -> None:
+def test_another_format_sends_the_bare_public_key(key_format: str | None, signature: str) -> None:
     request = make_request(ENDPOINT)
     keys = {"key_type": "ECDSA", "allowed_lengths": [256], "key_format": key_format}
     sent = body(policy(public_key=keys, public_key_signature=signature), request)
@@ -87,7 +87,7 @@ def test_b3_another_format_sends_the_bare_public_key(key_format: str | None, sig
 
 
 @pytest.mark.parametrize("key_format", ["PKCS8", None])
-def test_b3_a_signature_that_only_the_device_could_make_is_misconfigured(key_format: str | None) -> None:
+def test_a_signature_that_only_the_device_could_make_is_misconfigured(key_format: str | None) -> None:
     keys = {"key_type": "ECDSA", "allowed_lengths": [256], "key_format": key_format}
     words = problem(policy(public_key=keys, public_key_signature="REQUIRED"))
     assert "only whoever holds the device's private key can do" in words
@@ -102,7 +102,7 @@ def test_b3_a_signature_that_only_the_device_could_make_is_misconfigured(key_for
         ({"allowed_lengths": []}, "takes keys of no bits"),
     ],
 )
-def test_b4_a_key_that_no_device_has_is_misconfigured(change: dict[str, Any], words: str) -> None:
+def test_a_key_that_no_device_has_is_misconfigured(change: dict[str, Any], words: str) -> None:
     keys = {"key_type": "ECDSA", "allowed_lengths": [256], "key_format": "PKCS10", **change}
     assert words in problem(policy(public_key=keys))
 
@@ -118,7 +118,7 @@ def test_only_keys_on_p256_are_sent() -> None:
 # -- the subject ------------------------------------------------------------------
 
 
-def test_b4_the_seven_fields_come_from_the_csr() -> None:
+def test_the_seven_fields_come_from_the_csr() -> None:
     every = "CN={endpoint},OU={account},O=Acme,L={device},ST=Uusimaa,C=FI,emailAddress=devices@acme.example"
     assert body(policy(), make_request(ENDPOINT, subject=every))["subject_dn"] == {
         "common_name": ENDPOINT,
@@ -132,7 +132,7 @@ def test_b4_the_seven_fields_come_from_the_csr() -> None:
 
 
 @pytest.mark.parametrize("presence", ["FORBIDDEN", "STATIC"])
-def test_b4_a_field_that_is_static_or_forbidden_is_left_out(presence: str) -> None:
+def test_a_field_that_is_static_or_forbidden_is_left_out(presence: str) -> None:
     rule = {"presence": presence, "format": "Acme" if presence == "STATIC" else ""}
     request = make_request(ENDPOINT, subject="CN={endpoint},O=Acme")
     assert body(subject(organization=rule), request)["subject_dn"] == {"common_name": ENDPOINT}
@@ -140,30 +140,30 @@ def test_b4_a_field_that_is_static_or_forbidden_is_left_out(presence: str) -> No
 
 @pytest.mark.parametrize(("field", "short"), [("common_name", "CN="), ("locality", "L=")])
 @pytest.mark.parametrize("presence", ["FORBIDDEN", "STATIC"])
-def test_b4_a_field_that_the_device_is_lost_without_may_not_be_left_out(field: str, short: str, presence: str) -> None:
+def test_a_field_that_the_device_is_lost_without_may_not_be_left_out(field: str, short: str, presence: str) -> None:
     words = refused(subject(**{field: {"presence": presence, "format": "other"}}), Misconfigured)
     assert f"makes {field} {presence}, and the device needs {short}" in words
     assert "have it made OPTIONAL" in words
 
 
-def test_b4_a_static_field_with_the_very_value_is_left_to_the_ca() -> None:
+def test_a_static_field_with_the_very_value_is_left_to_the_ca() -> None:
     assert "common_name" not in body(subject(common_name={"presence": "STATIC", "format": ENDPOINT}))["subject_dn"]
 
 
 @pytest.mark.parametrize("field", ["country", "state", "organization", "email"])
-def test_b4_required_without_a_value_is_misconfigured_and_names_the_field(field: str) -> None:
+def test_required_without_a_value_is_misconfigured_and_names_the_field(field: str) -> None:
     words = refused(subject(**{field: {"presence": "REQUIRED", "format": ""}}), Misconfigured)
     assert f"requires {field} and the CSR has no" in words
 
 
 @pytest.mark.parametrize("presence", ["REQUIRED", "OPTIONAL"])
-def test_b4_a_value_that_fails_the_rule_is_rejected_before_any_quota_is_used(presence: str) -> None:
+def test_a_value_that_fails_the_rule_is_rejected_before_any_quota_is_used(presence: str) -> None:
     words = refused(subject(common_name={"presence": presence, "format": "^[a-zA-Z]*$"}), Rejected)
     assert f"CN={ENDPOINT} of the CSR does not match ^[a-zA-Z]*$" in words
 
 
 @pytest.mark.parametrize("pattern", ["(?i)^x$", "^(a+)+$", r"\pL+", "[[:alpha:]]", "(", "a" * 300, "a*b*c*d*"])
-def test_b4_a_rule_that_cannot_be_judged_here_is_left_to_the_ca(pattern: str) -> None:
+def test_a_rule_that_cannot_be_judged_here_is_left_to_the_ca(pattern: str) -> None:
     sent = body(subject(common_name={"presence": "REQUIRED", "format": pattern}))
     assert sent["subject_dn"]["common_name"] == ENDPOINT
 
@@ -185,7 +185,7 @@ def test_the_name_of_a_field_does_not_grow_with_the_policy() -> None:
     assert len(path) == LONGEST_PATH
 
 
-def test_b4_a_country_is_two_capital_letters() -> None:
+def test_a_country_is_two_capital_letters() -> None:
     request = make_request(ENDPOINT, subject="CN={endpoint},C=FI")
     assert body(policy(), request)["subject_dn"]["country"] == "FI"
     rule = {"presence": "OPTIONAL", "format": "^SE$"}
@@ -201,16 +201,16 @@ def test_b4_a_country_is_two_capital_letters() -> None:
         ({"static": False, "list": [], "mincount": 0, "maxcount": 0}, Misconfigured, "FORBIDDEN"),
     ],
 )
-def test_b4_list_rules_of_the_organizational_units(rule: Any, kind: Any, words: str) -> None:
+def test_list_rules_of_the_organizational_units(rule: Any, kind: Any, words: str) -> None:
     assert words in refused(subject(organizational_unit=rule), kind)
 
 
-def test_b4_too_many_units_are_rejected() -> None:
+def test_too_many_units_are_rejected() -> None:
     request = make_request(ENDPOINT, subject="CN={endpoint},OU=a,OU=b,OU=c,OU=d")
     assert "takes 3 of" in refused(policy(), Rejected, request)
 
 
-def test_b4_a_static_unit_that_is_the_accounts_own_is_left_to_the_ca() -> None:
+def test_a_static_unit_that_is_the_accounts_own_is_left_to_the_ca() -> None:
     rule = {"static": True, "list": [ACCOUNT.hex], "mincount": 1, "maxcount": 1}
     assert "organizational_unit" not in body(subject(organizational_unit=rule))["subject_dn"]
 
@@ -223,19 +223,19 @@ def test_b4_a_static_unit_that_is_the_accounts_own_is_left_to_the_ca() -> None:
         ({"custom_extensions": {"1.2.3": {"presence": "REQUIRED", "format": ""}}}, "custom_extensions.1.2.3"),
     ],
 )
-def test_b4_what_no_device_has_and_the_policy_requires_is_misconfigured(parts: Any, path: str) -> None:
+def test_what_no_device_has_and_the_policy_requires_is_misconfigured(parts: Any, path: str) -> None:
     assert f"requires {path}, which a device's certificate does not have" in problem(policy(**parts))
 
 
 # -- usages, signature ------------------------------------------------------------
 
 
-def test_b4_client_auth_is_asked_for_when_it_may_be() -> None:
+def test_client_auth_is_asked_for_when_it_may_be() -> None:
     assert body(policy())["extended_key_usages"] == [CLIENT_AUTH]
 
 
 @pytest.mark.parametrize("rule", [{**USAGES, "static": True}, {**USAGES, "list": [SERVER_AUTH]}, {}])
-def test_b4_client_auth_is_not_sent_where_it_may_not_be(rule: dict[str, Any]) -> None:
+def test_client_auth_is_not_sent_where_it_may_not_be(rule: dict[str, Any]) -> None:
     assert "extended_key_usages" not in body(policy(extended_key_usages={"ekus": rule}))
 
 
@@ -247,7 +247,7 @@ def test_b4_client_auth_is_not_sent_where_it_may_not_be(rule: dict[str, Any]) ->
         ({**USAGES, "mincount": 2}, "requires 2 extended key usages"),
     ],
 )
-def test_b4_usages_that_no_device_could_live_with_are_misconfigured(rule: dict[str, Any], words: str) -> None:
+def test_usages_that_no_device_could_live_with_are_misconfigured(rule: dict[str, Any], words: str) -> None:
     assert words in problem(policy(extended_key_usages={"ekus": rule}))
 
 
@@ -264,23 +264,23 @@ def test_a_required_signature_is_chosen_from_what_is_offered() -> None:
 # -- validity ---------------------------------------------------------------------
 
 
-def test_b4_without_a_wish_the_policy_says_how_long() -> None:
+def test_without_a_wish_the_policy_says_how_long() -> None:
     assert body(policy())["validity"] == {"not_before": int(NOW.timestamp()), "not_after": 0}
 
 
-def test_b4_a_certificate_does_not_outlive_its_issuing_ca() -> None:
+def test_a_certificate_does_not_outlive_its_issuing_ca() -> None:
     latest = NOW + timedelta(days=30)
     assert body(policy(), latest=latest)["validity"]["not_after"] == int(latest.timestamp())
     assert body(policy(), latest=NOW + timedelta(days=5000))["validity"]["not_after"] == 0
 
 
-def test_b4_a_ca_that_ends_before_the_shortest_certificate_is_misconfigured() -> None:
+def test_a_ca_that_ends_before_the_shortest_certificate_is_misconfigured() -> None:
     with pytest.raises(Misconfigured, match="ask GlobalSign for its new issuing CA"):
         body(policy(), latest=NOW + timedelta(minutes=1))
 
 
 @pytest.mark.parametrize("days", [0.01, 731])
-def test_b4_a_wish_outside_the_policy_is_misconfigured(days: float) -> None:
+def test_a_wish_outside_the_policy_is_misconfigured(days: float) -> None:
     request = make_request(ENDPOINT, validity=timedelta(days=days))
     assert "are asked for and" in refused(policy(), Misconfigured, request)
 
@@ -288,7 +288,7 @@ def test_b4_a_wish_outside_the_policy_is_misconfigured(days: float) -> None:
 @pytest.mark.parametrize(
     ("offset", "words"), [(-601, "601 s behind"), (121, "121 s ahead"), (-600, ""), (120, ""), (0, "")]
 )
-def test_b4_the_clock_must_be_within_the_skew(offset: float, words: str) -> None:
+def test_the_clock_must_be_within_the_skew(offset: float, words: str) -> None:
     given = policy(validity={"not_before_negative_skew": 600, "not_before_positive_skew": 120})
     said = Policy(given).skew_problem(offset)
     assert (words in said) if words else said == ""

@@ -16,7 +16,7 @@ from server.admin.first_start import default_profile_text
 from server.api.console import export, forms
 from server.api.console.door import OperatorVisits, ReaderVisits, Visitor
 from server.api.console.forms import MENDABLE, Faults, Form
-from server.api.console.page import Call, ConsoleRoute, call, go, render
+from server.api.console.page import Call, ConsoleRoute, call, confirmation, go, render
 from server.errors import BadRequest, NotFound
 from server.profile import Profile, ProfileError, named_files, parse_profile
 from server.store import issuers, listings, profiles
@@ -228,13 +228,16 @@ async def store(request: Request, visitor: OperatorVisits, name: str) -> Respons
 async def ask_removal(request: Request, visitor: OperatorVisits, name: str) -> Response:
     """Whom it would reach, before."""
     row = await _find(visitor, name)
-    return render(
+    return confirmation(
         request,
-        "profile_delete.html",
-        visitor=visitor,
+        visitor,
+        title=f"Delete the profile {row.name}",
+        follows=f"Devices that had it at their last bootstrap: {await _devices(visitor, row.name)}. From now on they "
+        "get the next profile whose match takes them; where there is none they are turned away with the reason "
+        "no_profile. What they hold stays.",
+        action=f"{PATH}/{quote(row.name)}/delete",
         calls=[call("DELETE", f"{API}/{quote(row.name)}")],
-        row=row,
-        devices=await _devices(visitor, row.name),
+        submit="Delete it",
     )
 
 
