@@ -7,7 +7,7 @@ import pytest
 from lwm2m.bootstrap import Done, Failed, FailureCause, Learned
 from lwm2m.coap import message as coap
 from lwm2m.steps import Operation, OperationKind
-from tests.unit.lwm2m.run import CREDENTIAL, DEVICE_1_2, EST_FIRST, LEAF, PLAN, SECURITY, agreeable, refuse, run
+from tests.unit.lwm2m.run import CREDENTIAL, DEVICE_1_2, EST_FIRST, LEAF, PLAN, SECURITY, Answer, agreeable, refuse, run
 
 
 def test_a_session_knows_which_certificates_the_device_is_to_come_for() -> None:
@@ -119,3 +119,18 @@ def test_a_made_key_that_the_finish_calls_inconsistent_is_not_written_again_unle
     assert (done.verdict.__class__, done.session.learned, done.session.refused_mode_2) == (Failed, Learned(), True)
     done = run(refuse(OperationKind.FINISH, inconsistent), plan=EST_FIRST, credentials={}, learned=UNUSED)
     assert (done.verdict, done.session.learned.est_unused, done.session.refused_mode_2) == (Done(), True, False)
+
+
+def test_a_device_that_leaves_with_its_word_that_a_made_key_is_inconsistent_is_offered_mode_4_again() -> None:
+    """It may be one that takes mode 4 alone, and waits for no repair (Leshan)."""
+
+    def behaviour(operation: Operation) -> int | Answer | str:
+        if operation.kind is OperationKind.FINISH:
+            left.append(operation)
+            return coap.NOT_ACCEPTABLE
+        return "lost" if left else agreeable(operation)
+
+    left: list[Operation] = []
+    done = run(behaviour, plan=EST_FIRST, credentials={}, learned=UNUSED)
+    assert isinstance(done.verdict, Failed)
+    assert (done.session.learned, done.session.refused_mode_2) == (Learned(), True)
