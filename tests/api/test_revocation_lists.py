@@ -85,6 +85,15 @@ async def test_a_list_is_made_anew_before_its_next_update_is_near(api: Api, buil
     assert built == [0, 0]
 
 
+async def test_a_list_of_a_clock_that_was_set_back_is_made_anew(api: Api, built: list[int]) -> None:
+    """Whoever reads it takes none whose time is still to come."""
+    right = datetime.now(UTC)
+    for now in (right + timedelta(days=900), right):
+        api.app.state.office = replace(api.office, now=lambda now=now: now)  # type: ignore[misc]
+        assert (await fetched(api)).last_update_utc == now.replace(microsecond=0)
+    assert built == [0, 0]
+
+
 async def test_accounts_that_are_made_up_leave_nothing(api: Api, built: list[int]) -> None:
     for _ in range(10):
         await api.ask("GET", f"/v1/crl/{uuid4().hex}.crl", 404)
