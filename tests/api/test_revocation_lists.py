@@ -65,6 +65,16 @@ async def test_what_is_revoked_is_on_the_list_at_once(api: Api, built: list[int]
     assert built == [0, 1]
 
 
+async def test_certificates_that_are_good_make_no_new_list(api: Api, built: list[int]) -> None:
+    """Else a fleet that comes in would have one made for each stranger who asks."""
+    await fetched(api)
+    await revoke(api, 1, 3)
+    async with api.office.database.acquire() as connection:
+        await connection.execute("UPDATE certificate SET revoked_at = NULL, revocation_reason = NULL")
+    await fetched(api)
+    assert built == [0]
+
+
 async def test_of_two_lists_of_one_second_the_newer_has_the_larger_number(api: Api) -> None:
     """RFC 5280 5.2.3."""
     at = datetime.now(UTC).replace(microsecond=250_000)
