@@ -1,6 +1,7 @@
 """The workers as the parent has them, where no process is to be had and while they start."""
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from server.api.app import Health
 from server.assignment import Assignment
 from server.config import Config
 from server.errors import ConfigurationError
-from server.metrics import Merged
+from server.metrics import Merged, Metrics
 from server.workers import Child, Workers
 
 
@@ -76,6 +77,28 @@ async def test_what_a_worker_says_and_nobody_can_read_ends_it_and_another_is_sta
     if one.process is not None and one.process.returncode is None:
         one.process.kill()
         await one.process.communicate()
+
+
+async def test_one_that_died_leaves_what_it_counted_and_nothing_that_it_had(
+    parent: Workers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    counted = Metrics()
+    counted.bootstraps.inc("succeeded", 3)
+    counted.sessions.value = 5
+    said = json.dumps({"event": "metrics", "metrics": counted.snapshot(), "trouble": "the database is away"})
+    speaks = tmp_path / "python"
+    speaks.write_text(f"""#!/bin/sh
+echo '{{"event": "ready", "number": 0}}'
+echo '{said}'
+""")
+    speaks.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(speaks))
+    one = child()
+    parent._children = [one]
+    for _ in range(2):
+        assert await parent._run_child(one)
+    assert (parent._merged.counter("bootstraps")["succeeded"], parent._merged.gauge("sessions")) == (6, 0)
+    assert (parent._health.workers_ready, parent._health.troubles) == (0, {})
 
 
 async def test_one_that_is_ready_keeps_the_parent_from_no_work_until_the_others_are(
