@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 import asyncpg
 
 from server import logs
+from server.store import tls_files
 from server.store.errors import StoreError, StoreRefused, StoreUnavailable
 from server.store.kept import Kept
 from server.store.lookup import Lookup
@@ -93,9 +94,10 @@ async def connect(
     Raises StoreUnavailable when the server is not there within `timeout` seconds, StoreRefused when the
     settings are wrong.
     """
-    with _opening():
+    address = url.url if isinstance(url, ConnectArguments) else url
+    with _opening(), tls_files.checked(address):
         connection = await asyncpg.connect(
-            url.url if isinstance(url, ConnectArguments) else url,
+            address,
             timeout=timeout,
             command_timeout=command_timeout,
             # Statements stay prepared as long as the connection lives: there are few and they are all ours.
