@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import ClassVar, Literal
+from typing import Literal
 from uuid import UUID
 
 from cryptography import x509
@@ -145,9 +145,10 @@ class CheckReport:
 class Issuer(ABC):
     """One configured certificate authority."""
 
-    type: ClassVar[str]
-    capabilities: ClassVar[frozenset[Capability]]
-    recovery: ClassVar[Recovery]
+    # Each adapter's class says them; what stands in front of an adapter has those of that one.
+    type: str
+    capabilities: frozenset[Capability]
+    recovery: Recovery
 
     @abstractmethod
     async def issue(self, request: IssueRequest) -> Issued | Pending:

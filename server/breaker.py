@@ -207,9 +207,9 @@ class Guarded(Issuer):
     def __init__(
         self, inner: Issuer, *, issuer_id: UUID, name: str, breaker: Breaker, pace: Pace, terms: Terms
     ) -> None:
-        self.type = inner.type  # type: ignore[misc]
-        self.capabilities = inner.capabilities  # type: ignore[misc]
-        self.recovery = inner.recovery  # type: ignore[misc]
+        self.type = inner.type
+        self.capabilities = inner.capabilities
+        self.recovery = inner.recovery
         self._inner = inner
         self._id = issuer_id
         self._name = name

@@ -32,7 +32,7 @@ from server.store.conditions import OWN
 from server.store.database import Database
 from server.store.errors import SealBroken, StoreUnavailable
 from server.store.secrets import Sealer
-from server.terms import OnUnknown, Terms, terms_of, without_terms
+from server.terms import OnUnknown, Terms, read_on_unknown, terms_of, without_terms
 from server.transport import engine
 from server.transport.engine import PeerIdentity, PreSharedKey
 from server.trust import Anchor, Refused, TrustIndex
@@ -358,7 +358,7 @@ class Knowledge:
         return Terms(
             concurrency=issuers.concurrency,
             rate=issuers.rate,
-            on_unknown="hold" if self._config.issuance.on_unknown == "hold" else "reissue",
+            on_unknown=read_on_unknown(self._config.issuance.on_unknown),
         )
 
     @property

@@ -5,7 +5,7 @@ They stand among the attributes of an issuer, and no adapter knows them: the ser
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 OnUnknown = Literal["reissue", "hold"]
 
@@ -31,8 +31,13 @@ def terms_of(attributes: Mapping[str, Any], usual: Terms) -> Terms:
     if "rate" in attributes:
         terms = replace(terms, rate=float(attributes["rate"]))
     if "on_unknown" in attributes:
-        terms = replace(terms, on_unknown=cast("OnUnknown", attributes["on_unknown"]))
+        terms = replace(terms, on_unknown=read_on_unknown(attributes["on_unknown"]))
     return terms
+
+
+def read_on_unknown(text: object) -> OnUnknown:
+    """What follows a lost answer, by a setting that was checked when it was stored."""
+    return "hold" if text == "hold" else "reissue"
 
 
 def without_terms(attributes: Mapping[str, Any]) -> dict[str, Any]:

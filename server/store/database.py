@@ -224,7 +224,8 @@ class Database:
     async def fetch(self, name: str, *arguments: object) -> list[Any]:
         """All rows of the named query."""
         async with self.acquire() as connection:
-            return await connection.fetch(self.queries[name], *arguments)  # type: ignore[no-any-return]
+            rows: list[Any] = await connection.fetch(self.queries[name], *arguments)
+            return rows
 
     def look_up(self, name: str, *key: object) -> Awaitable[list[Any]]:
         """The rows of `key` in the named query, together with whoever asks for others now (`lookup.py`)."""
