@@ -6,19 +6,16 @@ runs it in its own loop (`--single-process`).
 
 import asyncio
 import contextlib
-import errno
 import gc
 import json
 import os
 import random
 import signal
 import socket
-import stat
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -26,7 +23,7 @@ import uvloop
 from lwm2m.coap import message as coap
 from lwm2m.coap.exchange import Parameters
 from lwm2m.est import CORE, paths
-from server import logs, parent
+from server import ca_journal, logs, parent
 from server.assignment import Assignment
 from server.breaker import Breaker
 from server.coap.bootstrap import BootstrapResource
@@ -109,7 +106,7 @@ class Worker:
             database=database,
             sealer=sealer,
             config=config,
-            journal=_journal(assignment.journal_file),
+            journal=ca_journal.appending(assignment.journal_file),
             now=utc_now,
             breaker=breaker,
             pace=pace,
@@ -179,14 +176,7 @@ class Worker:
             now=utc_now,
             metrics=self.metrics,
         )
-        routes: dict[tuple[str, ...], Mapping[int, Resource]] = {
-            ("bs",): {coap.POST: bootstrap.post},
-            # GET by the standard; clients were seen to POST as they do to /bs.
-            ("bspack",): {coap.GET: bootstrap.pack, coap.POST: bootstrap.pack},
-            CORE: {coap.GET: est.discover},
-        }
-        for path, function in paths(ANY):
-            routes[path] = {coap.GET: est.read} if function.is_read else {coap.POST: est.enroll}
+        routes = _routes(bootstrap, est)
         if config.registration.enabled:
             routes |= self._registration(database, knowledge, owner, seen)
         self._coap = CoapEndpoint(
@@ -337,34 +327,17 @@ class Worker:
         self._report({"event": "metrics", "metrics": metrics.snapshot(), "trouble": self._writer.trouble})
 
 
-def open_journal(file: Path) -> int:
-    """A descriptor of the embedded CA's own log that appends to it; OSError."""
-    return os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-
-
-def _journal(file: Path) -> Callable[[str], None]:
-    """Append one line at a time to the embedded CA's own log; the write is whole before the certificate is used."""
-    descriptor = open_journal(file)
-    # Of a pipe to a collector, or a file that may only be added to, nothing can be read back.
-    reader: int | None = None
-    with contextlib.suppress(PermissionError):
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            reader = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-
-    def write(line: str) -> None:
-        torn = reader is not None and _is_torn(reader)
-        whole = (b"\n" if torn else b"") + line.encode() + b"\n"
-        if os.write(descriptor, whole) < len(whole):
-            # What a disk that fills up takes of a line is none; the next one, whichever worker writes it, begins anew.
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    return write
-
-
-def _is_torn(reader: int) -> bool:
-    """Whether the last line of a file lacks its end."""
-    size = os.fstat(reader).st_size
-    return size > 0 and os.pread(reader, 1, size - 1) != b"\n"
+def _routes(bootstrap: BootstrapResource, est: EstResource) -> dict[tuple[str, ...], Mapping[int, Resource]]:
+    """Which resource serves what a device of any kind asks for."""
+    routes: dict[tuple[str, ...], Mapping[int, Resource]] = {
+        ("bs",): {coap.POST: bootstrap.post},
+        # GET by the standard; clients were seen to POST as they do to /bs.
+        ("bspack",): {coap.GET: bootstrap.pack, coap.POST: bootstrap.pack},
+        CORE: {coap.GET: est.discover},
+    }
+    for path, function in paths(ANY):
+        routes[path] = {coap.GET: est.read} if function.is_read else {coap.POST: est.enroll}
+    return routes
 
 
 def _settle_collector() -> None:

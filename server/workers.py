@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from server import logs
+from server import ca_journal, logs
 from server.api.app import Health
 from server.assignment import Assignment
 from server.config import Config
@@ -17,7 +17,7 @@ from server.errors import ConfigurationError
 from server.metrics import Merged
 from server.record import Record
 from server.transport import cookie
-from server.worker import Worker, open_journal
+from server.worker import Worker
 
 log = logs.get("serve")
 
@@ -76,7 +76,7 @@ class Workers:
         count = len(sockets[0])
         journal = self._config.embedded_ca.journal_file or self._config.server.data_dir / "ca-journal.jsonl"
         try:
-            os.close(open_journal(journal))
+            os.close(ca_journal.opened(journal))
         except OSError as error:
             raise ConfigurationError(
                 f"embedded_ca.journal_file: {journal} cannot be written ({error.strerror}); give a file in a folder "

@@ -1,3 +1,5 @@
+"""The embedded CA's own log on a disk that fills up, written by several workers: each line is whole or none."""
+
 import os
 import resource
 from collections.abc import Callable
@@ -5,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from server import worker
+from server import ca_journal
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     """A journal with one line."""
     made = tmp_path / "ca-journal.jsonl"
-    worker._journal(made)('{"a": 1}')
+    ca_journal.appending(made)('{"a": 1}')
     return made
 
 
@@ -31,7 +33,7 @@ WHOLE = ['{"a": 1}', '{"b"', '{"c": 3}', '{"d": 4}']
 
 
 def test_a_line_that_the_disk_took_half_of_is_none_and_the_next_one_is_whole(file: Path) -> None:
-    write = worker._journal(file)
+    write = ca_journal.appending(file)
     tear(file, write)
     write('{"c": 3}')
     write('{"d": 4}')
@@ -40,7 +42,7 @@ def test_a_line_that_the_disk_took_half_of_is_none_and_the_next_one_is_whole(fil
 
 def test_the_next_line_is_whole_too_where_another_worker_writes_it(file: Path) -> None:
     """Every worker has the file open, and who left the half may be the one before a restart."""
-    torn, other = worker._journal(file), worker._journal(file)
+    torn, other = ca_journal.appending(file), ca_journal.appending(file)
     tear(file, torn)
     other('{"c": 3}')
     torn('{"d": 4}')
@@ -48,8 +50,8 @@ def test_the_next_line_is_whole_too_where_another_worker_writes_it(file: Path) -
 
 
 def test_the_next_line_is_whole_too_after_a_restart(file: Path) -> None:
-    tear(file, worker._journal(file))
-    after = worker._journal(file)
+    tear(file, ca_journal.appending(file))
+    after = ca_journal.appending(file)
     after('{"c": 3}')
     after('{"d": 4}')
     assert file.read_text().splitlines() == WHOLE
@@ -59,7 +61,7 @@ def test_a_journal_that_its_worker_may_only_add_to_is_one() -> None:
     """A pipe to a collector: nothing of it can be read back."""
     read, write = os.pipe()
     try:
-        line = worker._journal(Path(f"/dev/fd/{write}"))
+        line = ca_journal.appending(Path(f"/dev/fd/{write}"))
         line('{"a": 1}')
         line('{"b": 2}')
         assert os.read(read, 100) == b'{"a": 1}\n{"b": 2}\n'
