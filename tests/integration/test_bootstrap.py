@@ -286,3 +286,16 @@ async def test_a_device_with_a_key_gets_its_certificate_too(field: Field) -> Non
     report, device = await field.bootstrap("keyed", credential=credential)
     assert report.ok, report.reason
     assert len(device.identities[0].chain) == 2
+
+
+# -- the CA's journal ----------------------------------------
+
+
+async def test_the_journal_of_the_ca_may_be_moved_away_between_two_devices(field: Field) -> None:
+    """Nobody restarts anything, and no signature is in neither file."""
+    file = field.service.data / "ca-journal.jsonl"
+    await field.bootstrapped("journal-before")
+    moved = file.rename(file.with_name("ca-journal-2026.jsonl"))
+    await field.bootstrapped("journal-after")
+    assert [line["endpoint"] for line in field.service.journal()] == ["journal-after"]
+    assert '"endpoint": "journal-before"' in moved.read_text().splitlines()[-1]

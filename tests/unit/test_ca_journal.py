@@ -1,4 +1,7 @@
-"""The embedded CA's own log on a disk that fills up, written by several workers: each line is whole or none."""
+"""The embedded CA's own log on a disk that fills up, written by several workers: each line is whole or none.
+
+And people may move the file away at any time.
+"""
 
 import os
 import resource
@@ -68,3 +71,64 @@ def test_a_journal_that_its_worker_may_only_add_to_is_one() -> None:
     finally:
         os.close(read)
         os.close(write)
+
+
+# -- moved away ----------------------------------------
+
+
+def lines(file: Path) -> list[str]:
+    return file.read_text().splitlines()
+
+
+def test_a_file_that_was_moved_away_is_followed_by_a_new_one_for_all_that_write(file: Path) -> None:
+    one, two = ca_journal.appending(file), ca_journal.appending(file)
+    one('{"b": 2}')
+    moved = file.rename(file.with_name("ca-journal-2026.jsonl"))
+    two('{"c": 3}')
+    one('{"d": 4}')
+    assert (lines(moved), lines(file)) == (['{"a": 1}', '{"b": 2}'], ['{"c": 3}', '{"d": 4}'])
+    # And again, with a file of somebody else's making in its place.
+    moved = file.rename(file.with_name("ca-journal-2027.jsonl"))
+    file.touch()
+    one('{"e": 5}')
+    two('{"f": 6}')
+    assert (lines(moved), lines(file)) == (['{"c": 3}', '{"d": 4}'], ['{"e": 5}', '{"f": 6}'])
+
+
+def test_half_a_line_stays_behind_with_its_file(file: Path) -> None:
+    write = ca_journal.appending(file)
+    tear(file, write)
+    moved = file.rename(file.with_name("ca-journal-2026.jsonl"))
+    write('{"c": 3}')
+    assert (moved.read_text(), file.read_text()) == ('{"a": 1}\n{"b"', '{"c": 3}\n')
+
+
+def test_no_line_goes_to_a_file_that_was_removed(file: Path) -> None:
+    write = ca_journal.appending(file)
+    file.unlink()
+    write('{"b": 2}')
+    assert lines(file) == ['{"b": 2}']
+
+
+def test_nothing_is_written_where_no_file_can_follow_until_one_can(file: Path) -> None:
+    """As when the disk it lies on is not mounted."""
+    folder = file.parent / "mounted"
+    folder.mkdir()
+    write = ca_journal.appending(folder / file.name)
+    write('{"a": 1}')
+    away = folder.rename(file.parent / "away")
+    with pytest.raises(FileNotFoundError):
+        write('{"b": 2}')
+    folder.mkdir()
+    write('{"c": 3}')
+    assert (lines(away / file.name), lines(folder / file.name)) == (['{"a": 1}'], ['{"c": 3}'])
+
+
+def test_no_file_that_was_left_behind_stays_open(file: Path) -> None:
+    write = ca_journal.appending(file)
+    write('{"b": 2}')
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(3):
+        file.rename(file.with_name(f"{number}.jsonl"))
+        write('{"c": 3}')
+    assert len(os.listdir("/proc/self/fd")) == before
