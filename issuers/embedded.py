@@ -190,7 +190,8 @@ class EmbeddedIssuer(Issuer):
         end = min(begin + (request.validity or self._options.validity), self._not_after)
         if end <= begin:
             raise Misconfigured(
-                f"the embedded CA's issuing certificate ended at {self._not_after:%Y-%m-%d}; make a new one"
+                f"the embedded CA's issuing certificate ended at {self._not_after:%Y-%m-%d}; "
+                "compare this machine's clock, else activate another CA"
             )
         csr_der = request.der or csr.public_bytes(Encoding.DER)
         subject, spki = request_names(csr_der)

@@ -20,6 +20,8 @@ from server.store.secrets import Sealer
 # Seconds that 99 of 100 commits stay below on a database that keeps up.
 SLOW_COMMIT = 0.25
 FRESH = timedelta(seconds=10)
+# Of handshakes that fail, which no record tells of one by one.
+LATELY = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +54,11 @@ class Attendant:
         picture = await self.statistics.picture(account.id, "15m", installation=False)
         ours = await attention_cas.authorities(self.database, account, cas)
         of_cas = attention_cas.of_own_choice(ours, partial(self._cost, account.id))
-        told = {f.issuer_id for f in of_cas if f.kind in (attention_cas.NOT_READY, attention_cas.NOT_TRUSTED)}
+        of_embedded = await attention_cas.of_embedded(self.database, ours, now)
+        told = {f.issuer_id for f in (*of_cas, *of_embedded) if f.kind in attention_cas.SIGNS_NOTHING}
         found = [
             *of_cas,
-            *await attention_cas.of_embedded(self.database, ours),
+            *of_embedded,
             *await attention_cas.ending(self.database, self.sealer, ours, now),
             *await attention_devices.waiting(self.database, account.id, now),
             *attention_devices.failing(picture),
@@ -94,7 +97,10 @@ class Attendant:
                 )
             )
         found += attention_devices.turned_away(
-            self.statistics.refusals_since(LOOKED_BACK), self.statistics.since("succeeded", LOOKED_BACK)
+            self.statistics.refusals_since(LOOKED_BACK),
+            self.statistics.since("succeeded", LOOKED_BACK),
+            still=self.statistics.refusals_since(LATELY),
+            started=self.statistics.since("started", LATELY),
         )
         ready, workers = self.workers()
         if ready < workers:

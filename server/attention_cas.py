@@ -21,6 +21,11 @@ from server.store.secrets import Sealer
 
 NOT_READY = "issuer_not_ready"
 NOT_TRUSTED = "issuer_not_trusted"
+ENDED = "issuer_ended"
+# Findings of a CA that say why devices get nothing from it.
+SIGNS_NOTHING = frozenset({NOT_READY, NOT_TRUSTED, ENDED})
+# The embedded CA has one issuing certificate, for ten years.
+_NEXT_CA = "register another CA and activate it (`firstlight issuer add`, `issuer activate`): this one is not renewed"
 # Of a CA: how many bootstraps and enrolments had no certificate because of it since then.
 Cost = Callable[[UUID, datetime], int]
 
@@ -136,12 +141,25 @@ def _of_active(ca: Standing, services: Sequence[str], proven: bool, cost: Cost) 
         )
 
 
-async def of_embedded(database: Database, ours: Authorities) -> list[Finding]:
-    """That what the embedded CA signs is refused: its root is trusted until somebody takes that back."""
+async def of_embedded(database: Database, ours: Authorities, now: datetime) -> list[Finding]:
+    """That the embedded CA signs no more, or that what it signs is refused: its root is trusted until somebody takes
+    that back.
+    """
     own = ours.embedded
-    signs = any(each.reference == LWM2M and each.issuer_id is None for each in ours.services)
-    if own is None or not signs:
+    if own is None or not _embedded_signs(ours):
         return []
+    end = _end(own.issuing_certificate)
+    if end <= now:
+        return [
+            Finding(
+                kind=ENDED,
+                severity="fault",
+                title=f"The embedded CA signs for {LWM2M}, and has ended: devices get no certificate",
+                cause=f"its issuing certificate was valid until {end:%Y-%m-%d %H:%M} UTC",
+                next_step=f"compare this server's clock, also of its first start; if it is right, {_NEXT_CA}",
+                since=max(end, ours.account.created_at),
+            )
+        ]
     anchors = await trust_admin.anchors(database, ours.account.id)
     chain = [x509.load_der_x509_certificate(der) for der in (own.issuing_certificate, own.root_certificate)]
     if trust_admin.leads_to(chain, anchors):
@@ -170,8 +188,10 @@ async def ending(database: Database, sealer: Sealer, ours: Authorities, now: dat
     if ours.embedded is not None:
         own = ours.embedded
         for name, der in (("issuing CA", own.issuing_certificate), ("root", own.root_certificate)):
-            step = "make a new one before devices lose their issuer"
-            ends.append((f"the embedded {name}", _end(der), step, ours.account.created_at))
+            if name == "issuing CA" and _end(der) <= now and _embedded_signs(ours):
+                # `of_embedded` has said so.
+                continue
+            ends.append((f"the embedded {name}", _end(der), _NEXT_CA, ours.account.created_at))
     if ours.account.is_default and await embedded_ca.has_server_credential(database):
         server = await embedded_ca.server_credential(database, sealer)
         own_end = _end(server.certificate)
@@ -197,6 +217,10 @@ async def ending(database: Database, sealer: Sealer, ours: Authorities, now: dat
             )
         )
     return found
+
+
+def _embedded_signs(ours: Authorities) -> bool:
+    return any(each.reference == LWM2M and each.issuer_id is None for each in ours.services)
 
 
 def _end(der: bytes) -> datetime:

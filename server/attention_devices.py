@@ -25,6 +25,7 @@ FAILING_SHARE, FAILING_LEAST = 0.2, 10
 _OF_A_DAY = FailureCause.TOO_MANY_CERTIFICATES.value
 # The device itself began anew, which is nobody's fault; or it asks too often, which is a finding of its own.
 _HARMLESS = {FailureCause.SUPERSEDED.value, _OF_A_DAY}
+_NO_RECORD = FailureCause.STORE_UNAVAILABLE.value
 _BAD = FailureCause.ISSUER_BAD_CERTIFICATE.value
 # A CA that refuses one device may sign for all others.
 _REFUSED = FailureCause.ISSUER_REFUSED.value
@@ -146,7 +147,9 @@ def without_certificate(
                 severity="fault" if many else "warning",
                 title=f"{count} {'bootstrap' if count == 1 else 'bootstraps'} got no certificate from {name}",
                 cause=f"most often: {worst.cause.replace('_', ' ')}{said}",
-                next_step="run Verify on it; each device's page says what the CA answered",
+                next_step="run Verify on it; each device's page says what the CA answered"
+                if ca is not None
+                else "each device's page says what kept it from signing",
                 since=_begun(picture, groups),
                 issuer_id=issuer_id,
                 devices=urlencode(where),
@@ -164,6 +167,12 @@ def _signed_after(picture: Picture, group: Group) -> bool:
 
 def _is_fresh(picture: Picture, group: Group) -> bool:
     return picture.at - picture.whole.last.get(group, picture.at) <= LOOKED_BACK
+
+
+def _is_back(picture: Picture, group: Group) -> bool:
+    """Whether it was the record that was away, and a bootstrap was written into it since."""
+    failed, succeeded = picture.whole.last.get(group), picture.whole.succeeded_at
+    return group.cause == _NO_RECORD and failed is not None and succeeded is not None and succeeded > failed
 
 
 def _word(group: Group) -> str:
@@ -195,7 +204,7 @@ def _at_limit(picture: Picture) -> Iterator[Finding]:
 def _failing(picture: Picture) -> Iterator[Finding]:
     failures = picture.whole.failures
     aside = _HARMLESS | _OF_A_CA
-    counted = {group: count for group, count in failures.items() if group.cause not in aside}
+    counted = {g: n for g, n in failures.items() if g.cause not in aside and not _is_back(picture, g)}
     ended = picture.ended - (sum(failures.values()) - sum(counted.values()))
     failed = ended - picture.whole.counts["succeeded"]
     # What nobody met for some minutes is over.
@@ -214,13 +223,18 @@ def _failing(picture: Picture) -> Iterator[Finding]:
         )
 
 
-def turned_away(refusals: Counter[str], succeeded: int) -> list[Finding]:
-    """That handshakes fail of devices that may be ours: nothing else tells of them, as no bootstrap begins."""
+def turned_away(refusals: Counter[str], succeeded: int, *, still: Counter[str], started: int) -> list[Finding]:
+    """That handshakes fail of devices that may be ours: nothing else tells of them, as no bootstrap begins.
+
+    `still` are those of the last minute, in which so many bootstraps `started`: it may be over.
+    """
     counted = Counter({reason: refusals[reason] for reason in (*_OUR_FAULT, *_OF_PEERS) if refusals[reason]})
     count = counted.total()
     if count < FAILING_LEAST or count <= FAILING_SHARE * (count + succeeded):
         return []
     ((reason, _),) = counted.most_common(1)
+    if started and not still[reason]:
+        return []
     meaning, remedy = sentences.for_refusal(reason)
     return [
         Finding(

@@ -3,6 +3,7 @@
 Without one each line is information to it, and `journalctl -p warning` would show none of ours.
 """
 
+import contextlib
 import os
 from typing import TextIO
 
@@ -22,11 +23,24 @@ def writer(stream: TextIO, told: str | None) -> structlog.WriteLogger:
         status = os.fstat(stream.fileno())
     except (OSError, ValueError):
         # closed, or no file at all
-        return structlog.WriteLogger(stream)
-    return (_Journal if told == f"{status.st_dev}:{status.st_ino}" else structlog.WriteLogger)(stream)
+        return _Lines(stream)
+    return (_Journal if told == f"{status.st_dev}:{status.st_ino}" else _Lines)(stream)
 
 
-class _Journal(structlog.WriteLogger):
+class _Lines(structlog.WriteLogger):
+    """Lines that end nothing when they cannot be written: a disk that is full keeps no device from its answer."""
+
+    def msg(self, message: str) -> None:
+        """Write one, if there is room."""
+        with contextlib.suppress(OSError):
+            super().msg(message)
+
+    # As structlog's own: methods of the same name would be those of the class above.
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
+
+
+class _Journal(_Lines):
     """Lines as the journal takes them; structlog calls the method of a line's level."""
 
     def debug(self, message: str) -> None:

@@ -65,6 +65,8 @@ class Bin:
     last: dict[Group, datetime] = field(default_factory=dict)
     # When each CA issued last.
     issued: dict[UUID | None, datetime] = field(default_factory=dict)
+    # When the last bootstrap succeeded.
+    succeeded_at: datetime | None = None
 
     def add(self, count: Count) -> None:
         """Take one row of the record's counts."""
@@ -77,6 +79,7 @@ class Bin:
         self.counts[count.what] += count.number
         if count.what == "succeeded":
             self.seconds[count.bucket] += count.number
+            self.succeeded_at = _later(self.succeeded_at, count.last)
         elif count.what == "issued":
             self.issuing.setdefault(count.issuer_id, Counter())[count.bucket] += count.number
             if count.last is not None:
@@ -91,6 +94,7 @@ class Bin:
             self.issuing.setdefault(issuer_id, Counter()).update(buckets)
         for group, at in other.last.items():
             self.last[group] = max(at, self.last.get(group, at))
+        self.succeeded_at = _later(self.succeeded_at, other.succeeded_at)
         for issuer_id, at in other.issued.items():
             self.issued[issuer_id] = max(at, self.issued.get(issuer_id, at))
 
@@ -102,6 +106,7 @@ class Sample:
     at: datetime
     # By reason.
     refusals: Mapping[str, int]
+    started: int
     succeeded: int
     shed: int
     internal_errors: int
@@ -274,6 +279,7 @@ class Statistics:
             Sample(
                 self._now(),
                 merged.counter("refusals"),
+                merged.counter("bootstraps").get("started", 0),
                 merged.counter("bootstraps").get("succeeded", 0),
                 sum(merged.counter("shed").values()),
                 sum(merged.counter("internal_errors").values()),
@@ -333,6 +339,10 @@ class Statistics:
     def _within(self, span: timedelta) -> list[Sample]:
         times = [sample.at for sample in self._samples]
         return list(self._samples)[max(0, bisect_right(times, self._now() - span) - 1) :]
+
+
+def _later(one: datetime | None, other: datetime | None) -> datetime | None:
+    return max((at for at in (one, other) if at is not None), default=None)
 
 
 def _floor(at: datetime, bin: timedelta) -> datetime:

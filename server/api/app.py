@@ -145,7 +145,7 @@ def _add_operation(app: FastAPI, health: Health, merged: Merged, database: Datab
         try:
             await database.fetchrow("ping")
         except StoreUnavailable as error:
-            found.append(f"the database is away: {error}")
+            found.append(str(error))
         else:
             # A database that answers may have no room to write.
             found += sorted(

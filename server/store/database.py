@@ -381,9 +381,9 @@ def _opening() -> Iterator[None]:
     try:
         yield
     except AWAY as error:
-        raise StoreUnavailable(
-            f"the database cannot be reached ({_reason(error)}); check database.url and that PostgreSQL is running"
-        ) from error
+        coming = isinstance(error, asyncpg.CannotConnectNowError)
+        remedy = "wait until it is up" if coming else "check database.url and that PostgreSQL is running"
+        raise StoreUnavailable(f"the database cannot be reached ({_reason(error)}); {remedy}") from error
     except WRONG_SETTINGS as error:
         raise StoreRefused(f"the database refuses us ({_reason(error)}); check database.url") from error
 
@@ -398,4 +398,6 @@ def _is_closed(connection: Any) -> bool:
 
 def _reason(error: BaseException) -> str:
     text = " ".join(str(error).split())
+    if not text and isinstance(error, TimeoutError):
+        return "it does not answer in time"
     return text or type(error).__name__

@@ -10,7 +10,7 @@ WITH ended AS (
 )
 SELECT CASE WHEN e.outcome = 'succeeded' THEN 'succeeded' WHEN e.profile = '' THEN 'refused' ELSE 'failed' END AS what,
        e.at, e.bucket, NULL::text AS cause, NULL::text AS family, NULL::uuid AS issuer_id, false AS asked,
-       count(*) AS number, NULL::timestamptz AS last
+       count(*) AS number, max(e.ended_at) AS last
 FROM ended e GROUP BY 1, 2, 3
 UNION ALL
 -- Of rows that an older version wrote, the CA is the one that was asked.

@@ -236,6 +236,23 @@ async def test_an_embedded_ca_whose_root_is_no_longer_trusted_needs_a_person(api
         assert [finding["kind"] for finding in findings] == kinds
 
 
+async def test_an_embedded_ca_that_has_ended_is_one_finding(api: Api) -> None:
+    """As after a first start under a clock that was years behind."""
+    later = datetime.now(UTC) + timedelta(days=11 * 365)
+    account = await accounts.find(api.office.database, api.account_id)
+    assert account is not None
+    attendant = Attendant(
+        database=api.office.database,
+        sealer=api.office.sealer,
+        statistics=Statistics(api.office.database, Merged(), lambda: later),
+        now=lambda: later,
+        workers=lambda: (1, 1),
+    )
+    (finding,) = (await attendant.look(account)).findings
+    assert (finding.kind, finding.severity) == ("issuer_ended", "fault")
+    assert "`firstlight issuer add`" in finding.next_step
+
+
 async def test_a_device_that_got_nothing_because_of_a_ca_needs_a_person(api: Api) -> None:
     await happened(api, good=0, bad=2, cause="issuer_unavailable")
     (finding,) = (await api.ask("GET", "/v1/attention", 200))["findings"]

@@ -61,7 +61,7 @@ def test_devices_at_their_limit_are_a_finding_and_no_failure() -> None:
 def test_devices_that_no_handshake_admits_are_told_of(
     refusals: dict[str, int], succeeded: int, severity: str, words: str
 ) -> None:
-    (finding,) = turned_away(Counter(refusals), succeeded)
+    (finding,) = turned_away(Counter(refusals), succeeded, still=Counter(refusals), started=0)
     assert (finding.kind, finding.severity) == ("devices_turned_away", severity)
     assert words in finding.next_step
 
@@ -78,4 +78,24 @@ def test_devices_that_no_handshake_admits_are_told_of(
     ],
 )
 def test_a_scan_and_the_odd_device_need_nobody(refusals: dict[str, int], succeeded: int) -> None:
-    assert turned_away(Counter(refusals), succeeded) == []
+    assert turned_away(Counter(refusals), succeeded, still=Counter(refusals), started=0) == []
+
+
+def test_handshakes_that_came_to_nothing_and_no_longer_do_are_over() -> None:
+    before = Counter(peer_alert=12)
+    assert turned_away(before, 0, still=Counter(), started=1) == []
+    # Nobody came since, so nobody knows.
+    assert turned_away(before, 0, still=Counter(), started=0)
+    assert turned_away(before, 0, still=Counter(peer_alert=1), started=1)
+
+
+def test_failures_for_want_of_the_record_are_over_when_a_bootstrap_is_written_into_it() -> None:
+    away = picture(0, store_unavailable=12)
+    (finding,) = failing(away)
+    assert finding.next_step.startswith("bring the database back")
+    away.whole.add(Count("succeeded", NOW, 0, None, None, None, False, 1, NOW + timedelta(seconds=1)))
+    assert failing(away) == []
+    # Of devices that do not answer another's success says nothing.
+    silent = picture(0, no_answer=12)
+    silent.whole.add(Count("succeeded", NOW, 0, None, None, None, False, 1, NOW + timedelta(seconds=1)))
+    assert failing(silent)

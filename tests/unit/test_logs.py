@@ -1,3 +1,4 @@
+import contextlib
 import io
 import json
 import logging
@@ -24,6 +25,21 @@ def test_a_secret_field_is_redacted_whatever_a_caller_passes() -> None:
     assert "c0ffee" not in written
     assert "hush" not in written
     assert json.loads(written)["identity"] == "device-1"
+
+
+@pytest.mark.parametrize("format", ["console", "json"])
+@pytest.mark.parametrize("in_the_journal", [False, True])
+def test_a_log_that_has_no_room_ends_nothing(format: str, in_the_journal: bool) -> None:
+    """It stands on the disk of the record, perhaps: what the full disk left unsaid kept devices from every answer."""
+    stream = os.fdopen(os.open("/dev/full", os.O_WRONLY), "w")
+    status = os.fstat(stream.fileno())
+    logs.configure(
+        format, "info", stream, journal_stream=f"{status.st_dev}:{status.st_ino}" if in_the_journal else None
+    )
+    logs.get("test").info("heard_by_nobody", endpoint="device-1")
+    logs.get("test").error("heard_by_nobody_either")
+    with contextlib.suppress(OSError):
+        stream.close()
 
 
 def test_a_quiet_level_says_nothing_below_it() -> None:
