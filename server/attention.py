@@ -3,7 +3,7 @@
 Of the CAs `attention_cas.py` finds what there is, of the devices `attention_devices.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -42,6 +42,8 @@ class Attendant:
     now: Callable[[], datetime]
     # (workers ready, workers)
     workers: Callable[[], tuple[int, int]]
+    # Why workers cannot write the record, empty while they can.
+    troubles: Callable[[], Sequence[str]] = tuple
     _last: dict[UUID, Attention] = field(default_factory=dict)
 
     async def look(self, account: Account) -> Attention:
@@ -84,6 +86,17 @@ class Attendant:
     def _installation(self) -> list[Finding]:
         """What belongs to no account: the default one's people keep the house."""
         found: list[Finding] = []
+        for trouble in sorted(set(self.troubles())):
+            found.append(
+                Finding(
+                    kind="record_not_written",
+                    severity="fault",
+                    title="The record cannot be written: no device gets a certificate",
+                    cause=trouble,
+                    next_step="make room for the database, or mend what that says; devices come back by themselves",
+                    since=None,
+                )
+            )
         commit = self.statistics.commit_p99(LOOKED_BACK)
         if commit is not None and commit > SLOW_COMMIT:
             found.append(

@@ -105,6 +105,7 @@ def make_app(*, health: Health, merged: Merged, office: Office) -> FastAPI:
         statistics=app.state.statistics,
         now=office.now,
         workers=lambda: (health.workers_ready, health.workers),
+        troubles=lambda: [trouble for trouble in health.troubles.values() if trouble],
     )
     problems.install(app)
     app.add_middleware(Gate)

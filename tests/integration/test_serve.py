@@ -96,6 +96,16 @@ async def test_a_record_without_room_is_no_readiness(tmp_path: Path, database_ur
                 async def said() -> object:
                     return (await client.get("/readyz")).json()["problems"]
 
+                key = Path(service.ready["api_key_file"]).read_text().strip()
+
+                async def told() -> bool:
+                    """Whether the start page tells of it."""
+                    found = (await client.get("/v1/attention", headers={"Authorization": f"Bearer {key}"})).json()
+                    return "record_not_written" in [finding["kind"] for finding in found["findings"]]
+
+                async def no_longer_told() -> bool:
+                    return not await told()
+
                 async def full() -> bool:
                     return bool(await said())
 
@@ -104,8 +114,10 @@ async def test_a_record_without_room_is_no_readiness(tmp_path: Path, database_ur
 
                 await eventually(full)
                 assert await said() == ["the record cannot be written: the database is away (the disk is full)"]
+                await eventually(told)
                 await connection.execute("DROP FUNCTION full_disk CASCADE")
                 await eventually(well)
+                await eventually(no_longer_told)
         finally:
             await connection.close()
 
