@@ -116,7 +116,11 @@ def of(request: Request, error: Exception) -> JSONResponse:
     """The answer for `error`."""
     found = judged(request, error)
     faults = [Fault(found.field, found.message)] if found.field else ()
-    response = answer(request, found.code, found.type, found.message, faults)
+    # A rule says nothing to who reads the message alone, as `curl` and scripts do.
+    bare = found.field and found.message.startswith("must ")
+    response = answer(
+        request, found.code, found.type, f"{found.field}: {found.message}" if bare else found.message, faults
+    )
     if found.retry_after is not None:
         response.headers["Retry-After"] = str(found.retry_after)
     return response

@@ -79,6 +79,13 @@ async def test_every_way_to_fail_has_the_same_shape(api: Api, method: str, path:
     assert (body["object"], body["code"], body["type"]) == ("error", code, type)
 
 
+async def test_a_rule_names_what_broke_it_where_only_the_message_is_read(api: Api) -> None:
+    body = await api.ask("GET", "/v3/devices/?created_at__gte=yesterday", 400)
+    assert body["message"] == "created_at__gte: must be a time like 2026-11-23T12:00:00Z"
+    [fault] = body["fields"]
+    assert (fault["field"], fault["message"]) == ("created_at__gte", "must be a time like 2026-11-23T12:00:00Z")
+
+
 async def test_a_role_is_called_what_the_keys_call_it(api: Api) -> None:
     made = await api.ask("POST", "/v3/api-keys", 201, {"name": "wall", "role": "read-only"})
     refused = await api.ask("POST", "/v3/api-keys", 403, {"name": "x"}, {"Authorization": f"Bearer {made['key']}"})
