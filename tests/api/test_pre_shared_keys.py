@@ -2,7 +2,9 @@
 
 import secrets
 from typing import Any
+from uuid import UUID, uuid4
 
+from server.store import psk
 from tests.api.conftest import Api
 
 PATH = "/v1/pre-shared-keys"
@@ -48,3 +50,23 @@ async def test_a_place_that_is_not_in_the_list_is_refused(api: Api) -> None:
     for after in ("0" * 32, "nonsense"):
         refused: dict[str, Any] = await api.ask("GET", f"{PATH}?after={after}", 400)
         assert refused["fields"][0]["name"] == "after"
+
+
+async def test_a_key_of_another_account_is_none(api: Api) -> None:
+    body = {"identity": "theirs", "key": "00" * 16, "endpoint_name": "theirs"}
+    added = await api.ask("POST", PATH, 201, body)
+    elsewhere = uuid4()
+    async with api.office.database.acquire() as connection:
+        await connection.execute("INSERT INTO account (id, name) VALUES ($1, 'elsewhere')", elsewhere)
+        await connection.execute("UPDATE pre_shared_key SET account_id = $1", elsewhere)
+    database, key_id = api.office.database, UUID(str(added["id"]))
+    assert await psk.by_id(database, api.account_id, key_id) is None
+    assert await psk.by_identity(database, api.account_id, b"theirs", "bootstrap") is None
+    await api.ask("GET", f"{PATH}?after={key_id.hex}", 400)
+    assert (await psk.by_id(database, elsewhere, key_id)) is not None
+
+
+async def test_a_key_for_each_service_is_told_as_what_it_is_for(api: Api) -> None:
+    for service in ("lwm2m", "bootstrap"):
+        body = {"identity": "both", "key": "00" * 16, "endpoint_name": "both", "service": service}
+        assert (await api.ask("POST", PATH, 201, body))["service"] == service
