@@ -270,4 +270,6 @@ def text(document: Mapping[str, Any]) -> Sequence[str]:
                 lines.append(f"{at}  == session")
             case _:
                 pass
+    if dropped := document.get("dropped"):
+        lines.append(f"{dropped} more datagrams and events were not kept (settings [recorder] kilobytes)")
     return [escaped(line) for line in lines]

@@ -6,14 +6,14 @@ protocol: answers given, requests begun and cancelled, sessions begun and ended.
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
 
-from lwm2m.coap.message import Malformed, Message, Option, decode
-from lwm2m.coap.options import BadOption, read_target
+from lwm2m.coap.message import Option
+from lwm2m.coap.options import BLOCK1, BLOCK2, content_format
 from lwm2m.coap.parameters import Parameters
+from lwm2m.redaction import Heard, Redaction, Secret
 
 DEFAULT_LIMIT = 65536
 """Bytes of datagrams kept of one association: several bootstraps over a bad path."""
@@ -122,7 +122,10 @@ class Tape(Generic[Session]):
     # The kind of each, then its values.
     _entries: list[tuple[object, ...]] = field(default_factory=list, repr=False)
     _bodies: list[bytes] = field(default_factory=list, repr=False)
-    _secrets: list[tuple[bytes, bytes]] = field(default_factory=list, repr=False)
+    _heard: list[Heard] = field(default_factory=list, repr=False)
+    _secrets: list[Secret] = field(default_factory=list, repr=False)
+    # How many entries are redacted already.
+    _redacted: int = 0
 
     def draw(self) -> float:
         """Randomness for the exchanges, remembered."""
@@ -171,12 +174,18 @@ class Tape(Generic[Session]):
         if payload and not self.is_full:
             self._bodies.append(payload)
 
+    def heard(self, payload: bytes, options: Sequence[Option]) -> None:
+        """A whole payload of the peer; one that came in blocks is kept, to tell what each of them is a part of."""
+        if payload and not self.is_full and any(number in (BLOCK1, BLOCK2) for number, _ in options):
+            self._heard.append((payload, content_format(options)))
+
     def stop(self) -> None:
         """Record nothing more, and forget what was recorded."""
         self.stopped = True
         self.limit = -1
-        for kept in (self._entries, self._bodies, self._secrets, self.sessions, self.draws):
+        for kept in (self._entries, self._bodies, self._heard, self._secrets, self.sessions, self.draws):
             kept.clear()
+        self._redacted = 0
 
     def conceal(self, secret: bytes, companion: bytes = b"") -> None:
         """Bytes that no transcript may show, and with them their nearest `companion` before them in a payload."""
@@ -185,78 +194,16 @@ class Tape(Generic[Session]):
 
     def entries(self) -> tuple[Entry, ...]:
         """All that was recorded, with every secret blanked, sizes kept. From here on the tape holds none either."""
-        blanks = [(body, found) for body in self._bodies if (found := tuple(self._places(body)))]
-        redacted: list[tuple[object, ...]] = []
-        for entry in self._entries:
-            if entry[0] is Sent:
-                _, at, datagram = entry
-                assert isinstance(datagram, bytes)
-                redacted.append((Sent, at, _redacted(datagram, blanks)))
-            else:
-                redacted.append(entry)
-        self._entries = redacted
-        self._bodies.clear()
-        self._secrets.clear()
-        return tuple(kind(*values) for kind, *values in redacted)  # type: ignore[operator]
-
-    def _places(self, body: bytes) -> Iterator[tuple[int, int, bytes]]:
-        """Where secrets stand in a payload, and what stands there for them: zeros in the payload's own encoding."""
-        for secret, companion in self._secrets:
-            if companion and body == companion:
-                # It goes out by itself: the secret is another write's.
-                yield 0, len(body), bytes(len(body))
-            for written in (_as_it_is, _in_json):
-                shown, beside = written(secret), written(companion)
-                start = body.find(shown)
-                while start >= 0:
-                    yield start, start + len(shown), written(bytes(len(secret)))
-                    before = body.rfind(beside, 0, start) if beside else -1
-                    if before >= 0:
-                        yield before, before + len(beside), written(bytes(len(companion)))
-                    start = body.find(shown, start + 1)
-
-
-def _as_it_is(secret: bytes) -> bytes:
-    return secret
-
-
-def _in_json(secret: bytes) -> bytes:
-    """An opaque value in SenML JSON (RFC 8428 4.3): base64url without padding."""
-    return base64.urlsafe_b64encode(secret).rstrip(b"=")
-
-
-def _redacted(datagram: bytes, blanks: Sequence[tuple[bytes, tuple[tuple[int, int, bytes], ...]]]) -> bytes:
-    """A datagram of ours as a transcript may show it: answers without content, requests without secrets."""
-    try:
-        message = decode(datagram)
-    except Malformed:
-        # None of ours is; whatever it is, it is not shown.
-        return bytes(len(datagram))
-    payload = message.payload
-    if not payload:
-        return datagram
-    head = datagram[: len(datagram) - len(payload)]
-    if message.code >= 0x40:
-        return head + bytes(len(payload))
-    offset = _offset(message)
-    for body, places in blanks:
-        if body[offset : offset + len(payload)] == payload:
-            payload = _blanked(body, places)[offset : offset + len(payload)]
-            break
-    return head + payload
-
-
-def _offset(message: Message) -> int:
-    """Where in its body the payload of a request begins (RFC 7959 2.2)."""
-    try:
-        block1 = read_target(message.options).block1
-    except BadOption:
-        return 0
-    return 0 if block1 is None else block1.offset
-
-
-def _blanked(body: bytes, places: Sequence[tuple[int, int, bytes]]) -> bytes:
-    shown = bytearray(body)
-    for start, end, blank in places:
-        shown[start:end] = blank
-    return bytes(shown)
+        redaction = Redaction(self._secrets, self._bodies, self._heard)
+        for place in range(self._redacted, len(self._entries)):
+            match self._entries[place]:
+                case (kind, at, bytes() as datagram) if kind is Sent:
+                    self._entries[place] = (Sent, at, redaction.sent(datagram))
+                case (kind, at, bytes() as datagram) if kind is Received:
+                    self._entries[place] = (Received, at, redaction.received(datagram))
+                case _:
+                    pass
+        self._redacted = len(self._entries)
+        for kept in (self._bodies, self._heard, self._secrets):
+            kept.clear()
+        return tuple(kind(*values) for kind, *values in self._entries)  # type: ignore[operator]

@@ -38,24 +38,30 @@ def transcript(
 ) -> None:
     """The last attempt of a device, datagram by datagram and without key material, for `replay`."""
 
-    async def work() -> None:
+    async def every(folder: Path) -> None:
         async with options.opened(config, data_dir, database_url, master_key_file) as record:
-            if out is not None:
-                count = await _write_all(record, endpoint, out)
-                print(f"{count} transcripts are in {out}.")
-                return
-            if endpoint is None:
-                raise BadRequest("name a device, or give --out for all of them")
-            found = await store.find(record.database, record.account_id, endpoint, session)
+            count = await _write_all(record, endpoint, folder)
+        print(f"{count} transcripts are in {folder}.")
+
+    async def one(name: str) -> None:
+        async with options.opened(config, data_dir, database_url, master_key_file) as record:
+            found = await store.find(record.database, record.account_id, name, session)
         if found is None:
             raise NotFound(
-                f"no transcript of {endpoint} is on record; by default failed attempts leave one "
+                f"no transcript of {name} is on record; by default failed attempts leave one "
                 "(settings [recorder] attempts and outcomes)"
             )
         document = transcripts.shown(found)
         print("\n".join(transcripts.text(document)) if as_text else json.dumps(document, indent=1))
 
-    options.run(work)
+    if out is not None:
+        if session is not None or as_text:
+            options.fail("--out writes every transcript, as JSON: leave out --session and --text, or --out")
+        options.run(lambda: every(out))
+    elif endpoint is not None:
+        options.run(lambda: one(endpoint))
+    else:
+        options.fail("name a device, or give --out for all of them")
 
 
 # Of a device in the name of a file, whose 255 bytes hold the session too: an endpoint name may have as many, thrice
@@ -64,15 +70,17 @@ LONGEST_NAME = 200
 
 
 async def _write_all(record: Record, endpoint: str | None, folder: Path) -> int:
-    rows = await store.listed(record.database, record.account_id, endpoint)
     make_folder(folder)
     count = 0
-    for row in rows:
-        found = await store.find(record.database, record.account_id, row.endpoint, row.session_id)
-        if found is not None:
-            name = file_name(row.endpoint, row.session_id)
-            write(folder / name, f"{json.dumps(transcripts.shown(found), indent=1)}\n".encode())
-            count += 1
+    rows = await store.listed(record.database, record.account_id, endpoint)
+    while rows:
+        for row in rows:
+            found = await store.find(record.database, record.account_id, row.endpoint, row.session_id)
+            if found is not None:
+                name = file_name(row.endpoint, row.session_id)
+                write(folder / name, f"{json.dumps(transcripts.shown(found), indent=1)}\n".encode())
+                count += 1
+        rows = await store.listed(record.database, record.account_id, endpoint, after=rows[-1])
     return count
 
 

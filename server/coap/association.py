@@ -290,7 +290,10 @@ class CoapAssociation:
         return self._exchanges.next_timer()
 
     def _take(self, events: Sequence[Event], now: float) -> None:
+        tape = self.tape
         for event in events:
+            if tape is not None and isinstance(event, ResponseReceived | RequestReceived) and event.payload:
+                tape.heard(event.payload, event.options)
             match event:
                 case ResponseReceived() | ExchangeFailed():
                     heard = self._answers.pop(event.exchange_id, None)

@@ -19,9 +19,15 @@ class TranscriptRow:
 
 
 async def listed(
-    database: Database, account_id: UUID, endpoint: str | None = None, *, limit: int = 1000
+    database: Database,
+    account_id: UUID,
+    endpoint: str | None = None,
+    *,
+    after: TranscriptRow | None = None,
+    limit: int = 1000,
 ) -> list[TranscriptRow]:
-    """The attempts with a transcript, of one device or of all, newest first."""
+    """The attempts with a transcript, of one device or of all, newest first, behind the attempt `after`."""
+    place = (after.started_at, after.session_id) if after is not None else (None, None)
     return [
         TranscriptRow(
             session_id=row["session_id"],
@@ -30,7 +36,7 @@ async def listed(
             cause=row["cause"],
             bytes=row["bytes"],
         )
-        for row in await database.fetch("transcript_list", account_id, endpoint, limit)
+        for row in await database.fetch("transcript_list", account_id, endpoint, *place, limit)
     ]
 
 

@@ -175,3 +175,36 @@ def test_all_devices_that_wait_for_a_person_are_released_at_once(cli: Cli) -> No
         assert sorted(entry.subject for entry in entries) == ["dev-1", "dev-2", "dev-3"]
 
     cli.database(told)
+
+
+def test_every_transcript_is_written_however_many_there_are(cli: Cli) -> None:
+    cli("db", "migrate")
+    account_id = cli.account_id()
+
+    async def attempts(database: Database) -> None:
+        async with database.acquire() as connection:
+            # Several at a time, also where one page ends and the next begins.
+            await connection.execute(
+                "INSERT INTO transcript (session_id, account_id, started_at, endpoint, cause, content) "
+                "SELECT gen_random_uuid(), $1, now() - make_interval(mins => n / 600), 'dev-' || n, 'reset', $2::json "
+                "FROM generate_series(1, 1203) AS n",
+                account_id,
+                '{"entries": [], "dropped": 7}',
+            )
+
+    cli.database(attempts)
+    folder = cli.folder / "transcripts"
+    assert cli("device", "transcript", "--out", str(folder)) == f"1203 transcripts are in {folder}.\n"
+    names = {file.name.rpartition("-")[0] for file in folder.iterdir()}
+    assert names == {f"dev-{number}" for number in range(1, 1204)}
+    assert cli("device", "transcript", "dev-7", "--text").endswith(
+        "7 more datagrams and events were not kept (settings [recorder] kilobytes)\n"
+    )
+
+
+def test_transcripts_that_are_asked_for_in_two_ways_are_refused(cli: Cli) -> None:
+    cli("db", "migrate")
+    for words in (("--text",), ("--session", "0" * 32)):
+        said = cli.refused("device", "transcript", "--out", str(cli.folder / "out"), *words)
+        assert "leave out --session and --text, or --out" in said
+    assert "name a device, or give --out for all of them" in cli.refused("device", "transcript")

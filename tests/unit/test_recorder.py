@@ -134,7 +134,11 @@ async def test_of_a_bootstrap_that_came_when_the_tape_was_full_no_secret_is_kept
 
 def everything(recording: Tape[TapedSession]) -> bytes:
     """All bytes a tape holds."""
-    held = [*recording._bodies, *(secret for secrets in recording._secrets for secret in secrets)]
+    held = [
+        *recording._bodies,
+        *(body for body, _ in recording._heard),
+        *(secret for secrets in recording._secrets for secret in secrets),
+    ]
     for session in recording.sessions:
         held += [
             each.private_key_pkcs8

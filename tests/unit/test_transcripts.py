@@ -40,10 +40,12 @@ short_server_id = 1
 KEY = bytes(range(64, 96))
 
 
-def played(*, lose_first: bool = False, lose_accept: bool = False, in_parts: bool = False) -> Tape[TapedSession]:
+def played(
+    *, lose_first: bool = False, lose_accept: bool = False, in_parts: bool = False, echoes: bool = False
+) -> Tape[TapedSession]:
     """One bootstrap on a tape: the server's side is the real one, the device answers 2.04 (2.02) to everything.
 
-    `in_parts`: but for the whole Security instance, which comes in blocks.
+    `in_parts`: but for the whole Security instance, which comes in blocks. `echoes`: it says back what is written.
     """
     parameters = Parameters(block_size=32)
     tape: Tape[TapedSession] = Tape(parameters, 7, b"seed", iter([0.5, 0.1] * 40).__next__)
@@ -99,12 +101,13 @@ def played(*, lose_first: bool = False, lose_accept: bool = False, in_parts: boo
                 (datagram,) = sent()
             now += 0.01
             request = decode(datagram)
-            reply = _reply(request, refused=lose_accept and not session.log)
+            reply = _reply(request, refused=lose_accept and not session.log, echoes=echoes)
             if in_parts and operation.path == "/0/2" and session.log[-1].path != "/0/2":
                 reply = encode(Message(coap.ACK, coap.INTERNAL_SERVER_ERROR, request.mid, request.token, [], b""))
             tape.received(now, reply)
             for event in exchanges.receive(reply, now):
                 assert isinstance(event, ResponseReceived)
+                tape.heard(event.payload, event.options)
                 answer = event
         step = session.answer(answer.code, content_format(answer.options), answer.payload, now, answer.in_blocks)
     assert isinstance(step, Done)
@@ -113,7 +116,7 @@ def played(*, lose_first: bool = False, lose_accept: bool = False, in_parts: boo
     return tape
 
 
-def _reply(request: Message, *, refused: bool) -> bytes:
+def _reply(request: Message, *, refused: bool, echoes: bool) -> bytes:
     block = [(number, value) for number, value in request.options if number == BLOCK1]
     more = bool(block) and bool(int.from_bytes(block[0][1], "big") & 8)
     code = {coap.DELETE: coap.DELETED, coap.GET: coap.NOT_FOUND}.get(request.code, coap.CHANGED)
@@ -121,7 +124,8 @@ def _reply(request: Message, *, refused: bool) -> bytes:
         code = coap.CONTINUE
     if refused:
         code = coap.BAD_REQUEST
-    return encode(Message(coap.ACK, code, request.mid, request.token, block, b""))
+    said = request.payload if echoes else b""
+    return encode(Message(coap.ACK, code, request.mid, request.token, block, said))
 
 
 @pytest.fixture(scope="module")
@@ -132,8 +136,8 @@ def document() -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "course",
-    [{}, {"lose_first": True}, {"lose_accept": True}, {"in_parts": True}],
-    ids=["nothing", "first", "accept", "in parts"],
+    [{}, {"lose_first": True}, {"lose_accept": True}, {"in_parts": True}, {"echoes": True}],
+    ids=["nothing", "first", "accept", "in parts", "echoes"],
 )
 def test_what_was_played_replays_clean_and_holds_no_secret(course: dict[str, bool]) -> None:
     written = transcripts.write(played(**course), {"endpoint": "device-1"})
