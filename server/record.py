@@ -13,9 +13,9 @@ from server.admin import first_start
 from server.admin.files import write_private
 from server.config import Config
 from server.errors import ConfigurationError
-from server.store import embedded_ca, sealed
+from server.store import cluster, embedded_ca, sealed
 from server.store.database import Database
-from server.store.errors import StoreRefused
+from server.store.errors import NoRecord, StoreRefused
 from server.store.postgres import EmbeddedPostgres
 from server.store.secrets import Sealer
 
@@ -113,15 +113,18 @@ def _keys(text: str, source: str) -> tuple[bytes, ...]:
 
 
 @contextlib.asynccontextmanager
-async def postgres(config: Config, *, shared: bool = False) -> AsyncIterator[str]:
+async def postgres(config: Config, *, shared: bool = False, create: bool = True) -> AsyncIterator[str]:
     """The URL of a PostgreSQL that answers: the configured one, or the embedded one, started here and stopped after.
 
-    `shared`: a command, which uses the embedded server of whoever runs one already.
+    `shared`: a command, which uses the embedded server of whoever runs one already. NoRecord where no embedded one was
+    made yet and none is to be (`create`).
     """
     url = database_url(config)
     if url is not None:
         yield url
         return
+    if not create and not cluster.is_there(config.server.data_dir):
+        raise NoRecord(str(config.server.data_dir))
     embedded = EmbeddedPostgres(config.server.data_dir, shared=shared)
     url = await embedded.start()
     try:
@@ -132,13 +135,18 @@ async def postgres(config: Config, *, shared: bool = False) -> AsyncIterator[str
 
 @contextlib.asynccontextmanager
 async def opened(config: Config, url: str, *, create: bool) -> AsyncIterator[Record]:
-    """The record behind `url`, migrated and with all that exists from the first start."""
+    """The record behind `url`, migrated and with all that exists from the first start, which `create` lets this be.
 
+    Else NoRecord where there is none.
+    """
     file = _own_key_file(config)
-    missing = create and file is not None and not file.exists()
-    keys = master_keys(config, create=create)
+    missing = file is not None and not file.exists()
+    # A record that is there has a key, and none that is made now opens it.
+    keys = (
+        master_keys(config, create=create) if create or not missing else (random_secrets.token_bytes(MASTER_KEY_BYTES),)
+    )
     sealer = Sealer(keys)
-    database = await Database.open(url, application_name=sealed.announcement(sealer))
+    database = await Database.open(url, create=create, application_name=sealed.announcement(sealer))
     try:
         try:
             await sealed.check(database, sealer)
@@ -152,6 +160,8 @@ async def opened(config: Config, url: str, *, create: bool) -> AsyncIterator[Rec
                 "or give the --config or --data-dir of that server; nothing that is sealed can be opened without it"
             ) from error
         made = not await embedded_ca.has_server_credential(database)
+        if made and not create:
+            raise NoRecord("the database")
         account_id = await first_start.ensure(database, sealer, config)
         # Of two first starters with keys of their own one was first.
         await sealed.check(database, sealer)

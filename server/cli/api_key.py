@@ -30,7 +30,7 @@ def add(
     """Make a key and print it: it is shown this once."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url, master_key_file) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file, first_start="told") as record:
             _, key = await admin.make(record.database, options.actor(), record.account_id, name=name, role=role)
         print(key)
 

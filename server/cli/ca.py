@@ -36,7 +36,7 @@ def init(
     """Make the embedded CA: device root, issuing CA, server root, server certificate; `serve` does it if needed."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url, master_key_file, making=True) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file, first_start="meant") as record:
             if export_root_key is not None:
                 await _export(record, export_root_key, passphrase_file, remove=True)
             shown = await ceremony.show(record.database, record.sealer, record.account_id)

@@ -23,7 +23,7 @@ def migrate(
     """Bring the database to this version; `serve` does it by itself."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url, master_key_file, making=True):
+        async with options.opened(config, data_dir, database_url, master_key_file, first_start="meant"):
             pass
         print("The database is at this version.")
 

@@ -100,7 +100,7 @@ def add(
     """Register a CA; it signs nothing until `issuer activate`."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url, master_key_file) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file, first_start="told") as record:
             row = await admin.register(
                 record.database,
                 record.sealer,

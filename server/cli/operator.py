@@ -64,7 +64,7 @@ def add(
     password = given_password(password_file)
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url, master_key_file) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file, first_start="told") as record:
             await admin.add(
                 record.database, options.actor(), record.account_id, name=name, role=role, password=password
             )

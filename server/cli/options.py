@@ -10,7 +10,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, Literal, NoReturn, TypeVar
 
 import typer
 from rich.table import Table
@@ -72,6 +72,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object per
 
 T = TypeVar("T")
 
+FirstStart = Literal["meant", "told", "refused"]
+"""What a command does where there is no record: begin one, as it is meant to; begin one for what it adds, and tell so;
+or nothing, because there is nothing to read or to change and the folder is most often mistyped."""
+
 EXPECTED = (ConfigurationError, ServiceError, StoreUnavailable, SealBroken, IssuerError)
 """What a command may fail with: one line for people, no traceback."""
 
@@ -105,12 +109,10 @@ async def opened(
     database_url: str | None,
     master_key_file: Path | None = None,
     *,
-    making: bool = False,
+    first_start: FirstStart = "refused",
 ) -> AsyncIterator[Record]:
-    """The record a command works on: the running server's, or the embedded PostgreSQL started for this command.
-
-    Where there was none the first start is made for it, and said unless `making` one is what the command is for.
-    """
+    """The record a command works on: the running server's, or the embedded PostgreSQL started for this command."""
+    create = first_start != "refused"
     loaded = load(
         config,
         {
@@ -121,9 +123,12 @@ async def opened(
     )
     # PostgreSQL takes seconds, and its first start would leave files behind a mistake.
     record.check_master_keys(loaded)
-    async with record.postgres(loaded, shared=True) as url, record.opened(loaded, url, create=True) as found:
+    async with (
+        record.postgres(loaded, shared=True, create=create) as url,
+        record.opened(loaded, url, create=create) as found,
+    ):
         yield found
-        if found.made and not making:
+        if found.made and first_start == "told":
             where = "the database" if record.database_url(loaded) else str(loaded.server.data_dir)
             print(
                 f"firstlight: {where} held no record, so a new one was made there; if you meant that of a server, give "

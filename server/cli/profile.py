@@ -50,7 +50,7 @@ def set_profile(
     """Store a profile and the files it names; a running server uses it within two seconds."""
 
     async def work() -> None:
-        async with options.opened(config, data_dir, database_url, master_key_file) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file, first_start="told") as record:
             profile, doubts = await admin.store(record.database, options.actor(), record.account_id, name, file)
         print(was_set(name, profile.endpoint, doubts))
 

@@ -92,7 +92,7 @@ def add(
 
     async def work() -> None:
         keys = given(identity, key_file, endpoint, many)
-        async with options.opened(config, data_dir, database_url, master_key_file) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file, first_start="told") as record:
             await psk.add(record.database, record.sealer, options.actor(), record.account_id, keys, service=service)
         print(added(keys, service))
 

@@ -40,7 +40,7 @@ def add_service(
 
     async def work() -> None:
         issuer_forms.check_reference(reference)
-        async with options.opened(config, data_dir, database_url, master_key_file) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file, first_start="told") as record:
             row = await admin.by_word(record.database, record.account_id, issuer) if issuer is not None else None
             made = await issuers.add_configuration(
                 record.database, options.actor(), record.account_id, reference, row.id if row is not None else None

@@ -86,7 +86,7 @@ def add(
 
     async def work() -> None:
         now = datetime.now(UTC)
-        async with options.opened(config, data_dir, database_url, master_key_file) as record:
+        async with options.opened(config, data_dir, database_url, master_key_file, first_start="told") as record:
             added = await admin.add_pem(
                 record.database,
                 options.actor(),

@@ -163,6 +163,15 @@ class Lock:
         os.close(self._descriptor)
 
 
+def is_there(data_dir: Path) -> bool:
+    """Whether a cluster belongs to `data_dir`, or something else stands in its way, which `settle` tells."""
+    try:
+        blocked = data_dir.exists() and not data_dir.is_dir()
+        return blocked or (data_dir / POINTER).exists() or (data_dir / OWN_FOLDER / "data" / "PG_VERSION").exists()
+    except OSError:
+        return True
+
+
 def settle(data_dir: Path, system_folder: Path = SYSTEM_FOLDER) -> Home:
     """The home of the cluster that belongs to `data_dir`, made at the first call.
 

@@ -13,7 +13,7 @@ import asyncpg
 
 from server import logs
 from server.store import tls_files
-from server.store.errors import StoreError, StoreRefused, StoreUnavailable
+from server.store.errors import NoRecord, StoreError, StoreRefused, StoreUnavailable
 from server.store.kept import Kept
 from server.store.lookup import Lookup
 from server.store.migrations import applied, load_migrations, migrate, pending
@@ -161,18 +161,20 @@ class Database:
         url: str | ConnectArguments,
         *,
         migrate: bool = True,
+        create: bool = True,
         pool_size: int = POOL_SIZE,
         application_name: str = APPLICATION_NAME,
     ) -> Self:
         """Connect, migrate (or check that it is migrated) and fill the pool, whose connections bear the name.
 
-        Raises StoreUnavailable when the server is not there, StoreRefused when it or its content is not fit.
+        Raises StoreUnavailable when the server is not there, StoreRefused when it or its content is not fit: NoRecord
+        where it holds none and is not to `create` one.
         """
         queries = load_queries()
         connection = await connect(url)
         try:
             with _opening():
-                await _fit(connection, queries, migrate_it=migrate)
+                await _fit(connection, queries, migrate_it=migrate, create=create)
         finally:
             await connection.close()
 
@@ -355,12 +357,15 @@ class Database:
             log.warning("database_away", reason=_reason(error))
 
 
-async def _fit(connection: Any, queries: Mapping[str, str], *, migrate_it: bool) -> None:
+async def _fit(connection: Any, queries: Mapping[str, str], *, migrate_it: bool, create: bool) -> None:
     version = connection.get_server_version()
     if version.major < OLDEST_SERVER:
         raise StoreRefused(f"the database is PostgreSQL {version.major}; this program needs {OLDEST_SERVER} or newer")
     migrations = load_migrations()
-    missing = pending(migrations, await applied(connection, queries))
+    ran = await applied(connection, queries)
+    if not ran and not create:
+        raise NoRecord("the database")
+    missing = pending(migrations, ran)
     if missing and migrate_it:
         await migrate(connection, migrations, queries)
     elif missing:

@@ -3,6 +3,7 @@
 StoreError
 ├── StoreUnavailable    the database is away, or too busy to take more: nothing is wrong with what was asked
 ├── StoreRefused        the database or its files are not fit for this program; one line with the remedy
+│   └── NoRecord        there is none, and whoever asks is not to begin one
 └── SealBroken          a sealed value does not open: another key, another row, or changed bytes
 
 The API answers the first with 503, the device's side with 5.03 and Max-Age; the second stops the start.
@@ -25,6 +26,17 @@ class StoreUnavailable(StoreError):
 
 class StoreRefused(StoreError, ConfigurationError):
     """The record cannot be used as it is; the text says in one line why and what to do."""
+
+
+class NoRecord(StoreRefused):
+    """Nobody ever began a record there."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"{where} holds no record: no server was ever started on it, so there is nothing to show or to change, "
+            "and nothing was made; give the --config, --data-dir or --database-url of the server, or begin a new "
+            "record with `firstlight serve`"
+        )
 
 
 class SealBroken(StoreError):

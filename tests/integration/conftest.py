@@ -191,7 +191,10 @@ async def rig(database: Database, database_url: str, ca: ScriptedCa) -> AsyncIte
 
 @pytest.fixture
 def cli(database_url: str, tmp_path: Path) -> Cli:
-    return Cli(database_url, tmp_path)
+    """`firstlight` on a record that had its first start."""
+    started = Cli(database_url, tmp_path)
+    started("db", "migrate")
+    return started
 
 
 @pytest.fixture(scope="session")

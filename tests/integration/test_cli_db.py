@@ -84,7 +84,88 @@ def test_a_command_with_a_key_of_its_own_adds_nothing_that_no_server_can_open(cl
     assert cli.json("psk", "list") == []
 
 
-def test_a_command_that_found_no_record_says_that_it_made_one(tmp_path: Path) -> None:
+# Each with all that it needs, so that nothing but the missing record can be in its way; what makes one is not here.
+LOOKING: list[tuple[str, ...]] = [
+    ("api-key", "list"),
+    ("api-key", "remove", "x"),
+    ("ca", "show"),
+    ("ca", "export", "server-root"),
+    ("ca", "issued"),
+    ("ca", "crl", "--out", "crl.der"),
+    ("certificate", "list"),
+    ("certificate", "show", "01"),
+    ("certificate", "revoke", "01"),
+    ("db", "prune"),
+    ("device", "list"),
+    ("device", "show", "x"),
+    ("device", "seen"),
+    ("device", "explain", "x"),
+    ("device", "forget", "x"),
+    ("device", "release", "x"),
+    ("device", "renew", "x"),
+    ("device", "transcript", "x"),
+    ("device", "transcript", "--out", "transcripts"),
+    ("issuer", "list"),
+    ("issuer", "show", "x"),
+    ("issuer", "set", "x", "--description", "y"),
+    ("issuer", "verify", "x"),
+    ("issuer", "activate", "x"),
+    ("issuer", "deactivate"),
+    ("issuer", "remove", "x"),
+    ("operator", "list"),
+    ("operator", "remove", "x"),
+    ("profile", "list"),
+    ("profile", "show", "x"),
+    ("profile", "remove", "x"),
+    ("psk", "list"),
+    ("psk", "remove", "x"),
+    ("service", "list"),
+    ("service", "remove", "x"),
+    ("trust", "list"),
+    ("trust", "deny", "x"),
+    ("trust", "activate", "x"),
+    ("trust", "remove", "x"),
+]
+
+
+def lacking(said: str, where: str) -> None:
+    assert said.startswith(f"firstlight: {where} holds no record: no server was ever started on it")
+    assert "nothing was made; give the --config, --data-dir or --database-url of the server" in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", LOOKING, ids=" ".join)
+def test_a_command_that_looks_or_changes_makes_no_record_in_a_mistyped_folder(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    there = tmp_path / "there"
+    there.mkdir()
+    for folder in (tmp_path / "mistyped", there):
+        result = CliRunner().invoke(app, [*words, "--data-dir", str(folder)], prog_name="firstlight")
+        assert result.exit_code == 1, result.output
+        lacking(result.stderr, str(folder))
+    assert [*tmp_path.iterdir()] == [there]
+    assert [*there.iterdir()] == []
+
+
+def test_nor_does_it_in_a_mistyped_database(empty_database_url: str, database_url: str, tmp_path: Path) -> None:
+    for url in (empty_database_url, database_url):
+        cli = Cli(url, tmp_path)
+        lacking(cli.refused("device", "list"), "the database")
+        assert not cli.data.exists()
+
+    async def tables() -> int:
+        connection = await connect(empty_database_url)
+        try:
+            return int(await connection.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"))
+        finally:
+            await connection.close()
+
+    assert asyncio.run(tables()) == 0
+
+
+def test_a_command_that_adds_where_no_record_is_says_that_it_made_one(tmp_path: Path) -> None:
     """A word wrong in --data-dir looked like success, while the server went on without the change."""
     tmp_path.chmod(0o755)
     runner = CliRunner(env={"COLUMNS": "200", "TERM": "dumb"})
@@ -94,16 +175,19 @@ def test_a_command_that_found_no_record_says_that_it_made_one(tmp_path: Path) ->
         assert result.exit_code == 0, result.output
         return result.stderr
 
-    said = run("psk", "list")
+    said = run("api-key", "add", "night shift")
     assert said.startswith(f"firstlight: {tmp_path / 'mistyped'} held no record, so a new one was made there; ")
     assert said.count("\n") == 1
-    assert run("psk", "list") == ""
+    assert run("api-key", "list") == ""
 
 
 @pytest.mark.parametrize("words", [("db", "migrate"), ("ca", "init")])
-def test_a_command_that_is_for_making_a_record_makes_one_without_a_word(cli: Cli, words: tuple[str, str]) -> None:
-    result = CliRunner().invoke(app, [*words, "--database-url", cli.url, "--data-dir", str(cli.data)])
+def test_a_command_that_is_for_making_a_record_makes_one_without_a_word(
+    database_url: str, tmp_path: Path, words: tuple[str, str]
+) -> None:
+    result = CliRunner().invoke(app, [*words, "--database-url", database_url, "--data-dir", str(tmp_path / "data")])
     assert (result.exit_code, result.stderr) == (0, "")
+    assert Cli(database_url, tmp_path).json("ca", "show")
 
 
 def test_what_is_done_at_a_terminal_is_in_the_audit(cli: Cli) -> None:
