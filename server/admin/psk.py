@@ -3,11 +3,14 @@
 from lwm2m.bootstrap_request import MAX_ENDPOINT, is_endpoint_name
 from server.errors import BadRequest
 from server.store.psk import NewKey
+from server.transport.engine import printable
 
 # RFC 4279 5.3: implementations take identities of 128 bytes; keys below 16 bytes are weaker than the suites they serve.
 LONGEST_IDENTITY = 128
 SHORTEST_KEY = 16
 LONGEST_KEY = 64
+# Of one request to the API.
+MOST_AT_ONCE = 10_000
 
 
 def parse_key(text: str) -> bytes:
@@ -45,13 +48,19 @@ def parse_lines(text: str) -> list[NewKey]:
     Blank lines and lines that begin with # are passed over; BadRequest names the line.
     """
     keys: list[NewKey] = []
+    places: dict[bytes, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         try:
-            keys.append(new_key(*_parts(line.strip())))
+            key = new_key(*_parts(line.strip()))
         except BadRequest as error:
             raise BadRequest(f"line {number}: {error.message}") from None
+        if (first := places.setdefault(key.identity, number)) != number:
+            raise BadRequest(
+                f"line {number}: the identity {printable(key.identity)} stands in line {first} already; leave one out"
+            )
+        keys.append(key)
     if not keys:
         raise BadRequest("there is no key in the file; a line is identity:key:endpoint")
     return keys

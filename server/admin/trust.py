@@ -13,7 +13,7 @@ from issuers.certificate import UNREADABLE
 from server.admin.naming import not_one
 from server.certificate import Certificate, Fault, RefusalReason
 from server.doubt import Doubt
-from server.errors import BadRequest, Conflict
+from server.errors import BadRequest, Conflict, LimitReached
 from server.store import trust
 from server.store.audit import Actor
 from server.store.database import Database
@@ -34,6 +34,7 @@ async def add_pem(
     name: str = "",
     active: bool = True,
     enrollment_mode: bool = False,
+    owner_id: UUID | None = None,
 ) -> list[TrustedCertificate]:
     """Trust every certificate of `pem` (or the one in DER); raises BadRequest or Conflict, and then none is added.
 
@@ -62,6 +63,7 @@ async def add_pem(
                     name=name if len(certificates) == 1 or not name else f"{name} {number}",
                     active=active,
                     enrollment_mode=enrollment_mode,
+                    owner_id=owner_id,
                 )
                 for number, certificate in enumerate(certificates, 1)
             ]
@@ -69,6 +71,10 @@ async def add_pem(
         if len(certificates) == 1:
             raise
         raise Conflict(f"{error}; {none_of(len(certificates))}", field=error.field) from error
+    except LimitReached as error:
+        if len(certificates) == 1:
+            raise
+        raise LimitReached(f"{error}; {none_of(len(certificates))}") from error
 
 
 def none_of(count: int) -> str:

@@ -5,6 +5,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from importlib.metadata import version
 
 import uvicorn
 from fastapi import FastAPI, Response
@@ -50,6 +51,7 @@ ROUTERS = (
     certificate_issuers.router,
     certificate_issuer_configurations.router,
     trusted_certificates.router,
+    trusted_certificates.ours,
     developer_certificates.router,
     server_credentials.router,
     devices.router,
@@ -91,6 +93,7 @@ def make_app(*, health: Health, merged: Merged, office: Office) -> FastAPI:
     app = FastAPI(
         title="Firstlight",
         description="Gets every device its certificate from the CA its operator chose.",
+        version=version("firstlight"),
         docs_url=None,
         redoc_url=None,
         # `/x/` is not `/x`: a redirect would drop the key of clients that do not send it twice.

@@ -12,12 +12,17 @@ BODILESS = ("GET", "HEAD", "OPTIONS")
 # The longest that anybody sends is a certificate chain; files of enrolments have a limit of their own.
 LARGEST_BODY = 1 << 20
 FILES = frozenset(f"/v3/{path}" for path in enrollment_tasks.PATHS.values())
+# Many keys at once: `MOST_AT_ONCE` of them with names of a usual length.
+LARGER = {"/v1/pre-shared-keys-batch": 4 << 20}
 TOO_LARGE_CODE = 413
-TOO_LARGE = f"a body has at most {LARGEST_BODY} bytes"
+
+
+def _too_large(most: int) -> str:
+    return f"a body has at most {most} bytes"
 
 
 class Gate:
-    """An ASGI layer: a body is read for a known key alone, and no further than `LARGEST_BODY`."""
+    """An ASGI layer: a body is read for a known key alone, and no further than it may be long."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -37,16 +42,17 @@ class Gate:
         except Exception as error:
             await problems.of(request, error)(scope, receive, send)
             return
+        most = LARGER.get(scope["path"], LARGEST_BODY)
         if scope["path"] in FILES:
             await self._app(scope, receive, send)
-        elif length.isdecimal() and int(length) > LARGEST_BODY:
+        elif length.isdecimal() and int(length) > most:
             code = TOO_LARGE_CODE
-            await problems.answer(request, code, problems.FRAMEWORK[code], TOO_LARGE)(scope, receive, send)
+            await problems.answer(request, code, problems.FRAMEWORK[code], _too_large(most))(scope, receive, send)
         else:
-            await self._app(scope, _counted(receive), send)
+            await self._app(scope, _counted(receive, most), send)
 
 
-def _counted(receive: Receive) -> Receive:
+def _counted(receive: Receive, most: int) -> Receive:
     """`receive`, for a body that does not tell its length before."""
     read = 0
 
@@ -54,8 +60,8 @@ def _counted(receive: Receive) -> Receive:
         nonlocal read
         message = await receive()
         read += len(message.get("body", b""))
-        if read > LARGEST_BODY:
-            raise HTTPException(TOO_LARGE_CODE, TOO_LARGE)
+        if read > most:
+            raise HTTPException(TOO_LARGE_CODE, _too_large(most))
         return message
 
     return counting

@@ -5,10 +5,11 @@ import binascii
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from server.admin import profiles as admin
-from server.admin.psk import new_key
+from server.admin.psk import MOST_AT_ONCE, new_key
 from server.api.access import Caller, Operator, Reader, id_in_query
 from server.api.bodies import Body, BodyRoute
 from server.api.documented import EXAMPLE_ID, documented, listing
@@ -54,6 +55,14 @@ KEY_EXAMPLE = {
 }
 
 
+_KEY_REQUEST: JsonDict = {
+    "identity": "meter-0001",
+    "key": "00112233445566778899aabbccddeeff",
+    "endpoint_name": "meter-0001",
+}
+BATCH_EXAMPLE = {"object": "pre-shared-keys-batch", "service": "bootstrap", "count": 1200}
+
+
 class ProfileRequest(Body):
     """A profile in the form of `docs/profiles.md`."""
 
@@ -70,18 +79,30 @@ class ProfileRequest(Body):
 class KeyRequest(Body):
     """A pre-shared key."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {"identity": "meter-0001", "key": "00112233445566778899aabbccddeeff", "endpoint_name": "meter-0001"}
-            ]
-        },
-    )
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_KEY_REQUEST]})
 
     identity: str
     key: str = Field(description="Hexadecimal, 16 to 64 bytes; write-only.", max_length=1024)
     endpoint_name: str
+    service: psk.Service = "bootstrap"
+
+
+class KeyOfBatch(BaseModel):
+    """One key of many."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    identity: str
+    key: str = Field(description="Hexadecimal, 16 to 64 bytes; write-only.", max_length=1024)
+    endpoint_name: str
+
+
+class KeysRequest(Body):
+    """Many pre-shared keys of one service."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"keys": [_KEY_REQUEST]}]})
+
+    keys: list[KeyOfBatch] = Field(min_length=1, max_length=MOST_AT_ONCE)
     service: psk.Service = "bootstrap"
 
 
@@ -185,7 +206,21 @@ async def add_key(asking: Operator, body: KeyRequest) -> dict[str, Any]:
     return key_shown(row)
 
 
-@router.delete("/pre-shared-keys/{identity}", status_code=204, responses=documented(204, None, 401, 403, 404))
+@router.post("/pre-shared-keys-batch", status_code=201, responses=documented(201, BATCH_EXAMPLE, 400, 401, 403, 409))
+async def add_keys(asking: Operator, body: KeysRequest) -> dict[str, Any]:
+    """Add many keys, all or none; the first that is wrong, or taken, is named."""
+    keys = []
+    for number, given in enumerate(body.keys):
+        try:
+            keys.append(new_key(given.identity, given.key, given.endpoint_name))
+        except BadRequest as error:
+            field = f"keys.{number}.{error.field}"
+            raise BadRequest(f"key {number + 1} of {len(body.keys)}: {error.message}", field=field) from None
+    await psk.add(asking.database, asking.office.sealer, asking.actor, asking.account_id, keys, service=body.service)
+    return {"object": "pre-shared-keys-batch", "service": body.service, "count": len(keys)}
+
+
+@router.delete("/pre-shared-keys/{identity:path}", status_code=204, responses=documented(204, None, 401, 403, 404))
 async def remove_key(asking: Operator, identity: str, service: psk.Service = "bootstrap") -> Response:
     """Remove a key."""
     await psk.remove(asking.database, asking.actor, asking.account_id, identity.encode(), service=service)

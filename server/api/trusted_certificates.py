@@ -23,6 +23,7 @@ from server.store import accounts, trust
 from server.store.trust import Service, TrustedCertificate
 
 router = APIRouter(route_class=BodyRoute, prefix="/v3", tags=["Trusted certificates"])
+ours = APIRouter(route_class=BodyRoute, prefix="/v1", tags=["Trusted certificates"])
 
 LONGEST_NAME, LONGEST_DESCRIPTION = 100, 500
 
@@ -73,6 +74,27 @@ class TrustedCertificateRequest(Body):
     enrollment_mode: bool | None = Field(default=None, description="First to claim: devices are claimed one by one.")
     description: str | None = Field(default=None, max_length=LONGEST_DESCRIPTION)
     signature: str | None = Field(default=None, description="Deprecated; not looked at.")
+
+
+class BatchRequest(Body):
+    """Certificates to trust, each of them by itself."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"certificates": _REQUEST_EXAMPLE["certificate"], "service": "bootstrap"}]},
+    )
+
+    certificates: str = Field(max_length=500_000, description="PEM, one certificate after the other.")
+    name: str | None = Field(
+        default=None,
+        min_length=1,
+        # A number comes behind it.
+        max_length=LONGEST_NAME - 5,
+        description="A number follows it; each is called by its subject when not given.",
+    )
+    service: Service
+    status: Status = "ACTIVE"
+    enrollment_mode: bool = False
 
 
 class TrustedCertificateUpdate(Body):
@@ -217,6 +239,32 @@ async def add_trusted(asking: Administrator, body: TrustedCertificateRequest) ->
         owner_id=asking.key_id,
     )
     return {**shown(row, now), **warned(admin.doubts(row.certificate, row.service, now) if active else ())}
+
+
+@ours.post(
+    "/trusted-certificates-batch",
+    status_code=201,
+    responses=documented(201, {"object": "trusted-certificates-batch", "data": [EXAMPLE]}, 400, 401, 403, 409),
+)
+async def add_many(asking: Administrator, body: BatchRequest) -> dict[str, Any]:
+    """Trust every certificate of a file, all or none; of a chain each one, unlike `POST /v3/trusted-certificates`."""
+    now, active = asking.office.now(), body.status == "ACTIVE"
+    rows = await admin.add_pem(
+        asking.database,
+        asking.actor,
+        asking.account_id,
+        body.certificates.encode(),
+        service=body.service,
+        now=now,
+        name=body.name or "",
+        active=active,
+        enrollment_mode=body.enrollment_mode,
+        owner_id=asking.key_id,
+    )
+    added = [
+        {**shown(row, now), **warned(admin.doubts(row.certificate, row.service, now) if active else ())} for row in rows
+    ]
+    return {"object": "trusted-certificates-batch", "data": added}
 
 
 @router.get("/trusted-certificates/{certificate_id}", responses=documented(200, EXAMPLE, 400, 401, 403, 404))

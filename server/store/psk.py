@@ -129,7 +129,10 @@ async def add(
         added = {row["id"] for row in rows}
         for row_id, new in zip(ids, keys, strict=True):
             if row_id not in added:
-                raise Conflict(f"there is already a key with the identity {printable(new.identity)}", field="identity")
+                none = f"; none of the {len(keys)} keys was added" if len(keys) > 1 else ""
+                raise Conflict(
+                    f"there is already a key with the identity {printable(new.identity)}{none}", field="identity"
+                )
         await audit.note(
             connection,
             database,

@@ -67,6 +67,8 @@ NEEDED: Mapping[str, str] = {
     "PUT /v1/profiles/{name}": "operator",
     "DELETE /v1/profiles/{name}": "operator",
     "POST /v1/pre-shared-keys": "operator",
+    "POST /v1/pre-shared-keys-batch": "operator",
+    "POST /v1/trusted-certificates-batch": "admin",
     "DELETE /v1/pre-shared-keys/{identity}": "operator",
     "POST /v1/certificates/{certificate_id}/revoke": "operator",
     "GET /v1/seen": "admin",
@@ -256,6 +258,16 @@ async def test_each_change_is_one_audit_row_with_the_id_of_its_request(api: Api)
     await changed("profile.removed", "DELETE", "/v1/profiles/meters", 204)
     await changed("pre_shared_key.added", "POST", "/v1/pre-shared-keys", 201, PSK)
     await changed("pre_shared_key.removed", "DELETE", "/v1/pre-shared-keys/m1", 204)
+    await changed(
+        "pre_shared_key.added", "POST", "/v1/pre-shared-keys-batch", 201, {"keys": [PSK, {**PSK, "identity": "m2"}]}
+    )
+    await changed(
+        "trusted_certificate.added",
+        "POST",
+        "/v1/trusted-certificates-batch",
+        201,
+        {"service": "bootstrap", "certificates": pem},
+    )
 
 
 async def test_what_is_done_to_devices_and_certificates_is_one_audit_row_each(api: Api) -> None:

@@ -2,6 +2,7 @@
 
 import secrets
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID, uuid4
 
 from server.store import psk
@@ -70,3 +71,56 @@ async def test_a_key_for_each_service_is_told_as_what_it_is_for(api: Api) -> Non
     for service in ("lwm2m", "bootstrap"):
         body = {"identity": "both", "key": "00" * 16, "endpoint_name": "both", "service": service}
         assert (await api.ask("POST", PATH, 201, body))["service"] == service
+
+
+async def test_a_key_is_removed_whatever_its_identity_is(api: Api) -> None:
+    for identity in ("meters/7", "a%2Fb", "?", "ä"):
+        body = {"identity": identity, "key": secrets.token_hex(16), "endpoint_name": "meter"}
+        await api.ask("POST", PATH, 201, body)
+        await api.ask("DELETE", f"{PATH}/{quote(identity, safe='')}", 204)
+    assert (await names(api, ""))[0] == []
+
+
+# -- many at once ------------------------------------------------------------------------------------------------
+
+
+BATCH = f"{PATH}-batch"
+
+
+def batch(*names: str, **others: str) -> dict[str, Any]:
+    keys = [{"identity": f"id {name}", "key": "00" * 16, "endpoint_name": name} | others for name in names]
+    return {"keys": keys}
+
+
+async def test_many_keys_are_added_by_one_request(api: Api) -> None:
+    answer = await api.ask("POST", BATCH, 201, batch("a", "b", "c"))
+    assert answer == {"object": "pre-shared-keys-batch", "service": "bootstrap", "count": 3}
+    assert (await names(api, ""))[0] == ["a", "b", "c"]
+    # The other service has keys of its own.
+    await api.ask("POST", BATCH, 201, {**batch("a"), "service": "lwm2m"})
+
+
+async def test_of_many_keys_none_is_added_when_one_is_wrong_or_taken_and_that_one_is_named(api: Api) -> None:
+    await stored(api, "b")
+    wrong = batch("x", "y", "z")
+    wrong["keys"][1]["key"] = "00"
+    for body, code, message, field in (
+        (batch("a", "b", "c"), 409, "already a key with the identity id b; none of the 3 keys was added", "identity"),
+        (batch("a", "a"), 409, "already a key with the identity id a; none of the 2 keys was added", "identity"),
+        (wrong, 400, "key 2 of 3: a key has 16 to 64 bytes, 1 were given", "keys.1.key"),
+        (batch("a", extra="x"), 400, "is not known here", "keys.0.extra"),
+        ({"keys": []}, 400, "keys", "keys"),
+        (batch(*(str(number) for number in range(10_001))), 400, "10000", "keys"),
+    ):
+        refused = await api.ask("POST", BATCH, code, body)
+        assert message in refused["message"]
+        assert refused["fields"][0]["field"] == field
+        assert (await names(api, ""))[0] == ["b"]
+
+
+async def test_as_many_keys_as_fit_may_be_longer_than_other_bodies(api: Api) -> None:
+    long = "n" * 100
+    await api.ask("POST", BATCH, 201, batch(*(f"{long}{number}" for number in range(9_000))))
+    assert (await names(api, "limit=2"))[1]["total_count"] == 9_000
+    too_long = batch(*(f"{number}" for number in range(10_000)), padding="p" * 400)
+    assert "at most 4194304 bytes" in (await api.ask("POST", BATCH, 413, too_long))["message"]

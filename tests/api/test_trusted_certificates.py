@@ -87,6 +87,27 @@ async def test_two_roots_are_no_chain(api: Api) -> None:
     assert "chain" in (await api.ask("POST", TRUSTED, 400, upload("x", roots)))["message"]
 
 
+async def test_every_certificate_of_a_file_is_trusted_or_none(api: Api) -> None:
+    root = make_factory_ca("Root")
+    low = make_factory_ca("Line", issuer=root)
+    batch = "/v1/trusted-certificates-batch"
+    body = {"service": "bootstrap", "certificates": pem(low.certificate, root.certificate)}
+    held = await api.ask("POST", TRUSTED, 201, upload("root", pem(root.certificate)))
+    refused = await api.ask("POST", batch, 409, body)
+    assert refused["message"].endswith("as root, active; none of the 2 certificates of the file was added")
+    assert [row["name"] for row in (await api.ask("GET", f"{TRUSTED}?service__eq=bootstrap", 200))["data"]] == ["root"]
+    await api.ask("DELETE", f"{TRUSTED}/{held['id']}", 204)
+    made = (await api.ask("POST", batch, 201, {**body, "name": "plant", "status": "INACTIVE"}))["data"]
+    assert [(row["name"], row["status"], row["owner_id"]) for row in made] == [
+        (name, "INACTIVE", held["owner_id"]) for name in ("plant 1", "plant 2")
+    ]
+    leaf = make_device_certificate(root, "meter-1").certificate
+    (warned,) = (await api.ask("POST", batch, 201, {**body, "certificates": pem(leaf)}))["data"]
+    assert warned["warnings"]
+    for text in ("", "nonsense", root.key_pem.decode()):
+        await api.ask("POST", batch, 400, {**body, "certificates": text})
+
+
 async def test_filters_and_paging_walk_the_whole_list(api: Api) -> None:
     for number in range(5):
         await api.ask("POST", TRUSTED, 201, upload(f"ca {number}", pem(make_factory_ca(f"works {number}").certificate)))

@@ -132,7 +132,7 @@ def test_a_key_file_that_is_no_hexadecimal_key_is_refused(cli: Cli, content: byt
 
 def test_of_many_keys_all_are_added_or_none(cli: Cli) -> None:
     many = cli.file("keys.txt", f"a:{KEY}:dev-a\na:{KEY}:dev-b\n")
-    assert "there is already a key with the identity a" in cli.refused("psk", "add", "--from", many)
+    assert "line 2: the identity a stands in line 1 already" in cli.refused("psk", "add", "--from", many)
     assert cli.json("psk", "list") == []
     half = cli.file("half.txt", f"a:{KEY}:dev-a\nb:{KEY}\n")
     assert f"{half}: line 2: a line is identity:key:endpoint" in cli.refused("psk", "add", "--from", half)

@@ -60,8 +60,6 @@ def test_a_device_shows_as_json_with_everything(cli: Cli) -> None:
 
 
 def test_an_unknown_device_is_said_with_where_to_look(cli: Cli) -> None:
-    # The first command makes the record, and says so in a line of its own.
-    cli("device", "list")
     assert "nobody was never here; `firstlight device seen` lists" in cli.refused("device", "show", "nobody")
 
 
@@ -178,7 +176,6 @@ def test_all_devices_that_wait_for_a_person_are_released_at_once(cli: Cli) -> No
 
 
 def test_every_transcript_is_written_however_many_there_are(cli: Cli) -> None:
-    cli("db", "migrate")
     account_id = cli.account_id()
 
     async def attempts(database: Database) -> None:
@@ -203,7 +200,6 @@ def test_every_transcript_is_written_however_many_there_are(cli: Cli) -> None:
 
 
 def test_transcripts_that_are_asked_for_in_two_ways_are_refused(cli: Cli) -> None:
-    cli("db", "migrate")
     for words in (("--text",), ("--session", "0" * 32)):
         said = cli.refused("device", "transcript", "--out", str(cli.folder / "out"), *words)
         assert "leave out --session and --text, or --out" in said

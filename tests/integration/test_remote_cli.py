@@ -243,10 +243,38 @@ async def test_a_state_that_no_device_is_in_is_refused(doors: Doors) -> None:
         assert "bootstrapped" in await door("device", "list", "--state", "nonsense", code=2)
 
 
-async def test_all_keys_of_a_file_or_none(field: Field, doors: Doors) -> None:
-    lines = file(field, "twice.txt", f"new-1:{1:032x}:new-1\nfar-1:{2:032x}:far-1\nfar-1:{2:032x}:far-1\n")
-    await doors.remote("psk", "add", "--from", lines, code=1)
-    assert "new-1" not in await doors.remote("psk", "list", "--json")
+async def test_all_keys_of_a_file_or_none_through_both_doors(field: Field, doors: Doors) -> None:
+    words = ("--key-file", file(field, "held.key", f"{2:032x}"), "--endpoint", "held-1")
+    await doors.remote("psk", "add", "held-1", *words)
+    lines = file(field, "taken.txt", f"new-1:{1:032x}:new-1\nheld-1:{2:032x}:held-1\nnew-2:{3:032x}:new-2\n")
+    twice = file(field, "twice.txt", f"new-1:{1:032x}:new-1\n# again\nnew-1:{1:032x}:new-1\n")
+    for door in (doors.remote, doors.local):
+        said = await door("psk", "add", "--from", lines, code=1)
+        assert "there is already a key with the identity held-1; none of the 3 keys was added" in said
+        said = await door("psk", "add", "--from", twice, code=1)
+        assert f"{twice}: line 3: the identity new-1 stands in line 1 already; leave one out" in said
+        assert "new-" not in await doors.remote("psk", "list", "--json")
+    for door, name in ((doors.remote, "afar"), (doors.local, "here")):
+        many = file(field, f"{name}.txt", "".join(f"{name}-{n}:{n:032x}:{name}-{n}\n" for n in range(2000)))
+        assert (await door("psk", "add", "--from", many)).strip() == "2000 keys are added for bootstrap."
+        (row, *_) = await doors.audit()
+        assert (row["action"], row["subject"]) == ("pre_shared_key.added", "2000 keys")
+
+
+async def test_all_certificates_of_a_file_or_none_through_both_doors(field: Field, doors: Doors) -> None:
+    first, second = make_factory_ca("First"), make_factory_ca("Second")
+    both, lone = file(field, "both.pem", first.pem + second.pem), file(field, "second.pem", second.pem)
+    await doors.remote("trust", "add", lone, "--service", "bootstrap", "--name", "second")
+    for door in (doors.remote, doors.local):
+        said = await door("trust", "add", both, "--service", "bootstrap", code=1)
+        assert "is already there for the service bootstrap, as second, active; none of the 2 certificates" in said
+        assert "CN=First," not in await doors.remote("trust", "list", "--json")
+    await doors.remote("trust", "remove", "second")
+    for door in (doors.remote, doors.local):
+        said = await door("trust", "add", both, "--service", "bootstrap", "--name", "plant")
+        assert re.findall(r"^Trusted for bootstrap: (.*) \(", said, re.MULTILINE) == ["plant 1", "plant 2"]
+        for name in ("plant 1", "plant 2"):
+            assert "is removed" in await door("trust", "remove", name)
 
 
 async def test_a_device_and_its_certificate_from_afar(field: Field, doors: Doors) -> None:

@@ -105,7 +105,7 @@ def test_names_with_colons_are_told_from_the_key() -> None:
     assert (key.identity, key.key, key.endpoint) == (b"urn:imei:350000000000001", KEY, "urn:imei:350000000000001")
 
 
-@given(st.lists(st.tuples(names, keys, names), min_size=1, max_size=5))
+@given(st.lists(st.tuples(names, keys, names), min_size=1, max_size=5, unique_by=lambda row: row[0]))
 def test_what_is_written_line_by_line_is_what_is_read(rows: list[tuple[str, bytes, str]]) -> None:
     text = "".join(f"{identity}:{key.hex()}:{endpoint}\n" for identity, key, endpoint in rows)
     found = [(each.identity.decode(), each.key, each.endpoint) for each in parse_lines(text)]

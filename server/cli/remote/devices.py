@@ -79,9 +79,13 @@ def show_device(
     past = door.rows("/v1/sessions", most=sessions_shown, order="DESC", endpoint_name__eq=endpoint)
     sessions = [door.get(f"/v1/sessions/{row['id']}") for row in past]
     held = list(door.rows(CERTIFICATES, most=10, order="DESC", endpoint_name__eq=endpoint))
-    known = door.get(f"/v1/devices/{device['id']}/learned")
+    known = door.get_if_known(f"/v1/devices/{device['id']}/learned")
     if as_json:
-        learned = {"learned": json.dumps(known["learned"]), "est_offer": known["est_offer"]}
+        learned = (
+            {"learned": json.dumps(known["learned"]), "est_offer": known["est_offer"]}
+            if known is not None
+            else {"learned": None, "est_offer": None}
+        )
         options.show([{**device, **learned, "sessions": sessions, "certificates": held}], (), as_json=True, empty="")
         return
     outcome = device["last_outcome"] or local_device.NEVER_HERE
@@ -96,8 +100,9 @@ def show_device(
             highlight=False,
             soft_wrap=True,
         )
-    if known["est"]:
-        options.console.print(f"  {known['est']}", highlight=False, soft_wrap=True)
+    about_est = f"how it stands with EST is not told by {door.version}" if known is None else known["est"]
+    if about_est:
+        options.console.print(f"  {about_est}", highlight=False, soft_wrap=True)
     for session in sessions:
         options.console.print(
             Text(f"\n{_second(session['created_at'])}", "bold"),

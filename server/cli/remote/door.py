@@ -3,7 +3,8 @@
 import re
 import ssl
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -113,6 +114,30 @@ def _trusting(ca_file: Path | None) -> ssl.SSLContext:
         raise BadRequest(f"--ca-file {ca_file}: {error.message}") from error
 
 
+def _names_no_operation(answer: httpx.Response) -> bool:
+    """Whether a Firstlight says that it has no such path, or nothing that can be done there so."""
+    if answer.status_code not in (404, 405):
+        return False
+    try:
+        message = str(answer.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        return False
+    # Else it is the thing that is not there (server/api/problems.py).
+    return answer.status_code == 405 or message.startswith("there is nothing at /")
+
+
+class Told(dict[str, Any]):
+    """An object of an answer; whoever needs a field that it lacks is told which versions do not go together."""
+
+    # None of a copy, which is what a command made of it.
+    door: "Door | None" = None
+
+    def __missing__(self, field: str) -> NoReturn:
+        if self.door is None:
+            raise KeyError(field)
+        self.door.lacks(field)
+
+
 # As the API makes them and asks for them (server/api/access.py).
 _is_key = re.compile(r"ak_[!-~]{1,500}").fullmatch
 
@@ -147,36 +172,82 @@ class Door:
 
     def ask(self, method: str, path: str, body: object = None, **query: object) -> Any:
         """The body of the answer, None when there is none."""
-        return self._answered(method, path, body, query)
+        answer = self._answer(method, path, body, query)
+        if answer.is_success:
+            return self._read(answer)
+        if _names_no_operation(answer):
+            options.fail(self._of_another_version(f"does not know {method} {path}"))
+        return options.fail(self._refusal(answer))
 
-    def _answered(
-        self, method: str, path: str, body: object, query: Mapping[str, object], refused: Sequence[int] = ()
-    ) -> Any:
-        """The same; codes of `refused` are answers too."""
+    def _answer(self, method: str, path: str, body: object, query: Mapping[str, object]) -> httpx.Response:
         given = {name: str(value) for name, value in query.items() if value is not None}
         try:
             # A proxy of the environment has no business with the key.
             with httpx.Client(verify=self._tls, timeout=SECONDS, trust_env=False) as client:
-                answer = client.request(method, self._url + path, json=body, params=given, headers=self._headers)
+                return client.request(method, self._url + path, json=body, params=given, headers=self._headers)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             untrusted = _untrusted(error)
-            options.fail(
-                f"{self._url} cannot be asked: {untrusted}"
-                if untrusted is not None
-                else f"{self._url} cannot be asked ({error}); {_to_do(str(error))}"
+            if untrusted is not None:
+                options.fail(f"{self._url} cannot be asked: {untrusted}")
+            sent = isinstance(error, httpx.TransportError) and not isinstance(
+                error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol
             )
+            unknown = "; whether it was done is not known: look before you give the command again"
+            doubt = unknown if sent and method != "GET" else ""
+            options.fail(f"{self._url} cannot be asked ({error}); {_to_do(str(error))}{doubt}")
+
+    def _read(self, answer: httpx.Response) -> Any:
         try:
-            read: Any = answer.json() if answer.content else None
-            if answer.is_success or answer.status_code in refused:
-                return read
-            message = options.with_option(str(read["message"]), "".join(f["field"] for f in read["fields"][:1]))
+            return answer.json(object_hook=self._told) if answer.content else None
+        except ValueError:
+            return options.fail(f"{self._url} answered {answer.status_code} and is no Firstlight API; check --url")
+
+    def _told(self, fields: Mapping[str, Any]) -> Told:
+        told = Told(fields)
+        told.door = self
+        return told
+
+    def _refusal(self, answer: httpx.Response) -> str:
+        try:
+            read: Any = answer.json()
+            return options.with_option(str(read["message"]), "".join(f["field"] for f in read["fields"][:1]))
         except (ValueError, KeyError, TypeError):
-            message = f"{self._url} answered {answer.status_code} and is no Firstlight API; check --url"
-        return options.fail(message)
+            return f"{self._url} answered {answer.status_code} and is no Firstlight API; check --url"
+
+    def get_if_known(self, path: str) -> Row | None:
+        """One thing; None when the server's version has no such path."""
+        answer = self._answer("GET", path, None, {})
+        if _names_no_operation(answer):
+            return None
+        if not answer.is_success:
+            options.fail(self._refusal(answer))
+        return self._one_thing(self._read(answer))
+
+    def lacks(self, field: str) -> NoReturn:
+        """End the command, whose server does not tell `field`."""
+        options.fail(self._of_another_version(f"does not tell `{field}`, which this command needs"))
+
+    @property
+    def version(self) -> str:
+        """Which Firstlight the server is, in words."""
+        try:
+            info = self._answer("GET", "/openapi.json", None, {}).json()["info"]
+            return f"Firstlight {info['version']}" if info["title"] == "Firstlight" else "no Firstlight"
+        except (ValueError, KeyError, TypeError):
+            return "no Firstlight that tells its version"
+
+    def _of_another_version(self, what: str) -> str:
+        return (
+            f"{self._url} {what}: the server is {self.version}, and this program Firstlight {version('firstlight')}; "
+            "update the older one, or use the `firstlight` of the server's own version"
+        )
 
     def problems(self) -> list[str]:
         """Why the server would not serve devices now (`/readyz`), empty when it would."""
-        ready = self._answered("GET", "/readyz", None, {}, refused=(503,))
+        answer = self._answer("GET", "/readyz", None, {})
+        if not answer.is_success and answer.status_code != 503:
+            options.fail(self._refusal(answer))
+        ready = self._read(answer)
         problems = ready.get("problems") if isinstance(ready, dict) else None
         if not isinstance(problems, list):
             self._is_foreign()
@@ -184,7 +255,9 @@ class Door:
 
     def get(self, path: str, **query: object) -> Row:
         """One thing."""
-        found = self.ask("GET", path, **query)
+        return self._one_thing(self.ask("GET", path, **query))
+
+    def _one_thing(self, found: object) -> Row:
         if not isinstance(found, dict):
             self._is_foreign()
         return found

@@ -7,12 +7,12 @@ from urllib.parse import quote
 
 import typer
 
+from server.admin.psk import MOST_AT_ONCE
 from server.cli import api_key, options
 from server.cli import psk as local
 from server.cli.options import AsJson
 from server.cli.remote.door import ApiKeyFile, CaFile, Door, Row, Url
 from server.store.accounts import Role
-from server.store.psk import NewKey
 from server.transport.engine import printable
 
 api_keys = typer.Typer(help="Keys of the management API.", no_args_is_help=True)
@@ -29,7 +29,8 @@ def with_role(row: Row, name: str) -> Mapping[str, object]:
     return {
         "id": row["id"],
         "name": row[name],
-        "role": OURS[row["role"]],
+        # Of a newer server it may be one that this program has no word for.
+        "role": OURS.get(row["role"], row["role"]),
         "status": "active" if row["status"] == "ACTIVE" else "off",
         "created_at": options.moment(row["created_at"]),
     }
@@ -95,21 +96,16 @@ def add(
     """Add one key, or all keys of a file or none; a running server uses them within two seconds."""
     keys = options.expected(lambda: local.given(identity, key_file, endpoint, many))
     door = Door(url, api_key_file, ca_file)
-    done: list[NewKey] = []
-    try:
-        for key in keys:
-            body = {
-                "identity": key.identity.decode(),
-                "key": key.key.hex(),
-                "endpoint_name": key.endpoint,
-                "service": service,
-            }
-            door.ask("POST", PRE_SHARED_KEYS, body)
-            done.append(key)
-    except typer.Exit:
-        for key in done:
-            _remove(door, key.identity.decode(), service)
-        raise
+    bodies = [{"identity": key.identity.decode(), "key": key.key.hex(), "endpoint_name": key.endpoint} for key in keys]
+    if len(bodies) == 1:
+        door.ask("POST", PRE_SHARED_KEYS, {**bodies[0], "service": service})
+    elif len(bodies) > MOST_AT_ONCE:
+        options.fail(
+            f"a server takes at most {MOST_AT_ONCE:,} keys at once over the API, and {len(bodies):,} were given: none "
+            "was added; give them in several files, or run the command on the server's own machine without --url"
+        )
+    else:
+        door.ask("POST", f"{PRE_SHARED_KEYS}-batch", {"keys": bodies, "service": service})
     print(local.added(keys, service))
 
 
@@ -143,9 +139,6 @@ def remove(
     service: local.ServiceOption = "bootstrap",
 ) -> None:
     """Remove a key; the device is unknown from then on."""
-    _remove(Door(url, api_key_file, ca_file), identity, service)
-    print(local.removed(printable(identity.encode()), service))
-
-
-def _remove(door: Door, identity: str, service: str) -> None:
+    door = Door(url, api_key_file, ca_file)
     door.ask("DELETE", f"{PRE_SHARED_KEYS}/{quote(identity, safe='')}", service=service)
+    print(local.removed(printable(identity.encode()), service))

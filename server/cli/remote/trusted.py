@@ -1,7 +1,6 @@
 """`trust` and `profile` through the API."""
 
 import base64
-import sys
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
@@ -46,24 +45,18 @@ def add(
     """Trust the certificates of a file, all or none; a running server uses them within two seconds."""
     certificates = options.expected(lambda: admin.parse(read_bytes(file)))
     door = Door(url, api_key_file, ca_file)
-    added = []
-    try:
-        for number, certificate in enumerate(certificates, 1):
-            body = {
-                # Without one the server finds it: another client may add one of the same subject at the same time.
-                "name": (name if len(certificates) == 1 else f"{name} {number}") if name else None,
-                "certificate": certificate.public_bytes(serialization.Encoding.PEM).decode(),
-                "service": service,
-                "status": "INACTIVE" if is_denied else "ACTIVE",
-                "enrollment_mode": enrollment_mode,
-            }
-            added.append(door.ask("POST", TRUSTED, body))
-    except typer.Exit:
-        for row in added:
-            door.ask("DELETE", f"{TRUSTED}/{row['id']}")
-        if len(certificates) > 1:
-            print(f"firstlight: {admin.none_of(len(certificates))}", file=sys.stderr)
-        raise
+    pem = [each.public_bytes(serialization.Encoding.PEM).decode() for each in certificates]
+    wanted = {
+        # Without one the server finds it: another client may add one of the same subject at the same time.
+        "name": name or None,
+        "service": service,
+        "status": "INACTIVE" if is_denied else "ACTIVE",
+        "enrollment_mode": enrollment_mode,
+    }
+    if len(pem) == 1:
+        added = [door.ask("POST", TRUSTED, {**wanted, "certificate": pem[0]})]
+    else:
+        added = door.ask("POST", "/v1/trusted-certificates-batch", {**wanted, "certificates": "".join(pem)})["data"]
     for row in added:
         if is_denied:
             print(local.told_denied(service, row["name"], row["certificate_fingerprint"]))
