@@ -25,7 +25,7 @@ from server.store.verifications import Verification
 
 app = typer.Typer(help="Certificate issuers: your own CAs.", no_args_is_help=True)
 
-Which = Annotated[str, typer.Argument(metavar="{name}", help="Name of the issuer, or the beginning of its id.")]
+Which = Annotated[str, typer.Argument(metavar="name", help="Name of the issuer, or the beginning of its id.")]
 Service = Annotated[str, typer.Option(help="Service whose certificates it signs.")]
 Attributes = Annotated[
     list[str] | None,

@@ -30,7 +30,7 @@ Denied = Annotated[
         "--denied", help="Put it on record to be refused, with all that is below it; may be a device's own certificate."
     ),
 ]
-Which = Annotated[str, typer.Argument(metavar="{name}", help="Name, or the beginning of its id or fingerprint.")]
+Which = Annotated[str, typer.Argument(metavar="name", help="Name, or the beginning of its id or fingerprint.")]
 
 
 def told(service: str, name: str, fingerprint: str, doubts: Iterable[Doubt]) -> str:

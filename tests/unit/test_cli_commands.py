@@ -164,3 +164,11 @@ def test_every_command_through_the_api_is_told_the_same_way_where_to_go() -> Non
             assert command.callback is not None
             names = inspect.signature(command.callback).parameters
             assert [name for name in names if name in way] == way, (group.name, command.name)
+
+
+@pytest.mark.parametrize("words", [("issuer", "show"), ("issuer", "set"), ("trust", "deny"), ("psk", "remove")])
+def test_what_is_missing_is_named_as_the_help_names_it(words: tuple[str, str]) -> None:
+    said = CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(app, list(words)).stderr
+    name = "identity" if words[0] == "psk" else "name"
+    assert f"{' '.join(words)} [OPTIONS] {{{name}}}\n" in said
+    assert f"Missing argument '{name}'" in said
