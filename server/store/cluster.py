@@ -166,7 +166,8 @@ class Lock:
 def is_there(data_dir: Path) -> bool:
     """Whether a cluster belongs to `data_dir`, or something else stands in its way, which `settle` tells."""
     try:
-        blocked = data_dir.exists() and not data_dir.is_dir()
+        nearest = next(each for each in (data_dir, *data_dir.parents) if each.exists())
+        blocked = not nearest.is_dir()
         return blocked or (data_dir / POINTER).exists() or (data_dir / OWN_FOLDER / "data" / "PG_VERSION").exists()
     except OSError:
         return True

@@ -89,5 +89,5 @@ async def test_a_device_keeps_its_newest_whatever_comes_together(api: Api, write
 async def test_an_old_one_goes_with_the_night(api: Api, writer: Writer) -> None:
     await writer.write(attempt(api, 0))
     await writer.write(attempt(api, -8 * 86400, endpoint="old"))
-    await prune(api.office.database, sessions_days=90, audit_days=730, transcripts_days=7)
+    await prune(api.office.database, sessions_days=90, audit_days=730, transcripts_days=7, failed_issuances_days=730)
     assert (len(await kept(api)), await kept(api, "old")) == (1, [])
