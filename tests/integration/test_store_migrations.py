@@ -188,4 +188,4 @@ async def test_a_worker_does_not_migrate_but_says_how(empty_database_url: str, m
 async def test_an_old_server_is_refused() -> None:
     connection = SimpleNamespace(get_server_version=lambda: SimpleNamespace(major=14))
     with pytest.raises(StoreRefused, match="PostgreSQL 14; this program needs 15"):
-        await database_module._fit(connection, {}, migrate_it=True)
+        await database_module._fit(connection, {}, migrate_it=True, create=True)

@@ -12,9 +12,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_der_private_key, pkcs7
 from cryptography.x509.oid import NameOID
 
+from lwm2m.multipart import decode_parts
 from simulators.est import KeyPair, common_name
 from tests.integration.field import Field, opened, profile, until
-from tests.multipart import parts_of
 from tests.pki import make_device_certificate
 from tests.programs import required, run
 
@@ -107,7 +107,7 @@ async def test_libcoap_renews_and_gets_a_key_made_here(field: Field, client: str
     # Longer than one message, so in blocks without a size of its own.
     printed, received = await ask(field, client, name, *words, "-A", "62", path="/.well-known/est/skg")
     assert "c:2.04" in printed, printed
-    (_, key), (_, certificates) = parts_of(received)
+    (_, key), (_, certificates) = decode_parts(received)
     made = load_der_private_key(key, None)
     assert read(certificates)[0].public_key() == made.public_key()
 
