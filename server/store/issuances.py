@@ -1,6 +1,6 @@
 """Issuances: one wish for a certificate, from its intent to its end (states: design 7)."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -195,6 +195,26 @@ async def release(database: Database, actor: Actor, account_id: UUID, endpoint: 
         rows = await connection.fetch(database.queries["issuance_release"], account_id, endpoint)
         if not rows:
             raise NotFound(f"no request for {endpoint} waits for a person")
+        await _note_released(connection, database, actor, account_id, rows)
+    return [row["id"] for row in rows]
+
+
+async def release_all(database: Database, actor: Actor, account_id: UUID, *, most: int = RELEASED) -> list[UUID]:
+    """The same for up to `most` devices, those that wait longest; none left when nothing comes back."""
+    async with database.transaction() as connection:
+        rows = await connection.fetch(database.queries["issuance_release_all"], account_id, most)
+        await _note_released(connection, database, actor, account_id, rows)
+    return [row["id"] for row in rows]
+
+
+async def _note_released(
+    connection: Any, database: Database, actor: Actor, account_id: UUID, rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """One line of the audit for each device."""
+    of: dict[str, list[str]] = {}
+    for row in rows:
+        of.setdefault(row["endpoint"], []).append(row["id"].hex)
+    for endpoint, released in of.items():
         await audit.note(
             connection,
             database,
@@ -203,27 +223,5 @@ async def release(database: Database, actor: Actor, account_id: UUID, endpoint: 
             action="issuance.released",
             subject_kind="device",
             subject=endpoint,
-            detail={"issuances": [row["id"].hex for row in rows]},
+            detail={"issuances": released},
         )
-    return [row["id"] for row in rows]
-
-
-async def release_all(database: Database, actor: Actor, account_id: UUID, *, most: int = RELEASED) -> list[UUID]:
-    """The same for up to `most` devices, those that wait longest; none left when nothing comes back."""
-    async with database.transaction() as connection:
-        rows = await connection.fetch(database.queries["issuance_release_all"], account_id, most)
-        of: dict[str, list[str]] = {}
-        for row in rows:
-            of.setdefault(row["endpoint"], []).append(row["id"].hex)
-        for endpoint, released in of.items():
-            await audit.note(
-                connection,
-                database,
-                actor,
-                account_id=account_id,
-                action="issuance.released",
-                subject_kind="device",
-                subject=endpoint,
-                detail={"issuances": released},
-            )
-    return [row["id"] for row in rows]

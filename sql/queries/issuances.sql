@@ -135,4 +135,4 @@ RETURNING i.id, i.endpoint;
 -- Requests of an endpoint whose outcome stays unknown: from now on they stand in nobody's way.
 UPDATE issuance SET settled = true, current = false, updated_at = now()
 WHERE account_id = $1 AND endpoint = $2 AND state = 'unknown' AND current
-RETURNING id;
+RETURNING id, endpoint;

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -96,6 +97,14 @@ async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
 async def database(database_url: str) -> AsyncIterator[Database]:
     """A migrated database of this test, opened."""
     opened = await Database.open(database_url, migrate=False)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[Any]:
+    """A connection to the record that is nobody's else."""
+    opened = await connect(database_url)
     yield opened
     await opened.close()
 

@@ -1,7 +1,6 @@
 """Retention: sessions 90 days, audit 2 years, certificates for ever; months made ahead and dropped (design 7)."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -18,13 +17,6 @@ from tests.integration import rows
 
 DAY = timedelta(days=1)
 SOMEBODY = Actor(kind="cli", name="tester", request_id="")
-
-
-@pytest.fixture
-async def connection(database_url: str) -> AsyncIterator[Any]:
-    opened = await connect(database_url)
-    yield opened
-    await opened.close()
 
 
 async def add_session(connection: Any, at: datetime) -> None:
